@@ -1,0 +1,97 @@
+"""What all commands share: the common flags, and how a result reaches the user.
+
+One JSON document on standard output with ``--json``, otherwise a table for people; progress and messages on standard
+error. Figures and data files are written before anything is printed, so that a failure leaves no half document.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from featurephase.errors import InputError
+
+if TYPE_CHECKING:
+    from featurephase.results import Result
+
+__all__ = [
+    "DebugFlag",
+    "FigureFlag",
+    "JsonFlag",
+    "QuickFlag",
+    "QuietFlag",
+    "ReplicatesFlag",
+    "SamplesFlag",
+    "SaveFlag",
+    "SeedFlag",
+    "check_targets",
+    "deliver",
+]
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document on standard output.")]
+FigureFlag = Annotated[
+    Path | None,
+    typer.Option("--figure", metavar="FILE", help="Draw the result to FILE (.png, .pdf or .svg)."),
+]
+SaveFlag = Annotated[
+    Path | None,
+    typer.Option("--save", metavar="FILE", help="Save the labelled numbers to FILE (.nc or .zarr)."),
+]
+SeedFlag = Annotated[int | None, typer.Option("--seed", help="Seed of all random numbers.")]
+SamplesFlag = Annotated[int | None, typer.Option("--samples", help="Sample paths per replicate.")]
+ReplicatesFlag = Annotated[int | None, typer.Option("--replicates", help="Independent repetitions (at least 2).")]
+QuickFlag = Annotated[bool, typer.Option("--quick", help="A tenth of the samples; the result says so.")]
+QuietFlag = Annotated[bool, typer.Option("--quiet", help="No progress, no messages on standard error.")]
+DebugFlag = Annotated[bool, typer.Option("--debug", help="Show the traceback of an unexpected error.")]
+
+FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
+SAVE_SUFFIXES = (".nc", ".zarr")
+
+
+def _check_target(flag: str, path: Path | None, suffixes: tuple[str, ...]) -> None:
+    if path is None:
+        return
+    if path.suffix not in suffixes:
+        raise InputError(f"{flag} {str(path)!r}: the name must end in {', '.join(suffixes)}")
+    if not path.parent.is_dir():
+        raise InputError(f"{flag} {str(path)!r}: the folder {str(path.parent)!r} does not exist")
+
+
+def check_targets(figure: Path | None, save: Path | None) -> None:
+    """Refuse impossible output files before any work is done.
+
+    Raises
+    ------
+    InputError
+        If a suffix is unknown or a folder does not exist.
+    """
+    _check_target("--figure", figure, FIGURE_SUFFIXES)
+    _check_target("--save", save, SAVE_SUFFIXES)
+
+
+def deliver(
+    result: Result,
+    *,
+    as_json: bool = False,
+    figure: Path | None = None,
+    save: Path | None = None,
+    quiet: bool = False,
+) -> int:
+    """Write the files asked for, print the document or the table, and return the exit code (0, or 3 if not ok)."""
+    if save is not None:
+        result.save(save)
+    if figure is not None:
+        from featurephase.present.figures import write_figure
+
+        write_figure(result.figure(), figure)
+    if as_json:
+        sys.stdout.write(json.dumps(result.to_dict(), allow_nan=False) + "\n")
+    else:
+        sys.stdout.write(result.table().rstrip("\n") + "\n")
+    if result.message and not quiet and (as_json or not result.ok):
+        print(result.message, file=sys.stderr)
+    return 0 if result.ok else 3

@@ -1,0 +1,1 @@
+"""Tables, figures and pages: results made visible. Algorithms never import from here at module level."""

@@ -1,0 +1,53 @@
+"""What all figures share: the style, the palette, and how a figure reaches a file."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["PALETTE", "new_figure", "write_figure"]
+
+#: Okabe-Ito, readable with every kind of colour vision.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+
+STYLE = {
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "font.size": 10.0,
+    "axes.titlesize": 11.0,
+    "legend.frameon": False,
+    "figure.dpi": 110.0,
+}
+
+
+def new_figure(width: float = 7.0, height: float = 4.2) -> Figure:
+    """An empty figure (inches) in the house style, without touching pyplot's global state."""
+    import matplotlib as mpl
+    from cycler import cycler
+    from matplotlib.figure import Figure
+
+    mpl.rcParams.update(STYLE)
+    mpl.rcParams["axes.prop_cycle"] = cycler(color=PALETTE)
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def write_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
+    """Draw ``figure`` to ``path`` (.png, .pdf, .svg), whole or not at all."""
+    target = Path(path)
+    handle, scratch = tempfile.mkstemp(prefix=".featurephase-", suffix=target.suffix, dir=target.parent)
+    os.close(handle)
+    try:
+        figure.savefig(scratch, dpi=160)
+        os.chmod(scratch, 0o644)
+        os.replace(scratch, target)
+    except BaseException:
+        Path(scratch).unlink(missing_ok=True)
+        raise
+    return target
