@@ -6,12 +6,17 @@ the command line returns for it. The message says what was wrong, what was given
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 __all__ = [
     "FeaturephaseError",
     "FeaturephaseWarning",
     "InputError",
     "MemoryLimitError",
     "MissingDependencyError",
+    "show",
+    "suggest",
 ]
 
 
@@ -37,3 +42,25 @@ class MissingDependencyError(InputError, ImportError):
 
 class FeaturephaseWarning(UserWarning):
     """A result is valid but something about it deserves the user's attention."""
+
+
+def show(value: object, limit: int = 80) -> str:
+    """``value`` as one short line for a message, whatever it is.
+
+    Never raises, not even for integers too long to print; control characters come out escaped.
+    """
+    tolist = getattr(value, "tolist", None)
+    try:
+        text = repr(tolist() if callable(tolist) else value)
+    except (ValueError, RecursionError, MemoryError):
+        text = f"a {type(value).__name__} too large to print"
+    text = " ".join(text.split())
+    return text if len(text) <= limit else text[: limit - 2] + ".."
+
+
+def suggest(word: str, accepted: Iterable[str]) -> str:
+    """The end of a message about an unknown name: the nearest accepted one, if any, and all of them."""
+    names = list(accepted)
+    near = difflib.get_close_matches(word[:64].lower(), names, n=1, cutoff=0.6)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"{hint}accepted: {', '.join(names)}"
