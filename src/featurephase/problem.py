@@ -145,7 +145,7 @@ def _plain(value: Any) -> Any:
 
 
 class _Value:
-    """Frozen values with arrays in them: equality and hash go by content; ``__init__`` sets checked fields."""
+    """Frozen values with arrays in them: equal and hashed by content; ``__init__`` sets checked fields."""
 
     def _set(self, **values: object) -> None:
         for name, value in values.items():
@@ -499,8 +499,7 @@ class Problem(_Value):
         run: Run | None = None,
         title: str = "",
     ) -> None:
-        if not isinstance(title, str) or len(title) > MAX_TITLE or not _encodable(title):
-            _refuse("title", title)
+        _check_title(title)
         if not isinstance(loss, Loss):
             loss = _parsed("loss.name", loss, parse_loss)
         run = Run() if run is None else run
@@ -582,16 +581,18 @@ class Problem(_Value):
         return self.replace(asymptotics={"samples": max(MIN_SAMPLES, self.asymptotics.samples // 10)})
 
 
-def _encodable(text: str) -> bool:
+def _check_title(title: Any) -> None:
     try:
-        text.encode()
+        if isinstance(title, str) and len(title) <= MAX_TITLE:
+            title.encode()  # half a surrogate pair has no place in a file
+            return
     except UnicodeEncodeError:
-        return False
-    return True
+        pass
+    _refuse("title", title)
 
 
 def _with_overlap(student: Student, latent_dim: int) -> Student:
-    """The student with an overlap of k rows: an empty one filled with zeros, a wrong number of rows refused."""
+    """The student with an overlap of k rows: an empty one becomes zeros, another number of rows is refused."""
     rows = student.init_overlap.shape[0]
     if rows == latent_dim:
         return student
@@ -610,8 +611,8 @@ def _unknown(name: str, value: object, accepted: Iterable[str], section: str = "
     kind = "table" if isinstance(value, (Mapping, list)) and not section else "key"
     if not section and name in _ELSEWHERE:
         raise InputError(
-            f"unknown {kind} {show(name)}: it belongs in a file for `{_ELSEWHERE[name]}`, not in an experiment "
-            "file"
+            f"unknown {kind} {show(name)}: it belongs in a file for `{_ELSEWHERE[name]}`, not in an "
+            "experiment file"
         )
     home = next((f"[{other}]" for other, keys in _KEYS.items() if name in keys and other != section), None)
     hint = f"it belongs in {home}; " if home else ""
