@@ -188,14 +188,17 @@ class Teacher(_Value):
 
     def __init__(self, latent_dim: int, link: Link | str, easy_basis: ArrayLike | None = None) -> None:
         k = _integer("teacher.latent_dim", latent_dim, 1, MAX_LATENT_DIM)
-        if not isinstance(link, Link):
-            link = _parsed("teacher.link", link, lambda text: parse_link(text, k))
-        if link.latent_dim != k:
+        phi = (
+            link
+            if isinstance(link, Link)
+            else _parsed("teacher.link", link, lambda text: parse_link(text, k))
+        )
+        if phi.latent_dim != k:
             raise InputError(
-                f"teacher.link is a function of {link.latent_dim} latent coordinates, but latent_dim = {k}"
+                f"teacher.link is a function of {phi.latent_dim} latent coordinates, but latent_dim = {k}"
             )
         basis = None if easy_basis is None else _orthonormal("teacher.easy_basis", easy_basis, k)
-        self._set(latent_dim=k, link=link, easy_basis=basis)
+        self._set(latent_dim=k, link=phi, easy_basis=basis)
 
 
 def _parsed(key: str, value: object, parse: Callable[[str], Any]) -> Any:
@@ -592,7 +595,7 @@ def _check_title(title: Any) -> None:
 
 
 def _with_overlap(student: Student, latent_dim: int) -> Student:
-    """The student with an overlap of k rows: an empty one becomes zeros, another number of rows is refused."""
+    """The student with an overlap of k rows; an empty overlap becomes zeros, any other number is refused."""
     rows = student.init_overlap.shape[0]
     if rows == latent_dim:
         return student
@@ -633,8 +636,8 @@ def _change(tables: dict[str, Any], section: str, changes: Mapping[str, Any]) ->
     for pair in (("init_gram", "init_norm"), ("name", "expression")):
         if set(pair) & set(changes):
             table = {key: value for key, value in table.items() if key not in pair}
-    if "latent_dim" in changes and "link" not in changes and (text := _source(table["link"])) is not None:
-        table["link"] = text
+    if "latent_dim" in changes and "link" not in changes:
+        table["link"] = _source(table["link"]) or table["link"]  # to be read again with the new dimension
     tables[section] = table | dict(changes)
 
 
@@ -718,12 +721,12 @@ def _loss(table: object) -> Loss:
     return loss
 
 
-def _source(function: object) -> str | None:
+def _source(function: Activation | Link | Loss) -> str | None:
     """The text a function was made from; ``None`` where it came from Python callables."""
-    if isinstance(function, str):
-        return function
-    source = getattr(function, "source", None)
-    return source if isinstance(source, str) else None
+    try:
+        return function.to_spec()
+    except InputError:
+        return None
 
 
 _ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
@@ -746,12 +749,7 @@ def _toml(value: Any, key: str) -> str:
         return _toml(value.tolist(), key)
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(_toml(entry, key) for entry in value) + "]"
-    text = _source(value)
-    if text is None:
-        raise InputError(
-            f"{key} was made from Python callables and cannot be written to a file; give it as an expression"
-        )
-    return _toml(text, key)
+    return _toml(value.to_spec(), key)
 
 
 def _check_finite(problem: Problem) -> None:
@@ -783,7 +781,7 @@ def _check_finite(problem: Problem) -> None:
 
 
 def _require_finite(
-    key: str, function: object, name: str, result: FloatArray, at: Mapping[str, FloatArray]
+    key: str, function: Activation | Loss, name: str, result: FloatArray, at: Mapping[str, FloatArray]
 ) -> None:
     bad = np.flatnonzero(~np.isfinite(np.broadcast_to(result, next(iter(at.values())).shape)))
     if bad.size:

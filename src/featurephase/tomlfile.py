@@ -66,8 +66,8 @@ def parse(text: str, source: str = "the text") -> dict[str, Any]:
     Raises
     ------
     InputError
-        If the text is not TOML, a dotted key has more than :data:`MAX_KEY_PARTS` parts, or the values are nested
-        too deeply.
+        If the text is not TOML, a dotted key has more than :data:`MAX_KEY_PARTS` parts, or the values are
+        nested too deeply.
     """
     if "\0" in text:
         raise InputError(f"{source}: contains a zero byte; a TOML text file is needed")

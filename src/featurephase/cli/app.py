@@ -1,20 +1,26 @@
 """The entry point: the application, its exit codes, and how errors reach people.
 
-Nothing heavy is imported here: a command imports what it needs when it runs, so that ``--help`` answers at once.
+Nothing heavy is imported here: a command imports what it needs when it runs, so that ``--help`` answers at
+once.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
-from typing import Annotated
+from types import FrameType
+from typing import Annotated, Any, Never, TextIO
 
 import typer
 
 from featurephase._version import __version__
-from featurephase.errors import FeaturephaseError
+from featurephase.cli.output import DebugFlag, say
+from featurephase.errors import FeaturephaseError, FeaturephaseWarning
 
 EXIT_OK = 0
 EXIT_DEFECT = 1
@@ -45,65 +51,114 @@ def _root(
         bool,
         typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop."),
     ] = False,
+    debug: DebugFlag = False,
 ) -> None:
     """Whether, when and by which mechanism a neural network learns features."""
 
 
-def _register() -> None:
-    """Import the command groups: each registers its commands on :data:`app` and imports nothing heavy."""
-    from featurephase.cli import groups  # noqa: F401
+def _invoke(args: list[str]) -> int:
+    """Parse and run; errors come out as they are (the parser's own ``main`` makes exits of some)."""
+    from featurephase.cli import groups  # noqa: F401  registers the commands on the application
+
+    command = typer.main.get_command(app)
+    try:
+        with command.make_context("featurephase", args or ["--help"]) as context:
+            command.invoke(context)
+    except typer.Exit as end:
+        return int(end.exit_code)
+    return EXIT_OK
 
 
-def _message(error: BaseException) -> str:
-    """One line for people, whatever the error."""
-    format_message = getattr(error, "format_message", None)  # usage errors of the command-line parser
-    text = str(format_message()) if callable(format_message) else str(error)
-    return " ".join(text.split()) or type(error).__name__
+def _one_line(text: str) -> str:
+    """``text`` on one line, without control characters: they could come from a file or the command line."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(text.split()))
 
 
-def _exit_code(error: BaseException) -> int:
-    if isinstance(error, FeaturephaseError):
-        return error.exit_code
-    if isinstance(error, (KeyboardInterrupt, typer.Abort)):
-        return EXIT_INTERRUPTED
-    if callable(getattr(error, "format_message", None)):
-        return EXIT_INPUT
-    return EXIT_DEFECT
+def _failure(error: BaseException) -> tuple[int, str]:
+    """Exit code (the contract's table) and one line for people, whatever the error."""
+    format_message = getattr(error, "format_message", None)
+    if callable(format_message):  # a usage error of the command-line parser
+        return EXIT_INPUT, f"error: {format_message()}"
+    match error:
+        case FeaturephaseError():
+            return error.exit_code, f"error: {error}"
+        case KeyboardInterrupt() | typer.Abort():
+            return EXIT_INTERRUPTED, "interrupted; what was finished is kept"
+        case MemoryError():
+            return EXIT_INPUT, f"error: {_out_of_memory(error)}"
+        case RecursionError():
+            return EXIT_INPUT, "error: an expression or value is nested too deeply"
+        case OSError() if error.strerror:
+            where = f": {os.fsdecode(error.filename)!r}" if isinstance(error.filename, (str, bytes)) else ""
+            return EXIT_DEFECT, f"error: {error.strerror}{where}"
+        case _:
+            return EXIT_DEFECT, f"error: {type(error).__name__}: {error} (--debug shows the traceback)"
+
+
+def _out_of_memory(error: MemoryError) -> str:
+    from featurephase.memory import available_memory, format_bytes
+
+    asked = str(error) or "an allocation failed"  # NumPy says how much was asked for
+    return (
+        f"more memory is needed than there is: {asked}; {format_bytes(available_memory())} are available; "
+        "ask for fewer samples, steps or neurons"
+    )
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    say(_one_line(f"warning: {message}"))
+
+
+def _abandon_stdout() -> None:
+    """Send what is still buffered nowhere, or the interpreter would fail a second time when it exits."""
+    with contextlib.suppress(OSError, ValueError):  # where it is not a file of the system (tests, notebooks)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code (the contract's table); never raises for a user's mistake."""
+    """Run the command line and return its exit code (the contract's table); never raises."""
     args = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in args
-    if not args:
-        args = ["--help"]
-    try:
-        _register()
-        code = app(args, standalone_mode=False, prog_name="featurephase")
-        sys.stdout.flush()
-        return int(code) if isinstance(code, int) else EXIT_OK
-    except BrokenPipeError:
-        # The reader of our output went away (`| head`): not an error of ours; keep Python from complaining at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_OK
-    except BaseException as error:
-        if isinstance(error, SystemExit):
-            return error.code if isinstance(error.code, int) else EXIT_DEFECT
-        if isinstance(error, typer.Exit):
-            return error.exit_code
-        code = _exit_code(error)
-        if debug:
-            traceback.print_exc()
-        if code == EXIT_INTERRUPTED:
-            print("interrupted; what was finished is kept", file=sys.stderr)
-        elif code == EXIT_DEFECT:
-            hint = "" if debug else " (run again with --debug for the traceback)"
-            print(f"error: {type(error).__name__}: {_message(error)}{hint}", file=sys.stderr)
-        else:
-            print(f"error: {_message(error)}", file=sys.stderr)
-        return code
+    with warnings.catch_warnings():
+        if not debug:  # of all warnings, only ours are meant for people
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("always", FeaturephaseWarning)
+            warnings.showwarning = _show_warning
+        try:
+            code = _invoke(args)
+            sys.stdout.flush()
+            return code
+        except BrokenPipeError:  # the reader of our output went away (`| head`): not an error of ours
+            _abandon_stdout()
+            return EXIT_OK
+        except BaseException as error:
+            if isinstance(error, OSError):
+                _abandon_stdout()
+            if debug:
+                traceback.print_exc()
+            code, text = _failure(error)
+            say(_one_line(text))
+            return code
+
+
+def _terminate(number: int, frame: FrameType | None) -> Never:
+    raise KeyboardInterrupt
 
 
 def main() -> None:
     """Console entry point."""
+    if sys.stdout is None:  # closed by the caller
+        say("error: standard output is closed")
+        sys.exit(EXIT_DEFECT)
+    reconfigure: Any = getattr(sys.stdout, "reconfigure", None)
+    if reconfigure is not None:  # a table must not fail in a locale without its characters
+        reconfigure(errors="backslashreplace")
+    signal.signal(signal.SIGTERM, _terminate)
     sys.exit(run())
