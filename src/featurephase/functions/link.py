@@ -52,7 +52,7 @@ class Link:
 
         node = parse(tape, self.source, "link", names, unknown)
         used = tape.variables(node)
-        self.uses = tuple(sorted((n for n in used if n[0] == "g"), key=lambda n: int(n[1:])))
+        self.uses = tuple(sorted(int(n[1:]) for n in used if n[0] == "g"))
         self.normals = max((int(n[1:]) for n in used if n[0] == "e"), default=0)
         self.uniforms = max((int(n[1:]) for n in used if n[0] == "u"), default=0)
         order = [

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from featurephase.functions.operations import OPERATIONS
 from featurephase.functions.tape import Tape
+from featurephase.functions.wide import Wide
 
 Array = NDArray[np.float64]
 
@@ -17,6 +18,11 @@ __all__ = ["Program"]
 
 #: samples a block: 64 KiB an intermediate result, so that a handful of them stays in the L2 cache
 BLOCK = 8192
+
+#: operations that can underflow
+_SHRINKING = frozenset({"mul", "div", "powi", "pow", "exp"})
+
+_SMALLEST_NORMAL = np.finfo(np.float64).tiny
 
 
 class Program:
@@ -41,12 +47,12 @@ class Program:
             for a in tape.entries[i][1]:
                 last_use[a] = i
         kept = {*outputs, *self._constants, *self._inputs}
-        self._steps: list[tuple[int, Callable[..., Any], tuple[int, ...], tuple[int, ...]]] = []
+        self._steps: list[tuple[int, str, Callable[..., Any], tuple[int, ...], tuple[int, ...]]] = []
         for i in order:
             op, args = tape.entries[i]
             if args:
                 spent = tuple({a for a in args if last_use[a] == i and a not in kept})
-                self._steps.append((i, OPERATIONS[op].compute, args, spent))
+                self._steps.append((i, op, OPERATIONS[op].compute, args, spent))
 
     def __call__(self, *arguments: ArrayLike) -> tuple[Array, ...]:
         """Evaluate at the arguments, broadcast against each other; one array of that shape per output."""
@@ -55,20 +61,59 @@ class Program:
         flat = [a.ravel() for a in arrays]
         size = flat[0].size
         results = tuple(np.empty(size) for _ in self._outputs)
-        with np.errstate(all="ignore"):
+        with np.errstate(all="raise"):
             for start in range(0, size, BLOCK):
-                part = slice(start, start + BLOCK)
-                for result, value in zip(results, self._block([a[part] for a in flat]), strict=True):
-                    result[part] = value
+                columns = [a[start : start + BLOCK] for a in flat]
+                for result, value in zip(results, self._block(columns), strict=True):
+                    result[start : start + BLOCK] = value
         return tuple(r.reshape(shape)[()] for r in results)
 
     def _block(self, columns: Sequence[Array]) -> list[Any]:
         """Evaluate on one block of one-dimensional columns."""
-        memory: dict[int, Any] = dict(self._constants)
-        for node, column in self._inputs.items():
-            memory[node] = columns[column]
-        for node, compute, args, spent in self._steps:
+        try:
+            return self._run(columns)
+        except FloatingPointError:
+            with np.errstate(all="ignore"):
+                return self._careful(columns)
+
+    def _memory(self, columns: Sequence[Any]) -> dict[int, Any]:
+        return self._constants | {node: columns[i] for node, i in self._inputs.items()}
+
+    def _run(self, columns: Sequence[Any]) -> list[Any]:
+        memory = self._memory(columns)
+        for node, _, compute, args, spent in self._steps:
             memory[node] = compute(*[memory[a] for a in args])
             for a in spent:
                 del memory[a]
         return [memory[i] for i in self._outputs]
+
+    def _careful(self, columns: Sequence[Array]) -> list[Any]:
+        """As :meth:`_run`, but where the result rests on an overflow or underflow, repeat it with wide numbers.
+
+        An unselected branch of ``where`` casts no doubt on the selected one.
+        """
+        memory = self._memory(columns)
+        doubt: dict[int, Any] = dict.fromkeys(memory, False)
+        for node, op, compute, args, _ in self._steps:
+            values = [memory[a] for a in args]
+            memory[node] = result = compute(*values)
+            doubts = [doubt[a] for a in args]
+            if op == "where":
+                doubt[node] = doubts[0] | np.where(values[0], doubts[1], doubts[2])
+                continue
+            lost = ~np.isfinite(result)
+            if op in _SHRINKING:
+                small = np.abs(result) < _SMALLEST_NORMAL
+                for value in values:
+                    small &= value != 0.0
+                lost |= small
+            doubt[node] = np.logical_or.reduce([np.broadcast_to(x, lost.shape) for x in (lost, *doubts)])
+        outputs = [np.array(np.broadcast_to(memory[i], columns[0].shape)) for i in self._outputs]
+        repeat = np.logical_or.reduce([np.broadcast_to(doubt[i], columns[0].shape) for i in self._outputs])
+        for column in columns:
+            repeat &= np.isfinite(column)
+        if repeat.any():
+            wide = self._run([Wide(column[repeat]) for column in columns])
+            for output, value in zip(outputs, wide, strict=True):
+                output[repeat] = value.double() if isinstance(value, Wide) else value
+        return outputs
