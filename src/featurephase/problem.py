@@ -8,6 +8,7 @@ Symbols: theory 1, section 1.
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 import numbers
@@ -151,6 +152,10 @@ class _Value:
         for name, value in values.items():
             object.__setattr__(self, name, value)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """After pickling, which forgets that an array was read-only."""
+        self._set(**{k: _frozen(v) if isinstance(v, np.ndarray) else v for k, v in state.items()})
+
     def _content(self) -> tuple[Any, ...]:
         return tuple(_plain(getattr(self, f.name)) for f in fields(self))  # type: ignore[arg-type]
 
@@ -202,12 +207,13 @@ class Teacher(_Value):
 
 
 def _parsed(key: str, value: object, parse: Callable[[str], Any]) -> Any:
-    """A function from its text, with the key in front of whatever the parser complains about."""
+    """A function from its text, with the key in front of the first line of the parser's complaint."""
     text = _text(key, value)
     try:
         return parse(text)
     except InputError as error:
-        raise InputError(f"{key} = {show(text)}: {error}") from error
+        reason = str(error).partition("\n")[0].rstrip(":")  # the lines after it point into the text
+        raise InputError(f"{key} = {show(text)}: {reason}") from error
 
 
 def _orthonormal(key: str, value: Any, rows: int) -> FloatArray:
@@ -605,9 +611,9 @@ def _with_overlap(student: Student, latent_dim: int) -> Student:
             student.init_overlap,
             f"{latent_dim} rows (teacher.latent_dim) of {student.width} numbers",
         )
-    return Student(
-        student.activation, student.readout, student.init_gram, np.zeros((latent_dim, student.width))
-    )
+    filled = copy.copy(student)
+    filled._set(init_overlap=_frozen(np.zeros((latent_dim, student.width))))
+    return filled
 
 
 def _unknown(name: str, value: object, accepted: Iterable[str], section: str = "") -> Never:
@@ -768,25 +774,24 @@ def _check_finite(problem: Problem) -> None:
     values, vectors = np.linalg.eigh(student.init_gram - overlap.T @ overlap)
     root = vectors * np.sqrt(np.maximum(values, 0))
     with np.errstate(all="ignore"):
-        y = teacher.link.sample(g, rng)
+        try:
+            y = teacher.link.sample(g, rng)
+        except InputError as error:
+            raise InputError(f"teacher.{error}") from error
         h = overlap.T @ g + root @ rng.standard_normal((student.width, count))
-        f = np.zeros(count)
-        for name in ("value", "first", "second"):
-            result = getattr(student.activation, name)(h)
-            _require_finite("student.activation", student.activation, name, result, {"h": h})
-            f = student.readout @ result if name == "value" else f
-        for name in ("value", "first", "second"):
-            result = getattr(problem.loss, name)(y, f)
-            _require_finite("loss", problem.loss, name, result, {"y": y, "f": f})
+        f = student.readout @ student.activation.value(h)
+        # Runs draw many more samples than this: the activation must hold out to where those can be.
+        tail = np.linspace(-7, 7, 99) * math.sqrt(np.diag(student.init_gram).max())
+        _require_finite("student.activation", student.activation, h=np.concatenate([h.ravel(), tail]))
+        _require_finite("loss", problem.loss, y=y, f=f)
 
 
-def _require_finite(
-    key: str, function: Activation | Loss, name: str, result: FloatArray, at: Mapping[str, FloatArray]
-) -> None:
-    bad = np.flatnonzero(~np.isfinite(np.broadcast_to(result, next(iter(at.values())).shape)))
-    if bad.size:
-        where = ", ".join(f"{symbol} = {values.ravel()[bad[0]]:.6g}" for symbol, values in at.items())
-        what = {"value": "its value", "first": "its derivative", "second": "its second derivative"}[name]
+def _require_finite(key: str, function: Activation | Loss, **at: FloatArray) -> None:
+    for name, what in (("value", "value"), ("first", "derivative"), ("second", "second derivative")):
+        bad = np.flatnonzero(~np.isfinite(getattr(function, name)(*at.values())))
+        if not bad.size:
+            continue
+        where = ", ".join(f"{symbol} = {values[bad[0]]:.6g}" for symbol, values in at.items())
         raise InputError(
             f"{key} = {show(_source(function) or 'a Python function')}: {what} is not finite at {where}; "
             "it must be finite on every sample"

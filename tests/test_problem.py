@@ -1,0 +1,428 @@
+"""The problem as a value: what is accepted, that it cannot change, that its file gives it back exactly."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from featurephase.errors import InputError
+from featurephase.functions import activation, link, loss
+from featurephase.problem import (
+    ACCEPTED,
+    Asymptotics,
+    GradientDescent,
+    Problem,
+    Run,
+    Student,
+    Teacher,
+    ThresholdSearch,
+    load,
+)
+from featurephase.templates import read_template, template_names
+
+MINIMAL = """
+[teacher]
+latent_dim = 2
+link = "tanh(g1)"
+[student]
+activation = "gelu"
+readout = [1, -0.5]
+[loss]
+name = "squared"
+[training]
+step_size = 1
+steps = 7
+"""
+
+
+@pytest.fixture
+def problem() -> Problem:
+    return Problem.from_toml(MINIMAL)
+
+
+# -- the file --
+
+
+def test_every_other_key_defaults_to_the_value_of_the_contract(problem: Problem) -> None:
+    assert problem.title == ""
+    assert problem.teacher.easy_basis is None
+    assert problem.training == GradientDescent(step_size=1.0, steps=7, weight_decay=0.0)
+    assert problem.asymptotics == Asymptotics(samples=100_000, replicates=8, seed=0)
+    assert problem.threshold == ThresholdSearch(delta_range=(0.05, 1000.0), max_steps=5000)
+    assert problem.run == Run(delta=(), times=None)
+    np.testing.assert_array_equal(problem.student.init_gram, np.eye(2))
+    np.testing.assert_array_equal(problem.student.init_overlap, np.zeros((2, 2)))
+
+
+@pytest.mark.parametrize("key", ["latent_dim", "link", "activation", "readout", "name", "step_size", "steps"])
+def test_required_keys_are_required(key: str) -> None:
+    text = "\n".join(line for line in MINIMAL.splitlines() if not line.startswith(f"{key} ="))
+    with pytest.raises(InputError, match=key):
+        Problem.from_toml(text)
+
+
+@pytest.mark.parametrize("table", ["teacher", "student", "loss", "training"])
+def test_required_tables_are_required(table: str) -> None:
+    parts = [part for part in MINIMAL.split("\n[") if part.strip() and not part.startswith(table)]
+    with pytest.raises(InputError, match=rf"\[{table}\] is missing"):
+        Problem.from_toml("".join(f"\n[{part}" for part in parts))
+
+
+@pytest.mark.parametrize("name", template_names())
+def test_templates_load_and_round_trip(name: str, tmp_path) -> None:
+    path = tmp_path / "experiment.toml"
+    path.write_text(read_template(name), encoding="utf-8")
+    problem = load(path)
+    assert problem.title
+    assert problem.run.delta, "a template must run without flags"
+    assert Problem.from_toml(problem.to_toml()) == problem
+
+
+def test_templates_are_the_problems_they_are_named_after() -> None:
+    one, two, staircase = (
+        Problem.from_toml(read_template(name)) for name in ("one-neuron", "two-neurons", "staircase")
+    )
+    # theory 1, section 7, and Dandi et al. in section 3
+    assert (one.training.step_size, one.student.activation.name) == (0.8, "gelu")
+    np.testing.assert_array_equal(two.student.init_gram, [[1, 0.3], [0.3, 0.73]])
+    np.testing.assert_array_equal(two.student.readout, [1, 1.2])
+    assert (two.training.step_size, two.training.steps, two.run.delta) == (0.5, 20, (24.0,))
+    np.testing.assert_array_max_ulp(staircase.student.readout, np.array([1, -1]) / math.sqrt(2))
+    assert (staircase.training.step_size, staircase.run.delta, staircase.run.times) == (0.6, (3.0,), ())
+
+
+def test_file_may_start_with_a_byte_order_mark_and_use_dotted_keys() -> None:
+    flat = 'teacher = {latent_dim = 1, link = "g1"}\nloss.name = "squared"\n'
+    flat += "training = {step_size = 1, steps = 0}\n"
+    flat += 'student.activation = "relu"\nstudent.readout = [1]\n'
+    assert Problem.from_toml("\ufeff" + flat).teacher.latent_dim == 1
+
+
+finite = st.floats(-1e3, 1e3, allow_nan=False).filter(lambda x: x != 0)
+positive = st.floats(1e-6, 1e6)
+
+
+@st.composite
+def problems(draw: st.DrawFn) -> Problem:
+    k, m = draw(st.integers(1, 3)), draw(st.integers(1, 12))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    vectors = rng.standard_normal((k + m, m)) / math.sqrt(k + m)
+    start = draw(
+        st.sampled_from(
+            [
+                {},
+                {"init_norm": draw(st.floats(0, 10))},
+                {"init_gram": vectors.T @ vectors},
+                {"init_gram": vectors.T @ vectors, "init_overlap": vectors[:k]},
+            ]
+        )
+    )
+    same = draw(st.booleans())
+    steps = draw(st.integers(0, 1000))
+    return Problem(
+        title=draw(st.text(st.characters(codec="utf-8"), max_size=30)),
+        teacher=Teacher(
+            k,
+            draw(st.sampled_from(["g1", "tanh(g1)*e1 + u2", "sign(g1)"])),
+            draw(st.sampled_from([None, rng.standard_normal((k, 1)), np.eye(k)])),
+        ),
+        student=Student(
+            draw(st.sampled_from(["gelu", "relu", "h**2"])),
+            [draw(finite)] * m if same else [draw(finite) for _ in range(m)],
+            **start,
+        ),
+        loss=draw(st.sampled_from([loss("squared"), loss(expression="log(1 + (y - f)**2)")])),
+        training=GradientDescent(draw(positive), steps, draw(st.floats(0, 10))),
+        asymptotics=Asymptotics(
+            draw(st.integers(100, 10**9)), draw(st.integers(2, 99)), draw(st.integers(0, 2**63 - 1))
+        ),
+        threshold=ThresholdSearch((draw(st.floats(1e-9, 1)), draw(st.floats(1.5, 1e9)))),
+        run=Run(
+            draw(st.lists(positive, max_size=4)),
+            draw(st.one_of(st.none(), st.lists(st.integers(0, steps), max_size=4))),
+        ),
+    )
+
+
+@settings(max_examples=40, deadline=None)
+@given(problems())
+def test_any_problem_round_trips_exactly(problem: Problem) -> None:
+    text = problem.to_toml()
+    again = Problem.from_toml(text)
+    assert again == problem
+    assert hash(again) == hash(problem)
+    assert again.to_toml() == text
+    assert problem.replace() == problem
+
+
+def test_equal_readouts_are_written_short(problem: Problem) -> None:
+    wide = problem.replace(student={"readout": {"width": 32, "value": 0.03125}})
+    assert "readout = {width = 32, value = 0.03125}" in wide.to_toml()
+    assert wide.student.width == 32
+    assert set(wide.student.readout) == {0.03125}
+
+
+@pytest.mark.parametrize("norm", [0.0, 0.1, 1 / 3, 1e-7, 123.456])
+def test_init_norm_survives_being_kept_as_a_gram_matrix(norm: float) -> None:
+    student = Student("tanh", [1.0, 1.0], init_norm=norm)
+    np.testing.assert_array_equal(student.init_gram, norm * norm * np.eye(2))
+    assert student._init == {"init_norm": norm}
+
+
+# -- values --
+
+
+def test_nothing_can_be_changed(problem: Problem) -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        problem.title = "other"  # type: ignore[misc]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        problem.student.readout = np.ones(2)  # type: ignore[misc]
+    teacher = Teacher(2, "g1", [[3.0], [4.0]])
+    assert teacher.easy_basis is not None
+    for array in (
+        problem.student.readout,
+        problem.student.init_gram,
+        problem.student.init_overlap,
+        teacher.easy_basis,
+    ):
+        assert array.dtype == np.float64
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 2
+
+
+def test_arrays_given_are_copied() -> None:
+    readout = np.array([1.0, 2.0])
+    student = Student("tanh", readout)
+    readout[0] = 5
+    assert student.readout[0] == 1
+
+
+def test_a_problem_travels_to_another_process(problem: Problem) -> None:
+    copy = pickle.loads(pickle.dumps(problem))
+    assert copy == problem
+    assert hash(copy) == hash(problem)
+    assert not copy.student.readout.flags.writeable
+
+
+def test_equality_is_by_content(problem: Problem) -> None:
+    assert problem == Problem.from_toml(MINIMAL)
+    assert problem != problem.replace(training={"steps": 8})
+    assert problem != problem.replace(student={"readout": [1, -0.25]})
+    assert problem != "problem"
+
+
+def test_easy_basis_is_made_orthonormal_and_keeps_its_span() -> None:
+    given_basis = np.array([[1.0, 1.0], [0.0, 2.0], [0.0, 0.0]])
+    basis = Teacher(3, "g1", given_basis).easy_basis
+    assert basis is not None
+    np.testing.assert_allclose(basis.T @ basis, np.eye(2), atol=1e-14)
+    np.testing.assert_allclose(basis @ (basis.T @ given_basis), given_basis, atol=1e-14)
+    np.testing.assert_array_equal(Teacher(3, "g1", basis).easy_basis, basis)
+    nothing_easy = Teacher(2, "g1*g2", [[], []]).easy_basis
+    assert nothing_easy is not None
+    assert nothing_easy.shape == (2, 0)
+
+
+def test_functions_may_be_given_as_text_or_as_objects() -> None:
+    by_text = Problem(
+        teacher=Teacher(1, "g1"),
+        student=Student("gelu", [1.0]),
+        loss="squared",
+        training=GradientDescent(0.1, 2),
+    )
+    by_object = Problem(
+        teacher=Teacher(1, link("g1", 1)),
+        student=Student(activation("gelu"), np.array([1])),
+        loss=loss("squared"),
+        training=GradientDescent(np.float64(0.1), np.int64(2)),
+    )
+    assert by_text == by_object
+    assert type(by_object.training.steps) is int
+    with pytest.raises(InputError, match="2 latent coordinates"):
+        Teacher(1, link("g1", 2))
+
+
+def test_times_are_kept_ascending_without_repetition() -> None:
+    assert Run(times=(5, 0, 5)).times == (0, 5)
+
+
+# -- replace --
+
+
+def test_replace_takes_keys_sections_and_objects(problem: Problem) -> None:
+    assert problem.replace(**{"training.steps": 9}).training.steps == 9
+    assert problem.replace(training={"steps": 9}) == problem.replace(**{"training.steps": 9})
+    assert problem.replace(training=GradientDescent(1.0, 9)) == problem.replace(training={"steps": 9})
+    assert problem.replace(loss="huber").loss == loss("huber")
+    assert problem.replace(**{"loss.expression": "(y - f)**2"}).loss == loss(expression="(y - f)**2")
+    assert problem.replace(title="new").title == "new"
+
+
+def test_replace_keeps_a_default_start_when_sizes_change(problem: Problem) -> None:
+    wider = problem.replace(**{"student.readout": [1, 2, 3], "teacher.latent_dim": 3})
+    np.testing.assert_array_equal(wider.student.init_gram, np.eye(3))
+    assert wider.student.init_overlap.shape == (3, 3)
+    assert wider.teacher.link.latent_dim == 3
+
+
+def test_replace_lets_exclusive_keys_take_each_others_place(problem: Problem) -> None:
+    gram = [[2.0, 0.5], [0.5, 1.0]]
+    changed = problem.replace(student={"init_gram": gram})
+    np.testing.assert_array_equal(changed.student.init_gram, gram)
+    back = changed.replace(**{"student.init_norm": 3})
+    np.testing.assert_array_equal(back.student.init_gram, 9 * np.eye(2))
+
+
+def test_replace_refuses_what_is_unknown_or_does_not_fit(problem: Problem) -> None:
+    for changes, message in (
+        ({"training.stepz": 3}, "did you mean 'steps'"),
+        ({"trainin": {"steps": 3}}, "did you mean 'training'"),
+        ({"steps": 3}, r"belongs in \[training\]"),
+        ({"run": {"times": [8]}}, "beyond the last step"),
+        ({"student.readout": [1, 2], "student.init_gram": [[1.0]]}, "init_gram"),
+    ):
+        with pytest.raises(InputError, match=message):
+            problem.replace(**changes)
+
+
+def test_quick_runs_a_tenth_of_the_samples(problem: Problem) -> None:
+    assert problem.quick().asymptotics == Asymptotics(samples=10_000)
+    assert problem.replace(asymptotics={"samples": 150}).quick().asymptotics.samples == 100
+
+
+# -- what is refused --
+
+REFUSED = [
+    ("teacher.latent_dim", lambda v: Teacher(v, "g1"), [0, 65, 1.0, True, "1", None, math.nan]),
+    ("teacher.link", lambda v: Teacher(1, v), ["", 3, "g2", "tanh(", "nope(g1)", None]),
+    (
+        "teacher.easy_basis",
+        lambda v: Teacher(2, "g1", v),
+        [
+            [1.0, 0.0],
+            [[1.0]],
+            [[1.0, 2.0], [2.0, 4.0]],
+            [[0.0], [0.0]],
+            [["a"], ["b"]],
+            [[1, 0, 0], [0, 1, 0]],
+        ],
+    ),
+    ("student.activation", lambda v: Student(v, [1.0]), ["gleu", "", 1, "h +", "g1"]),
+    (
+        "student.readout",
+        lambda v: Student("gelu", v),
+        [
+            [],
+            1.0,
+            [0.0, 0.0],
+            [True],
+            [math.inf],
+            [[1.0]],
+            ["1"],
+            {"width": 2},
+            {"width": 0, "value": 1.0},
+            [10**400],
+        ],
+    ),
+    (
+        "student.init_gram",
+        lambda v: Student("gelu", [1.0, 1.0], v),
+        [[[1.0]], [1.0, 1.0], [[1, 2], [2, 1]], [[1, 0.5], [0.4, 1]], [[1, math.nan], [math.nan, 1]]],
+    ),
+    ("student.init_norm", lambda v: Student("gelu", [1.0], init_norm=v), [-1, math.inf, "1", False]),
+    (
+        "student.init_overlap",
+        lambda v: Student("gelu", [1.0, 1.0], None, v),
+        [[[1.0]], [[1.1, 0.0]], [[0.8, 0.8]], [0.1, 0.1], [[math.nan, 0.0]]],
+    ),
+    (
+        "training.step_size",
+        lambda v: GradientDescent(v, 1),
+        [0, -1, math.inf, math.nan, "1", True, None, 10**400],
+    ),
+    ("training.steps", lambda v: GradientDescent(1.0, v), [-1, 1.0, 10**6 + 1, "3", True, 10**5000]),
+    ("training.weight_decay", lambda v: GradientDescent(1.0, 1, v), [-0.1, math.nan, "0"]),
+    ("asymptotics.samples", lambda v: Asymptotics(samples=v), [99, 1e5, 10**10]),
+    ("asymptotics.replicates", lambda v: Asymptotics(replicates=v), [1, 0, 2.0]),
+    ("asymptotics.seed", lambda v: Asymptotics(seed=v), [-1, 2**63, 0.5, None]),
+    (
+        "threshold.delta_range",
+        lambda v: ThresholdSearch(delta_range=v),
+        [(0, 1), (2, 1), (1, 1), (1,), (1, 2, 3), (1, math.inf), 3, "ab"],
+    ),
+    ("threshold.max_steps", lambda v: ThresholdSearch(max_steps=v), [0, 1.5, 10**7]),
+    ("run.delta", lambda v: Run(delta=v), [[0.0], [-1.0], [math.nan], [math.inf], 4.0, ["4"], [[4.0]]]),
+    ("run.times", lambda v: Run(times=v), [[-1], [1.0], [True], 3, "3", ["3"]]),
+]
+
+
+@pytest.mark.parametrize(
+    ("key", "make", "value"),
+    [
+        pytest.param(key, make, value, id=f"{key}-{i}")
+        for key, make, values in REFUSED
+        for i, value in enumerate(values)
+    ],
+)
+def test_refusals_name_the_key(key: str, make, value: object) -> None:
+    with pytest.raises(InputError) as caught:
+        make(value)
+    assert key in str(caught.value)
+    assert len(str(caught.value)) < 800
+
+
+def test_every_key_is_tested_for_refusals() -> None:
+    assert {key for key, _, _ in REFUSED} == {
+        k for k in ACCEPTED if k != "title" and not k.startswith("loss.")
+    }
+
+
+def test_title_must_be_writable() -> None:
+    problem = Problem.from_toml(MINIMAL)
+    for title in ("x" * 501, 3, None, "half \ud800 a pair"):
+        with pytest.raises(InputError, match="title"):
+            problem.replace(title=title)
+    nasty = 'quote " backslash \\ tab \t newline \n escape \x1b \x7f é'
+    assert Problem.from_toml(problem.replace(title=nasty).to_toml()).title == nasty
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"teacher.link": "log(g1)"}, "teacher.link"),
+        ({"student.activation": "sqrt(h)"}, "student.activation"),
+        (
+            {"student.activation": "exp(h**4)"},
+            "student.activation",
+        ),  # finite near 0, not where samples can be
+        ({"loss.expression": "log(y - f)"}, "loss"),
+        ({"loss.expression": "sqrt(abs(y - f) - 0.001)"}, "loss"),
+    ],
+)
+def test_functions_must_be_finite_on_samples(problem: Problem, changes: dict[str, str], key: str) -> None:
+    with pytest.raises(InputError, match=rf"{key}.*finite"):
+        problem.replace(**changes)
+
+
+def test_start_must_exist() -> None:
+    with pytest.raises(InputError, match="positive semidefinite"):
+        Student("gelu", [1.0, 1.0], [[1.0, 0.9], [0.9, 1.0]], [[0.9, -0.9]])
+    Student("gelu", [1.0, 1.0], [[1.0, 1.0], [1.0, 1.0]], [[1.0, 1.0]])  # exactly on the boundary
+
+
+def test_init_gram_and_init_norm_exclude_each_other() -> None:
+    with pytest.raises(InputError, match="exclude each other"):
+        Student("gelu", [1.0], [[1.0]], init_norm=1.0)
+
+
+def test_sections_cannot_be_confused_with_other_files() -> None:
+    with pytest.raises(InputError, match="featurephase sweep"):
+        Problem.from_toml(MINIMAL + "\n[[axis]]\nkey = 'a'\n")
+    with pytest.raises(InputError, match="featurephase latent"):
+        Problem.from_toml(MINIMAL + "\n[latent]\nu = [1]\n")
