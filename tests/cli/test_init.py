@@ -58,9 +58,7 @@ def test_it_overwrites_only_when_forced(tmp_path: Path, capsys: pytest.CaptureFi
     assert [p.name for p in tmp_path.iterdir()] == ["mine.toml"]
 
 
-def test_it_writes_where_the_file_system_has_no_links(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_writes_where_the_file_system_has_no_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise PermissionError(1, "Operation not permitted")
 
@@ -83,9 +81,7 @@ def test_it_writes_where_the_file_system_has_no_links(
         (["parity", "extra"], "extra"),
     ],
 )
-def test_mistakes(
-    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_mistakes(arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["init", *(a.format(tmp=tmp_path) for a in arguments)]) == 2
     out, err = capsys.readouterr()
     assert out == ""
