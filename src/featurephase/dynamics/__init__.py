@@ -1,0 +1,1 @@
+"""Training dynamics: the conditioning recursion (written once) and the laws that run on it."""

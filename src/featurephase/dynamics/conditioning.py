@@ -1,0 +1,285 @@
+"""The conditioning recursion: the law of a Gaussian data matrix given its products with the vectors met so far.
+
+A Gaussian X (n x d) that has acted on finitely many vectors is fresh Gaussian elsewhere. Gradient descent therefore
+needs no data matrix: it suffices to keep, for each sample,
+
+* ``V`` (K, N): projections on an orthonormal basis of the visited part of R^d, and
+* ``Phi`` (p, N): an orthonormal basis (``mean Phi_a Phi_b = [a = b]``) of the visited part of sample space,
+
+and to extend both when a gradient leaves them (theory: Montanari & Wang, arXiv 2602.01434; for finite sizes also
+Y. M. Lu, "Householder Dice", 2021). New rows are ``V_new = R Phi_new + Z`` with Z fresh and orthogonal to Phi and
+Phi_new. The two laws differ in R alone: ``I/sqrt(delta)`` in the limit n, d -> infinity with N sample paths,
+a random triangle at finite (n, d) with N = n. This module is the only place where the recursion is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import qr, solve_triangular
+
+from featurephase.memory import require_memory
+
+Array = NDArray[np.float64]
+
+__all__ = ["RESIDUAL_TOLERANCE", "AsymptoticLaw", "ConditionedDesign", "FiniteLaw"]
+
+#: A direction enters the basis only if its residual exceeds this fraction of the gradient's norm: below it there is
+#: nothing but round-off, which would destroy the orthogonality of the basis.
+RESIDUAL_TOLERANCE = 1e-8
+#: What the tolerance rises to when a basis of bounded capacity fills up; still below the noise of 10^5 sample paths.
+LOOSEST_TOLERANCE = 1e-3
+#: Largest mean product of two different basis vectors that is accepted.
+ORTHOGONALITY = 1e-11
+#: Rows of V and Phi of one block of samples should stay in the second-level cache during a step.
+CACHE_BYTES = 512 * 1024
+
+
+class Law(Protocol):
+    """How new rows of V depend on new rows of Phi: ``V_new = coupling @ Phi_new + Z``."""
+
+    def coupling(self, visited: int, new: int) -> Array:
+        """The matrix R, shape (rows to add <= new, new), when ``visited`` directions are known already."""
+        ...
+
+
+@dataclass(frozen=True)
+class AsymptoticLaw:
+    """The limit n, d -> infinity with n/d -> ``delta``: R = I/sqrt(delta)."""
+
+    delta: float
+
+    def coupling(self, visited: int, new: int) -> Array:
+        """``I/sqrt(delta)``, shape (new, new)."""
+        return np.eye(new) / np.sqrt(self.delta)
+
+
+@dataclass(frozen=True)
+class FiniteLaw:
+    """The exact law at finite size: R/sqrt(n), R upper triangular, R_jj^2 ~ chi^2(d - K - j + 1), R_ij ~ N(0, 1)."""
+
+    samples: int
+    dimension: int
+    rng: np.random.Generator
+
+    def coupling(self, visited: int, new: int) -> Array:
+        """The random triangle, shape (min(new, d - visited), new): no row is added once R^d is exhausted."""
+        rows = min(new, self.dimension - visited)
+        triangle = np.triu(self.rng.standard_normal((rows, new)), 1)
+        freedom = self.dimension - visited - np.arange(rows)
+        triangle[np.arange(rows), np.arange(rows)] = np.sqrt(self.rng.chisquare(freedom))
+        return triangle / np.sqrt(self.samples)
+
+
+class ConditionedDesign:
+    """A Gaussian data matrix known only through its products.
+
+    Parameters
+    ----------
+    rows
+        First projections V, shape (K0, N).
+    law
+        :class:`AsymptoticLaw` or :class:`FiniteLaw`.
+    rng
+        Source of the fresh Gaussians Z.
+    tolerance
+        Relative residual below which a gradient counts as inside the visited space.
+    capacity
+        Bound on the number of visited directions of sample space, hence on the memory of an arbitrarily long run:
+        beyond half of it the tolerance rises geometrically, to :data:`LOOSEST_TOLERANCE` when it is full. ``None``:
+        no bound.
+
+    Attributes
+    ----------
+    visited, met
+        K and p.
+    dropped
+        Largest tolerance at which a direction has been left out so far, relative to the gradient's norm.
+
+    Notes
+    -----
+    Samples are kept in blocks whose rows stay in cache, and a block is read once per pass. A step costs one pass
+    over V and, while the basis grows, two to three over Phi; once it has stopped growing, one over V and two over Phi.
+    """
+
+    def __init__(
+        self,
+        rows: Array,
+        law: Law,
+        rng: np.random.Generator,
+        *,
+        tolerance: float = RESIDUAL_TOLERANCE,
+        capacity: int | None = None,
+    ) -> None:
+        self.law = law
+        self.rng = rng
+        self.tolerance = tolerance
+        self.capacity = capacity
+        self.dropped = 0.0
+        self.visited, self.samples = rows.shape
+        self.met = 0
+        width = int(np.clip(CACHE_BYTES // (8 * 64), 256, self.samples))
+        edges = list(range(0, self.samples, width))
+        self.slices = [slice(a, min(a + width, self.samples)) for a in edges]
+        self._v = [np.ascontiguousarray(rows[:, s]) for s in self.slices]
+        self._phi = [np.empty((0, s.stop - s.start)) for s in self.slices]
+
+    # ---- reading
+
+    def projections(self, block: int) -> Array:
+        """V on one block of samples, shape (K, block)."""
+        return self._v[block][: self.visited]
+
+    def sample_basis(self, block: int) -> Array:
+        """Phi on one block of samples, shape (p, block)."""
+        return self._phi[block][: self.met]
+
+    def preactivations(self, weights: Array) -> Array:
+        """``h = C'V``, shape (m, N), for weights C in the visited basis, shape (K, m)."""
+        h = np.empty((weights.shape[1], self.samples))
+        for b, s in enumerate(self.slices):
+            np.matmul(weights.T, self.projections(b), out=h[:, s])
+        return h
+
+    # ---- the recursion
+
+    def gradient(self, weights: Array, sample_gradient: Callable[[Array, slice], Array]) -> Array:
+        """``X'F/n`` in the visited basis, which is extended by the directions that F adds.
+
+        Parameters
+        ----------
+        weights
+            C, shape (K, m).
+        sample_gradient
+            Returns F (m, block) for the pre-activations h (m, block) of the samples in a slice.
+
+        Returns
+        -------
+        Array
+            Shape (K + q, m): the rows on the old basis, then those on the q new directions.
+        """
+        m = weights.shape[1]
+        f = np.empty((m, self.samples))
+        on_v = np.zeros((m, self.visited))
+        on_phi = np.zeros((m, self.met))
+        for b, s in enumerate(self.slices):
+            v = self.projections(b)
+            block = sample_gradient(weights.T @ v, s)
+            f[:, s] = block
+            on_v += block @ v.T
+            if self.met:
+                on_phi += block @ self.sample_basis(b).T
+        on_v /= self.samples
+        on_phi /= self.samples
+        if not np.all(np.isfinite(on_v)):
+            return on_v.T
+        new_phi = self._residual_basis(f, on_phi)
+        if len(new_phi) == 0:
+            return on_v.T
+        loading = f @ new_phi.T / self.samples  # L, (m, q)
+        coupling = self.law.coupling(self.visited, len(new_phi))
+        self._append(coupling, new_phi)
+        return np.concatenate([on_v, loading @ coupling.T], axis=1).T
+
+    def _residual_basis(self, f: Array, on_phi: Array) -> Array:
+        """Orthonormal rows (q, N) that span what F adds to Phi: a rank-revealing split, orthogonalised again."""
+        scale = np.sqrt(np.einsum("ri,ri->", f, f) / self.samples)
+        room = self.samples - self.met
+        if scale == 0.0 or room <= 0:
+            return f[:0]
+        residual, overlap = self._sweep(f, on_phi) if self.met else (f, on_phi)
+        tolerance = self._tolerance()
+        basis, triangle, order = _orthonormal_rows(residual, tolerance * scale)
+        if len(basis) < len(f):
+            self.dropped = max(
+                self.dropped,
+                min(tolerance, float(np.linalg.norm(residual) / (scale * np.sqrt(self.samples)))),
+            )
+        basis, triangle = basis[:room], triangle[:room, :room]
+        q = len(basis)
+        if q == 0 or self.met == 0:
+            return basis
+        # The measured overlap of the residual gives that of the basis unless the triangle amplifies round-off.
+        pivots = np.abs(np.diag(triangle))
+        if pivots[-1] > 1e-3 * pivots[0]:
+            overlap = solve_triangular(triangle[:q, :q], overlap[order[:q]], trans="T")
+        else:
+            basis, overlap = self._sweep(basis, np.zeros((q, self.met)))
+        for _ in range(4):
+            if np.max(np.abs(overlap)) < ORTHOGONALITY:
+                return basis
+            basis, overlap = self._sweep(basis, overlap)
+            basis, triangle, _ = _orthonormal_rows(basis, 0.0)
+        if np.max(np.abs(overlap)) < 10 * ORTHOGONALITY:
+            return basis
+        raise ArithmeticError(
+            f"the basis of sample space lost its orthogonality ({np.max(np.abs(overlap)):.1e}): please report this"
+        )
+
+    def _tolerance(self) -> float:
+        """The relative residual that a new direction must exceed, given how full the basis is."""
+        if self.capacity is None:
+            return self.tolerance
+        fullness = 2.0 * self.met / self.capacity - 1.0
+        if fullness >= 1.0:
+            return np.inf
+        return self.tolerance * (LOOSEST_TOLERANCE / self.tolerance) ** max(fullness, 0.0)
+
+    def _sweep(self, rows: Array, coefficients: Array) -> tuple[Array, Array]:
+        """``rows - coefficients @ Phi`` and its overlap with Phi, in one pass over Phi."""
+        out = np.empty_like(rows)
+        overlap = np.zeros_like(coefficients)
+        for b, s in enumerate(self.slices):
+            phi = self.sample_basis(b)
+            block = rows[:, s] - coefficients @ phi
+            out[:, s] = block
+            overlap += block @ phi.T
+        return out, overlap / self.samples
+
+    def _append(self, coupling: Array, new_phi: Array) -> None:
+        """Append Phi_new and ``V_new = coupling @ Phi_new + Z``, Z orthogonal to Phi and Phi_new."""
+        rows, q = coupling.shape
+        z = self.rng.standard_normal((rows, self.samples))
+        on_phi = np.zeros((rows, self.met))
+        for b, s in enumerate(self.slices):
+            on_phi += z[:, s] @ self.sample_basis(b).T
+        on_phi /= self.samples
+        on_new = z @ new_phi.T / self.samples
+        v, met = self.visited, self.met
+        for b, s in enumerate(self.slices):
+            self._v[b] = _grown(self._v[b], v, v + rows, len(self.slices))
+            self._phi[b] = _grown(self._phi[b], met, met + q, len(self.slices))
+            fresh = new_phi[:, s]
+            self._v[b][v : v + rows] = z[:, s] - on_phi @ self._phi[b][:met] + (coupling - on_new) @ fresh
+            self._phi[b][met : met + q] = fresh
+        self.visited += rows
+        self.met += q
+
+
+def _orthonormal_rows(rows: Array, threshold: float) -> tuple[Array, Array, NDArray[np.intp]]:
+    """Pivoted QR of the transposed rows: basis with unit mean square, triangle, order; pivots <= threshold dropped."""
+    n = rows.shape[1]
+    if len(rows) == 1:
+        norm = np.sqrt(np.dot(rows[0], rows[0]) / n)
+        if norm <= threshold:
+            return rows[:0], np.empty((0, 0)), np.zeros(1, dtype=np.intp)
+        return rows / norm, np.array([[norm]]), np.zeros(1, dtype=np.intp)
+    q, r, order = qr(rows.T, mode="economic", pivoting=True, check_finite=False)
+    rank = int(np.count_nonzero(np.abs(np.diag(r)) > threshold * np.sqrt(n)))
+    root = np.sqrt(n)
+    return np.ascontiguousarray(q[:, :rank].T) * root, r[:rank, :rank] / root, order
+
+
+def _grown(block: Array, used: int, needed: int, copies: int) -> Array:
+    """``block`` with room for ``needed`` rows; capacity grows by half, one block at a time, so the peak stays low."""
+    if needed <= len(block):
+        return block
+    capacity = max(needed, 8, used + used // 2)
+    require_memory((capacity - len(block)) * block.shape[1] * 8 * copies, "the history of the recursion")
+    larger = np.empty((capacity, block.shape[1]))
+    larger[:used] = block[:used]
+    return larger

@@ -1,0 +1,1 @@
+"""The Hessian of the empirical risk: bulk, edges, density and outliers in the limit."""

@@ -1,0 +1,429 @@
+r"""The bulk of the Hessian: matrix-valued Stieltjes transform, its real branch outside the bulk, edges and density.
+
+The Hessian is ``H = (1/n) sum_i W_i (x) x_i x_i'`` with W_i (m x m) the curvature of sample i. In the limit
+``S(z) = lim (1/d)(I (x) tr)(H - z)^-1`` solves ``S^-1 = E[K] - z I``, ``K = W (I + S W/delta)^-1`` (theory:
+Montanari & Wang, arXiv 2602.01434). With ``s = S/delta = L L'`` everything is written through
+
+    R = L' W L (I + L' W L)^-1          (symmetric, m x m, one per sample)
+
+so that ``K = L^-T R L^-1``, the fixed point reads ``I/delta = E[R] - z L'L``, and the stability map T of the fixed
+point becomes the symmetric ``delta E[R (x) R]``.
+
+Below the bulk the physical branch starts at z = -infinity with s = 0 and is followed in the parameter ``tr s``, in
+which it passes smoothly through the edge: the edge is where the spectral radius of T reaches 1, or where
+``I + L' W L > 0`` fails first for some curvature in the support of the law (a non-critical edge). For m = 1 this is the
+explicit maximum of ``z(S)``. Above the bulk, the same with -W.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import brentq
+
+Array = NDArray[np.float64]
+
+__all__ = ["BranchPoint", "Bulk", "Edge", "Moments", "stieltjes_transform"]
+
+#: Samples per block: a block of (m, m) matrices and its workspace stay in the second-level cache.
+_BLOCK_BYTES = 128 * 1024
+_NEWTON_STEPS = 60
+_NEWTON_TOLERANCE = 1e-10
+#: From this many samples on the edge of every 16th sample is found first.
+_COARSE_FROM = 20_000
+_COARSE_STRIDE = 16
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Averages over the samples at one s.
+
+    Attributes
+    ----------
+    mean
+        E[R], (m, m).
+    pair
+        E[R (x) R] as an (m^2, m^2) matrix acting on row-major vec.
+    """
+
+    mean: Array
+    pair: Array
+
+
+@dataclass(frozen=True)
+class BranchPoint:
+    """A point of the physical branch outside the bulk.
+
+    Attributes
+    ----------
+    value
+        The real spectral parameter lambda.
+    root
+        L (m, m), lower triangular, with S/delta = L L'.
+    moments
+        Averages at this point.
+    radius
+        Spectral radius of the stability map: below 1 outside the bulk.
+    """
+
+    value: float
+    root: Array
+    moments: Moments
+    radius: float
+
+
+@dataclass(frozen=True)
+class Edge:
+    """An edge of the bulk.
+
+    Attributes
+    ----------
+    point
+        The branch point at the edge (of -H for a right edge).
+    critical
+        Whether the edge is a critical point (square-root density). Otherwise positivity fails first, the density
+        vanishes faster, and an outlier leaves the bulk with a jump of its overlap.
+    """
+
+    point: BranchPoint
+    critical: bool
+
+
+class Bulk:
+    """The spectrum to the left of the bulk for samples of the curvature.
+
+    Parameters
+    ----------
+    curvature
+        W, shape (m, m, N), symmetric in the first two indices. Pass -W for the right side.
+    delta
+        n/d.
+    support
+        Further curvatures (m, m, N') that the law can reach though no sample did. They carry no weight but the
+        branch must keep ``I + L' W L > 0`` on them too.
+    """
+
+    def __init__(self, curvature: Array, delta: float, support: Array | None = None) -> None:
+        self.delta = delta
+        self.width, _, self.samples = curvature.shape
+        self._packed = np.triu_indices(self.width)
+        self._unpack = np.empty((self.width, self.width), dtype=np.intp)
+        self._unpack[self._packed] = self._unpack[self._packed[::-1]] = np.arange(len(self._packed[0]))
+        self.curvature = np.ascontiguousarray(curvature[self._packed])
+        self.support = self.curvature[:, :0] if support is None else support[self._packed]
+        size = max(64, _BLOCK_BYTES // (8 * self.width**2))
+        self.slices = [slice(a, min(a + size, self.samples)) for a in range(0, self.samples, size)]
+
+    # ---- averages at one s
+
+    def _congruence(self, root: Array) -> Array:
+        """The matrix of W -> L'WL on packed symmetric matrices."""
+        rows, columns = self._packed
+        first = root[rows][:, rows] * root[columns][:, columns]
+        second = root[columns][:, rows] * root[rows][:, columns]
+        return np.where(rows == columns, first.T, first.T + second.T)
+
+    def _response(self, root: Array, curvature: Array) -> Array | None:
+        """R for packed curvatures (M, n), packed; ``None`` where I + L'WL is not positive."""
+        m = self.width
+        if m == 1:
+            x = curvature * root[0, 0] ** 2
+            if x.size and x.min() <= -1.0:
+                return None
+            scalar: Array = x / (1.0 + x)
+            return scalar
+        packed = self._congruence(root) @ curvature
+        if m == 2:
+            p, c, q = packed[0] + 1.0, packed[1], packed[2] + 1.0
+            determinant = p * q - c * c
+            if packed.size and (determinant.min() <= 0.0 or p.min() <= 0.0):
+                return None
+            return np.stack([1.0 - q / determinant, c / determinant, 1.0 - p / determinant])
+        # Sweeping I + A in place turns it into -(I + A)^-1; all pivots of a positive definite matrix are positive.
+        a = packed[self._unpack]
+        diagonal = np.arange(m)
+        a[diagonal, diagonal] += 1.0
+        for k in range(m):
+            pivot = a[k, k].copy()
+            if pivot.size and pivot.min() <= 0.0:
+                return None
+            row = a[k] / pivot
+            a -= a[:, k][:, None] * row[None, :]
+            a[k] = row
+            a[:, k] = row
+            a[k, k] = -1.0 / pivot
+        a[diagonal, diagonal] += 1.0
+        return a[self._packed]
+
+    def response(self, root: Array, where: slice) -> Array:
+        """R on a slice of samples, (m, m, block), for the L = ``root`` of a branch point.
+
+        Raises
+        ------
+        ArithmeticError
+            If I + L'WL is not positive there: such an L is on no branch outside the bulk.
+        """
+        packed = self._response(root, self.curvature[:, where])
+        if packed is None:
+            raise ArithmeticError("the response was asked for inside the bulk")
+        return packed[self._unpack]
+
+    def moments(self, root: Array) -> Moments | None:
+        """Averages over all samples, or ``None`` if positivity fails on a sample or on the support."""
+        m = self.width
+        if self._response(root, self.support) is None:
+            return None
+        count = len(self._packed[0])
+        mean, gram = np.zeros(count), np.zeros((count, count))
+        for where in self.slices:
+            packed = self._response(root, self.curvature[:, where])
+            if packed is None:
+                return None
+            mean += packed.sum(axis=1)
+            gram += packed @ packed.T
+        index = self._unpack
+        # E[R (x) R] acts on X as E[R X R]: entry ((i,j),(k,l)) is E[R_ik R_lj].
+        pair = (gram / self.samples)[index[:, None, :, None], index[None, :, None, :]]
+        return Moments((mean / self.samples)[index], pair.reshape(m * m, m * m))
+
+    def extreme_share(self, point: BranchPoint) -> float:
+        """Largest contribution of a single sample to E[tr R^2], as a fraction: O(1/N) unless extremes set the edge."""
+        rows, columns = self._packed
+        weight = np.where(rows == columns, 1.0, 2.0)
+        largest = total = 0.0
+        for where in self.slices:
+            packed = self._response(point.root, self.curvature[:, where])
+            if packed is None:
+                raise ArithmeticError("the response was asked for inside the bulk")
+            size = weight @ packed**2
+            largest, total = max(largest, float(size.max())), total + float(size.sum())
+        return largest / total
+
+    # ---- the branch
+
+    def point(self, trace: float, guess: BranchPoint | None = None) -> BranchPoint | None:
+        """The branch point with ``tr s = trace``, by a bordered Newton iteration; ``None`` if positivity fails."""
+        m, eye = self.width, np.eye(self.width)
+        if guess is None:
+            root = eye * np.sqrt(trace / m)
+        else:
+            root = guess.root * np.sqrt(trace / np.sum(guess.root**2))
+        moments = self.moments(root)
+        if moments is None:
+            if guess is not None and m > 1:
+                return self.point(trace)
+            return None
+        for _ in range(_NEWTON_STEPS):
+            metric = root.T @ root
+            operator = eye_pair(m) - self.delta * moments.pair
+            constant = eye / self.delta - moments.mean
+            # operator X - delta dz metric = delta (constant + z metric), tr(metric X) = 0: z enters linearly.
+            bordered = np.zeros((m * m + 1, m * m + 1))
+            bordered[:-1, :-1] = operator
+            bordered[:-1, -1] = -self.delta * metric.ravel()
+            bordered[-1, :-1] = metric.ravel()
+            solution = np.linalg.solve(bordered, np.append(self.delta * constant.ravel(), 0.0))
+            step, value = solution[:-1].reshape(m, m), float(solution[-1])
+            if m == 1 or np.max(np.abs(step)) < _NEWTON_TOLERANCE:
+                radius = float(self.delta * np.linalg.eigvalsh(moments.pair)[-1])
+                return BranchPoint(value, root, moments, radius)
+            step = (step + step.T) / 2
+            scale = 1.0
+            while True:
+                inner = eye + scale * step
+                if np.linalg.eigvalsh(inner)[0] > 0.05:
+                    trial = root @ np.linalg.cholesky(inner)
+                    trial *= np.sqrt(trace / np.sum(trial**2))
+                    found = self.moments(trial)
+                    if found is not None:
+                        break
+                scale /= 2
+                if scale < 1e-6:
+                    return None
+            root, moments = trial, found
+        return None
+
+    def _start(self) -> float:
+        """A trace so small that the branch there is well outside the bulk."""
+        rows, columns = self._packed
+        weight = np.where(rows == columns, 1.0, 2.0)
+        size = np.sqrt(weight @ np.einsum("pn,pn->p", self.curvature, self.curvature) / self.samples)
+        lowest = max(self._largest_negative(self.curvature), self._largest_negative(self.support))
+        s = 0.2 / (size * np.sqrt(self.delta))
+        if lowest > 0:
+            s = min(s, 0.1 / lowest)
+        return float(self.width * s)
+
+    def _largest_negative(self, packed: Array) -> float:
+        """max(0, -lambda_min) over packed curvatures."""
+        if packed.shape[1] == 0:
+            return 0.0
+        if self.width == 1:
+            return max(0.0, -float(packed.min()))
+        return max(0.0, -float(np.linalg.eigvalsh(packed[self._unpack].T)[:, 0].min()))
+
+    def edge(self) -> Edge | None:
+        """The left edge, or ``None`` where the curvature vanishes identically.
+
+        The parameter ``tr s`` is increased until the branch ends, and the end is then found by bracketing. With many
+        samples the search starts from the edge of a subsample.
+        """
+        if not np.any(self.curvature):
+            return None
+        factor, hint = 2.0, None
+        if self.width > 1 and self.samples > _COARSE_FROM:
+            coarse = self._subsample(_COARSE_STRIDE).edge()
+            hint = None if coarse is None else coarse.point
+        if hint is None:
+            low = self._start()
+        else:
+            low, factor = 0.8 * float(np.sum(hint.root**2)), 1.25
+        point = self.point(low, hint)
+        for _ in range(200):
+            if point is not None and point.radius < 1.0:
+                break
+            low /= 2.0 * factor
+            point = self.point(low)
+        if point is None or point.radius >= 1.0:
+            raise ArithmeticError("no branch of the Stieltjes transform was found far below the bulk")
+        known = {low: point}
+
+        def radius_excess(log_trace: float) -> float:
+            trace = float(np.exp(log_trace))
+            found = known.get(trace) or self.point(trace, nearest(known, trace))
+            if found is None:
+                return np.inf
+            known[trace] = found
+            return min(found.radius - 1.0, 10.0)  # bounded, so that the bracketing stays quick
+
+        high, limit = factor * low, 1e18 * low
+        while True:
+            excess = radius_excess(float(np.log(high)))
+            if excess >= 0.0:
+                break
+            low, high = high, factor * high
+            factor = min(factor * 1.5, 4.0)
+            if high > limit:
+                # W >= 0 with so heavy an atom at 0 that the bulk starts at 0 and the branch never ends.
+                return Edge(replace(known[low], value=0.0), critical=False)
+        a, b = float(np.log(low)), float(np.log(high))
+        # Shrink to where the branch exists on both sides, or to the end of positivity.
+        while not np.isfinite(excess) and b - a > 1e-9:
+            middle = (a + b) / 2
+            value = radius_excess(middle)
+            if value < 0.0:
+                a = middle
+            else:
+                b, excess = middle, value
+        critical = bool(np.isfinite(excess))
+        end = a
+        if critical:
+            end = float(brentq(radius_excess, a, b, xtol=1e-5))
+            radius_excess(end)
+        return Edge(nearest(known, float(np.exp(end))), critical)
+
+    def _subsample(self, stride: int, first: int = 0) -> Bulk:
+        """The same law seen through every ``stride``-th sample."""
+        part = copy.copy(self)
+        part.curvature = np.ascontiguousarray(self.curvature[:, first::stride])
+        part.samples = part.curvature.shape[1]
+        part.slices = [slice(s.start, min(s.stop, part.samples)) for s in self.slices if s.start < part.samples]
+        return part
+
+    def drift(self, edge: Edge) -> float:
+        """How far the edge moves when the samples are four times as many: full sample minus the mean of its quarters.
+
+        For a law whose curvature is unbounded below the edge drifts like log N; otherwise this is O(1/N).
+        """
+        quarters = [self._subsample(4, first).edge() for first in range(4)]
+        return edge.point.value - float(np.mean([np.nan if q is None else q.point.value for q in quarters]))
+
+    def at(self, value: float, edge: Edge) -> BranchPoint:
+        """The branch point at a given lambda = ``value`` at or below the edge.
+
+        Raises
+        ------
+        ValueError
+            If ``value`` lies above the edge.
+        """
+        if value > edge.point.value:
+            raise ValueError(f"{value} lies above the left edge {edge.point.value}")
+        known: dict[float, BranchPoint] = {float(np.sum(edge.point.root**2)): edge.point}
+
+        def excess(log_trace: float) -> float:
+            trace = float(np.exp(log_trace))
+            if trace not in known:
+                found = self.point(trace, nearest(known, trace))
+                if found is None:
+                    raise ArithmeticError("the branch of the Stieltjes transform was lost outside the bulk")
+                known[trace] = found
+            return known[trace].value - value
+
+        high = float(np.log(min(known)))
+        if excess(high) == 0.0:
+            return edge.point
+        low, width = high - 0.25, 0.25
+        while excess(low) > 0.0:
+            low, width = low - 2.0 * width, 2.0 * width
+        trace = float(np.exp(brentq(excess, low, high, xtol=1e-12, rtol=1e-14)))
+        excess(float(np.log(trace)))
+        return nearest(known, trace)
+
+
+def nearest(points: dict[float, BranchPoint], trace: float) -> BranchPoint:
+    """The known branch point whose parameter is closest in ratio."""
+    return points[min(points, key=lambda t: abs(np.log(t / trace)))]
+
+
+def eye_pair(m: int) -> Array:
+    """The identity on m x m matrices as an (m^2, m^2) matrix."""
+    return np.eye(m * m)
+
+
+def stieltjes_transform(
+    curvature: Array, delta: float, z: complex, guess: NDArray[np.complex128] | None = None
+) -> NDArray[np.complex128]:
+    """S(z) (m, m) in the upper half plane, by Newton steps safeguarded by the averaged fixed-point map.
+
+    The averaged map ``S -> (S + (E[K] - z)^-1)/2`` converges to the one solution with positive imaginary part from any
+    start (Helton, Rashidi Far & Speicher 2007), slowly near the bulk; Newton does the rest.
+
+    Raises
+    ------
+    ArithmeticError
+        If the iteration does not converge.
+    """
+    m = len(curvature)
+    w = np.ascontiguousarray(np.moveaxis(curvature, 2, 0)).astype(complex)
+    eye = np.eye(m)
+    s = 1j * eye / max(abs(z), 1e-300) if guess is None else guess
+
+    def averages(s: NDArray[np.complex128]) -> tuple[NDArray[np.complex128], NDArray[np.complex128]]:
+        if m == 1:
+            k = w / (1.0 + s * w / delta)
+        else:
+            k = np.linalg.solve(np.eye(m) + w @ s / delta, w)
+        flat = k.reshape(-1, m * m)
+        gram = (flat.T @ flat / len(w)).reshape(m, m, m, m)
+        return k.mean(axis=0), gram.transpose(0, 2, 1, 3).reshape(m * m, m * m)
+
+    for iteration in range(2000):
+        mean, pair = averages(s)
+        target = np.linalg.inv(mean - z * eye)
+        residual = float(np.max(np.abs(target - s)) / np.max(np.abs(s)))
+        if residual < 1e-10:
+            return s
+        if residual < 0.3 or iteration % 10 == 9:
+            # F(S) = S^-1 - E[K] + z; dF = -S^-1 dS S^-1 + E[K dS K]/delta
+            inverse = np.linalg.inv(s)
+            jacobian = -np.kron(inverse, inverse.T) + pair / delta
+            step = np.linalg.solve(jacobian, -(inverse - mean + z * eye).ravel()).reshape(m, m)
+            trial = s + step
+            if np.linalg.eigvalsh((trial - trial.conj().T) / 2j)[0] > 0:
+                s = trial
+                continue
+        s = (s + target) / 2
+    raise ArithmeticError(f"the Stieltjes transform did not converge at z = {z}")

@@ -1,0 +1,335 @@
+"""The Hessian at one moment of one replicate: edges, hard outliers, other outliers, density.
+
+Formulas are for the unpenalised risk; weight decay shifts every edge and outlier by its coefficient, which is done here
+and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurephase.hessian.bulk import Bulk, Edge, stieltjes_transform
+from featurephase.hessian.outliers import Directions, Outlier, margins, outliers
+from featurephase.hessian.support import CurvatureSupport, curvature_support
+
+if TYPE_CHECKING:
+    from featurephase.dynamics.asymptotic import Moment
+    from featurephase.dynamics.network import Network
+    from featurephase.functions import Link
+
+Array = NDArray[np.float64]
+
+__all__ = [
+    "FULL_WIDTH",
+    "SINGULAR_CURVATURE",
+    "UNBOUNDED_CURVATURE",
+    "HardMargins",
+    "Spectrum",
+    "hard_directions",
+    "hard_margins",
+    "spectrum",
+]
+
+SINGULAR_CURVATURE = "singular-curvature"
+UNBOUNDED_CURVATURE = "unbounded-curvature"
+
+#: Up to this width the matrix-valued equation is solved whole; beyond, neuron by neuron (the block approximation, exact
+#: as m grows at readout O(1/m)).
+FULL_WIDTH = 8
+#: Samples that the density uses: it is drawn, not compared.
+_DENSITY_SAMPLES = 20_000
+#: Where curvature is unbounded: the share of one sample in E[tr R^2] from which the edge is suspected to drift ...
+_EXTREME_SHARE = 0.01
+#: ... and the relative drift between N/4 and N samples from which there is no edge. Measured: 1e-4 where tails are
+#: invisible, 0.03 to 0.4 where they rule.
+_DRIFT = 0.01
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """What one replicate says of the Hessian at one time, weight decay included.
+
+    Attributes
+    ----------
+    status
+        ``"ok"``, or why there is no spectrum to the left of which anything could stand.
+    left_edge, right_edge
+        Edges of the bulk; ``right_edge`` is inf for curvature unbounded above, nan in the block approximation.
+    left_critical
+        Whether the left edge is a critical point of the transform (False: the overlap of an outlier jumps).
+    hard_left, hard_right, visited_left, visited_right
+        Outliers aligned with U_H and on visited directions, the outermost first.
+    density
+        Abscissae and density (2, points), if asked for.
+    """
+
+    status: str
+    left_edge: float = np.nan
+    right_edge: float = np.nan
+    left_critical: bool = True
+    hard_left: list[Outlier] = field(default_factory=list)
+    hard_right: list[Outlier] = field(default_factory=list)
+    visited_left: list[Outlier] = field(default_factory=list)
+    visited_right: list[Outlier] = field(default_factory=list)
+    density: Array | None = None
+
+
+@dataclass(frozen=True)
+class HardMargins:
+    """How far the hard outliers are from existing, at one time of one replicate.
+
+    Attributes
+    ----------
+    at_edge
+        Eigenvalues of delta Delta(left edge), ascending, (m k_H,): as many negative ones as there are hard outliers
+        left of the bulk.
+    at_zero
+        The smallest such eigenvalue where the full risk has lambda = 0, or at the left edge if that is negative: it is
+        negative where a hard outlier is.
+    critical
+        Whether the left edge is a critical point.
+    left_edge
+        Left edge, weight decay included.
+    """
+
+    at_edge: Array
+    at_zero: float
+    critical: bool
+    left_edge: float
+
+
+def _rows(design_block: Array, basis: Array) -> Array:
+    rows: Array = basis.T @ design_block[: len(basis)]
+    return rows
+
+
+def hard_directions(moment: Moment, hard_basis: Array) -> Directions:
+    """g_H on all samples, for orthonormal columns ``hard_basis`` (k, k_H)."""
+    design, count = moment.design, hard_basis.shape[1]
+    return Directions(lambda i: _rows(design.projections(i), hard_basis), design.slices, count, count)
+
+
+def visited_directions(moment: Moment, easy_basis: Array) -> Directions:
+    """Easy latent directions, all other visited directions of R^d, and those of sample space."""
+    design, k = moment.design, len(easy_basis)
+
+    def block(i: int) -> Array:
+        v = design.projections(i)
+        return np.concatenate([_rows(v, easy_basis), v[k:], design.sample_basis(i)])
+
+    visible = easy_basis.shape[1] + design.visited - k
+    return Directions(block, design.slices, visible + design.met, visible)
+
+
+def _blocks(curvature: Array) -> list[Array]:
+    """The (1, 1, N) diagonal blocks of curvatures (m, m, N) or of their diagonals (m, N)."""
+    if curvature.ndim == 3:
+        curvature = np.einsum("rrn->rn", curvature)
+    return [row[None, None, :] for row in curvature]
+
+
+def _left_bulks(
+    network: Network, link: Link, moment: Moment, delta: float, blocks: bool, support: CurvatureSupport
+) -> list[Bulk]:
+    """One bulk for the whole network, or one for each neuron."""
+    h = moment.design.preactivations(moment.weights)
+    lowest = support.lowest[:, :, :0] if support.unbounded_below else support.lowest
+    if not blocks:
+        return [Bulk(network.curvature(h, moment.responses), delta, lowest)]
+    own = network.block_curvature(h, moment.responses)
+    return [Bulk(w, delta, s) for w, s in zip(_blocks(own), _blocks(lowest), strict=True)]
+
+
+def hard_margins(
+    network: Network,
+    link: Link,
+    moment: Moment,
+    *,
+    delta: float,
+    weight_decay: float,
+    hard_basis: Array,
+    blocks: bool = False,
+) -> list[HardMargins]:
+    """Margins of the hard outliers: one entry for the whole network, or with ``blocks`` one for each neuron.
+
+    They are nan where the bulk has no left edge. The caller has made sure that the curvature is regular.
+    """
+    support = curvature_support(network, link, moment.weights)
+    directions = hard_directions(moment, hard_basis)
+    result = []
+    for bulk in _left_bulks(network, link, moment, delta, blocks, support):
+        count = bulk.width * hard_basis.shape[1]
+        if not np.any(bulk.curvature):  # the bulk is one atom at 0 and nothing stands left of it
+            result.append(HardMargins(np.ones(count), 1.0, True, weight_decay))
+            continue
+        edge = edge_of(bulk, support.unbounded_below)
+        if edge is None:
+            result.append(HardMargins(np.full(count, np.nan), np.nan, False, np.nan))
+            continue
+        at_edge = margins(bulk, edge.point, directions)
+        at_zero = float(at_edge[0])
+        if edge.point.value > -weight_decay:
+            at_zero = float(margins(bulk, bulk.at(-weight_decay, edge), directions)[0])
+        result.append(HardMargins(at_edge, at_zero, edge.critical, edge.point.value + weight_decay))
+    return result
+
+
+def spectrum(
+    network: Network,
+    link: Link,
+    moment: Moment,
+    *,
+    delta: float,
+    weight_decay: float,
+    easy_basis: Array,
+    hard_basis: Array,
+    blocks: bool | None = None,
+    density_points: int = 0,
+) -> Spectrum:
+    """Edges, outliers and density at one moment (theory 1, section 4).
+
+    Parameters
+    ----------
+    easy_basis, hard_basis
+        Orthonormal columns, (k, k_E) and (k, k_H).
+    blocks
+        Whether to use the block approximation; default: for widths above :data:`FULL_WIDTH`.
+    density_points
+        Number of abscissae of the density, 0 for none.
+    """
+    if network.activation.singular_curvature or network.loss.singular_curvature:
+        return Spectrum(SINGULAR_CURVATURE)
+    support = curvature_support(network, link, moment.weights)
+    blocks = network.width > FULL_WIDTH if blocks is None else blocks
+    if blocks:
+        return _block_spectrum(network, link, moment, delta, weight_decay, hard_basis, support)
+    h = moment.design.preactivations(moment.weights)
+    curvature = network.curvature(h, moment.responses)
+    hard = hard_directions(moment, hard_basis) if hard_basis.shape[1] else None
+    visited = visited_directions(moment, easy_basis)
+
+    if not np.any(curvature):
+        return Spectrum("ok", weight_decay, weight_decay)
+    left = _side(curvature, delta, support.lowest, support.unbounded_below, hard, visited)
+    if left is None:
+        return Spectrum(UNBOUNDED_CURVATURE)
+    right = _side(-curvature, delta, -support.highest, support.unbounded_above, hard, visited)
+    shifted = _shift(1.0, weight_decay)
+    mirrored = _shift(-1.0, weight_decay)
+    left_edge = left.edge.point.value + weight_decay
+    right_edge = np.inf if right is None else -right.edge.point.value + weight_decay
+    density = None
+    if density_points:
+        density = _density(curvature, delta, weight_decay, left_edge, right_edge, density_points)
+    return Spectrum(
+        "ok",
+        left_edge,
+        right_edge,
+        left.edge.critical,
+        shifted(left.hard),
+        [] if right is None else mirrored(right.hard),
+        shifted(left.visited),
+        [] if right is None else mirrored(right.visited),
+        density,
+    )
+
+
+@dataclass(frozen=True)
+class _Side:
+    edge: Edge
+    hard: list[Outlier]
+    visited: list[Outlier]
+
+
+def edge_of(bulk: Bulk, unbounded: bool) -> Edge | None:
+    """The left edge, or ``None`` where unbounded curvature leaves the bulk without one.
+
+    Curvature that is unbounded in law need not matter: a tail so thin that no sample of any realistic size sees it moves
+    no edge. It matters where single samples decide: then the edge drifts with the logarithm of their number.
+    """
+    edge = bulk.edge()
+    if edge is not None and unbounded and bulk.extreme_share(edge.point) > _EXTREME_SHARE:
+        drift = bulk.drift(edge)
+        if not abs(drift) <= _DRIFT * abs(edge.point.value):
+            return None
+    return edge
+
+
+def _side(
+    curvature: Array,
+    delta: float,
+    support: Array,
+    unbounded: bool,
+    hard: Directions | None,
+    visited: Directions,
+) -> _Side | None:
+    bulk = Bulk(curvature, delta, None if unbounded else support)
+    edge = edge_of(bulk, unbounded)
+    if edge is None:
+        return None
+    aligned = outliers(bulk, edge, hard)[0] if hard is not None else []
+    others = outliers(bulk, edge, visited)[0] if visited.visible else []
+    return _Side(edge, aligned, others)
+
+
+def _shift(sign: float, weight_decay: float) -> Callable[[list[Outlier]], list[Outlier]]:
+    return lambda found: [Outlier(sign * o.value + weight_decay, o.overlap) for o in found]
+
+
+def _block_spectrum(
+    network: Network,
+    link: Link,
+    moment: Moment,
+    delta: float,
+    weight_decay: float,
+    hard_basis: Array,
+    support: CurvatureSupport,
+) -> Spectrum:
+    """The lower edge and the hard outliers left of it, neuron by neuron (theory 1, section 5)."""
+    hard = hard_directions(moment, hard_basis) if hard_basis.shape[1] else None
+    edges: list[Edge] = []
+    found: list[Outlier] = []
+    for bulk in _left_bulks(network, link, moment, delta, True, support):
+        if not np.any(bulk.curvature):
+            continue
+        edge = edge_of(bulk, support.unbounded_below)
+        if edge is None:
+            return Spectrum(UNBOUNDED_CURVATURE)
+        edges.append(edge)
+        if hard is not None:
+            found += outliers(bulk, edge, hard)[0]
+    if not edges:
+        return Spectrum("ok", weight_decay, np.nan)
+    lowest = min(edges, key=lambda e: e.point.value)
+    # An outlier of one neuron that stands inside the bulk of another is no eigenvalue of the whole.
+    outside = sorted((o for o in found if o.value < lowest.point.value), key=lambda o: o.value)
+    return Spectrum(
+        "ok",
+        lowest.point.value + weight_decay,
+        np.nan,
+        lowest.critical,
+        _shift(1.0, weight_decay)(outside),
+    )
+
+
+def _density(curvature: Array, delta: float, weight_decay: float, left: float, right: float, points: int) -> Array:
+    """Density of the bulk, Im tr S(x + i0)/(pi m), on a grid that is finer towards the edges, (2, points)."""
+    m = len(curvature)
+    sample = curvature[:, :, :_DENSITY_SAMPLES]
+    if not np.isfinite(right):
+        right = left + 4.0 * float(np.quantile(np.einsum("rrn->n", sample), 0.999) / m - left)
+    span = right - left
+    x = (left + right - (span * 1.06) * np.cos(np.linspace(0.0, np.pi, points))) / 2.0
+    smoothing = 1e-4 * span
+    values = np.empty(points)
+    guess = None
+    for i, abscissa in enumerate(x):
+        z = complex(abscissa - weight_decay, smoothing)
+        guess = stieltjes_transform(sample, delta, z, guess)
+        values[i] = np.trace(guess).imag / (np.pi * m)
+    return np.array([x, values])

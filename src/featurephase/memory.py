@@ -1,0 +1,62 @@
+"""How much memory there is, asked before it is used: more than that is refused up front, with both figures."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from featurephase.errors import MemoryLimitError
+
+__all__ = ["available_memory", "format_bytes", "require_memory"]
+
+_CGROUP = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
+
+
+def available_memory() -> int:
+    """Bytes that this process can still take: what the kernel calls available, or the control group's limit."""
+    free = _kernel_available()
+    for limit_file, usage_file in _CGROUP:
+        try:
+            limit, usage = int(Path(limit_file).read_text()), int(Path(usage_file).read_text())
+        except (OSError, ValueError):
+            continue
+        free = min(free, max(limit - usage, 0))
+    return free
+
+
+def _kernel_available() -> int:
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def format_bytes(count: float) -> str:
+    """``count`` bytes for people, in powers of 1024."""
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.3g} {unit}"
+        count /= 1024
+    return f"{count:.3g} TiB"
+
+
+def require_memory(count: float, purpose: str) -> None:
+    """Refuse what would not fit.
+
+    Raises
+    ------
+    MemoryLimitError
+        If ``count`` bytes are more than is available; says both figures and what they are for.
+    """
+    free = available_memory()
+    if count > free:
+        raise MemoryLimitError(
+            f"{purpose} needs {format_bytes(count)} of memory and {format_bytes(free)} are available; "
+            "ask for fewer samples, steps or neurons"
+        )

@@ -1,0 +1,73 @@
+"""Independent repetitions: their random streams, and how they are spread over the cores of this machine."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+T = TypeVar("T")
+
+__all__ = ["replicate_seeds", "run_tasks"]
+
+
+def replicate_seeds(seed: int, replicates: int) -> list[np.random.SeedSequence]:
+    """Independent random streams, one for each replicate; the first ones do not depend on how many there are."""
+    return np.random.SeedSequence(seed).spawn(replicates)
+
+
+def run_tasks(
+    function: Callable[..., T],
+    tasks: Sequence[tuple[Any, ...]],
+    *,
+    work: float,
+    label: str = "",
+    quiet: bool = False,
+    workers: int | None = None,
+) -> list[T]:
+    """``[function(*task) for task in tasks]``, on all cores when it is worth it, with progress on standard error.
+
+    Parameters
+    ----------
+    work
+        Estimated seconds for one task: below about two seconds in all the tasks run in this process, because
+        starting workers costs that.
+    workers
+        Number of processes; default: the cores this process may use.
+
+    Notes
+    -----
+    One BLAS thread in each process: more would fight for the same cores.
+    """
+    from threadpoolctl import threadpool_limits
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    workers = min(workers or cores, len(tasks))
+    show = not quiet and sys.stderr.isatty() and work * len(tasks) > 2.0
+    if workers < 2 or work * len(tasks) < 3.0:
+        with threadpool_limits(limits=1):
+            return list(_progress((function(*task) for task in tasks), len(tasks), label, show))
+    from joblib import Parallel, delayed
+
+    pool = Parallel(n_jobs=workers, return_as="generator", inner_max_num_threads=1, backend="loky")
+    calls = (delayed(_single_threaded)(function, task) for task in tasks)
+    return list(_progress(pool(calls), len(tasks), label, show))
+
+
+def _single_threaded(function: Callable[..., T], task: tuple[Any, ...]) -> T:
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(limits=1):
+        return function(*task)
+
+
+def _progress(items: Iterable[T], total: int, label: str, show: bool) -> Iterable[T]:
+    if not show:
+        return items
+    from tqdm import tqdm
+
+    shown: Iterable[T] = tqdm(items, total=total, desc=label, file=sys.stderr, leave=False)
+    return shown

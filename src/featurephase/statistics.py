@@ -1,0 +1,38 @@
+"""Means, standard errors and intervals over independent replicates.
+
+Every stochastic number of featurephase is a mean over R >= 2 independent replicates; its standard error is
+sd/sqrt(R) and its confidence interval uses Student's t with R - 1 degrees of freedom.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+
+__all__ = ["mean_and_se", "student_interval"]
+
+
+def mean_and_se(replicates: ArrayLike) -> tuple[Array, Array]:
+    """Mean and standard error over the first axis, nan wherever a replicate is nan.
+
+    With one replicate the standard error is nan: it cannot be determined.
+    """
+    x = np.asarray(replicates, dtype=np.float64)
+    count = len(x)
+    if count == 0:
+        return np.full(x.shape[1:], np.nan), np.full(x.shape[1:], np.nan)
+    with np.errstate(invalid="ignore"):
+        mean = x.mean(axis=0)
+        se = x.std(axis=0, ddof=1) / np.sqrt(count) if count > 1 else np.full(x.shape[1:], np.nan)
+    return mean, se
+
+
+def student_interval(mean: ArrayLike, se: ArrayLike, replicates: int, level: float = 0.95) -> tuple[Array, Array]:
+    """Two-sided confidence interval of a mean over ``replicates`` independent repetitions."""
+    from scipy.special import stdtrit
+
+    half = stdtrit(replicates - 1, (1.0 + level) / 2.0) * np.asarray(se, dtype=np.float64)
+    centre = np.asarray(mean, dtype=np.float64)
+    return centre - half, centre + half
