@@ -50,7 +50,7 @@ PIECES = [
     *("samples = 100", "samples = 1000000000", "easy_basis = [[1.0]]", "init_overlap = [[0.5]]"),
 ]  # fmt: skip
 
-NUMBERS = "0 -1 1 2 0.5 1e-9 1e9 1e300 1e-300 nan inf 64 65 1024 1000000".split()
+NUMBERS = ["0", "-1", "1", "2", "0.5", "1e-9", "1e9", "1e300", "1e-300", "nan", "inf", "65", "1024", "1000000"]
 
 
 def mutate(text: str, rng: random.Random) -> str:
