@@ -1,0 +1,191 @@
+"""Second moments of conditional expectations given the response, from samples.
+
+For features f of the latent coordinates this module estimates S = E[ E[f | y, a] E[f | y, a]' ], where a are the
+latent coordinates conditioned on. With f = g_perp it is the matrix A of the staircase of easy directions, with
+f = vec(g_H g_H' - I) it holds everything that the algorithmic threshold needs.
+
+The response is a scalar, so conditioning on it is sorting by it. A window of m neighbours contributes
+f_i f_j' averaged over its pairs i != j: given the sorted responses these are independent draws with means
+E[f | y_i] and E[f | y_j], so noise does not bias S (the average of v1 v2' over all splits of the window in two
+halves). What remains is minus the variance of E[f | y] inside a window. Since conditional expectations vary
+fastest at the extremes of y, the window at rank j from either end has about sqrt(8 j) members: the bias is then
+O(log(n)/n) for a conditional expectation that is smooth in the rank of y and O(1/sqrt(n)) for one that jumps.
+Every window is also cut in halves, and the two estimates differ by at least the bias of the second.
+
+The bias of S is minus a positive semidefinite matrix, so that windows of any width show whether S vanishes. A few
+wide ones, equal shares of the draws, have far less noise: they find weak but smooth dependence on y.
+
+Equal responses (a discrete link, a saturated one) are one exact group: no window, no bias.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
+from scipy.stats import qmc
+
+if TYPE_CHECKING:
+    from featurephase.functions import Link
+
+__all__ = ["SortedDraws", "extrapolated", "pair_moment", "sorted_draws", "spawn", "window_means"]
+
+FloatArray = NDArray[np.float64]
+IndexArray = NDArray[np.intp]
+
+#: equal responses from this number on are a group of their own; fewer are neighbours like any others
+ATOM = 16
+
+#: number of wide windows
+WIDE = 32
+
+#: draws handled at once: bounds the memory (about 40 arrays of this length for five hard directions)
+CHUNK = 2**19
+
+
+class SortedDraws(NamedTuple):
+    """Draws of the inner coordinates in the order of their responses, and the windows they fall into."""
+
+    b: FloatArray  # (k - p, n)
+    coarse: IndexArray  # starts of windows of about sqrt(8 rank) draws
+    fine: IndexArray  # starts of their halves
+    wide: IndexArray  # starts of windows of a share of the draws
+
+
+def spawn(seed: int, *key: int) -> np.random.Generator:
+    """The random stream number ``key`` of ``seed``, independent of all others."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
+
+
+@lru_cache(maxsize=4096)
+def _window_starts(length: int) -> IndexArray:
+    """Starts of windows with 4, 8, 12.. members from either end of ``length`` sorted responses."""
+    rungs = (math.isqrt(length + 1) - 1) // 2  # the largest r with 2 r (r + 1) <= length/2
+    left = 2 * np.arange(rungs + 1) * np.arange(1, rungs + 2)
+    right = left[left > 0]
+    if rungs and 0 < length - 2 * left[-1] < 2 * (rungs + 1):  # too few for a window of their own in the middle
+        left = left[:-1]
+    return np.unique(np.concatenate([left, length - right]))
+
+
+def _wide_starts(length: int) -> IndexArray:
+    """Starts of equal windows, at most ``WIDE`` of them, of ``length`` sorted responses."""
+    windows = min(WIDE, max(length // ATOM, 1))
+    return np.arange(windows) * length // windows
+
+
+def _window_edges(y: FloatArray) -> tuple[IndexArray, IndexArray, IndexArray]:
+    """Starts of windows, halved windows and wide windows in the flattened rows of ``y``, each row sorted."""
+    rows, length = y.shape
+    offsets = np.arange(rows) * length
+    new = np.ones(y.shape, dtype=bool)
+    np.not_equal(y[:, 1:], y[:, :-1], out=new[:, 1:])
+    runs = np.flatnonzero(new)
+    sizes = np.diff(runs, append=y.size)
+    atoms, stops = runs[sizes >= ATOM], (runs + sizes)[sizes >= ATOM]
+    if atoms.size == 0:
+        coarse = (offsets[:, None] + _window_starts(length)).ravel()
+        wide = (offsets[:, None] + _wide_starts(length)).ravel()
+    else:
+        edges = np.unique(np.concatenate([offsets, atoms, stops, [y.size]]))
+        stretches = list(zip(edges[:-1].tolist(), np.diff(edges).tolist(), np.isin(edges[:-1], atoms), strict=True))
+        single = np.zeros(1, dtype=np.intp)
+        coarse, wide = (
+            np.concatenate([start + (single if atom else cut(size)) for start, size, atom in stretches])
+            for cut in (_window_starts, _wide_starts)
+        )
+    widths = np.diff(coarse, append=y.size)
+    halved = (widths >= 4) & ~np.isin(coarse, atoms)
+    fine = np.sort(np.concatenate([coarse, coarse[halved] + widths[halved] // 2]))
+    return coarse, fine, wide
+
+
+def pair_moment(features: FloatArray, starts: IndexArray) -> FloatArray:
+    """Mean of f_i f_j' over the pairs i != j of each window, averaged over windows by their size.
+
+    Parameters
+    ----------
+    features
+        Features (d, n) of n draws in window order.
+    starts
+        Where each window starts; windows of one draw have no pair and are left out.
+
+    Returns
+    -------
+    ndarray
+        (d, d), symmetric.
+    """
+    sizes = np.diff(starts, append=features.shape[1])
+    weights = np.where(sizes > 1, 1.0 / np.maximum(sizes - 1, 1), 0.0)
+    sums = np.add.reduceat(features, starts, axis=1)
+    own = (features * np.repeat(weights, sizes)) @ features.T
+    paired = max(int(sizes[sizes > 1].sum()), 1)
+    moment = ((sums * weights) @ sums.T - own) / paired
+    return np.asarray((moment + moment.T) / 2)
+
+
+def extrapolated(coarse: FloatArray, fine: FloatArray) -> FloatArray:
+    """The halved-window estimate and half of the last change.
+
+    Halving the windows divides the bias by two where E[f | y] jumps or ends in a tail, by four where it is smooth in
+    the rank of y. The last change is thus one to three times the bias left, and half of it leaves half of that bias.
+    """
+    return fine + (fine - coarse) / 2
+
+
+def window_means(features: FloatArray, starts: IndexArray) -> FloatArray:
+    """Mean of each draw's window without the draw itself: an independent estimate (d, n) of E[f | y] at it."""
+    sizes = np.diff(starts, append=features.shape[1])
+    sums = np.repeat(np.add.reduceat(features, starts, axis=1), sizes, axis=1)
+    return np.asarray((sums - features) / np.repeat(np.maximum(sizes - 1, 1), sizes))
+
+
+def _outer_normals(dim: int, count: int, rng: np.random.Generator) -> FloatArray:
+    """``count`` points (dim, count) of N(0, I) from one scrambled Sobol sequence (count a power of two)."""
+    points = qmc.Sobol(dim, scramble=True, rng=rng).random(count)
+    return np.asarray(ndtri(np.clip(points, 2.0**-40, 1 - 2.0**-40)).T)
+
+
+def sorted_draws(
+    link: Link, given: FloatArray, inner: FloatArray, samples: int, rng: np.random.Generator
+) -> Iterator[SortedDraws]:
+    """Draw g = given a + inner b ~ N(0, I_k) and y, and sort by y for each value of a.
+
+    Conditioning on a is by outer draws, each with an inner sample of (b, noise) of its own. The outer draws are a
+    randomised Sobol set, which keeps their number small and the inner samples (and so the windows) fine.
+
+    Parameters
+    ----------
+    link
+        y = phi(g, noise).
+    given, inner
+        Orthonormal columns (k, p) and (k, k - p) that together span R^k.
+    samples
+        Number of draws of y in all; they come in chunks of bounded memory.
+    rng
+        The random stream.
+
+    Raises
+    ------
+    InputError
+        If the link is not finite on some draw.
+    """
+    chunks = -(-samples // CHUNK)
+    samples //= chunks
+    conditioned = given.shape[1]
+    rows = 2 ** max(int(math.log2(samples) / 2) - 5 + conditioned, 0) if conditioned else 1
+    length = samples // rows
+    for _ in range(chunks):
+        b = rng.standard_normal((inner.shape[1], rows * length))
+        g = inner @ b
+        if conditioned:
+            g += np.repeat(given @ _outer_normals(conditioned, rows, rng), length, axis=1)
+        y = link.sample(g, rng).reshape(rows, length)
+        order = np.argsort(y, axis=1)  # the draws are exchangeable, so equal responses are in random order
+        windows = _window_edges(np.take_along_axis(y, order, axis=1))
+        yield SortedDraws(b[:, (order + np.arange(rows)[:, None] * length).ravel()], *windows)

@@ -1,0 +1,502 @@
+"""The easy and the hard subspace of a teacher: the staircase, its evidence, and what symmetry makes exact.
+
+An easy direction is one along which the response, together with the easy directions found before, shifts the mean of
+the latent coordinates. The staircase (theory 1, section 2) starts from nothing, or from the overlap of a warm
+start, and adds the range of A = E[v v'], v = E[g_perp | y, g_U], until A vanishes. Samples can show that an
+eigenvalue of A is not zero; that it is exactly zero takes a symmetry of the link. Both are used, and the result says
+which.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from featurephase.errors import InputError
+from featurephase.results import Result
+from featurephase.subspaces.conditional import pair_moment, sorted_draws, spawn
+from featurephase.subspaces.rank import RankDecision, decide_rank, sampling_quantile
+from featurephase.subspaces.symmetry import (
+    Symmetry,
+    canonical_basis,
+    complement,
+    direction_name,
+    fixed_space,
+    mirrored,
+    relevant_space,
+    symmetries,
+)
+
+if TYPE_CHECKING:
+    import xarray
+    from matplotlib.figure import Figure
+
+    from featurephase.functions import Link
+    from featurephase.problem import Teacher
+
+__all__ = ["LatentSubspaces", "Round", "latent_subspaces"]
+
+FloatArray = NDArray[np.float64]
+
+#: largest standard error (radians) of the angle of the easy subspace that ends the sampling early
+ANGLE = 0.01
+
+#: from this standard error of the angle on the easy subspace counts as undetermined
+USELESS_ANGLE = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """One step of the staircase: which directions the response shifts, given the easy ones found before.
+
+    Attributes
+    ----------
+    conditioned_on
+        Dimension of the easy subspace at the start of the round.
+    directions
+        Orthonormal columns (k, q): the eigenvectors of A, then those that a symmetry shows to be hard.
+    eigenvalues, eigenvalues_se
+        (q,): the share of each direction's variance that y and the easy coordinates explain. Exactly zero ones come
+        with their estimate too, as a check.
+    bounds
+        (q,): simultaneous bound on the sampling error of the eigenvalue and the smaller ones.
+    decisions
+        (q,): ``"nonzero"``, ``"zero"`` (known to be below the resolution), ``"zero by symmetry"`` or ``"ambiguous"``.
+    angle_se
+        Standard error (radians) of the angle of the span of the nonzero directions.
+    resolution
+        What counts as zero where no symmetry says so.
+    samples, replicates
+        Draws of the response in all, and into how many independent estimates they were split.
+    """
+
+    conditioned_on: int
+    directions: FloatArray
+    eigenvalues: FloatArray
+    eigenvalues_se: FloatArray
+    bounds: FloatArray
+    decisions: tuple[str, ...]
+    angle_se: float
+    resolution: float
+    samples: int
+    replicates: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentSubspaces(Result):
+    """U_E and U_H of a teacher, with the evidence.
+
+    Attributes
+    ----------
+    status
+        ``"ok"``; ``"given"``: the teacher came with its easy basis; ``"ambiguous-rank"``: some direction could be
+        decided neither way.
+    easy_basis, hard_basis
+        Orthonormal columns (k, k_E) and (k, k_H). Where the rank is ambiguous, the directions that are known to be
+        easy or hard; the rest is ``undecided_basis`` (k, .).
+    irrelevant_basis
+        (k, k_I): the last columns of the hard basis, on which the response does not depend at all.
+    irrelevant
+        Their names: ``"g3"`` for a coordinate.
+    exact
+        Whether symmetry proves the subspaces (no sampling error in the bases, no resolution).
+    angle_se
+        Standard error (radians) of the angle of the easy subspace; 0 where exact.
+    rounds
+        The steps of the staircase.
+    symmetries
+        Symmetries of the link that were used: orthogonal maps that leave the law of (g, y) unchanged.
+    """
+
+    easy_basis: FloatArray
+    hard_basis: FloatArray
+    irrelevant_basis: FloatArray
+    undecided_basis: FloatArray
+    irrelevant: tuple[str, ...]
+    exact: bool
+    angle_se: float
+    rounds: tuple[Round, ...]
+    symmetries: tuple[Symmetry, ...] = field(metadata={"json": False})
+
+    @property
+    def ok(self) -> bool:
+        """Whether the subspaces are known: computed without ambiguity, or given."""
+        return self.status in ("ok", "given")
+
+    @property
+    def relevant_hard_basis(self) -> FloatArray:
+        """The hard directions (k, .) that the response depends on."""
+        return self.hard_basis[:, : self.hard_basis.shape[1] - self.irrelevant_basis.shape[1]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON document: the bases as k rows, and ``subspace_evidence``."""
+        document = super().to_dict()
+        evidence = {key: document.pop(key) for key in ("exact", "angle_se", "rounds")}
+        evidence["symmetries"] = [symmetry.words for symmetry in self.symmetries]
+        return {**document, "subspace_evidence": evidence}
+
+    def to_xarray(self) -> xarray.Dataset:
+        """Bases over (latent, easy | hard), eigenvalues over (round, direction) padded with nan."""
+        import xarray
+
+        size = max((step.eigenvalues.size for step in self.rounds), default=0)
+
+        def padded(name: str) -> FloatArray:
+            table = np.full((len(self.rounds), size), np.nan)
+            for row, step in zip(table, self.rounds, strict=True):
+                row[: step.eigenvalues.size] = getattr(step, name)
+            return table
+
+        return xarray.Dataset(
+            {
+                "easy_basis": (("latent", "easy"), self.easy_basis),
+                "hard_basis": (("latent", "hard"), self.hard_basis),
+                "irrelevant_basis": (("latent", "irrelevant"), self.irrelevant_basis),
+                "undecided_basis": (("latent", "undecided"), self.undecided_basis),
+                "eigenvalues": (("round", "direction"), padded("eigenvalues")),
+                "eigenvalues_se": (("round", "direction"), padded("eigenvalues_se")),
+                "bounds": (("round", "direction"), padded("bounds")),
+            },
+            coords={"latent": [f"g{j + 1}" for j in range(self.easy_basis.shape[0])]},
+            attrs={
+                "status": self.status,
+                "exact": int(self.exact),
+                "angle_se": self.angle_se,
+                "seed": -1 if self.seed is None else self.seed,
+                "version": self.version,
+            },
+        )
+
+    def figure(self) -> Figure:
+        """Eigenvalues of every round with their simultaneous bounds, against the resolution."""
+        from featurephase.present.figures import PALETTE, new_figure
+
+        figure = new_figure()
+        axes = figure.add_subplot()
+        looks = {
+            "nonzero": (PALETTE[0], "o", "easy"),
+            "zero": (PALETTE[1], "s", "hard, to the resolution"),
+            "zero by symmetry": (PALETTE[2], "D", "hard, by symmetry"),
+            "ambiguous": (PALETTE[3], "X", "undecided"),
+        }
+        names: list[str] = []
+        shown: set[str] = set()
+        for number, step in enumerate(self.rounds, start=1):
+            for j, decision in enumerate(step.decisions):
+                colour, marker, label = looks[decision]
+                axes.errorbar(
+                    len(names),
+                    step.eigenvalues[j],
+                    yerr=step.bounds[j],
+                    color=colour,
+                    marker=marker,
+                    capsize=3,
+                    label=None if label in shown else label,
+                )
+                shown.add(label)
+                names.append(f"{direction_name(step.directions[:, j])}\nround {number}")
+        resolution = self.rounds[0].resolution if self.rounds else 1e-3
+        axes.axhline(resolution, color="0.5", linewidth=1, linestyle="--", label="resolution")
+        axes.set_yscale("symlog", linthresh=resolution)
+        axes.set_xticks(range(len(names)), names)
+        axes.set_xlim(-0.5, max(len(names), 1) - 0.5)
+        axes.set_ylabel("share of the variance explained by the response")
+        axes.set_title("Easy and hard latent directions")
+        axes.legend()
+        return figure
+
+    def table(self) -> str:
+        """The subspaces and the eigenvalues behind them."""
+
+        def span(basis: FloatArray) -> str:
+            return ", ".join(direction_name(column) for column in basis.T) or "-"
+
+        lines = [
+            f"easy        {span(self.easy_basis)}",
+            f"hard        {span(self.relevant_hard_basis)}",
+            f"irrelevant  {span(self.irrelevant_basis)}",
+        ]
+        if self.undecided_basis.size:
+            lines.append(f"undecided   {span(self.undecided_basis)}")
+        for number, step in enumerate(self.rounds, start=1):
+            lines.append(f"round {number}, given {step.conditioned_on} easy, {step.samples:.3g} samples:")
+            for j, decision in enumerate(step.decisions):
+                lines.append(
+                    f"  {direction_name(step.directions[:, j]):32} {step.eigenvalues[j]:10.3g} +- "
+                    f"{step.eigenvalues_se[j]:.1g}  {decision}"
+                )
+        return "\n".join(lines)
+
+
+def latent_subspaces(
+    teacher: Teacher,
+    *,
+    start: ArrayLike | None = None,
+    samples: int = 2**19,
+    max_samples: int = 2**24,
+    replicates: int = 16,
+    resolution: float = 1e-3,
+    seed: int = 0,
+    quiet: bool = False,
+) -> LatentSubspaces:
+    """Compute the easy subspace U_E and its complement U_H from the law of (g, y) alone.
+
+    U_E is the smallest subspace U that contains the start and has E[g_perp | y, g_U] = 0 (theory 1, section 2;
+    Montanari and Wang, arXiv 2602.01434). Eigenvalues of A are estimated without noise bias, by pairs of draws with
+    neighbouring responses, and decided by :func:`~featurephase.subspaces.decide_rank`; samples are quadrupled until
+    every eigenvalue is decided. Symmetries of the link that are verified exactly bound U_E from above: where samples
+    fill that bound, the subspaces are exact, and coordinate axes come out as such.
+
+    Parameters
+    ----------
+    teacher
+        Its ``easy_basis``, where given, is taken as it is.
+    start
+        Initial overlap M0 (k, m): its column space is easy from the beginning. Zero, or None: a random start.
+    samples, max_samples
+        Draws of the response in a round at first, and at most.
+    replicates
+        Independent parts of the samples, from which the errors come (at least 2; below 8 the bounds are wide).
+    resolution
+        An eigenvalue of A (a share of variance, at most 1) known to be below this is zero, if no symmetry says so.
+    seed
+        Seed of all random numbers.
+    quiet
+        No progress bar.
+
+    Raises
+    ------
+    InputError
+        If the link is not finite on some draw, or a number is out of range.
+    """
+    _check(samples, max_samples, replicates, resolution)
+    link, dim = teacher.link, teacher.latent_dim
+    if teacher.easy_basis is not None:
+        easy = np.asarray(teacher.easy_basis, dtype=np.float64)
+        return _assemble(link, easy, np.empty((dim, 0)), "given", True, 0.0, [], symmetries(link, easy, seed), seed)
+    first = _column_space(start, dim)
+    staircase = _Staircase(link, first, samples, max_samples, replicates, resolution, seed)
+    staircase.climb(quiet)
+    return staircase.result()
+
+
+def _check(samples: int, max_samples: int, replicates: int, resolution: float) -> None:
+    if replicates < 2:
+        raise InputError(f"replicates = {replicates}: at least 2 are needed for standard errors")
+    if samples < 1024 * replicates:
+        raise InputError(f"samples = {samples}: at least 1024 per replicate are needed, {1024 * replicates}")
+    if max_samples < samples:
+        raise InputError(f"max_samples = {max_samples} is less than samples = {samples}")
+    if not 0 < resolution < 1:
+        raise InputError(f"resolution = {resolution}: a share of variance strictly between 0 and 1 is needed")
+
+
+def _column_space(start: ArrayLike | None, dim: int) -> FloatArray:
+    """Orthonormal basis of the latent directions of a warm start, to a relative 1e-10 of the largest overlap."""
+    overlap = np.zeros((dim, 1)) if start is None else np.asarray(start, dtype=np.float64)
+    if overlap.ndim != 2 or overlap.shape[0] != dim or not np.isfinite(overlap).all():
+        raise InputError(f"the start must be a finite matrix of {dim} rows (latent_dim); got shape {overlap.shape}")
+    left, values, _ = np.linalg.svd(overlap, full_matrices=False)
+    return canonical_basis(left[:, values > 1e-10 * max(values.max(initial=0.0), 1e-300)])
+
+
+class _Staircase:
+    """The easy subspace so far, the bound that symmetry puts on it, and the rounds behind it."""
+
+    def __init__(
+        self,
+        link: Link,
+        first: FloatArray,
+        samples: int,
+        max_samples: int,
+        replicates: int,
+        resolution: float,
+        seed: int,
+    ) -> None:
+        self.link, self.first, self.easy = link, first, first
+        self.samples, self.max_samples = samples, max_samples
+        self.replicates, self.resolution, self.seed = replicates, resolution, seed
+        self.rounds: list[Round] = []
+        self.symmetries = symmetries(link, first, seed)
+        dim = link.latent_dim
+        still = complement(first, complement(relevant_space(link, seed)))  # irrelevant, and not in the start
+        reflections = [symmetry.matrix for symmetry in self.symmetries]
+        self.ceiling = fixed_space([*reflections, np.eye(dim) - 2 * still @ still.T], dim)
+        self.angle_se = 0.0
+        self.status = "ok"
+
+    def climb(self, quiet: bool) -> None:
+        """Rounds until nothing is left, or nothing more is found."""
+        from tqdm import tqdm
+
+        dim = self.link.latent_dim
+        with tqdm(
+            total=dim, initial=self.first.shape[1], desc="easy directions", delay=2, disable=True if quiet else None
+        ) as bar:
+            while self.easy.shape[1] < dim and not (self.rounds and self.full):
+                found = self._round()
+                bar.update(found)
+                if found == 0:
+                    break
+        if self.full:
+            self.angle_se = 0.0
+        elif self.angle_se > USELESS_ANGLE:
+            self.status = "ambiguous-rank"
+
+    @property
+    def full(self) -> bool:
+        """Whether the easy subspace has reached the bound: then it is that bound, exactly."""
+        return bool(self.easy.shape[1] == self.ceiling.shape[1])
+
+    def _round(self) -> int:
+        """One round: samples until it is decided. Returns the number of easy directions found."""
+        open_, shut = complement(self.easy, self.ceiling), complement(self.ceiling)
+        inner = np.column_stack([open_, shut])
+        total, estimates = 0, np.zeros((2, self.replicates, inner.shape[1], inner.shape[1]))
+        stage, size = 0, self.samples
+        mirror = self.full
+        while True:
+            for r in range(self.replicates):
+                rng = spawn(self.seed, 1, len(self.rounds), stage, r)
+                new = [
+                    (pair_moment(draws.b, draws.coarse), pair_moment(draws.b, draws.wide))
+                    for draws in sorted_draws(self.link, self.easy, inner, size // self.replicates, rng)
+                ]
+                estimates[:, r] = (total * estimates[:, r] + size * np.mean(new, axis=0)) / (total + size)
+            total += size
+            decision = self._decide(estimates[:, :, : open_.shape[1], : open_.shape[1]])
+            if decision.rank == 0 and not mirror:  # nothing found: is the rest hard by a symmetry not seen before?
+                mirror = True
+                if self._reflect():
+                    break
+            enough = decision.rank > 0 or decision.status == "ok"
+            if (enough and decision.angle_se <= ANGLE) or total >= self.max_samples:
+                break
+            stage, size = stage + 1, min(3 * total, self.max_samples - total)
+        return self._record(decision, estimates[0], open_, shut, total)
+
+    def _decide(self, estimates: FloatArray) -> RankDecision:
+        """Rank of A from narrow and from wide windows (2, replicates, q, q).
+
+        Either can show that an eigenvalue is not zero: the one that shows more, or shows it with less error, is taken.
+        That the rest is zero is left to the narrow windows, which miss no dependence on y.
+        """
+        narrow, wide = (decide_rank(part, resolution=self.resolution) for part in estimates)
+        if (narrow.rank, -narrow.angle_se) >= (wide.rank, -wide.angle_se):
+            return narrow
+        rest = wide.basis[:, wide.rank :]
+        return wide.joined(decide_rank(rest.T @ estimates[0] @ rest, resolution=self.resolution))
+
+    def _reflect(self) -> bool:
+        """Look for an exact mirror symmetry near the estimated easy subspace; adopt both if there is one."""
+        tolerance = 6 * self.angle_se + 1e-3
+        mirror = mirrored(self.link, self.easy, self.first, tolerance, self.seed)
+        if mirror is None:
+            return False
+        self.easy = self.ceiling = canonical_basis(mirror[0])
+        self.symmetries.append(mirror[1])
+        return True
+
+    def _record(
+        self, decision: RankDecision, estimates: FloatArray, open_: FloatArray, shut: FloatArray, total: int
+    ) -> int:
+        """Add the round to the evidence and its nonzero directions to the easy subspace."""
+        count = open_.shape[1]
+        conditioned_on = self.easy.shape[1]
+        check = np.diagonal(estimates, axis1=1, axis2=2)[:, count:]  # zero by symmetry: (replicates, .)
+        check_se = check.std(axis=0, ddof=1) / np.sqrt(self.replicates)
+        proved = self.full
+        zeros = ["zero by symmetry"] * count if proved else list(decision.decisions)
+        self.rounds.append(
+            Round(
+                conditioned_on=conditioned_on,
+                directions=np.column_stack([open_ @ decision.basis, shut]),
+                eigenvalues=np.concatenate([decision.eigenvalues, check.mean(axis=0)]),
+                eigenvalues_se=np.concatenate([decision.eigenvalues_se, check_se]),
+                bounds=np.concatenate([decision.bounds, check_se * sampling_quantile(self.replicates)]),
+                decisions=(*zeros, *["zero by symmetry"] * shut.shape[1]),
+                angle_se=decision.angle_se,
+                resolution=self.resolution,
+                samples=total,
+                replicates=self.replicates,
+            )
+        )
+        if proved:
+            return 0
+        if decision.rank == 0:
+            self.status = decision.status
+            return 0
+        found = open_ @ decision.basis[:, : decision.rank]
+        self.easy = canonical_basis(np.linalg.qr(np.column_stack([self.easy, found]))[0])
+        if self.full:
+            self.easy = self.ceiling
+        self.angle_se = float(np.hypot(self.angle_se, decision.angle_se))
+        return decision.rank
+
+    def result(self) -> LatentSubspaces:
+        """What the rounds amount to."""
+        easy, undecided = self.easy, np.empty((self.link.latent_dim, 0))
+        if self.status != "ok" and self.angle_se > USELESS_ANGLE:
+            easy, undecided = self.first, complement(self.first, self.ceiling)
+        elif self.status != "ok":
+            last = self.rounds[-1]
+            undecided = last.directions[:, [decision == "ambiguous" for decision in last.decisions]]
+        return _assemble(
+            self.link,
+            easy,
+            undecided,
+            self.status,
+            self.full,
+            self.angle_se,
+            self.rounds,
+            self.symmetries,
+            self.seed,
+        )
+
+
+def _assemble(
+    link: Link,
+    easy: FloatArray,
+    undecided: FloatArray,
+    status: str,
+    exact: bool,
+    angle_se: float,
+    rounds: list[Round],
+    found: list[Symmetry],
+    seed: int,
+) -> LatentSubspaces:
+    """The result, its hard basis with the irrelevant directions last, and the message that goes with it."""
+    relevant = relevant_space(link, seed)
+    known = np.column_stack([easy, undecided])
+    idle = complement(known, complement(relevant))
+    hard = complement(np.column_stack([known, idle]))
+    names = tuple(direction_name(column) for column in idle.T)
+    words = [f"the response does not depend on {', '.join(names)}"] if names else []
+    if status == "ambiguous-rank":
+        words.append(
+            f"whether {', '.join(direction_name(column) for column in undecided.T)} is easy cannot be decided with "
+            f"{rounds[-1].samples:.3g} samples: give more, or the easy basis"
+        )
+    elif status == "ok" and not exact:
+        words.append(
+            "no symmetry of the link proves the hard directions: the response explains less than "
+            f"{rounds[-1].resolution:g} of their variance"
+            + (f", and the easy subspace is known to an angle of {angle_se:.2g}" if easy.size else "")
+        )
+    return LatentSubspaces(
+        status=status,
+        message="; ".join(words),
+        seed=seed,
+        easy_basis=easy,
+        hard_basis=np.column_stack([hard, idle]),
+        irrelevant_basis=idle,
+        undecided_basis=undecided,
+        irrelevant=names,
+        exact=exact,
+        angle_se=angle_se,
+        rounds=tuple(rounds),
+        symmetries=tuple(found),
+    )

@@ -1,0 +1,368 @@
+"""delta_alg: from how many samples per dimension on the best first-order method finds a hard direction.
+
+A property of the data alone (theory 1, section 5; Montanari and Wang, arXiv 2602.01434). With
+G(y, g_E) = E[ g_H g_H' | y, g_E ] - I, 1/delta_alg is the largest eigenvalue of the linear map M -> E[ G M G ]
+on symmetric matrices. The map preserves positive matrices, so that its top eigenvector M is one, and commutes with
+every symmetry of the link, so that M and G have those symmetries too.
+
+With G = sum_a G_a B_a in an orthonormal basis B of the symmetric matrices that G can be, all that the map needs is
+E[ G_a G_b ]: the second moment of the conditional expectation of f_a = <B_a, g_H g_H' - I>.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurephase.errors import InputError
+from featurephase.results import Result
+from featurephase.subspaces.conditional import (
+    IndexArray,
+    extrapolated,
+    pair_moment,
+    sorted_draws,
+    spawn,
+    window_means,
+)
+from featurephase.subspaces.rank import decide_rank
+from featurephase.subspaces.symmetry import fixed_space, scale_free
+
+if TYPE_CHECKING:
+    import xarray
+
+    from featurephase.functions import Link
+    from featurephase.problem import Teacher
+    from featurephase.subspaces import LatentSubspaces
+
+__all__ = ["AlgorithmicThreshold", "algorithmic_threshold"]
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlgorithmicThreshold(Result):
+    """delta_alg of a teacher, with its error.
+
+    Attributes
+    ----------
+    status
+        ``"ok"``; ``"unresolved"``: 1/delta_alg cannot be told from zero (the value is then nan, ``lower_bound`` holds);
+        ``"ambiguous-rank"``: the hard subspace is not known.
+    delta_alg, delta_alg_se
+        Samples per dimension, and standard error over replicates. 0: nothing is hard. inf: no first-order method finds
+        a hard direction with a number of samples proportional to the dimension.
+    lower_bound
+        delta_alg is above this except with the probability of a false decision (1e-5).
+    window_bias
+        Change of delta_alg by the last halving of the windows; what remains is of that order or less.
+    exact
+        Whether the value (0 or inf) is proved rather than estimated.
+    direction
+        Positive matrix (k, k) of trace one, zero outside the hard subspace: the top eigenvector of the map, the second
+        moment along which the weak signal grows first. Zero where there is none.
+    samples, replicates
+        Draws of the response in all, and into how many independent estimates they were split.
+    """
+
+    delta_alg: float
+    delta_alg_se: float
+    lower_bound: float
+    window_bias: float
+    exact: bool
+    direction: FloatArray
+    samples: int
+    replicates: int
+
+    def to_xarray(self) -> xarray.Dataset:
+        """The value with its error, and the direction over (latent, latent2)."""
+        import xarray
+
+        scalars: dict[str, Any] = {
+            name: ((), getattr(self, name))
+            for name in ("delta_alg", "delta_alg_se", "lower_bound", "window_bias", "samples", "replicates")
+        }
+        return xarray.Dataset(
+            {**scalars, "direction": (("latent", "latent2"), self.direction)},
+            attrs={
+                "status": self.status,
+                "exact": int(self.exact),
+                "seed": -1 if self.seed is None else self.seed,
+                "version": self.version,
+            },
+        )
+
+    def table(self) -> str:
+        """One line: the value, its error, where it comes from."""
+        if self.exact:
+            return f"delta_alg  {self.delta_alg:g}  (exact)"
+        if not self.ok:
+            return f"delta_alg  > {self.lower_bound:.4g}"
+        return f"delta_alg  {self.delta_alg:.5g} +- {self.delta_alg_se:.1g}  ({self.samples:.3g} samples)"
+
+
+def algorithmic_threshold(
+    teacher: Teacher,
+    subspaces: LatentSubspaces,
+    *,
+    samples: int = 2**21,
+    max_samples: int = 2**25,
+    replicates: int = 16,
+    seed: int = 0,
+    quiet: bool = False,
+) -> AlgorithmicThreshold:
+    """Compute delta_alg = 1 / (largest eigenvalue of M -> E[ G M G ]), G = E[ g_H g_H' | y, g_E ] - I.
+
+    The conditional expectations come from pairs of draws with neighbouring responses (no noise bias), the errors
+    from independent replicates, reduced by polynomials of g_H of known mean as control variates. The default gives
+    about three digits where 1/delta_alg is of order one.
+
+    "inf" is returned only where the symmetries of the link prove G = 0. Where the estimate is merely consistent with
+    zero after ``max_samples`` draws, the result is a lower bound.
+
+    Parameters
+    ----------
+    teacher
+        The link and the latent dimension.
+    subspaces
+        Its easy and hard subspaces, from :func:`~featurephase.subspaces.latent_subspaces`.
+    samples, max_samples
+        Draws of the response at first; they are quadrupled until the eigenvalue differs from zero, up to the maximum.
+    replicates
+        Independent parts of the samples, from which the errors come.
+    seed
+        Seed of all random numbers.
+    quiet
+        No progress bar.
+
+    Raises
+    ------
+    InputError
+        If the link is not finite on some draw, or a number is out of range.
+    """
+    if replicates < 2:
+        raise InputError(f"replicates = {replicates}: at least 2 are needed for standard errors")
+    if not 1024 * replicates <= samples <= max_samples:
+        raise InputError(
+            f"samples = {samples}: from 1024 per replicate, {1024 * replicates}, to max_samples = {max_samples} "
+            "are accepted"
+        )
+    dim = teacher.latent_dim
+
+    def known(value: float, status: str, message: str, bound: float) -> AlgorithmicThreshold:
+        return AlgorithmicThreshold(
+            status=status,
+            message=message,
+            seed=seed,
+            delta_alg=value,
+            delta_alg_se=0.0 if status == "ok" else math.nan,
+            lower_bound=bound,
+            window_bias=0.0,
+            exact=status == "ok",
+            direction=np.zeros((dim, dim)),
+            samples=0,
+            replicates=replicates,
+        )
+
+    if not subspaces.ok:
+        return known(math.nan, subspaces.status, subspaces.message, 0.0)
+    if subspaces.relevant_hard_basis.shape[1] == 0:
+        message = "no direction that the response depends on is hard: delta_alg is 0"
+        return known(0.0, "ok", message, 0.0)
+    family = _Family(teacher.link, subspaces, seed)
+    if family.responses.shape[0] == 0:
+        message = "symmetries of the link make E[ g_H g_H' | y, g_E ] the identity: no first-order method learns U_H"
+        return known(math.inf, "ok", message, math.inf)
+    return _Estimator(teacher.link, subspaces, family, replicates, seed).run(samples, max_samples, quiet)
+
+
+class _Family:
+    """What G and M can be, by the symmetries of the link.
+
+    Attributes
+    ----------
+    hard
+        Relevant hard directions (k, h).
+    matrices
+        Orthonormal basis (c, h, h) of the symmetric matrices that all symmetries leave alone: M lies there.
+    responses
+        Orthonormal basis (d, h, h) of those among them that are zero on every direction whose size the response
+        does not depend on: G lies there.
+    """
+
+    def __init__(self, link: Link, subspaces: LatentSubspaces, seed: int) -> None:
+        self.hard = subspaces.relevant_hard_basis
+        size = self.hard.shape[1]
+        rows, columns = np.triu_indices(size)
+        weights = np.where(rows == columns, 1.0, math.sqrt(0.5))
+        symmetric = np.zeros((rows.size, size, size))
+        symmetric[np.arange(rows.size), rows, columns] = weights
+        symmetric[np.arange(rows.size), columns, rows] = weights
+        maps = []
+        for symmetry in subspaces.symmetries:
+            inside = self.hard.T @ symmetry.matrix @ self.hard
+            maps.append(np.einsum("aij,bij->ab", symmetric, inside @ symmetric @ inside.T))
+        invariant = fixed_space(maps, rows.size)
+        self.matrices = np.einsum("ac,aij->cij", invariant, symmetric)
+        signs = scale_free(link, self.hard, seed)
+        sizes = np.einsum("is,cij,js->sc", signs, self.matrices, signs)
+        count = len(self.matrices)
+        free = fixed_space([np.eye(count) - np.outer(row, row) for row in sizes], count)
+        self.responses = np.einsum("cd,cij->dij", free, self.matrices)
+
+    def features(self, b: FloatArray) -> FloatArray:
+        """f_a = <B_a, g_H g_H' - I> (d, n) from the hard coordinates (h, n)."""
+        rows = []
+        for matrix in self.responses:
+            row = np.full(b.shape[1], -np.trace(matrix))
+            for i, j in zip(*np.nonzero(np.triu(matrix)), strict=True):
+                row += (matrix[i, j] if i == j else 2 * matrix[i, j]) * b[i] * b[j]
+            rows.append(row)
+        return np.stack(rows)
+
+    def maps(self, moments: FloatArray) -> FloatArray:
+        """The map M -> E[ G M G ] (.., c, c) from E[ G_a G_b ] (.., d, d)."""
+        tensor = np.einsum(
+            "cij,ajk,dkl,bli->abcd", self.matrices, self.responses, self.matrices, self.responses, optimize=True
+        )
+        return np.asarray(np.einsum("...ab,abcd->...cd", moments, tensor))
+
+    def top(self, map_: FloatArray) -> FloatArray:
+        """Unit coefficients (c,) of the top eigenvector of a map.
+
+        Where the eigenvalue is degenerate, its positive eigenvector: the limit of the map's powers on the identity.
+        """
+        values, vectors = np.linalg.eigh((map_ + map_.T) / 2)
+        first = vectors[:, values > values[-1] - 1e-9 * abs(values[-1])]
+        projected = first @ (first.T @ np.trace(self.matrices, axis1=1, axis2=2))
+        return np.asarray(projected / np.linalg.norm(projected))
+
+
+class _Part(NamedTuple):
+    """What a set of draws says."""
+
+    coarse: FloatArray  # E[ G_a G_b ] (d, d)
+    fine: FloatArray  # with halved windows
+    excess: float  # sampling error of the eigenvalue that polynomials of known mean explain
+
+    @property
+    def moment(self) -> FloatArray:
+        return extrapolated(self.coarse, self.fine)
+
+    @staticmethod
+    def mean(parts: list[_Part], weights: list[int]) -> _Part:
+        """What several sets of draws say together, weighted by their numbers of draws."""
+        share = np.array(weights) / sum(weights)
+        return _Part(
+            np.tensordot(share, [part.coarse for part in parts], 1),
+            np.tensordot(share, [part.fine for part in parts], 1),
+            float(share @ [part.excess for part in parts]),
+        )
+
+
+class _Estimator:
+    """Replicates of E[ G_a G_b ], and the top eigenvalue of the map that they make."""
+
+    def __init__(self, link: Link, subspaces: LatentSubspaces, family: _Family, replicates: int, seed: int) -> None:
+        self.link, self.given, self.family = link, subspaces.easy_basis, family
+        self.inner = subspaces.hard_basis  # the relevant directions come first
+        self.replicates, self.seed = replicates, seed
+        self.pilot: FloatArray | None = None
+
+    def run(self, samples: int, max_samples: int, quiet: bool) -> AlgorithmicThreshold:
+        """Draw until the eigenvalue differs from zero, or the budget is spent."""
+        from tqdm import tqdm
+
+        total, stage, size = 0, 0, samples
+        parts: list[_Part] = []
+        with tqdm(total=samples, desc="delta_alg", unit="draws", delay=2, disable=True if quiet else None) as bar:
+            while True:
+                new = []
+                for r in range(self.replicates):
+                    new.append(self._replicate(stage, r, size // self.replicates))
+                    bar.update(size // self.replicates)
+                parts = [_Part.mean([old, part], [total, size]) for old, part in zip(parts or new, new, strict=True)]
+                total += size
+                maps = self.family.maps(np.stack([part.moment for part in parts]))
+                decision = decide_rank(maps, resolution=1.0)
+                if decision.rank > 0 or total >= max_samples:
+                    break
+                stage, size = stage + 1, min(3 * total, max_samples - total)
+                bar.total = total + size
+        upper = decision.eigenvalues[0] + decision.bounds[0]
+        if decision.rank == 0:
+            return self._unresolved(float(1 / upper), total)
+        return self._resolved(parts, maps, float(1 / upper), total)
+
+    def _unresolved(self, bound: float, total: int) -> AlgorithmicThreshold:
+        return AlgorithmicThreshold(
+            status="unresolved",
+            message=(
+                f"1/delta_alg cannot be told from zero with {total:.3g} samples, and no symmetry shows that it is: "
+                f"delta_alg is above {bound:.3g}"
+            ),
+            seed=self.seed,
+            delta_alg=math.nan,
+            delta_alg_se=math.nan,
+            lower_bound=bound,
+            window_bias=math.nan,
+            exact=False,
+            direction=np.zeros((self.given.shape[0],) * 2),
+            samples=total,
+            replicates=self.replicates,
+        )
+
+    def _resolved(self, parts: list[_Part], maps: FloatArray, bound: float, total: int) -> AlgorithmicThreshold:
+        top = self.family.top(maps.mean(axis=0))
+        values = np.einsum("rcd,c,d->r", maps, top, top) - [part.excess for part in parts]
+        value, spread = values.mean(), values.std(ddof=1) / math.sqrt(self.replicates)
+        halving = self.family.maps(np.mean([part.fine - part.coarse for part in parts], axis=0))
+        matrix = np.einsum("c,cij->ij", top, self.family.matrices)
+        matrix /= np.trace(matrix)
+        return AlgorithmicThreshold(
+            seed=self.seed,
+            delta_alg=float(1 / value),
+            delta_alg_se=float(spread / value**2),
+            lower_bound=bound,
+            window_bias=float(-(top @ halving @ top) / value**2),
+            exact=False,
+            direction=self.family.hard @ matrix @ self.family.hard.T,
+            samples=total,
+            replicates=self.replicates,
+        )
+
+    def _replicate(self, stage: int, number: int, samples: int) -> _Part:
+        """One independent estimate from so many draws."""
+        rng = spawn(self.seed, 2, stage, number)
+        size = self.family.hard.shape[1]
+        chunks = []
+        for draws in sorted_draws(self.link, self.given, self.inner, samples, rng):
+            f = self.family.features(draws.b[:size])
+            coarse, fine = pair_moment(f, draws.coarse), pair_moment(f, draws.fine)
+            if self.pilot is None:  # the eigenvector need not be exact for the control variates to have mean zero
+                self.pilot = self.family.top(self.family.maps(coarse))
+            chunks.append(_Part(coarse, fine, self._excess(f, draws.coarse)))
+        return _Part.mean(chunks, [1] * len(chunks))
+
+    def _excess(self, f: FloatArray, starts: IndexArray) -> float:
+        """Sampling error of the eigenvalue that the sample means of known polynomials of g_H explain.
+
+        To first order a draw moves the eigenvalue tr E[ M G M G ] by 2 <f, v> - <v, v> with v = E[ f | y, g_E ] and
+        <f, v> = sum tr(M B_a M B_b) f_a v_b. Its regression on f_a, f_a^2 - 2 and <f, f> - E<f, f>, all of mean
+        zero, times their sample means, is a control variate: subtracting it adds no bias beyond O(1/n).
+        """
+        assert self.pilot is not None
+        top = np.einsum("c,cij->ij", self.pilot, self.family.matrices)
+        form = np.einsum("ij,ajk,kl,bli->ab", top, self.family.responses, top, self.family.responses, optimize=True)
+        v = window_means(f, starts)
+        weighted = form @ f
+        influence = 2 * np.einsum("an,an->n", weighted, v) - np.einsum("an,an->n", form @ v, v)
+        quadratic = np.einsum("an,an->n", weighted, f) - 2 * np.trace(form)
+        controls = np.concatenate([f, f**2 - 2, quadratic[None]] if f.shape[0] > 1 else [f, f**2 - 2])
+        means = controls.mean(axis=1)
+        centred = controls - means[:, None]
+        slopes = np.linalg.lstsq(centred @ centred.T, centred @ influence, rcond=1e-9)[0]
+        return float(slopes @ means)
