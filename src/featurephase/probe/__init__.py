@@ -1,0 +1,18 @@
+"""Probe a PyTorch network: kernel, alignment, rescaling, Hessian and telescoping. Needs the extra
+``torch``."""
+
+from __future__ import annotations
+
+from featurephase.errors import MissingDependencyError
+
+try:
+    import torch  # noqa: F401
+except ImportError as error:
+    raise MissingDependencyError(
+        "probing networks needs PyTorch: install the extra, `pip install 'featurephase[torch]'`"
+    ) from error
+
+from featurephase.probe.probe import Probe
+from featurephase.probe.result import ProbeResult, average
+
+__all__ = ["Probe", "ProbeResult", "average"]

@@ -1,0 +1,142 @@
+"""What each weight layer and each pair of adjacent layers did since the start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.sparse.linalg import LinearOperator, eigsh
+
+from featurephase.probe.functional import Network, State, Tensor
+from featurephase.probe.structure import Structure, capture
+
+__all__ = ["LayerMeter", "alignment", "leading_pair", "singular_cosine"]
+
+_DENSE = 64
+
+
+def leading_pair(matrix: Tensor) -> tuple[float, Tensor, Tensor]:
+    """Largest singular value with its left and right unit vectors (zeros for the zero matrix)."""
+    if min(matrix.shape) <= _DENSE:
+        left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+        return float(values[0]), left[:, 0], right[0]
+    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
+    array = wide.detach().cpu().numpy()
+    if not np.any(array):
+        return 0.0, torch.zeros_like(matrix[:, 0]), torch.zeros_like(matrix[0])
+    size = array.shape[0]
+    operator = LinearOperator((size, size), matvec=lambda v: array @ (array.T @ v), dtype=array.dtype)
+    start = np.random.default_rng(0).standard_normal(size).astype(array.dtype)
+    vector = eigsh(operator, k=1, which="LA", v0=start)[1][:, 0]
+    left = torch.as_tensor(vector, dtype=matrix.dtype, device=matrix.device)
+    right = wide.T @ left
+    value = float(torch.linalg.vector_norm(right))
+    right = right / value
+    return (value, left, right) if wide is matrix else (value, right, left)
+
+
+def alignment(upper: Tensor, lower: Tensor) -> float:
+    """``|A B|_F / (|A|_F |B|_F)``: 1 for aligned rank-one layers, 1/sqrt(c) in rms for independent ones
+    (c shared units).
+
+    Computed as ``sqrt(tr(A'A B B'))`` where that is cheaper than the product.
+    """
+    norms = float(torch.linalg.matrix_norm(upper)) * float(torch.linalg.matrix_norm(lower))
+    if not norms:
+        return float("nan")
+    shared = upper.shape[1]
+    if shared < min(upper.shape[0], lower.shape[1]):
+        square = float(((upper.T @ upper) * (lower @ lower.T)).sum())
+        return float(np.sqrt(max(square, 0.0))) / norms
+    return float(torch.linalg.matrix_norm(upper @ lower)) / norms
+
+
+def singular_cosine(right_of_upper: Tensor, left_of_lower: Tensor) -> float:
+    """|cosine| of the upper layer's leading right and the lower layer's leading left singular vectors."""
+    return abs(float(right_of_upper @ left_of_lower))
+
+
+def _ratio(value: float, start: float) -> float:
+    return value / start if start else float("nan")
+
+
+@dataclass
+class LayerMeter:
+    """Norm growth, movement, stable rank and feature kernels per layer; alignment per adjacent pair.
+
+    ``movement`` is ``|W - W0|_F / |W0|_F`` (RD); ``feature_change`` is ``|G - G0|_F / |G0|_F`` for the
+    Gram matrix G of what the layer reads on the probe batch (0 for the first layer, whose features are
+    the data).
+    """
+
+    network: Network
+    structure: Structure
+    inputs: Tensor
+    _start: State = field(init=False)
+    _grams: dict[str, NDArray[np.float64]] = field(init=False)
+
+    def begin(self, state: State) -> None:
+        """Keep the start; ``state`` must own its memory."""
+        self._start = state
+        self._grams = self._feature_kernels(state)
+
+    def _feature_kernels(self, state: State) -> dict[str, NDArray[np.float64]]:
+        modules = {layer.name: layer.module for layer in self.structure.layers}
+        with torch.no_grad(), capture(self.network, modules) as seen:
+            self.network.call(state.trainable, state.fixed, self.inputs)
+        grams = {}
+        for name, found in seen.items():
+            if found.inputs.shape[0] == self.inputs.shape[0]:
+                flat = found.inputs.reshape(self.inputs.shape[0], -1)
+                grams[name] = (flat @ flat.T).cpu().numpy().astype(np.float64)
+        return grams
+
+    def measure(self, state: State) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
+        """One mapping per layer and one per pair, in the order of the structure."""
+        values: Mapping[str, Any] = {**state.fixed, **state.trainable}
+        origin: Mapping[str, Any] = {**self._start.fixed, **self._start.trainable}
+        grams = self._feature_kernels(state)
+        leading = {}
+        layers = []
+        for layer in self.structure.layers:
+            weight, start = layer.matrix(values), layer.matrix(origin)
+            norm, norm0 = (float(torch.linalg.matrix_norm(m)) for m in (weight, start))
+            leading[layer.name] = leading_pair(weight)
+            top = leading[layer.name][0]
+            change = float("nan")
+            if layer.name in grams and layer.name in self._grams:
+                before = self._grams[layer.name]
+                change = _ratio(
+                    float(np.linalg.norm(grams[layer.name] - before)), float(np.linalg.norm(before))
+                )
+            layers.append(
+                {
+                    "norm": norm,
+                    "norm_growth": _ratio(norm, norm0),
+                    "movement": _ratio(float(torch.linalg.matrix_norm(weight - start)), norm0),
+                    "stable_rank": _ratio(norm, top) ** 2,
+                    "feature_change": change,
+                }
+            )
+        pairs = []
+        for pair in self.structure.pairs:
+            upper, lower = pair.matrices(values)
+            same = upper.shape == layer_shape(values, pair.upper.weight)
+            right = leading[pair.upper.name][2] if same else leading_pair(upper)[2]
+            pairs.append(
+                {
+                    "alignment": alignment(upper, lower),
+                    "singular_cosine": singular_cosine(right, leading[pair.lower.name][1]),
+                }
+            )
+        return layers, pairs
+
+
+def layer_shape(values: Mapping[str, Tensor], name: str) -> tuple[int, int]:
+    """Shape of a weight as (units out, everything in)."""
+    weight = values[name]
+    return int(weight.shape[0]), int(weight.numel() // weight.shape[0])
