@@ -1,0 +1,252 @@
+"""The problems on which theory and brute force meet: each as an experiment of featurephase and as plain NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from scipy.special import erf, expit
+
+from featurephase.problem import Problem
+
+# ---- activations h -> value, first and second derivative; losses (y, f) likewise, derivatives in f
+
+
+def gelu(h):
+    c, p = (1 + erf(h / np.sqrt(2))) / 2, np.exp(-h * h / 2) / np.sqrt(2 * np.pi)
+    return h * c, c + h * p, (2 - h * h) * p
+
+
+def tanh(h):
+    t = np.tanh(h)
+    return t, 1 - t * t, -2 * t * (1 - t * t)
+
+
+def softplus(h):
+    p = expit(h)
+    return np.logaddexp(0, h), p, p * (1 - p)
+
+
+def erf_activation(h):
+    p = np.sqrt(2 / np.pi) * np.exp(-h * h / 2)
+    return erf(h / np.sqrt(2)), p, -h * p
+
+
+def sqrt1p(h):
+    s = np.sqrt(1 + h * h)
+    return s, h / s, s**-3
+
+
+def relu(h):
+    return np.maximum(h, 0), (h > 0) * 1.0, np.full_like(h, np.nan)
+
+
+def linear(h):
+    return h, np.ones_like(h), np.zeros_like(h)
+
+
+def squared(y, f):
+    return (y - f) ** 2 / 2, f - y, np.ones_like(f)
+
+
+def pseudo_huber(y, f):
+    r = f - y
+    s = np.sqrt(1 + r * r)
+    return s - 1, r / s, s**-3
+
+
+def logistic(y, f):
+    p = expit(-y * f)
+    return np.logaddexp(0, -y * f), -y * p, y * y * p * (1 - p)
+
+
+def cauchy(y, f):
+    r = f - y
+    return np.log1p(r * r) / 2, r / (1 + r * r), (1 - r * r) / (1 + r * r) ** 2
+
+
+ACTIVATIONS = {
+    "gelu": gelu,
+    "tanh": tanh,
+    "softplus": softplus,
+    "erf": erf_activation,
+    "sqrt1p": sqrt1p,
+    "relu": relu,
+    "linear": linear,
+}
+LOSSES = {"squared": squared, "pseudo_huber": pseudo_huber, "logistic": logistic, "cauchy": cauchy}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One problem twice: ``link`` for featurephase, ``numpy_link(g, rng)`` for the brute force.
+
+    ``easy`` lists the latent axes (from 0) of U_E, known by hand; ``times`` are where the Hessian is looked at.
+    """
+
+    link: str
+    numpy_link: Callable[[np.ndarray, np.random.Generator], np.ndarray]
+    latent: int
+    activation: str
+    loss_name: str
+    readout: list[float]
+    eta: float
+    delta: float
+    steps: int
+    easy: tuple[int, ...] = ()
+    lam: float = 0.0
+    gram: Any = None
+    overlap: Any = None
+    name: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        if self.gram is None:
+            object.__setattr__(self, "gram", np.eye(len(self.readout)))
+        if self.overlap is None:
+            object.__setattr__(self, "overlap", np.zeros((self.latent, len(self.readout))))
+
+    @property
+    def sigma(self):
+        return ACTIVATIONS[self.activation]
+
+    @property
+    def loss(self):
+        return LOSSES[self.loss_name]
+
+    @property
+    def smooth(self) -> bool:
+        return self.activation != "relu"
+
+    @property
+    def easy_basis(self):
+        return np.eye(self.latent)[:, list(self.easy)]
+
+    @property
+    def hard_basis(self):
+        return np.eye(self.latent)[:, [i for i in range(self.latent) if i not in self.easy]]
+
+    @cached_property
+    def problem(self) -> Problem:
+        return Problem.from_toml(
+            f"""
+            [teacher]
+            latent_dim = {self.latent}
+            link = "{self.link}"
+            [student]
+            activation = "{self.activation}"
+            readout = {list(self.readout)}
+            init_gram = {np.asarray(self.gram, float).tolist()}
+            init_overlap = {np.asarray(self.overlap, float).tolist()}
+            [loss]
+            name = "{self.loss_name}"
+            [training]
+            step_size = {self.eta}
+            steps = {self.steps}
+            weight_decay = {self.lam}
+            """
+        )
+
+
+#: m = 1, 2, 4 and k = 1, 2, 3; seven activations, four losses; all hard, all easy, mixed; warm start; weight decay.
+CASES: dict[str, Case] = {
+    "one neuron": Case(
+        "1.5*tanh(g1**2)", lambda g, _: 1.5 * np.tanh(g[0] ** 2), 1, "gelu", "squared", [1.0], 0.8, 4.0, 10
+    ),
+    "odd": Case("tanh(3*g1)", lambda g, _: np.tanh(3 * g[0]), 1, "tanh", "squared", [1.0], 0.9, 3.0, 12, easy=(0,)),
+    "labels": Case(
+        "where(u1 < sigmoid(2*g1*g2), 1, -1)",
+        lambda g, rng: np.where(rng.random(g.shape[1]) < expit(2 * g[0] * g[1]), 1.0, -1.0),
+        2,
+        "softplus",
+        "logistic",
+        [1.5],
+        1.5,
+        5.0,
+        12,
+        gram=[[1.5]],
+    ),
+    "noisy": Case(
+        "g1 + tanh(g2**2) + 0.5*sin(g2*g3) + 0.4*e1",
+        lambda g, rng: g[0] + np.tanh(g[1] ** 2) + 0.5 * np.sin(g[1] * g[2]) + 0.4 * rng.standard_normal(g.shape[1]),
+        3,
+        "erf",
+        "pseudo_huber",
+        [1.6],
+        1.0,
+        4.0,
+        10,
+        easy=(0,),
+        lam=0.05,
+    ),
+    "two warm neurons": Case(
+        "tanh(g1) + 1.5*tanh(g2**2)",
+        lambda g, _: np.tanh(g[0]) + 1.5 * np.tanh(g[1] ** 2),
+        2,
+        "gelu",
+        "squared",
+        [1.0, 1.2],
+        0.5,
+        3.0,
+        20,
+        easy=(0,),
+        lam=0.1,
+        gram=[[1.0, 0.3], [0.3, 0.8]],
+        overlap=[[0.3, -0.2], [0.0, 0.0]],
+    ),
+    "two relus": Case(
+        "tanh(g1 + g2**3 - 3*g2)",
+        lambda g, _: np.tanh(g[0] + g[1] ** 3 - 3 * g[1]),
+        2,
+        "relu",
+        "squared",
+        [0.5**0.5, -(0.5**0.5)],
+        0.6,
+        3.0,
+        20,
+        easy=(0, 1),
+    ),
+    "four neurons": Case(
+        "tanh(g1) + g2*g3/(1 + g3**2)",
+        lambda g, _: np.tanh(g[0]) + g[1] * g[2] / (1 + g[2] ** 2),
+        3,
+        "tanh",
+        "squared",
+        [0.6, -0.5, 0.4, 0.7],
+        0.8,
+        4.0,
+        10,
+        easy=(0,),
+        gram=[[1.0, 0.2, 0.0, 0.1], [0.2, 1.1, 0.3, 0.0], [0.0, 0.3, 0.9, -0.2], [0.1, 0.0, -0.2, 1.0]],
+    ),
+    "four robust neurons": Case(
+        "abs(g1) - 0.5*abs(g2)",
+        lambda g, _: np.abs(g[0]) - 0.5 * np.abs(g[1]),
+        2,
+        "sqrt1p",
+        "cauchy",
+        [0.5, -0.4, 0.6, 0.3],
+        0.7,
+        3.0,
+        10,
+        gram=[[1.0, 0.5, 0.0, 0.0], [0.5, 1.0, 0.0, 0.0], [0.0, 0.0, 0.7, 0.2], [0.0, 0.0, 0.2, 1.3]],
+    ),
+    "ridge": Case(
+        "g1 + 0.5*e1",
+        lambda g, rng: g[0] + 0.5 * rng.standard_normal(g.shape[1]),
+        1,
+        "linear",
+        "squared",
+        [1.0],
+        0.7,
+        2.0,
+        15,
+        easy=(0,),
+        lam=0.1,
+        gram=[[0.8]],
+    ),
+}
+for _name, _case in CASES.items():
+    object.__setattr__(_case, "name", _name)
