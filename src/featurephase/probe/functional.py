@@ -88,9 +88,7 @@ class Network:
         self.device: torch.device = first.device
         devices = {value.device for value in parameters.values()}
         if len(devices) > 1:
-            raise InputError(
-                f"the model is spread over {sorted(map(str, devices))}; the probe takes one device"
-            )
+            raise InputError(f"the model is spread over {sorted(map(str, devices))}; the probe takes one device")
         own = torch.promote_types(first.dtype, torch.float32)
         self.dtype: torch.dtype = own if dtype is None else dtype
         self.shapes = {name: tuple(parameters[name].shape) for name in self.names}
@@ -148,6 +146,8 @@ class Network:
     def cast(self, value: Tensor) -> Tensor:
         """``value`` on the network's device, floating-point numbers in the probe's type, detached."""
         value = torch.as_tensor(value).detach().to(self.device)
+        if value.is_inference():  # made in inference mode: autograd takes a copy only
+            value = value.clone()
         return value.to(self.dtype) if value.is_floating_point() else value
 
     def state(self) -> State:
@@ -171,9 +171,7 @@ class Network:
         """The outputs (N, C) for ``inputs``; differentiable in ``trainable``."""
         outputs = torch.func.functional_call(self._shadow, {**fixed, **trainable}, (inputs,))
         if not isinstance(outputs, torch.Tensor):
-            raise InputError(
-                f"the model returns {type(outputs).__name__}; the probe takes one tensor: wrap the model"
-            )
+            raise InputError(f"the model returns {type(outputs).__name__}; the probe takes one tensor: wrap the model")
         return outputs.reshape(outputs.shape[0], -1) if outputs.dim() else outputs.reshape(1, 1)
 
     def evaluate(self, state: State, inputs: Tensor) -> Tensor:
@@ -221,9 +219,7 @@ class Network:
     def unflatten(self, vector: Tensor) -> Parameters:
         """The inverse of :meth:`flatten`."""
         pieces = torch.split(vector, [self.sizes[name] for name in self.names])
-        return {
-            name: piece.reshape(self.shapes[name]) for name, piece in zip(self.names, pieces, strict=True)
-        }
+        return {name: piece.reshape(self.shapes[name]) for name, piece in zip(self.names, pieces, strict=True)}
 
     def check(self, inputs: Tensor) -> None:
         """Refuse inputs on which the network is no function of one input at a time.
@@ -244,17 +240,11 @@ class Network:
         except InputError:
             raise
         except Exception as error:
-            raise InputError(
-                f"the network fails on the probe batch of shape {tuple(inputs.shape)}: {error}"
-            ) from error
+            raise InputError(f"the network fails on the probe batch of shape {tuple(inputs.shape)}: {error}") from error
         if outputs.device.type == "meta":
-            raise InputError(
-                "the model reaches its parameters by a path other than its attributes; register them"
-            )
+            raise InputError("the model reaches its parameters by a path other than its attributes; register them")
         if outputs.shape[0] != inputs.shape[0]:
-            raise InputError(
-                f"{inputs.shape[0]} inputs gave {outputs.shape[0]} rows of outputs; samples come first"
-            )
+            raise InputError(f"{inputs.shape[0]} inputs gave {outputs.shape[0]} rows of outputs; samples come first")
         if not outputs.is_floating_point() or not bool(torch.isfinite(outputs).all()):
             raise InputError("the network's outputs on the probe batch are not finite real numbers")
         if not torch.equal(outputs, again):

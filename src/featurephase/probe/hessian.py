@@ -29,9 +29,7 @@ class HessianOperator:
     """``v -> H v`` for the Hessian of the mean loss at a state; the first gradient is built once and
     reused."""
 
-    def __init__(
-        self, network: Network, state: State, loss: LossFunction, inputs: Tensor, targets: Tensor
-    ) -> None:
+    def __init__(self, network: Network, state: State, loss: LossFunction, inputs: Tensor, targets: Tensor) -> None:
         self.network = network
         self.products = 0
         self._leaves = {name: value.detach().requires_grad_() for name, value in state.trainable.items()}
@@ -47,9 +45,7 @@ class HessianOperator:
         self.products += 1
         flat = torch.as_tensor(np.ascontiguousarray(vector.reshape(-1)), dtype=self.network.dtype)
         direction = self.network.unflatten(flat.to(self.network.device))
-        pairs = [
-            (g, direction[n]) for n, g in zip(self._leaves, self._gradient, strict=True) if g.requires_grad
-        ]
+        pairs = [(g, direction[n]) for n, g in zip(self._leaves, self._gradient, strict=True) if g.requires_grad]
         if not pairs:
             return np.zeros_like(vector)
         product = torch.autograd.grad(
@@ -86,17 +82,13 @@ def orthonormal_subspace(network: Network, subspace: Any) -> Array:
     if isinstance(subspace, Mapping):
         unknown = sorted(set(subspace) - set(network.names))
         if unknown or not subspace:
-            raise InputError(
-                f"subspace: unknown parameters {unknown}; trainable are {', '.join(network.names)}"
-            )
+            raise InputError(f"subspace: unknown parameters {unknown}; trainable are {', '.join(network.names)}")
         rank = len(next(iter(subspace.values())))
         blocks = []
         for name in network.names:
             block = subspace.get(name)
             rows = (
-                np.zeros((rank, network.sizes[name]))
-                if block is None
-                else np.asarray(block, float).reshape(rank, -1)
+                np.zeros((rank, network.sizes[name])) if block is None else np.asarray(block, float).reshape(rank, -1)
             )
             blocks.append(rows)
         matrix = np.concatenate(blocks, 1).T
@@ -152,6 +144,8 @@ def extreme_eigenvalues(
     operator = HessianOperator(network, state, loss, inputs, targets)
     size = network.size
     status, complete = "ok", False
+    if not _is_symmetric(operator, seed):
+        return _nothing(count, operator.products, "not symmetric: " + _ASYMMETRIC)
     if size <= max(DENSE, 2 * count + 2):
         values, vectors = np.linalg.eigh(operator.dense())
         complete = True
@@ -194,6 +188,27 @@ def extreme_eigenvalues(
     report["products"] = products
     report["status"] = status
     return report
+
+
+_ASYMMETRIC = "PyTorch's second derivative of an operation of this network is wrong (known: the fused weight norm)"
+
+
+def _is_symmetric(operator: HessianOperator, seed: int) -> bool:
+    """Whether ``u'Hv = v'Hu`` for two random directions, up to rounding."""
+    u, v = np.random.default_rng(seed).standard_normal((2, operator.network.size))
+    hu, hv = operator(u), operator(v)
+    scale = np.linalg.norm(u) * np.linalg.norm(hv) + np.linalg.norm(v) * np.linalg.norm(hu)
+    rounding = _ZERO * float(torch.finfo(operator.network.dtype).eps)
+    return bool(abs(float(u @ hv) - float(v @ hu)) <= rounding * scale)
+
+
+def _nothing(count: int, products: int, status: str) -> dict[str, Any]:
+    """The report when there is no spectrum to report."""
+    report: dict[str, Any] = {}
+    for name in ("smallest", "largest"):
+        report |= {f"{name}{what}": np.full(count, np.nan) for what in ("", "_residual", "_overlap")}
+    lower_bound = {"negative": 0, "negative_is_lower_bound": True}
+    return {**report, **lower_bound, "products": products, "status": status}
 
 
 def _two_ends(values: Array, count: int, complete: bool) -> dict[str, NDArray[np.intp]]:

@@ -233,9 +233,7 @@ def top_eigenvalues(matrix: Array, count: int) -> Array:
     elif not np.any(matrix):
         values = np.zeros(count)
     else:
-        values = np.sort(eigsh(matrix, k=count, which="LA", v0=np.ones(size), return_eigenvectors=False))[
-            ::-1
-        ]
+        values = np.sort(eigsh(matrix, k=count, which="LA", v0=np.ones(size), return_eigenvectors=False))[::-1]
     return np.pad(values, (0, count - values.size), constant_values=np.nan)
 
 
@@ -286,9 +284,7 @@ class KernelMeter:
             self._start = exact_kernel(self.network, state, self.inputs, self.rates)
         else:
             self._start = self._columns(state)
-            self.memory = self._start.nbytes * 2 + 4 * self.network.size * (
-                torch.finfo(self.network.dtype).bits // 8
-            )
+            self.memory = self._start.nbytes * 2 + 4 * self.network.size * (torch.finfo(self.network.dtype).bits // 8)
 
     def measure(self, state: State) -> dict[str, Any]:
         """Change, alignment with the start and with the labels, trace, top eigenvalues, and ``_se`` siblings.
@@ -305,9 +301,7 @@ class KernelMeter:
         aligned = float("nan")
         if self.labels is not None:
             y = self.labels.reshape(-1).double().cpu().numpy()
-            aligned = (
-                float(y @ kernel @ y) / (np.sqrt(square) * float(y @ y)) if square and y @ y else float("nan")
-            )
+            aligned = float(y @ kernel @ y) / (np.sqrt(square) * float(y @ y)) if square and y @ y else float("nan")
         values: dict[str, Any] = {
             "change": float(np.linalg.norm(kernel - start)) / norm if norm else float("nan"),
             "alignment": _cosine(square, square0, float(np.vdot(kernel, start))),
@@ -327,9 +321,7 @@ class KernelMeter:
         for _ in range(self.draws):
             flat = torch.randn(self.network.size, generator=generator, dtype=self.network.dtype)
             tangent = self._scaled(self.network.unflatten(flat.to(self.network.device)), 0.5)
-            columns.append(
-                self.network.push(state, self.inputs, tangent).reshape(-1).cpu().numpy().astype(np.float64)
-            )
+            columns.append(self.network.push(state, self.inputs, tangent).reshape(-1).cpu().numpy().astype(np.float64))
         return np.stack(columns, 1)
 
     def _sketch(self, state: State) -> dict[str, Any]:
@@ -339,9 +331,7 @@ class KernelMeter:
         labels = float("nan")
         if self.labels is not None:
             pulled = self._scaled(self.network.pull(state, self.inputs, self.labels), 0.5)
-            labels = float(
-                sum(float((value**2).sum()) for value in pulled.values()) / float((self.labels**2).sum())
-            )
+            labels = float(sum(float((value**2).sum()) for value in pulled.values()) / float((self.labels**2).sum()))
 
         products = (squares[0], cross, squares[2])
         change = _jackknife(lambda m: np.sqrt(np.maximum(m[0] - 2 * m[1] + m[2], 0.0) / m[2]), products)

@@ -110,9 +110,7 @@ class LayerMeter:
             change = float("nan")
             if layer.name in grams and layer.name in self._grams:
                 before = self._grams[layer.name]
-                change = _ratio(
-                    float(np.linalg.norm(grams[layer.name] - before)), float(np.linalg.norm(before))
-                )
+                change = _ratio(float(np.linalg.norm(grams[layer.name] - before)), float(np.linalg.norm(before)))
             layers.append(
                 {
                     "norm": norm,

@@ -64,11 +64,7 @@ def latent_coordinates(
         return None
     pair = structure.pairs[0]
     names = (pair.lower.weight, pair.upper.weight)
-    if (
-        not pair.linear
-        or set(names) != set(network.names)
-        or any(value.numel() for value in state.fixed.values())
-    ):
+    if not pair.linear or set(names) != set(network.names) or any(value.numel() for value in state.fixed.values()):
         return None
     w, u = (state.trainable[name] for name in names)
     if w.dim() != 2 or u.dim() != 2 or u.shape[0] != 1 or inputs.dim() != 2:
@@ -76,11 +72,7 @@ def latent_coordinates(
     rows = inputs.double().cpu().numpy()
     _, singular, right = np.linalg.svd(rows, full_matrices=False)
     tolerance = 1e2 * float(torch.finfo(network.dtype).eps)
-    if (
-        singular.size == 0
-        or singular[0] == 0
-        or (singular.size > 1 and singular[1] > tolerance * singular[0])
-    ):
+    if singular.size == 0 or singular[0] == 0 or (singular.size > 1 and singular[1] > tolerance * singular[0]):
         return None
     direction = right[0]
     # gamma: the output of the same network with all u_i = 1 and w_i = n, for a = 1.
@@ -161,15 +153,18 @@ class MechanismMeter:
         return up, down
 
     def _add_latent(self, previous: State, state: State, change: float) -> None:
-        """Closed form of theory 2, 1.5 for one segment; what the exact flow does not explain stays
-        unattributed."""
+        """Closed form of theory 2, 1.5 for one segment."""
         assert self.latent is not None
-        explained = 0.0
-        for turned, scaled in latent_segment(self.latent, previous.trainable, state.trainable):
+        parts = latent_segment(self.latent, previous.trainable, state.trainable)
+        if not parts:
+            self.budget["unattributed"] += change
+            return
+        # Rescaling is defined as the rest, r = ln(K1/K0) - a: off the exact flow it takes the difference.
+        rest = change - sum(turned + scaled for turned, scaled in parts)
+        parts[-1] = (parts[-1][0], parts[-1][1] + rest)
+        for turned, scaled in parts:
             self.budget["alignment" if turned > 0 else "disalignment"] += turned
             self.budget["growth" if scaled > 0 else "shrinkage"] += scaled
-            explained += turned + scaled
-        self.budget["unattributed"] += change - explained
 
 
 def latent_segment(

@@ -195,9 +195,7 @@ class Probe:
         names = self._network.names
         frozen = [n for n, p in self._network.model.named_parameters() if n not in names]
         if frozen:
-            self._notes.append(
-                f"frozen parameters (held fixed, outside kernel and Hessian): {', '.join(frozen)}"
-            )
+            self._notes.append(f"frozen parameters (held fixed, outside kernel and Hessian): {', '.join(frozen)}")
         if any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in self._network.shadow.modules()):
             self._notes.append(
                 "batch normalisation: measured with its running statistics; their drift moves the network "
@@ -231,8 +229,7 @@ class Probe:
     def _make_smoother(self, rates: Any, memory_limit: int) -> SmootherMeter:
         """Check all that effective parameters presuppose."""
         if not isinstance(rates, torch.optim.SGD) or any(
-            group["momentum"] or group["weight_decay"] or group.get("dampening")
-            for group in rates.param_groups
+            group["momentum"] or group["weight_decay"] or group.get("dampening") for group in rates.param_groups
         ):
             raise InputError(
                 "effective parameters need rates=optimizer, a torch.optim.SGD without momentum and weight "

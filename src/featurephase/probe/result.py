@@ -95,10 +95,7 @@ class ProbeResult(Result):
             "seed": -1 if self.seed is None else self.seed,
             "replicates": self.replicates,
             "verdict": str(self.verdict.get("words", "")),
-            **{
-                f"setting_{k}": v if isinstance(v, (int, float, str)) else str(v)
-                for k, v in self.setting.items()
-            },
+            **{f"setting_{k}": v if isinstance(v, (int, float, str)) else str(v) for k, v in self.setting.items()},
         }
         dataset = xr.Dataset(data, coords=coordinates, attrs=attributes)
         dataset["time"].attrs["units"] = "training steps"
@@ -216,9 +213,7 @@ _EXACT = {"time", "times", "units", "baseline", "records", "parameters", "memory
 
 
 def _same(a: Any, b: Any) -> bool:
-    return (
-        bool(np.array_equal(a, b)) if isinstance(a, np.ndarray) or isinstance(b, np.ndarray) else bool(a == b)
-    )
+    return bool(np.array_equal(a, b)) if isinstance(a, np.ndarray) or isinstance(b, np.ndarray) else bool(a == b)
 
 
 def _words(values: Sequence[Any]) -> Any:

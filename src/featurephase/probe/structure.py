@@ -182,9 +182,7 @@ def _shared_dimension(lower: Layer, upper: Layer, values: Mapping[str, Tensor]) 
     out, into = values[lower.weight].shape[0], values[upper.weight].shape[1]
     if into == out:
         return int(out)
-    flattened = (
-        isinstance(lower.module, CONVOLUTIONS) and isinstance(upper.module, nn.Linear) and into % out == 0
-    )
+    flattened = isinstance(lower.module, CONVOLUTIONS) and isinstance(upper.module, nn.Linear) and into % out == 0
     return int(out) if flattened else None
 
 
@@ -194,8 +192,10 @@ def find_structure(network: Network, state: State, inputs: Tensor) -> Structure:
     modules = weight_layers(network)
     canonical = canonical_names(network)
     values = {**state.fixed, **state.trainable}
-    leaves = {n: v.detach().requires_grad_(v.is_floating_point()) for n, v in state.trainable.items()}
-    fixed = {n: v.detach().requires_grad_(v.is_floating_point()) for n, v in state.fixed.items()}
+    # Frozen parameters take part, so that their layers appear in the graph too; buffers do not.
+    parameters = set(canonical)
+    leaves = {n: v.detach().requires_grad_() for n, v in state.trainable.items()}
+    fixed = {n: v.detach().requires_grad_(n in parameters) for n, v in state.fixed.items()}
     sample = inputs[:1].detach().clone()
     sample = sample.requires_grad_() if sample.is_floating_point() else sample
     with capture(network, modules) as seen:
@@ -214,11 +214,7 @@ def find_structure(network: Network, state: State, inputs: Tensor) -> Structure:
     for name, module in network.shadow.named_modules():
         own = [p for p, _ in module.named_parameters(recurse=False)]
         if own and name not in layers and not _inside_parametrisation(name):
-            what = (
-                "never used in the forward pass"
-                if name in modules
-                else "no alignment is defined for its kind"
-            )
+            what = "never used in the forward pass" if name in modules else "no alignment is defined for its kind"
             unhandled.append(f"{name or type(module).__name__} ({type(module).__name__}): {what}")
 
     stops = {found.node: name for name, found in seen.items()}

@@ -145,10 +145,7 @@ class SmootherMeter:
         size, n = self._smooth.shape[1], self.train.shape[0]
         squares = (self._smooth**2).sum(1)
         parts = {"train": squares[:size], "heldout": squares[size:]}
-        return {
-            f"effective_parameters_{k}": float(n * v.mean()) if v.size else float("nan")
-            for k, v in parts.items()
-        }
+        return {f"effective_parameters_{k}": float(n * v.mean()) if v.size else float("nan") for k, v in parts.items()}
 
 
 def check_smoother(network: Network, rows: int, memory_limit: int) -> None:

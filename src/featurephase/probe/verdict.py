@@ -71,9 +71,7 @@ def decide(
     decided = _phase(last - 2 * error) == _phase(last + 2 * error)
     words = f"{_WORDS[phase].capitalize()}: the kernel changed by {last:.3g}"
     words += f" +- {error:.2g}" if error else ""
-    words += (
-        f" of its start (up to {KERNEL_CHANGE:g} is the kernel phase, above {RICH_CHANGE:g} the rich one)"
-    )
+    words += f" of its start (up to {KERNEL_CHANGE:g} is the kernel phase, above {RICH_CHANGE:g} the rich one)"
     words += "" if decided else "; the errors do not decide the phase"
     mechanism, since = "none", float("nan")
     if phase == "kernel":
@@ -90,8 +88,6 @@ def decide(
             mechanism = max(shares, key=lambda name: shares[name])
             amount = mechanisms[mechanism]
             total = sum(mechanisms.get(name, 0.0) for name in (*_DEEDS, "unattributed"))
-            words += (
-                f"; mostly by {_DEEDS[mechanism]}: {amount:+.3g} of the change {total:+.3g} of ln(kernel)"
-            )
+            words += f"; mostly by {_DEEDS[mechanism]}: {amount:+.3g} of the change {total:+.3g} of ln(kernel)"
     return {"phase": phase, "mechanism": mechanism, "since": since, "kernel_change": last, "decided": decided,
             "words": words + "."}  # fmt: skip
