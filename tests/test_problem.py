@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -378,9 +379,13 @@ def test_refusals_name_the_key(key: str, make, value: object) -> None:
 
 
 def test_every_key_is_tested_for_refusals() -> None:
-    assert {key for key, _, _ in REFUSED} == {
-        k for k in ACCEPTED if k != "title" and not k.startswith("loss.")
-    }
+    assert {key for key, _, _ in REFUSED} == {k for k in ACCEPTED if k != "title" and not k.startswith("loss.")}
+
+
+def test_every_key_is_documented() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "experiment-file.md").read_text(encoding="utf-8")
+    rows = {line.split("`")[1] for line in page.splitlines() if line.startswith("| `")}
+    assert rows == {key.rpartition(".")[2] for key in ACCEPTED}
 
 
 def test_title_must_be_writable() -> None:

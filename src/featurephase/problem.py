@@ -59,8 +59,7 @@ ACCEPTED: dict[str, str] = {
     "teacher.easy_basis": "latent_dim rows of k_E <= latent_dim finite numbers: linearly independent columns",
     "student.activation": "a catalogue name or an expression in h, as a text",
     "student.readout": (
-        f"a list of 1 to {MAX_WIDTH} finite numbers, not all zero, or {{width = .., value = ..}} for equal "
-        f"ones"
+        f"a list of 1 to {MAX_WIDTH} finite numbers, not all zero, or {{width = .., value = ..}} for equal ones"
     ),
     "student.init_gram": "a symmetric positive semidefinite m x m matrix (a list of m rows), m neurons",
     "student.init_norm": "a finite number >= 0 (instead of init_gram)",
@@ -193,15 +192,9 @@ class Teacher(_Value):
 
     def __init__(self, latent_dim: int, link: Link | str, easy_basis: ArrayLike | None = None) -> None:
         k = _integer("teacher.latent_dim", latent_dim, 1, MAX_LATENT_DIM)
-        phi = (
-            link
-            if isinstance(link, Link)
-            else _parsed("teacher.link", link, lambda text: parse_link(text, k))
-        )
+        phi = link if isinstance(link, Link) else _parsed("teacher.link", link, lambda text: parse_link(text, k))
         if phi.latent_dim != k:
-            raise InputError(
-                f"teacher.link is a function of {phi.latent_dim} latent coordinates, but latent_dim = {k}"
-            )
+            raise InputError(f"teacher.link is a function of {phi.latent_dim} latent coordinates, but latent_dim = {k}")
         basis = None if easy_basis is None else _orthonormal("teacher.easy_basis", easy_basis, k)
         self._set(latent_dim=k, link=phi, easy_basis=basis)
 
@@ -275,9 +268,7 @@ class Student(_Value):
         if init_gram is not None:
             gram = _gram("student.init_gram", init_gram, m)
         else:
-            norm = _number(
-                "student.init_norm", 1.0 if init_norm is None else init_norm, lambda x: 0 <= x <= 1e100
-            )
+            norm = _number("student.init_norm", 1.0 if init_norm is None else init_norm, lambda x: 0 <= x <= 1e100)
             gram = _frozen(norm * norm * np.eye(m))
         overlap = _frozen(np.zeros((0, m)))
         if init_overlap is not None:
@@ -322,11 +313,7 @@ def _smallest_relative_eigenvalue(matrix: FloatArray, scale: FloatArray) -> floa
 def _gram(key: str, value: Any, m: int) -> FloatArray:
     gram = _array(key, value, 2, lambda q: q.shape == (m, m))
     size = float(np.abs(gram).max())
-    if (
-        size > 1e200
-        or np.abs(gram - gram.T).max() > 1e-12 * size
-        or _smallest_relative_eigenvalue(gram, gram) < -1e-10
-    ):
+    if size > 1e200 or np.abs(gram - gram.T).max() > 1e-12 * size or _smallest_relative_eigenvalue(gram, gram) < -1e-10:
         _refuse(key, value)
     return _frozen((gram + gram.T) / 2)
 
@@ -342,7 +329,7 @@ class GradientDescent:
     steps
         T >= 0, the number of steps.
     weight_decay
-        lambda >= 0, the coefficient of |Theta|^2 / 2 in the risk.
+        lambda >= 0: the risk has the term lambda/2 times the squared Frobenius norm of Theta.
     """
 
     step_size: float
@@ -515,8 +502,7 @@ class Problem(_Value):
         if run.times and run.times[-1] > training.steps:
             beyond = [t for t in run.times if t > training.steps]
             raise InputError(
-                f"run.times = {show(beyond)}: beyond the last step; must be {ACCEPTED['run.times']} "
-                f"= {training.steps}"
+                f"run.times = {show(beyond)}: beyond the last step; must be {ACCEPTED['run.times']} = {training.steps}"
             )
         self._set(
             title=title,
@@ -620,15 +606,12 @@ def _unknown(name: str, value: object, accepted: Iterable[str], section: str = "
     kind = "table" if isinstance(value, (Mapping, list)) and not section else "key"
     if not section and name in _ELSEWHERE:
         raise InputError(
-            f"unknown {kind} {show(name)}: it belongs in a file for `{_ELSEWHERE[name]}`, not in an "
-            "experiment file"
+            f"unknown {kind} {show(name)}: it belongs in a file for `{_ELSEWHERE[name]}`, not in an experiment file"
         )
     home = next((f"[{other}]" for other, keys in _KEYS.items() if name in keys and other != section), None)
     hint = f"it belongs in {home}; " if home else ""
     where = f" in [{section}]" if section else ""
-    raise InputError(
-        f"unknown {kind} {show(name)}{where} (value {show(value, 40)}): {hint}{suggest(name, accepted)}"
-    )
+    raise InputError(f"unknown {kind} {show(name)}{where} (value {show(value, 40)}): {hint}{suggest(name, accepted)}")
 
 
 def _change(tables: dict[str, Any], section: str, changes: Mapping[str, Any]) -> None:
@@ -721,9 +704,7 @@ def _loss(table: object) -> Loss:
     if isinstance(value, Loss):
         return value
     dotted = f"loss.{key}"
-    loss: Loss = _parsed(
-        dotted, value, parse_loss if key == "name" else lambda text: parse_loss(expression=text)
-    )
+    loss: Loss = _parsed(dotted, value, parse_loss if key == "name" else lambda text: parse_loss(expression=text))
     return loss
 
 
@@ -741,9 +722,7 @@ _ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
 def _toml(value: Any, key: str) -> str:
     """``value`` as TOML, exactly: floats in their shortest form that reads back the same."""
     if isinstance(value, str):
-        escaped = (
-            _ESCAPES.get(c) or (f"\\u{ord(c):04X}" if ord(c) < 32 or ord(c) == 127 else c) for c in value
-        )
+        escaped = (_ESCAPES.get(c) or (f"\\u{ord(c):04X}" if ord(c) < 32 or ord(c) == 127 else c) for c in value)
         return '"' + "".join(escaped) + '"'
     if isinstance(value, (bool, np.bool_)):
         raise TypeError(f"no key of an experiment is true or false: {key}")
