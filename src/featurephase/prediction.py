@@ -1,0 +1,516 @@
+"""``predict``: the trajectory of gradient descent in the limit n, d -> infinity, and its Hessian along the way.
+
+One task is one replicate at one delta; the same random stream serves a replicate at every delta (common random
+numbers). Everything is a mean over replicates with its standard error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurephase.dynamics.asymptotic import BASIS_CAPACITY, ReplicateTrajectory, run_replicate
+from featurephase.dynamics.network import Network
+from featurephase.errors import InputError
+from featurephase.hessian.outliers import Outlier
+from featurephase.hessian.spectrum import FULL_WIDTH, SINGULAR_CURVATURE, UNBOUNDED_CURVATURE, Spectrum, spectrum
+from featurephase.memory import require_memory
+from featurephase.replicates import replicate_seeds, run_tasks
+from featurephase.results import Result
+from featurephase.statistics import mean_and_se
+from featurephase.subspaces import LatentSubspaces, latent_subspaces
+
+if TYPE_CHECKING:
+    import xarray
+    from matplotlib.figure import Figure
+
+    from featurephase.problem import Problem
+
+Array = NDArray[np.float64]
+
+__all__ = [
+    "HessianPrediction",
+    "OutlierPrediction",
+    "Prediction",
+    "TrajectoryPrediction",
+    "check_problem_memory",
+    "explained",
+    "predict",
+    "problem_subspaces",
+    "seconds_per_run",
+]
+
+#: What each status means to people, with advice.
+MESSAGES = {
+    SINGULAR_CURVATURE: (
+        "the second derivative of the activation or the loss is singular where its slope jumps, so the Hessian has no "
+        "limit; trajectories are not affected. Smooth alternatives: gelu, silu, softplus, elu, tanh, erf (activations); "
+        "pseudo_huber, huber, squared (losses)"
+    ),
+    UNBOUNDED_CURVATURE: (
+        "the curvature of single samples is unbounded below (an unbounded response under this loss, say), so the bulk "
+        "of the Hessian has no left edge: computed edges drift with the logarithm of the number of samples. A bounded "
+        "link (tanh(..)) or a loss with bounded slope (pseudo_huber, huber, welsch) has an edge"
+    ),
+    "ambiguous-rank": (
+        "which latent directions are easy could not be decided within the sampling budget; give teacher.easy_basis"
+    ),
+    "diverged": "gradient descent diverges; try a smaller training.step_size",
+}
+
+
+def explained(status: str, where: str = "") -> str:
+    """The sentence for a status, prefixed by where it holds; empty for ``"ok"``."""
+    if status == "ok":
+        return ""
+    text = MESSAGES.get(status.split(" at ")[0], status)
+    return f"{where}: {text}" if where else text
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutlierPrediction:
+    """An eigenvalue outside the bulk.
+
+    Attributes
+    ----------
+    value, overlap
+        The eigenvalue, and the squared projection of its unit eigenvector on R^m (x) the directions in question: means
+        over the replicates that show it, with standard errors (nan where only one does).
+    fraction
+        Of the replicates that show it.
+    side
+        ``"left"`` or ``"right"`` of the bulk.
+    """
+
+    value: float
+    value_se: float
+    overlap: float
+    overlap_se: float
+    fraction: float
+    side: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class HessianPrediction:
+    """The Hessian of the full risk (weight decay included) at one time.
+
+    Attributes
+    ----------
+    left_edge, right_edge
+        Edges of the bulk; ``right_edge`` inf: curvature unbounded above, nan: not described by the block approximation.
+    hard_outliers, outliers
+        Aligned with U_H, and on the visited directions; ascending.
+    continuous
+        Whether the left edge is a critical point, so that an outlier leaves the bulk with an overlap that starts at 0.
+    density
+        Abscissae and density of the bulk, (2, points), of the first replicate; ``None`` unless asked for.
+    """
+
+    time: int
+    status: str = "ok"
+    message: str = ""
+    left_edge: float = np.nan
+    left_edge_se: float = np.nan
+    right_edge: float = np.nan
+    right_edge_se: float = np.nan
+    continuous: bool = True
+    hard_outliers: tuple[OutlierPrediction, ...] = ()
+    outliers: tuple[OutlierPrediction, ...] = ()
+    density: Array | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrajectoryPrediction:
+    """The trajectory at one delta. All arrays have the time first; ``x_se`` is the standard error of ``x``.
+
+    Attributes
+    ----------
+    delta
+        n/d.
+    times
+        0 .. T.
+    train_loss, test_loss
+        (T + 1,), penalty excluded.
+    gram
+        Theta'Theta, (T + 1, m, m).
+    overlap
+        Theta_star'Theta, (T + 1, k, m).
+    hessian
+        One entry for each time asked for.
+    basis, dropped
+        Visited directions of sample space, and the largest relative residual at which one was left out.
+    """
+
+    delta: float
+    status: str
+    message: str
+    seed: int
+    version: str
+    times: NDArray[np.int64]
+    train_loss: Array
+    train_loss_se: Array
+    test_loss: Array
+    test_loss_se: Array
+    gram: Array
+    gram_se: Array
+    overlap: Array
+    overlap_se: Array
+    hessian: tuple[HessianPrediction, ...]
+    basis: int
+    dropped: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction(Result):
+    """Trajectories and Hessians in the limit n, d -> infinity, one run for each delta.
+
+    Attributes
+    ----------
+    title
+        Of the experiment.
+    samples, replicates
+        Sample paths per replicate, and replicates.
+    easy_basis, hard_basis
+        Orthonormal columns, (k, k_E) and (k, k_H); rows of k numbers in JSON.
+    runs
+        One for each delta.
+    warnings
+        What deserves attention though every number stands.
+    """
+
+    title: str
+    samples: int
+    replicates: int
+    easy_basis: Array
+    hard_basis: Array
+    runs: tuple[TrajectoryPrediction, ...]
+    warnings: tuple[str, ...] = ()
+    readout: Array = field(default_factory=lambda: np.empty(0), metadata={"json": False})
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON document of ``predict``."""
+        document = super().to_dict()
+        for run in document["runs"]:
+            for entry in run["hessian"]:
+                del entry["density"]
+                entry["seed"], entry["version"] = self.seed, self.version
+            run["replicates"] = self.replicates
+        return document
+
+    def to_xarray(self) -> xarray.Dataset:
+        """Losses, Gram and overlaps over (delta, time, ..) and edges over (delta, hessian_time)."""
+        from featurephase.present.labelled import prediction_dataset
+
+        return prediction_dataset(self)
+
+    def figure(self) -> Figure:
+        """Losses and overlaps against time, and the spectrum at the times analysed."""
+        from featurephase.present.prediction import prediction_figure
+
+        return prediction_figure(self)
+
+    def table(self) -> str:
+        """The trajectory at a few times, and the spectrum."""
+        from featurephase.present.tables import prediction_table
+
+        return prediction_table(self)
+
+
+def problem_subspaces(problem: Problem) -> LatentSubspaces:
+    """U_E and U_H of a problem, from its teacher and the overlap that training starts with.
+
+    Raises
+    ------
+    InputError
+        If the start overlaps with a direction that ``teacher.easy_basis`` says is hard.
+    """
+    start = problem.student.init_overlap
+    found = latent_subspaces(problem.teacher, start=start, seed=problem.asymptotics.seed)
+    outside = start - found.easy_basis @ (found.easy_basis.T @ start)
+    if found.status == "given" and np.max(np.abs(outside), initial=0.0) > 1e-9:
+        raise InputError(
+            "teacher.easy_basis does not contain the overlap that training starts with (student.init_overlap): "
+            "a direction with overlap at the start is easy; add the columns of init_overlap to easy_basis"
+        )
+    return found
+
+
+def seconds_per_run(problem: Problem, steps: int) -> float:
+    """A rough estimate of the time of one replicate, to decide whether workers pay and progress is due."""
+    width = problem.student.width
+    directions = min(steps * width, BASIS_CAPACITY)
+    return problem.asymptotics.samples * steps * (width * 4e-8 + 3e-9 * width * directions)
+
+
+def check_problem_memory(problem: Problem, steps: int, workers: int = 2) -> None:
+    """Refuse a run whose histories cannot fit.
+
+    Raises
+    ------
+    MemoryLimitError
+        With what would be needed and what there is.
+    """
+    width = problem.student.width
+    rows = 2 * min(steps * width, BASIS_CAPACITY) + problem.teacher.latent_dim + 12 * width
+    count = min(workers, problem.asymptotics.replicates) * rows * problem.asymptotics.samples * 8.0
+    require_memory(count, f"{problem.asymptotics.samples} sample paths, {steps} steps and {width} neurons")
+
+
+@dataclass(frozen=True)
+class _Observer:
+    """Analyses the Hessian of one replicate; a class, so that worker processes can receive it."""
+
+    network: Network
+    problem: Problem
+    delta: float
+    easy_basis: Array
+    hard_basis: Array
+    density_points: int
+
+    def __call__(self, moment: Any) -> Spectrum:
+        return spectrum(
+            self.network,
+            self.problem.teacher.link,
+            moment,
+            delta=self.delta,
+            weight_decay=self.problem.training.weight_decay,
+            easy_basis=self.easy_basis,
+            hard_basis=self.hard_basis,
+            density_points=self.density_points,
+        )
+
+
+def _replicate(
+    problem: Problem,
+    delta: float,
+    seed: np.random.SeedSequence,
+    bases: tuple[Array, Array] | None,
+    times: Sequence[int],
+    density_points: int,
+) -> ReplicateTrajectory:
+    """One task: a trajectory with the Hessians asked for; without bases all latent rows are kept and none is."""
+    if bases is None:
+        return run_replicate(problem, delta, seed)
+    network = Network(problem.student.activation, problem.student.readout, problem.loss)
+    observer = _Observer(network, problem, delta, *bases, density_points)
+    return run_replicate(problem, delta, seed, easy_basis=bases[0], observers=dict.fromkeys(times, observer))
+
+
+def predict(
+    problem: Problem,
+    *,
+    delta: float | Iterable[float] | None = None,
+    times: Iterable[int] | None = None,
+    density: bool = False,
+    subspaces: LatentSubspaces | None = None,
+    quiet: bool = True,
+    workers: int | None = None,
+) -> Prediction:
+    """Trajectory and Hessian of gradient descent in the limit n, d -> infinity with n/d -> delta.
+
+    Parameters
+    ----------
+    problem
+        The experiment.
+    delta
+        n/d, one or several; default: the problem's ``run.delta``.
+    times
+        Where the Hessian is analysed; default: the problem's ``run.times``, else the last step.
+    density
+        Whether to compute the density of the bulk too (for figures).
+    subspaces
+        U_E and U_H if they are known already.
+    quiet
+        No progress on standard error.
+    workers
+        Processes; default: one for each core.
+
+    Returns
+    -------
+    Prediction
+        Its ``status`` is the first reason why something asked for does not exist.
+
+    Raises
+    ------
+    InputError
+        No delta, a delta <= 0, a time beyond the last step, or more memory than there is.
+
+    Notes
+    -----
+    Montanari & Wang, arXiv 2602.01434: the asymptotic characterisation of gradient descent and of its Hessian.
+    """
+    deltas = _deltas(problem, delta)
+    steps = problem.training.steps
+    analysed = _times(problem, times)
+    check_problem_memory(problem, steps)
+    spaces = problem_subspaces(problem) if subspaces is None else subspaces
+    bases = (spaces.easy_basis, spaces.hard_basis) if spaces.ok else None
+    seeds = replicate_seeds(problem.asymptotics.seed, problem.asymptotics.replicates)
+    tasks = [
+        (problem, value, seed, bases, analysed, 160 if density and i == 0 else 0)
+        for value in deltas
+        for i, seed in enumerate(seeds)
+    ]
+    found = run_tasks(
+        _replicate, tasks, work=seconds_per_run(problem, steps), label="predict", quiet=quiet, workers=workers
+    )
+    count = len(seeds)
+    runs = tuple(
+        _summary(problem, value, found[i * count : (i + 1) * count], analysed, spaces) for i, value in enumerate(deltas)
+    )
+    problems = [(run.status, run.message) for run in runs if run.status != "ok"]
+    problems += [(h.status, h.message) for run in runs for h in run.hessian if h.status != "ok"]
+    messages = list(dict.fromkeys(message for _, message in problems))
+    return Prediction(
+        status=problems[0][0] if problems else "ok",
+        message="; ".join(messages),
+        seed=problem.asymptotics.seed,
+        title=problem.title,
+        samples=problem.asymptotics.samples,
+        replicates=count,
+        easy_basis=spaces.easy_basis,
+        hard_basis=spaces.hard_basis,
+        runs=runs,
+        warnings=tuple(_warnings(problem, runs)),
+        readout=problem.student.readout,
+    )
+
+
+def _deltas(problem: Problem, delta: float | Iterable[float] | None) -> tuple[float, ...]:
+    values = problem.run.delta if delta is None else np.atleast_1d(np.asarray(delta, dtype=np.float64)).ravel()
+    if len(values) == 0:
+        raise InputError("no delta: give run.delta in the file, --delta D, or predict(problem, delta=..)")
+    for value in values:
+        if not (np.isfinite(value) and value > 0):
+            raise InputError(f"delta = {value}: must be a finite number > 0")
+    return tuple(float(v) for v in values)
+
+
+def _times(problem: Problem, times: Iterable[int] | None) -> tuple[int, ...]:
+    steps = problem.training.steps
+    chosen = problem.run.times if times is None else times
+    values = (steps,) if chosen is None else tuple(sorted({int(t) for t in chosen}))
+    for t in values:
+        if not 0 <= t <= steps:
+            raise InputError(f"time {t}: must be a whole number from 0 to {steps} (training.steps)")
+    return values
+
+
+def _summary(
+    problem: Problem,
+    delta: float,
+    found: Sequence[ReplicateTrajectory],
+    times: Sequence[int],
+    spaces: LatentSubspaces,
+) -> TrajectoryPrediction:
+    """Means and standard errors over the replicates of one delta."""
+    train, train_se = mean_and_se([r.train_loss for r in found])
+    test, test_se = mean_and_se([r.test_loss for r in found])
+    gram, gram_se = mean_and_se([r.gram for r in found])
+    overlap, overlap_se = mean_and_se([r.overlap for r in found])
+    ends = [r.diverged_at for r in found if r.diverged_at is not None]
+    status = message = ""
+    if ends:
+        status = f"diverged at step {min(ends)}"
+        message = f"delta = {delta:g}: {status}: {MESSAGES['diverged']}"
+    hessian = []
+    for t in times:
+        if not spaces.ok:
+            entry = HessianPrediction(time=t, status=spaces.status, message=explained("ambiguous-rank"))
+        elif any(t not in r.observations for r in found):
+            entry = HessianPrediction(time=t, status=status, message=f"{status}, before t = {t}")
+        else:
+            entry = _hessian(t, [r.observations[t] for r in found])
+        hessian.append(entry)
+    return TrajectoryPrediction(
+        delta=delta,
+        status=status or "ok",
+        message=message,
+        seed=problem.asymptotics.seed,
+        version=Result.version,
+        times=np.arange(len(train)),
+        train_loss=train,
+        train_loss_se=train_se,
+        test_loss=test,
+        test_loss_se=test_se,
+        gram=gram,
+        gram_se=gram_se,
+        overlap=overlap,
+        overlap_se=overlap_se,
+        hessian=tuple(hessian),
+        basis=max(r.basis for r in found),
+        dropped=max(r.dropped for r in found),
+    )
+
+
+def _hessian(time: int, found: Sequence[Spectrum]) -> HessianPrediction:
+    """One time: edges over all replicates, outliers matched from the outside in."""
+    bad = [s.status for s in found if s.status != "ok"]
+    if bad:
+        return HessianPrediction(time=time, status=bad[0], message=explained(bad[0], f"Hessian at t = {time}"))
+    left, left_se = mean_and_se([s.left_edge for s in found])
+    rights = np.array([s.right_edge for s in found])
+    right, right_se = (np.inf, 0.0) if np.any(np.isinf(rights)) else mean_and_se(rights)
+    return HessianPrediction(
+        time=time,
+        left_edge=float(left),
+        left_edge_se=float(left_se),
+        right_edge=float(right),
+        right_edge_se=float(right_se),
+        continuous=bool(np.mean([s.left_critical for s in found]) >= 0.5),
+        hard_outliers=_matched([s.hard_left for s in found], [s.hard_right for s in found]),
+        outliers=_matched([s.visited_left for s in found], [s.visited_right for s in found]),
+        density=next((s.density for s in found if s.density is not None), None),
+    )
+
+
+def _matched(left: list[list[Outlier]], right: list[list[Outlier]]) -> tuple[OutlierPrediction, ...]:
+    """Outliers of all replicates as one ascending list: the j-th from the outside is the same one in every replicate."""
+    merged = []
+    for side, lists in (("left", left), ("right", right)):
+        for j in range(max(len(x) for x in lists)):
+            same = [x[j] for x in lists if len(x) > j]
+            value, value_se = mean_and_se([o.value for o in same])
+            overlap, overlap_se = mean_and_se([o.overlap for o in same])
+            merged.append(
+                OutlierPrediction(
+                    value=float(value),
+                    value_se=float(value_se),
+                    overlap=float(overlap),
+                    overlap_se=float(overlap_se),
+                    fraction=len(same) / len(lists),
+                    side=side,
+                )
+            )
+    return tuple(sorted(merged, key=lambda o: o.value))
+
+
+def _warnings(problem: Problem, runs: Sequence[TrajectoryPrediction]) -> Iterable[str]:
+    if problem.student.width > FULL_WIDTH and any(run.hessian for run in runs):
+        yield (
+            f"width {problem.student.width} > {FULL_WIDTH}: the Hessian is in the block approximation (one neuron at a "
+            "time), right up to a relative O(1/m) on the left of the spectrum; it does not describe the right side"
+        )
+    for run in runs:
+        if run.dropped > 1e-4:
+            yield (
+                f"delta = {run.delta:g}: the basis of visited directions was full ({run.basis}); directions below a "
+                f"relative {run.dropped:.0e} were left out"
+            )
+        for h in run.hessian:
+            if np.isinf(h.right_edge):
+                yield f"delta = {run.delta:g}, t = {h.time}: the curvature is unbounded above; the bulk has no right edge"
+            if any(o.fraction < 1 for o in (*h.hard_outliers, *h.outliers)):
+                yield (
+                    f"delta = {run.delta:g}, t = {h.time}: some outliers are shown by some replicates only (`fraction`): "
+                    "they are close to the edge"
+                )
+
+
+def with_message(result: Prediction, note: str) -> Prediction:
+    """The same result with a sentence added to its message."""
+    return replace(result, message="; ".join(x for x in (result.message, note) if x))

@@ -1,0 +1,716 @@
+"""delta_NN(t): the delta from which on a hard outlier stands left of the bulk of the Hessian at Theta(t).
+
+Every point of the curve margin(delta) is a run of the asymptotic dynamics; common random numbers make the curve of a
+replicate continuous, so each replicate has a root of its own, and their spread is the standard error. A coarse scan with
+few samples finds all sign changes first (theory 1, section 5; Montanari & Wang, arXiv 2602.01434).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurephase.dynamics.asymptotic import Moment, run_replicate
+from featurephase.dynamics.network import Network
+from featurephase.errors import InputError
+from featurephase.hessian.spectrum import (
+    FULL_WIDTH,
+    SINGULAR_CURVATURE,
+    UNBOUNDED_CURVATURE,
+    HardMargins,
+    hard_margins,
+)
+from featurephase.prediction import check_problem_memory, explained, problem_subspaces, seconds_per_run
+from featurephase.replicates import replicate_seeds, run_tasks
+from featurephase.results import Result
+from featurephase.statistics import mean_and_se
+from featurephase.subspaces import LatentSubspaces
+from featurephase.thresholds.algorithmic import AlgorithmicThreshold, algorithmic_threshold
+
+if TYPE_CHECKING:
+    import xarray
+    from matplotlib.figure import Figure
+
+    from featurephase.problem import Problem
+
+Array = NDArray[np.float64]
+
+__all__ = ["BlockThreshold", "NetworkThreshold", "Threshold", "ThresholdLimit", "network_threshold", "threshold"]
+
+NO_TRANSITION = "no transition in the range searched"
+NOT_CONVERGED = "not-converged"
+
+#: Points per decade of the coarse scan in delta, and its replicates and samples (relative to those asked for).
+_SCAN_PER_DECADE = 4
+_SCAN_REPLICATES = 2
+_SCAN_SAMPLES = 0.1
+_FEWEST_SAMPLES = 4000
+#: A root is read off by interpolation once two evaluations this close (in log delta) enclose it: an error of
+#: (0.05)^2/8 times the relative curvature of the margin, about 3e-4.
+_BRACKET = 0.05
+_MOST_EVALUATIONS = 14
+#: The limit t -> infinity is followed by doubling from here; samples shrink as 1/t from there on.
+_LIMIT_START = 15
+_LIMIT_SAMPLES = 60
+_LIMIT_TOLERANCE = 0.02
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockThreshold:
+    """Threshold of one neuron in the block approximation: from ``value`` on its own block has a hard outlier."""
+
+    neuron: int
+    value: float
+    value_se: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkThreshold:
+    """delta_NN at one time.
+
+    Attributes
+    ----------
+    value
+        From this delta on a hard outlier stands left of the bulk; nan if there is none in the range.
+    crossings
+        All deltas at which one appears or disappears, ascending.
+    negative
+        Whether the outlier is negative (instability of gradient descent, feature learning) where it appears.
+    value_negative
+        From this delta on it is negative.
+    continuous
+        Whether its overlap with the hard subspace grows from 0 (True) or jumps (False).
+    directions
+        delta at which the j-th smallest eigenvalue of Delta(edge) crosses 0, (m k_H,); nan where none in the range.
+    blocks
+        The same for each neuron by itself (block approximation).
+    """
+
+    time: int
+    status: str = "ok"
+    message: str = ""
+    value: float = np.nan
+    value_se: float = np.nan
+    crossings: Array = field(default_factory=lambda: np.empty(0))
+    crossings_se: Array = field(default_factory=lambda: np.empty(0))
+    negative: bool | None = None
+    value_negative: float = np.nan
+    value_negative_se: float = np.nan
+    continuous: bool | None = None
+    directions: Array = field(default_factory=lambda: np.empty(0))
+    directions_se: Array = field(default_factory=lambda: np.empty(0))
+    blocks: tuple[BlockThreshold, ...] = ()
+    scan_delta: Array = field(default_factory=lambda: np.empty(0))
+    scan_margin: Array = field(default_factory=lambda: np.empty(0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThresholdLimit:
+    """delta_NN as t grows, followed by doubling t.
+
+    Attributes
+    ----------
+    value, time
+        delta_NN at the last time reached, and that time.
+    drift
+        value(t) - value(t/2).
+    converged
+        Whether |drift| <= max(2 standard errors, 2 %).
+    history_time, history, history_se
+        delta_NN(t) along the way.
+    """
+
+    status: str
+    message: str
+    value: float
+    value_se: float
+    time: int
+    drift: float
+    drift_se: float
+    converged: bool
+    history_time: tuple[int, ...]
+    history: Array
+    history_se: Array
+
+
+@dataclass(frozen=True, kw_only=True)
+class Threshold(Result):
+    """All thresholds of a problem: the data's and the network's.
+
+    Attributes
+    ----------
+    easy_basis, hard_basis
+        Orthonormal columns, (k, k_E) and (k, k_H).
+    subspace_evidence
+        How they were found.
+    delta_alg
+        What the best polynomial-time first-order method needs.
+    delta_nn
+        One entry for each time.
+    delta_nn_limit
+        As t grows; ``None`` unless asked for.
+    """
+
+    title: str
+    samples: int
+    replicates: int
+    delta_range: tuple[float, float]
+    easy_basis: Array
+    hard_basis: Array
+    subspace_evidence: Any
+    delta_alg: float
+    delta_alg_se: float
+    delta_nn: tuple[NetworkThreshold, ...]
+    delta_nn_limit: ThresholdLimit | None = None
+
+    def to_xarray(self) -> xarray.Dataset:
+        """Thresholds over (time, direction) and the scanned margins over (time, delta)."""
+        from featurephase.present.labelled import threshold_dataset
+
+        return threshold_dataset(self)
+
+    def figure(self) -> Figure:
+        """Margin against delta at each time, with the thresholds; delta_NN(t) where the limit was followed."""
+        from featurephase.present.threshold import threshold_figure
+
+        return threshold_figure(self)
+
+    def table(self) -> str:
+        """The thresholds with their errors."""
+        from featurephase.present.tables import threshold_table
+
+        return threshold_table(self)
+
+
+# ---- one run
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """The margins of one replicate at one delta: of the whole network (or its lowest block), and of the blocks."""
+
+    at_edge: Array
+    at_zero: float
+    critical: bool
+    left_edge: float
+    blocks: Array
+
+
+@dataclass(frozen=True)
+class _Observer:
+    problem: Problem
+    network: Network
+    delta: float
+    hard_basis: Array
+    blocks: bool
+
+    def __call__(self, moment: Moment) -> _Reading:
+        def measure(blocks: bool) -> list[HardMargins]:
+            return hard_margins(
+                self.network,
+                self.problem.teacher.link,
+                moment,
+                delta=self.delta,
+                weight_decay=self.problem.training.weight_decay,
+                hard_basis=self.hard_basis,
+                blocks=blocks,
+            )
+
+        width = self.network.width
+        by_neuron = measure(True) if width > 1 and self.blocks else []
+        if width <= FULL_WIDTH:
+            whole = measure(False)[0]
+            own = np.array([b.at_edge[0] for b in by_neuron]) if by_neuron else whole.at_edge[:1]
+            return _Reading(whole.at_edge, whole.at_zero, whole.critical, whole.left_edge, own)
+        lowest = min(by_neuron, key=lambda b: b.left_edge)
+        margins = np.sort(np.concatenate([b.at_edge for b in by_neuron]))
+        own = np.array([b.at_edge[0] for b in by_neuron])
+        return _Reading(margins, min(b.at_zero for b in by_neuron), lowest.critical, lowest.left_edge, own)
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """margin(delta) of one problem at one time."""
+
+    problem: Problem
+    time: int
+    easy_basis: Array
+    hard_basis: Array
+    samples: int
+    blocks: bool
+
+    def read(self, delta: float, seed: np.random.SeedSequence) -> _Reading | None:
+        """One run of one replicate; ``None`` if it diverges before the time."""
+        problem = self.problem
+        network = Network(problem.student.activation, problem.student.readout, problem.loss)
+        blocks = self.blocks or network.width > FULL_WIDTH
+        observer = _Observer(problem, network, delta, self.hard_basis, blocks)
+        found = run_replicate(
+            problem,
+            delta,
+            seed,
+            easy_basis=self.easy_basis,
+            steps=self.time,
+            samples=self.samples,
+            observers={self.time: observer},
+            test=False,
+        )
+        return found.observations.get(self.time)
+
+
+@dataclass(frozen=True)
+class _Target:
+    """One number of a reading whose root in delta is wanted, and where to look for it."""
+
+    kind: str
+    index: int
+    guess: float
+
+    def of(self, reading: _Reading) -> float:
+        """The number."""
+        if self.kind == "zero":
+            return reading.at_zero
+        return float((reading.at_edge if self.kind == "edge" else reading.blocks)[self.index])
+
+
+@dataclass(frozen=True)
+class _Root:
+    """Where a target crosses 0 in one replicate (nan if it was not found), and what else is seen there."""
+
+    delta: float
+    critical: bool = True
+    left_edge: float = np.nan
+
+
+def _roots(
+    curve: _Curve, seed: np.random.SeedSequence, targets: Sequence[_Target], bounds: tuple[float, float]
+) -> list[_Root]:
+    """One task: all roots of one replicate. Evaluations are shared among the targets."""
+    readings: dict[float, _Reading | None] = {}
+
+    def value(target: _Target, log_delta: float) -> float:
+        if log_delta not in readings:
+            readings[log_delta] = curve.read(float(np.exp(log_delta)), seed)
+        reading = readings[log_delta]
+        return np.nan if reading is None else target.of(reading)
+
+    roots = []
+    for target in targets:
+        log_root = _bracketed_root(lambda x, t=target: value(t, x), readings, target, np.log(bounds))  # type: ignore[misc]
+        if np.isnan(log_root):
+            roots.append(_Root(np.nan))
+            continue
+        near = min((x for x in readings if readings[x] is not None), key=lambda x: abs(x - log_root))
+        seen = readings[near]
+        assert seen is not None
+        roots.append(_Root(float(np.exp(log_root)), seen.critical, seen.left_edge))
+    return roots
+
+
+def _bracketed_root(
+    function: Callable[[float], float],
+    readings: dict[float, _Reading | None],
+    target: _Target,
+    bounds: Array,
+) -> float:
+    """The sign change nearest to the guess, in log delta, from evaluations that close in on it from both sides."""
+    guess = float(np.clip(np.log(target.guess), *bounds))
+    function(guess)
+    step = 1.5 * _BRACKET
+    for _ in range(_MOST_EVALUATIONS):
+        points = sorted(x for x in readings if not np.isnan(function(x)))
+        pairs = [(a, b) for a, b in zip(points, points[1:], strict=False) if (function(a) < 0) != (function(b) < 0)]
+        if pairs:
+            a, b = min(pairs, key=lambda p: abs((p[0] + p[1]) / 2 - guess))
+            fa, fb = function(a), function(b)
+            root = a - fa * (b - a) / (fb - fa)
+            if b - a <= _BRACKET:
+                return root
+            # Step beyond the interpolated root, towards the farther end, so that both ends close in.
+            margin = 0.4 * _BRACKET
+            root += margin if b - root > root - a else -margin
+            function(float(np.clip(root, a + margin, b - margin)))
+            continue
+        # No sign change yet: go where the slope points, or outwards on both sides.
+        low, high = points[0] if points else guess, points[-1] if points else guess
+        if len(points) >= 2 and function(low) != function(high):
+            slope = (function(high) - function(low)) / (high - low)
+            end = high if abs(function(high)) < abs(function(low)) else low
+            wanted = end - 1.3 * function(end) / slope
+            reach = 0.7 if wanted > high else -0.7
+            nxt = min(wanted, high + reach) if wanted > high else max(wanted, low + reach)
+            if low < nxt < high:
+                nxt = high + step
+        else:
+            nxt = high + step
+        nxt = float(np.clip(nxt, *bounds))
+        if nxt in readings:
+            nxt = float(np.clip(low - step, *bounds))
+            if nxt in readings:
+                return np.nan
+        step *= 1.6
+        function(nxt)
+    return np.nan
+
+
+def _read(curve: _Curve, delta: float, seed: np.random.SeedSequence) -> _Reading | None:
+    return curve.read(delta, seed)
+
+
+# ---- one time
+
+
+def network_threshold(
+    problem: Problem,
+    time: int,
+    spaces: LatentSubspaces,
+    *,
+    delta_range: tuple[float, float] | None = None,
+    samples: int | None = None,
+    guess: float | None = None,
+    value_only: bool = False,
+    quiet: bool = True,
+    workers: int | None = None,
+) -> NetworkThreshold:
+    """delta_NN(t) at one time, with every crossing in the range.
+
+    Parameters
+    ----------
+    problem
+        The experiment; its ``asymptotics`` give samples, replicates and seed.
+    time
+        Number of gradient steps t.
+    spaces
+        U_E and U_H.
+    delta_range
+        Where to search; default: the problem's.
+    samples
+        Overrides the samples per replicate.
+    guess
+        Where the threshold is expected: then the coarse scan is skipped.
+    value_only
+        Only ``value`` (no directions, blocks or sign).
+    """
+    low, high = problem.threshold.delta_range if delta_range is None else delta_range
+    samples = problem.asymptotics.samples if samples is None else samples
+    seeds = replicate_seeds(problem.asymptotics.seed, problem.asymptotics.replicates)
+    bases = (spaces.easy_basis, spaces.hard_basis)
+    network = Network(problem.student.activation, problem.student.readout, problem.loss)
+    if network.activation.singular_curvature or network.loss.singular_curvature:
+        return NetworkThreshold(time=time, status=SINGULAR_CURVATURE, message=explained(SINGULAR_CURVATURE))
+    scan_delta = scan_margin = np.empty(0)
+    if guess is None:
+        coarse = max(min(samples, _FEWEST_SAMPLES), int(samples * _SCAN_SAMPLES))
+        count = max(3, 1 + int(np.ceil(_SCAN_PER_DECADE * np.log10(high / low))))
+        grid = np.geomspace(low, high, count)
+        curve = _Curve(problem, time, *bases, coarse, not value_only)
+        scanned = run_tasks(
+            _read,
+            [(curve, float(d), s) for d in grid for s in seeds[:_SCAN_REPLICATES]],
+            work=seconds_per_run(problem, time) * coarse / problem.asymptotics.samples,
+            label=f"scan t = {time}",
+            quiet=quiet,
+            workers=workers,
+        )
+        pairs = [scanned[i : i + _SCAN_REPLICATES] for i in range(0, len(scanned), _SCAN_REPLICATES)]
+        alive = np.array([all(r is not None for r in p) for p in pairs])
+        if not alive.any():
+            message = f"gradient descent diverges before t = {time} at every delta from {low:g} to {high:g}"
+            return NetworkThreshold(time=time, status="diverged", message=message, scan_delta=grid)
+        grid_alive = grid[alive]
+        kept = [[r for r in p if r is not None] for p, good in zip(pairs, alive, strict=True) if good]
+        edge = np.array([np.mean([r.at_edge for r in p], axis=0) for p in kept])
+        zero = np.array([np.mean([r.at_zero for r in p]) for p in kept])
+        own = np.array([np.mean([r.blocks for r in p], axis=0) for p in kept])
+        scan_delta, scan_margin = grid_alive, edge
+        if np.isnan(edge).any():
+            return NetworkThreshold(
+                time=time,
+                status=UNBOUNDED_CURVATURE,
+                message=explained(UNBOUNDED_CURVATURE),
+                scan_delta=scan_delta,
+                scan_margin=scan_margin,
+            )
+        crossings = _sign_changes(grid_alive, edge[:, 0])
+        targets = [_Target("edge", 0, c) for c in crossings]
+        if not value_only:
+            targets += [_Target("zero", 0, c) for c in _sign_changes(grid_alive, zero)[-1:]]
+            for j in range(1, edge.shape[1]):
+                targets += [_Target("edge", j, c) for c in _sign_changes(grid_alive, edge[:, j])[-1:]]
+            if network.width > 1:
+                for r in range(own.shape[1]):
+                    targets += [_Target("block", r, c) for c in _sign_changes(grid_alive, own[:, r])[-1:]]
+        ends_negative = bool(edge[-1, 0] < 0)
+    else:
+        targets, ends_negative, crossings = [_Target("edge", 0, guess)], True, [guess]
+    if not targets or not ends_negative:
+        return NetworkThreshold(
+            time=time,
+            status=NO_TRANSITION,
+            message=_no_transition(time, low, high, scan_delta, scan_margin, ends_negative),
+            directions=np.full(scan_margin.shape[1], np.nan),
+            directions_se=np.full(scan_margin.shape[1], np.nan),
+            scan_delta=scan_delta,
+            scan_margin=scan_margin,
+            **({} if ends_negative or not targets else _crossings_only(crossings)),
+        )
+    curve = _Curve(problem, time, *bases, samples, any(t.kind == "block" for t in targets))
+    evaluations = 4.0 * len({round(np.log(t.guess) / 0.1) for t in targets})
+    found = run_tasks(
+        _roots,
+        [(curve, seed, targets, (low, high)) for seed in seeds],
+        work=seconds_per_run(problem, time) * samples / problem.asymptotics.samples * evaluations,
+        label=f"delta_NN(t = {time})",
+        quiet=quiet,
+        workers=workers,
+    )
+    by_target = list(zip(*found, strict=True))
+    return _assemble(problem, time, spaces, targets, by_target, scan_delta, scan_margin, value_only)
+
+
+def _crossings_only(crossings: Sequence[float]) -> dict[str, Any]:
+    """Crossings known from the scan alone: located, without a standard error."""
+    return {"crossings": np.array(crossings), "crossings_se": np.full(len(crossings), np.nan)}
+
+
+def _no_transition(time: int, low: float, high: float, scanned: Array, margin: Array, ends_negative: bool) -> str:
+    if len(scanned) and ends_negative:
+        below = f"(below delta = {scanned[0]:g} gradient descent diverges)" if scanned[0] > low * 1.001 else ""
+        return (
+            f"t = {time}: a hard outlier stands left of the bulk at every delta from {scanned[0]:g} to {high:g} "
+            f"{below}; the transition, if there is one, lies below".strip()
+        )
+    closest = float(margin[:, 0].min()) if len(margin) else np.nan
+    return (
+        f"t = {time}: no hard outlier stands left of the bulk up to delta = {high:g} (the margin is 1 far from a "
+        f"transition, 0 at it; the smallest found is {closest:.3g})"
+    )
+
+
+def _sign_changes(grid: Array, margin: Array) -> list[float]:
+    """Interpolated deltas at which the margin changes sign, ascending."""
+    log = np.log(grid)
+    where = np.flatnonzero((margin[:-1] < 0) != (margin[1:] < 0))
+    crossing = log[where] - margin[where] * (log[where + 1] - log[where]) / (margin[where + 1] - margin[where])
+    return [float(np.exp(c)) for c in crossing]
+
+
+def _assemble(
+    problem: Problem,
+    time: int,
+    spaces: LatentSubspaces,
+    targets: Sequence[_Target],
+    by_target: Sequence[tuple[_Root, ...]],
+    scan_delta: Array,
+    scan_margin: Array,
+    value_only: bool,
+) -> NetworkThreshold:
+    """Means over replicates of every root."""
+    summary = [mean_and_se([r.delta for r in roots]) for roots in by_target]
+    edge = [i for i, t in enumerate(targets) if t.kind == "edge" and t.index == 0]
+    main = edge[-1]
+    order = sorted(edge, key=lambda i: float(summary[i][0]))
+    width, hard = problem.student.width, spaces.hard_basis.shape[1]
+    directions, directions_se = np.full(width * hard, np.nan), np.full(width * hard, np.nan)
+    blocks = {r: (np.nan, np.nan) for r in range(width)}
+    negative_value, negative_se = np.nan, np.nan
+    for i, target in enumerate(targets):
+        value, se = float(summary[i][0]), float(summary[i][1])
+        if target.kind == "edge":
+            directions[target.index], directions_se[target.index] = value, se
+        elif target.kind == "block":
+            blocks[target.index] = (value, se)
+        else:
+            negative_value, negative_se = value, se
+    value, se = float(summary[main][0]), float(summary[main][1])
+    if width == 1:
+        blocks[0] = (value, se)
+    roots = by_target[main]
+    status, message = "ok", ""
+    if np.isnan(value):
+        missing = sum(np.isnan(r.delta) for r in roots)
+        status = NO_TRANSITION
+        message = (
+            f"t = {time}: the scan shows a transition near delta = {targets[main].guess:.3g} but {missing} of "
+            f"{len(roots)} replicates have none: more samples are needed"
+        )
+    return NetworkThreshold(
+        time=time,
+        status=status,
+        message=message,
+        value=value,
+        value_se=se,
+        crossings=np.array([float(summary[i][0]) for i in order]),
+        crossings_se=np.array([float(summary[i][1]) for i in order]),
+        negative=None if np.isnan(value) else bool(np.mean([r.left_edge for r in roots]) < 0.0),
+        value_negative=negative_value,
+        value_negative_se=negative_se,
+        continuous=None if np.isnan(value) else bool(np.mean([r.critical for r in roots]) >= 0.5),
+        directions=directions,
+        directions_se=directions_se,
+        blocks=()
+        if value_only
+        else tuple(BlockThreshold(neuron=r + 1, value=v, value_se=s) for r, (v, s) in blocks.items()),
+        scan_delta=scan_delta,
+        scan_margin=scan_margin,
+    )
+
+
+# ---- the limit
+
+
+def _limit(
+    problem: Problem, spaces: LatentSubspaces, delta_range: tuple[float, float], quiet: bool, workers: int | None
+) -> ThresholdLimit:
+    """delta_NN(t) at doubling times, each search started from the last value, until the drift is small."""
+    times: list[int] = []
+    values: list[float] = []
+    errors: list[float] = []
+    time = min(_LIMIT_START, problem.threshold.max_steps)
+    status = message = ""
+    while True:
+        guess = None
+        if values:
+            growth = values[-1] / values[-2] if len(values) > 1 else 1.1
+            guess = float(np.clip(values[-1] * growth, *delta_range))
+        samples = problem.asymptotics.samples
+        if time > _LIMIT_SAMPLES:
+            samples = max(min(samples, _FEWEST_SAMPLES), samples * _LIMIT_SAMPLES // time)
+        entry = network_threshold(
+            problem,
+            time,
+            spaces,
+            delta_range=delta_range,
+            samples=samples,
+            guess=guess,
+            value_only=True,
+            quiet=quiet,
+            workers=workers,
+        )
+        times.append(time)
+        values.append(entry.value)
+        errors.append(entry.value_se)
+        if entry.status != "ok":
+            status, message = entry.status, entry.message
+            break
+        if len(values) > 1:
+            drift, drift_se = values[-1] - values[-2], float(np.hypot(errors[-1], errors[-2]))
+            if abs(drift) <= max(2.0 * drift_se, _LIMIT_TOLERANCE * values[-1]):
+                status = "ok"
+                break
+        if 2 * time > problem.threshold.max_steps:
+            status = NOT_CONVERGED
+            message = (
+                f"delta_NN(t) still drifts at t = {time}, and 2 t exceeds threshold.max_steps = "
+                f"{problem.threshold.max_steps}"
+            )
+            break
+        time *= 2
+    drift = values[-1] - values[-2] if len(values) > 1 else np.nan
+    drift_se = float(np.hypot(errors[-1], errors[-2])) if len(values) > 1 else np.nan
+    return ThresholdLimit(
+        status=status,
+        message=message,
+        value=values[-1],
+        value_se=errors[-1],
+        time=times[-1],
+        drift=drift,
+        drift_se=drift_se,
+        converged=status == "ok",
+        history_time=tuple(times),
+        history=np.array(values),
+        history_se=np.array(errors),
+    )
+
+
+# ---- everything
+
+
+def threshold(
+    problem: Problem,
+    *,
+    times: Sequence[int] | None = None,
+    limit: bool | None = None,
+    delta_range: tuple[float, float] | None = None,
+    subspaces: LatentSubspaces | None = None,
+    algorithmic: AlgorithmicThreshold | None = None,
+    quiet: bool = True,
+    workers: int | None = None,
+) -> Threshold:
+    """delta_alg, delta_NN(t) and its limit.
+
+    Parameters
+    ----------
+    problem
+        The experiment.
+    times
+        Steps t at which delta_NN(t) is wanted; default: none but the limit.
+    limit
+        Whether to follow t -> infinity; default: if no times are given.
+    delta_range
+        Where to search; default: the problem's ``threshold.delta_range``.
+    subspaces, algorithmic
+        If known already.
+
+    Raises
+    ------
+    InputError
+        For a time beyond ``training.steps`` or a range that is not 0 < a < b.
+    """
+    low, high = problem.threshold.delta_range if delta_range is None else delta_range
+    if not (0 < low < high < np.inf):
+        raise InputError(f"delta_range = {low:g}, {high:g}: must be two finite numbers with 0 < a < b")
+    wanted = tuple(sorted({int(t) for t in times or ()}))
+    for t in wanted:
+        if not 0 <= t <= problem.training.steps:
+            raise InputError(f"time {t}: must be a whole number from 0 to {problem.training.steps} (training.steps)")
+    follow = not wanted if limit is None else limit
+    longest = max([*wanted, problem.threshold.max_steps if follow else 0])
+    check_problem_memory(problem, longest)
+    spaces = problem_subspaces(problem) if subspaces is None else subspaces
+    statuses: list[tuple[str, str]] = []
+    entries: list[NetworkThreshold] = []
+    followed: ThresholdLimit | None = None
+    alg, alg_se = np.nan, np.nan
+    nothing_hard = spaces.ok and spaces.relevant_hard_basis.shape[1] == 0
+    if not spaces.ok:
+        statuses.append((spaces.status, explained("ambiguous-rank")))
+    elif nothing_hard:
+        alg, alg_se = 0.0, 0.0
+    else:
+        found = algorithmic or algorithmic_threshold(
+            problem.teacher, spaces, seed=problem.asymptotics.seed, quiet=quiet
+        )
+        alg, alg_se = found.delta_alg, found.delta_alg_se
+        if not found.ok:
+            statuses.append((found.status, found.message))
+        for t in wanted:
+            entries.append(network_threshold(problem, t, spaces, delta_range=(low, high), quiet=quiet, workers=workers))
+        if follow:
+            followed = _limit(problem, spaces, (low, high), quiet, workers)
+        statuses += [(e.status, e.message) for e in entries if e.status != "ok"]
+        if followed is not None and followed.status != "ok":
+            statuses.append((followed.status, followed.message))
+    message = "; ".join(dict.fromkeys(m for _, m in statuses))
+    if nothing_hard:
+        message = "nothing is hard: every latent direction that the response depends on is easy"
+    return Threshold(
+        status=statuses[0][0] if statuses else "ok",
+        message=message,
+        seed=problem.asymptotics.seed,
+        title=problem.title,
+        samples=problem.asymptotics.samples,
+        replicates=problem.asymptotics.replicates,
+        delta_range=(low, high),
+        easy_basis=spaces.easy_basis,
+        hard_basis=spaces.hard_basis,
+        subspace_evidence=spaces.to_dict()["subspace_evidence"],
+        delta_alg=alg,
+        delta_alg_se=alg_se,
+        delta_nn=tuple(entries),
+        delta_nn_limit=followed,
+    )
