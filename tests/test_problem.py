@@ -415,6 +415,19 @@ def test_functions_must_be_finite_on_samples(problem: Problem, changes: dict[str
         problem.replace(**changes)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        # y = g1^2 >= 0 and f > 0: never on the singularity, which lies elsewhere
+        {"loss.expression": "(y - f)**2/(2*(1 + y + f))", "student.activation": "h**2", "student.readout": [1]},
+        {"loss.expression": "f - y*log(f)", "student.activation": "softplus", "student.readout": [1]},
+        {"loss.name": "phase_retrieval", "student.activation": "h**2"},
+    ],
+)
+def test_functions_need_be_finite_only_where_there_are_samples(problem: Problem, changes: dict[str, object]) -> None:
+    assert problem.replace(**{"teacher.link": "g1**2"} | changes).student.width
+
+
 def test_start_must_exist() -> None:
     with pytest.raises(InputError, match="positive semidefinite"):
         Student("gelu", [1.0, 1.0], [[1.0, 0.9], [0.9, 1.0]], [[0.9, -0.9]])

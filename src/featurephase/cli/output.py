@@ -47,9 +47,7 @@ SaveFlag = Annotated[
 ]
 SeedFlag = Annotated[int | None, typer.Option("--seed", help="Seed of all random numbers.")]
 SamplesFlag = Annotated[int | None, typer.Option("--samples", help="Sample paths per replicate.")]
-ReplicatesFlag = Annotated[
-    int | None, typer.Option("--replicates", help="Independent repetitions (at least 2).")
-]
+ReplicatesFlag = Annotated[int | None, typer.Option("--replicates", help="Independent repetitions (at least 2).")]
 QuickFlag = Annotated[bool, typer.Option("--quick", help="A tenth of the samples; the result says so.")]
 QuietFlag = Annotated[bool, typer.Option("--quiet", help="No progress, no messages on standard error.")]
 DebugFlag = Annotated[bool, typer.Option("--debug", help="Show the traceback of an unexpected error.")]

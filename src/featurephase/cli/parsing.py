@@ -27,9 +27,7 @@ __all__ = [
 
 FileArgument = Annotated[
     str,
-    typer.Argument(
-        metavar="FILE", help="The experiment file (TOML); - is standard input.", show_default=False
-    ),
+    typer.Argument(metavar="FILE", help="The experiment file (TOML); - is standard input.", show_default=False),
 ]
 DeltaFlag = Annotated[
     list[str] | None,
@@ -56,9 +54,7 @@ def _number(flag: str, word: str, *, infinite: bool = False) -> float:
     return value
 
 
-def parse_vector(
-    flag: str, text: str, *, length: int | None = None, infinite: bool = False
-) -> tuple[float, ...]:
+def parse_vector(flag: str, text: str, *, length: int | None = None, infinite: bool = False) -> tuple[float, ...]:
     """The numbers of a comma-separated list.
 
     Parameters
@@ -79,9 +75,7 @@ def parse_vector(
     """
     values = tuple(_number(flag, word.strip(), infinite=infinite) for word in text.split(","))
     if length is not None and len(values) != length:
-        raise InputError(
-            f"{flag} {show(text)}: {length} numbers separated by commas are needed; given: {len(values)}"
-        )
+        raise InputError(f"{flag} {show(text)}: {length} numbers separated by commas are needed; given: {len(values)}")
     return values
 
 
@@ -95,9 +89,7 @@ def parse_matrix(flag: str, text: str) -> tuple[tuple[float, ...], ...]:
     """
     rows = tuple(parse_vector(flag, row) for row in text.split(";"))
     if len({len(row) for row in rows}) > 1:
-        raise InputError(
-            f"{flag} {show(text)}: all rows must have as many numbers as the first, {len(rows[0])}"
-        )
+        raise InputError(f"{flag} {show(text)}: all rows must have as many numbers as the first, {len(rows[0])}")
     return rows
 
 
@@ -162,9 +154,7 @@ def experiment(
     if delta_range is not None:
         pair = parse_vector("--delta-range", delta_range, length=2)
         if not 0 < pair[0] < pair[1]:
-            raise InputError(
-                f"--delta-range {show(delta_range)}: must be {ACCEPTED['threshold.delta_range']}"
-            )
+            raise InputError(f"--delta-range {show(delta_range)}: must be {ACCEPTED['threshold.delta_range']}")
         changes["threshold.delta_range"] = pair
     for key, value in (("samples", samples), ("replicates", replicates), ("seed", seed)):
         if value is not None:
