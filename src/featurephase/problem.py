@@ -71,6 +71,17 @@ ACCEPTED: dict[str, str] = {
     "training.step_size": "a finite number > 0",
     "training.steps": f"a whole number from 0 to {MAX_STEPS}",
     "training.weight_decay": "a finite number >= 0",
+    "training.optimiser": "gradient-descent, heavy-ball or nesterov",
+    "training.momentum": "a finite number from 0 to 1, 1 excluded; above 0 for heavy-ball and nesterov, and only there",
+    "training.batch_fraction": "1 over a whole number from 1 to 10000: the share of the n samples that a step uses",
+    "training.batches": "fixed, reshuffled or one-pass",
+    "training.schedule": "constant, cosine or power",
+    "training.schedule_final": "a finite number from 0 to 1: the last factor of the cosine schedule",
+    "training.schedule_exponent": "a finite number >= 0: of the factor (1 + t/schedule_time)^-schedule_exponent",
+    "training.schedule_time": "a finite number > 0",
+    "training.warmup": f"a whole number from 0 to {MAX_STEPS}",
+    "training.gradient_scaling": "none, clip, normalise or orthogonalise",
+    "training.clip_norm": 'a finite number > 0 (needed for gradient_scaling = "clip", and only there)',
     "asymptotics.samples": f"a whole number from {MIN_SAMPLES} to {MAX_SAMPLES}",
     "asymptotics.replicates": f"a whole number from 2 to {MAX_REPLICATES}",
     "asymptotics.seed": "a whole number from 0 to 2**63 - 1",
@@ -318,9 +329,22 @@ def _gram(key: str, value: Any, m: int) -> FloatArray:
     return _frozen((gram + gram.T) / 2)
 
 
+#: Optimisers that people ask for and that the theory excludes, and why.
+_COORDINATEWISE = (
+    "it rescales or takes signs of each coordinate by itself, so it depends on the basis of R^d: the limit covers "
+    "rotation-invariant rules only"
+)
+_EXCLUDED_OPTIMISERS = frozenset(
+    {"adam", "adamw", "adagrad", "rmsprop", "adadelta", "adamax", "nadam", "lion", "sign", "signsgd", "sign-sgd"}
+)
+
+
 @dataclass(frozen=True)
 class GradientDescent:
-    """Full-batch gradient descent: Theta(t+1) = (1 - eta lambda) Theta(t) - eta (1/n) X'F(t).
+    """First-order training with O(1) step size: full-batch gradient descent unless more is said.
+
+    Theta(t+1) = (1 - eta lambda) Theta(t) - eta (1/n) X'F(t); the variants are those of
+    :class:`~featurephase.dynamics.optimisers.FirstOrderRule`.
 
     Parameters
     ----------
@@ -329,18 +353,86 @@ class GradientDescent:
     steps
         T >= 0, the number of steps.
     weight_decay
-        lambda >= 0: the risk has the term lambda/2 times the squared Frobenius norm of Theta.
+        lambda >= 0, the coefficient of |Theta|^2 / 2 in the risk.
+    optimiser, momentum
+        ``"gradient-descent"``, or ``"heavy-ball"`` or ``"nesterov"`` with a momentum beta in (0, 1).
+    batch_fraction, batches
+        A step uses ``batch_fraction`` n samples: of a ``"fixed"`` split of the data, of one that is ``"reshuffled"``
+        after every pass, or fresh ones that are never used again (``"one-pass"``).
+    schedule, schedule_final, schedule_exponent, schedule_time, warmup
+        The factor of the step size, see :class:`~featurephase.dynamics.optimisers.Schedule`.
+    gradient_scaling, clip_norm
+        ``"clip"``, ``"normalise"`` or ``"orthogonalise"`` the gradient of the unpenalised risk.
     """
 
     step_size: float
     steps: int
     weight_decay: float = 0.0
+    optimiser: str = "gradient-descent"
+    momentum: float = 0.0
+    batch_fraction: float = 1.0
+    batches: str = "fixed"
+    schedule: str = "constant"
+    schedule_final: float = 0.0
+    schedule_exponent: float = 0.5
+    schedule_time: float = 1.0
+    warmup: int = 0
+    gradient_scaling: str = "none"
+    clip_norm: float = math.inf
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__
-        set_(self, "step_size", _number("training.step_size", self.step_size, lambda x: x > 0))
+
+        def number(name: str, within: Callable[[float], bool]) -> None:
+            set_(self, name, _number(f"training.{name}", getattr(self, name), within))
+
+        number("step_size", lambda x: x > 0)
         set_(self, "steps", _integer("training.steps", self.steps, 0, MAX_STEPS))
-        set_(self, "weight_decay", _number("training.weight_decay", self.weight_decay, lambda x: x >= 0))
+        number("weight_decay", lambda x: x >= 0)
+        if isinstance(self.optimiser, str) and self.optimiser.lower() in _EXCLUDED_OPTIMISERS:
+            accepted = f"{ACCEPTED['training.optimiser']}; {self.optimiser} is refused because {_COORDINATEWISE}"
+            _refuse("training.optimiser", self.optimiser, accepted)
+        _choice("training.optimiser", self.optimiser)
+        number("momentum", lambda x: 0 <= x < 1)
+        if (self.momentum > 0) != (self.optimiser != "gradient-descent"):
+            _refuse("training.momentum", self.momentum)
+        number("batch_fraction", lambda x: 0 < x <= 1)
+        count = round(1 / self.batch_fraction)
+        if count > 10_000 or abs(count * self.batch_fraction - 1) > 1e-3:
+            _refuse("training.batch_fraction", self.batch_fraction)
+        set_(self, "batch_fraction", 1 / count)
+        _choice("training.batches", self.batches)
+        _choice("training.schedule", self.schedule)
+        number("schedule_final", lambda x: 0 <= x <= 1)
+        number("schedule_exponent", lambda x: x >= 0)
+        number("schedule_time", lambda x: x > 0)
+        set_(self, "warmup", _integer("training.warmup", self.warmup, 0, MAX_STEPS))
+        _choice("training.gradient_scaling", self.gradient_scaling)
+        if self.gradient_scaling == "clip":
+            number("clip_norm", lambda x: x > 0)
+        elif self.clip_norm != math.inf:
+            _refuse("training.clip_norm", self.clip_norm)
+
+    @property
+    def batch_count(self) -> int:
+        """Number of batches that make up the n samples."""
+        return round(1 / self.batch_fraction)
+
+    @property
+    def one_pass(self) -> bool:
+        """Whether every step has samples of its own."""
+        return self.batches == "one-pass"
+
+    @property
+    def reuses_batches(self) -> bool:
+        """Whether steps use parts of the data and come back to them."""
+        return self.batch_count > 1 and not self.one_pass
+
+
+def _choice(key: str, value: object) -> None:
+    """Refuse what is not one of the words in :data:`ACCEPTED`."""
+    if not (isinstance(value, str) and value in ACCEPTED[key].replace(" or ", ", ").split(", ")):
+        _refuse(key, value)
 
 
 @dataclass(frozen=True)
@@ -604,6 +696,12 @@ def _with_overlap(student: Student, latent_dim: int) -> Student:
 
 def _unknown(name: str, value: object, accepted: Iterable[str], section: str = "") -> Never:
     kind = "table" if isinstance(value, (Mapping, list)) and not section else "key"
+    if section == "training" and name in ("batch_size", "batch"):
+        raise InputError(
+            f"training.{name} = {show(value, 40)}: a batch of a fixed number of samples is a vanishing share of n "
+            "and outside the limit n, d -> infinity at fixed n/d; give training.batch_fraction, "
+            f"{ACCEPTED['training.batch_fraction']}"
+        )
     if not section and name in _ELSEWHERE:
         raise InputError(
             f"unknown {kind} {show(name)}: it belongs in a file for `{_ELSEWHERE[name]}`, not in an experiment file"
@@ -642,10 +740,20 @@ def _tables(problem: Problem) -> dict[str, Any]:
         "teacher": {"latent_dim": p.teacher.latent_dim, "link": p.teacher.link} | easy_basis,
         "student": {"activation": p.student.activation, "readout": p.student.readout} | p.student._init,
         "loss": {"expression" if p.loss.is_expression else "name": p.loss},
-        "training": vars(p.training),
+        "training": _training(p.training),
         "asymptotics": vars(p.asymptotics),
         "threshold": vars(p.threshold),
         "run": run,
+    }
+
+
+def _training(training: GradientDescent) -> dict[str, Any]:
+    """The keys that everybody gives, and those of the others that differ from their defaults."""
+    always = ("step_size", "steps", "weight_decay")
+    return {
+        f.name: getattr(training, f.name)
+        for f in fields(training)
+        if f.name in always or getattr(training, f.name) != f.default
     }
 
 

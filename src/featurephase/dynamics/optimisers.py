@@ -1,27 +1,55 @@
 """First-order rules, written for weights and gradients in any orthonormal basis.
 
 The limit, the exact finite-size law and dense training all call the same rule: with coordinates C (K, m) in the
-visited basis or with the weights Theta (d, m) themselves. Only rotation-invariant rules qualify.
+visited basis or with the weights Theta (d, m) themselves. Only rotation-invariant rules qualify: a change of basis must
+commute with the step. That holds for anything linear in weights and gradients and for ``G T(G'G)`` (clipping,
+normalising, orthogonalising); not for Adam or sign rules, which act on each coordinate by itself.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+if TYPE_CHECKING:
+    from featurephase.problem import GradientDescent
+
 Array = NDArray[np.float64]
 
-__all__ = ["GradientDescentRule", "OptimiserState", "padded"]
+__all__ = ["BatchSequence", "FirstOrderRule", "OptimiserState", "Schedule", "padded"]
+
+#: Singular values of the gradient below this fraction of the largest are zero to orthogonalisation.
+_RANK = 1e-7
 
 
 @dataclass(frozen=True)
 class OptimiserState:
-    """Where an optimiser stands: ``weights`` (K, m) and the number of steps done."""
+    """Where an optimiser stands: ``weights`` and ``previous`` weights (K, m), and the number of steps done."""
 
     weights: Array
+    previous: Array
     step: int = 0
+
+    def compressed(self, latent_dim: int) -> OptimiserState:
+        """The same state in a basis of least size: rows beyond the first k become the triangle of their QR split.
+
+        What has been visited counts no longer once the data are fresh (theory 1, section 3, one pass).
+        """
+        if np.array_equal(self.weights, self.previous):
+            rest = _triangle(self.weights[latent_dim:])
+            weights = np.concatenate([self.weights[:latent_dim], rest])
+            return replace(self, weights=weights, previous=weights)
+        m = self.weights.shape[1]
+        both = np.concatenate([self.weights, padded(self.previous, len(self.weights))], axis=1)
+        rows = np.concatenate([both[:latent_dim], _triangle(both[latent_dim:])])
+        return replace(self, weights=rows[:, :m].copy(), previous=rows[:, m:].copy())
+
+
+def _triangle(rows: Array) -> Array:
+    return np.asarray(np.linalg.qr(rows, mode="r")) if len(rows) > rows.shape[1] else rows
 
 
 def padded(weights: Array, rows: int) -> Array:
@@ -31,22 +59,152 @@ def padded(weights: Array, rows: int) -> Array:
 
 
 @dataclass(frozen=True)
-class GradientDescentRule:
-    """``C+ = (1 - eta lam) C - eta G``."""
+class Schedule:
+    """The factor of the step size at step t = 0, 1, ..
+
+    Attributes
+    ----------
+    kind
+        ``"constant"``: 1. ``"cosine"``: half a cosine from 1 to ``final`` over ``steps``, and ``final`` afterwards.
+        ``"power"``: (1 + t/time)^(-exponent).
+    warmup
+        Number of steps over which the factor is multiplied by (t + 1)/(warmup + 1).
+    """
+
+    kind: str = "constant"
+    steps: int = 1
+    final: float = 0.0
+    exponent: float = 0.5
+    time: float = 1.0
+    warmup: int = 0
+
+    def __call__(self, t: int) -> float:
+        """The factor at step ``t``."""
+        factor = 1.0
+        if self.kind == "cosine":
+            phase = np.pi * min(t / self.steps, 1.0) if self.steps else np.pi
+            factor = float(self.final + (1.0 - self.final) * (1.0 + np.cos(phase)) / 2.0)
+        elif self.kind == "power":
+            factor = float((1.0 + t / self.time) ** -self.exponent)
+        return factor * (t + 1.0) / (self.warmup + 1.0) if t < self.warmup else factor
+
+
+@dataclass(frozen=True)
+class FirstOrderRule:
+    """One step of a rotation-invariant first-order method.
+
+    With eta_t = step_size * schedule(t), G the gradient of the unpenalised risk after :meth:`shaping`:
+
+    * gradient descent and heavy ball, queried at C: ``C+ = C - eta_t (G + lam C) + beta (C - C_prev)``;
+    * Nesterov, queried at ``Y = C + beta (C - C_prev)``: ``C+ = Y - eta_t (G + lam Y)``.
+
+    Weight decay is decoupled: it is neither clipped nor normalised.
+
+    Attributes
+    ----------
+    scaling
+        What happens to the gradient B before the step: ``"none"``; ``"clip"``: B min(1, c/|B|); ``"normalise"``: B/|B|;
+        ``"orthogonalise"``: B (B'B)^(-1/2). |B| is the Frobenius norm.
+    clip_norm
+        c.
+    """
 
     step_size: float
     weight_decay: float = 0.0
+    momentum: float = 0.0
+    nesterov: bool = False
+    schedule: Schedule = field(default_factory=Schedule)
+    scaling: str = "none"
+    clip_norm: float = np.inf
+
+    @classmethod
+    def of(cls, training: GradientDescent) -> FirstOrderRule:
+        """The rule of a problem's ``training`` section."""
+        return cls(
+            step_size=training.step_size,
+            weight_decay=training.weight_decay,
+            momentum=training.momentum,
+            nesterov=training.optimiser == "nesterov",
+            schedule=Schedule(
+                training.schedule,
+                training.steps,
+                training.schedule_final,
+                training.schedule_exponent,
+                training.schedule_time,
+                training.warmup,
+            ),
+            scaling=training.gradient_scaling,
+            clip_norm=training.clip_norm,
+        )
 
     def start(self, weights: Array) -> OptimiserState:
         """The state before the first step."""
-        return OptimiserState(weights)
+        return OptimiserState(weights, weights)
 
     def query(self, state: OptimiserState) -> Array:
         """Where the gradient is taken, (K, m)."""
-        return state.weights
+        if not self.nesterov or self.momentum == 0.0:
+            return state.weights
+        return state.weights + self.momentum * (state.weights - padded(state.previous, len(state.weights)))
 
-    def update(self, state: OptimiserState, gradient: Array) -> OptimiserState:
-        """One step with the gradient of the unpenalised risk, (K + q, m)."""
+    def shaping(self, gram: Array) -> Array | None:
+        """T (m, m) with ``G = B T`` for a gradient with ``B'B = gram``; ``None`` for the identity."""
+        if self.scaling == "none":
+            return None
+        if self.scaling == "orthogonalise":
+            values, vectors = np.linalg.eigh(gram)
+            keep = values > _RANK**2 * max(values[-1], 0.0)
+            root = vectors[:, keep] / np.sqrt(values[keep])
+            return np.asarray(root @ vectors[:, keep].T)
+        norm = float(np.sqrt(np.trace(gram)))
+        if self.scaling == "clip":
+            factor = 1.0 if norm <= self.clip_norm else self.clip_norm / norm
+        else:
+            factor = 1.0 / norm if norm > 0.0 else 0.0
+        return factor * np.eye(len(gram))
+
+    def update(self, state: OptimiserState, gradient: Array, shape: Array | None = None) -> OptimiserState:
+        """One step with the gradient of the unpenalised risk, (K + q, m).
+
+        ``shape`` replaces the T of :meth:`shaping`: perturbations of a trajectory are shaped by its gradient, not by
+        their own.
+        """
+        if shape is None:
+            shape = self.shaping(gradient.T @ gradient) if self.scaling != "none" else None
+        if shape is not None:
+            gradient = gradient @ shape
+        eta = self.step_size * self.schedule(state.step)
         weights = padded(state.weights, len(gradient))
-        weights = (1.0 - self.step_size * self.weight_decay) * weights - self.step_size * gradient
-        return replace(state, weights=weights, step=state.step + 1)
+        if self.momentum == 0.0:
+            new = (1.0 - eta * self.weight_decay) * weights - eta * gradient
+            return OptimiserState(new, new, state.step + 1)
+        drift = self.momentum * (weights - padded(state.previous, len(gradient)))
+        if self.nesterov:
+            base = weights + drift
+            new = (1.0 - eta * self.weight_decay) * base - eta * gradient
+        else:
+            new = (1.0 - eta * self.weight_decay) * weights - eta * gradient + drift
+        return OptimiserState(new, weights, state.step + 1)
+
+
+class BatchSequence:
+    """Which samples a step uses, when every sample is used again and again.
+
+    The n samples are split at random into ``count`` batches of equal size (to within one); step t uses batch t mod
+    count. ``reshuffled``: a new split at the start of every pass through the data.
+    """
+
+    def __init__(self, samples: int, count: int, reshuffled: bool, rng: np.random.Generator) -> None:
+        self.samples, self.count, self.reshuffled = samples, count, reshuffled
+        self._rng = rng
+        self._label = self._split()
+
+    def _split(self) -> NDArray[np.intp]:
+        return self._rng.permutation(self.samples) % self.count
+
+    def weights(self, step: int) -> Array:
+        """n/b for the samples of this step's batch, 0 for the others, (n,). Steps must come in order."""
+        if self.reshuffled and step and step % self.count == 0:
+            self._label = self._split()
+        chosen = self._label == step % self.count
+        return np.where(chosen, self.samples / np.count_nonzero(chosen), 0.0)
