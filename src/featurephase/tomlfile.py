@@ -130,6 +130,4 @@ def read_text(path: str | os.PathLike[str]) -> str:
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise InputError(
-            f"{source} is not UTF-8 text (byte {error.start}); a TOML text file is needed"
-        ) from error
+        raise InputError(f"{source} is not UTF-8 text (byte {error.start}); a TOML text file is needed") from error
