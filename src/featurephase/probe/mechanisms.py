@@ -187,12 +187,11 @@ def latent_segment(
     z0, (u1, w1) = float(u @ w), balanced(end)
     z1 = float(u1 @ w1)
     stops = [z0, 0.0, z1] if z0 * z1 < 0 else [z0, z1]
-    parts = []
+    parts: list[tuple[float, float]] = []
     for a, b in pairwise(stops):
         low, high = a * a + gram, b * b + gram + unbalance
-        if low == 0.0 or high == 0.0:  # from or into u.w = 0 with G = 0: no angle
-            rise = 0.0
-        else:
+        rise = 0.0  # from or into u.w = 0 with G = 0 there is no angle
+        if low > 0.0 and high > 0.0:
             x = (b * b - a * a) / (high * low)
             rise = gram / 2 * (x if unbalance * x == 0.0 else math.log1p(unbalance * x) / unbalance)
         total = 0.5 * math.log((b * b + gram + unbalance) / (a * a + gram + unbalance))

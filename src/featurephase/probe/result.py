@@ -35,6 +35,7 @@ class ProbeResult(Result):
     """
 
     setting: Mapping[str, Any] = field(default_factory=dict)  # what was probed, in words
+    outcome: Mapping[str, Any] = field(default_factory=dict)  # losses and accuracies at the end
     replicates: int = 1
     times: Array = field(default_factory=_empty)  # (T,) training steps
     kernel_method: str = "exact"
@@ -148,7 +149,6 @@ def average(results: Sequence[ProbeResult]) -> ProbeResult:
     names = {f.name for f in fields(ProbeResult)}
     extra = {k: v for k, v in merged.items() if k not in names}
     merged = {k: v for k, v in merged.items() if k in names}
-    merged["cost"] = {**merged["cost"]}
     result = replace(first, **merged, replicates=len(good))
     movements = {entry["name"]: float(entry["movement"][-1]) for entry in result.layers}
     verdict = decide(
@@ -159,8 +159,6 @@ def average(results: Sequence[ProbeResult]) -> ProbeResult:
         movements,
     )
     series = {k: extra[k] for k in ("loss_se", "heldout_loss_se") if k in extra}
-    telescoping = {**result.telescoping}
-    setting = {**first.setting}
     message = (
         f"{failed} of {len(results)} replicates failed: {next(r.message for r in results if not r.ok)}"
         if failed
@@ -168,9 +166,7 @@ def average(results: Sequence[ProbeResult]) -> ProbeResult:
     )
     return replace(
         result,
-        setting=setting,
         verdict=verdict,
-        telescoping=telescoping,
         message=message,
         status="ok" if not failed else f"{failed} of {len(results)} replicates failed",
         **series,

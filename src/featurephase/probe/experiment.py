@@ -1,0 +1,293 @@
+"""An experiment: task x network x parameterisation, trained by plain gradient descent under a probe."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from featurephase.errors import InputError
+from featurephase.probe.functional import Network, Tensor
+from featurephase.probe.kernel import exact_kernel, top_eigenvalues
+from featurephase.probe.networks import build_network
+from featurephase.probe.probe import Probe
+from featurephase.probe.result import ProbeResult, average
+from featurephase.probe.tasks import Task, load_task
+from featurephase.probe.telescoping import quadratic_curvature
+
+__all__ = ["Experiment", "run", "run_replicates"]
+
+#: Share of the stability limit 2/lambda of the linearised dynamics that the automatic step takes.
+_SAFETY = 0.25
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """What to train and how; the keys of the file's table ``[probe]`` and, with dashes, of the command's flags."""
+
+    task: str = "digits"
+    data_folder: str | None = None
+    train_samples: int = 0  # 0: all
+    test_samples: int = 0
+    modulus: int = 23
+    expression: str = "g1*g2 + hermite(3, g1)"
+    dimension: int = 20
+    network: str = "mlp"
+    depth: int = 1
+    width: int = 256
+    activation: str = "relu"
+    bias: bool = False
+    parameterisation: str = "standard"
+    init_scale: float = 1.0
+    output_scale: float = 1.0
+    layer_rates: tuple[float, ...] | None = None
+    loss: str = "squared"
+    steps: int = 1000
+    step_size: float | None = None  # None: a quarter of the stability limit
+    batch_size: int = 128  # 0: the whole training set
+    probe_samples: int = 32
+    schedule: str = "logarithmic"
+    kernel: str = "auto"
+    hessian: str = "ends"
+    effective_parameters: bool = False
+    precision: str = "float32"
+    replicates: int = 3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("steps", 1), ("batch_size", 0), ("probe_samples", 1), ("replicates", 1), ("width", 1)):
+            if getattr(self, name) < least:
+                raise InputError(f"{name}: {getattr(self, name)} given, expected at least {least}")
+        if self.loss not in ("squared", "cross-entropy"):
+            raise InputError(f"loss {self.loss!r}: expected 'squared' or 'cross-entropy'")
+        if self.precision not in ("float32", "float64"):
+            raise InputError(f"precision {self.precision!r}: expected 'float32' or 'float64'")
+        if self.step_size is not None and not (math.isfinite(self.step_size) and self.step_size > 0):
+            raise InputError(f"step_size: {self.step_size} given, expected a positive number")
+
+    @classmethod
+    def from_toml(cls, text: str, overrides: Mapping[str, Any] | None = None) -> Experiment:
+        """The table ``[probe]`` of a file, with ``overrides`` (the flags given) on top.
+
+        Raises
+        ------
+        InputError
+            If the text is not TOML, or a key or the type of a value is unknown.
+        """
+        try:
+            document = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise InputError(f"not a TOML file: {error}") from error
+        extra = sorted(set(document) - {"probe", "title"})
+        if extra:
+            raise InputError(f"unknown key {extra[0]!r}: expected the table [probe]")
+        table = document.get("probe", {})
+        if not isinstance(table, dict):
+            raise InputError("probe: expected a table [probe]")
+        return cls.from_mapping({**table, **(overrides or {})})
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> Experiment:
+        """Check names and types; see the attributes for what is accepted."""
+        known = {f.name: f for f in fields(cls)}
+        checked: dict[str, Any] = {}
+        for key, value in values.items():
+            if key not in known:
+                raise InputError(f"unknown key {key!r} in [probe]: expected one of {', '.join(known)}")
+            checked[key] = _typed(key, value, str(known[key].type))
+        return cls(**checked)
+
+
+_KINDS: dict[str, tuple[type, ...]] = {"bool": (bool,), "int": (int,), "float": (int, float), "str": (str,)}
+
+
+def _typed(key: str, value: Any, kind: str) -> Any:
+    """``value`` if it is of the kind that the attribute's annotation says."""
+    if value is None and "None" in kind:
+        return None
+    if kind.startswith("tuple") and isinstance(value, (list, tuple)):
+        return tuple(_typed(key, v, "float") for v in value)
+    wanted = _KINDS.get(kind.split(" ")[0], ())
+    if isinstance(value, wanted) and (kind == "bool" or not isinstance(value, bool)):
+        return float(value) if kind.startswith("float") else value
+    raise InputError(f"{key}: {value!r} given, expected {kind.replace(' | None', '')}")
+
+
+@dataclass(frozen=True)
+class _Data:
+    """A task as tensors, in the shape that the loss wants."""
+
+    train: tuple[Tensor, Tensor]
+    test: tuple[Tensor, Tensor]
+    outputs: int
+    classes: int
+
+
+def _tensors(task: Task, loss: str, dtype: torch.dtype) -> _Data:
+    if loss == "cross-entropy" and task.classes == 0:
+        raise InputError(f"{task.name}: real responses; use the squared loss")
+    # Two classes and squared loss: one output and labels -1, 1.
+    binary = loss == "squared" and task.classes == 2
+    outputs = 1 if binary or not task.classes else task.classes
+
+    def labels(values: Any) -> Tensor:
+        if loss == "cross-entropy":
+            return torch.as_tensor(values, dtype=torch.int64)
+        if binary:
+            return torch.as_tensor(2.0 * values - 1.0, dtype=dtype)[:, None]
+        if task.classes:
+            return torch.as_tensor(np.eye(task.classes)[values] - 1.0 / task.classes, dtype=dtype)
+        return torch.as_tensor(values, dtype=dtype)[:, None]
+
+    def pair(x: Any, y: Any) -> tuple[Tensor, Tensor]:
+        return torch.as_tensor(x, dtype=dtype), labels(y)
+
+    return _Data(
+        pair(task.train_inputs, task.train_labels), pair(task.test_inputs, task.test_labels), outputs, task.classes
+    )
+
+
+def _loss(name: str) -> Any:
+    return nn.functional.cross_entropy if name == "cross-entropy" else nn.functional.mse_loss
+
+
+def _sharpness(model: nn.Module, groups: list[dict[str, Any]], x: Tensor, y: Tensor, loss: str) -> float:
+    """Top eigenvalue of loss curvature times kernel: gradient descent on the linearised network needs step < 2/it."""
+    network = Network(model)
+    names = {id(p): name for name, p in network.model.named_parameters()}
+    rates = {names[id(p)]: float(group["lr"]) for group in groups for p in group["params"]}
+    with network.isolated():
+        state = network.state()
+        outputs = network.evaluate(state, x)
+        kernel = exact_kernel(network, state, x, rates)
+        quadratic = quadratic_curvature(_loss(loss), outputs, y) if loss == "squared" else None
+    # The Hessian of cross entropy in one sample's logits is at most 1/2.
+    curvature = quadratic[0] if quadratic else 0.5 / len(x)
+    return curvature * float(top_eigenvalues(kernel, 1)[0])
+
+
+def _build(experiment: Experiment, task: Task, data: _Data, seed: int) -> tuple[nn.Module, list[dict[str, Any]]]:
+    rates = None if experiment.layer_rates is None else list(experiment.layer_rates)
+    return build_network(
+        experiment.network,
+        data.train[0].shape[1],
+        data.outputs,
+        depth=experiment.depth,
+        width=experiment.width,
+        activation=experiment.activation,
+        bias=experiment.bias,
+        image=task.image,
+        parameterisation=experiment.parameterisation,
+        init_scale=experiment.init_scale,
+        output_scale=experiment.output_scale,
+        layer_rates=rates,
+        seed=seed,
+    )
+
+
+def automatic_step(experiment: Experiment, task: Task, data: _Data, x: Tensor, y: Tensor, seed: int) -> float:
+    """A quarter of the stability limit of the network at its start, or at scale 1 where that is smaller."""
+    values = []
+    for candidate in (experiment, replace(experiment, init_scale=1.0, output_scale=1.0)):
+        model, groups = _build(candidate, task, data, seed)
+        values.append(_sharpness(model.to(x.dtype), groups, x, y, experiment.loss))
+    largest = max(values)
+    if not (math.isfinite(largest) and largest > 0):
+        raise InputError("the kernel at the start is zero or not finite: give a step_size")
+    return 2.0 * _SAFETY / largest
+
+
+def run(experiment: Experiment, *, progress: bool = False) -> ProbeResult:
+    """Train one network (``experiment.seed``) under a probe and return what it saw."""
+    dtype = torch.float64 if experiment.precision == "float64" else torch.float32
+    task = load_task(
+        experiment.task,
+        train_samples=experiment.train_samples,
+        test_samples=experiment.test_samples,
+        folder=experiment.data_folder,
+        modulus=experiment.modulus,
+        expression=experiment.expression,
+        dimension=experiment.dimension,
+        seed=experiment.seed,
+    )
+    data = _tensors(task, experiment.loss, dtype)
+    (x, y), (x_test, y_test) = data.train, data.test
+    samples = len(x) if experiment.effective_parameters else min(experiment.probe_samples, len(x))
+    px, py = x[:samples], y[:samples]
+    held = min(experiment.probe_samples, len(x_test))
+    step_size = experiment.step_size or automatic_step(experiment, task, data, px, py, experiment.seed)
+    model, groups = _build(experiment, task, data, experiment.seed)
+    model = model.to(dtype)
+    for group in groups:
+        group["lr"] *= step_size
+    optimiser = torch.optim.SGD(groups, lr=step_size)
+    loss = _loss(experiment.loss)
+    batch = min(experiment.batch_size or len(x), len(x))
+    generator = torch.Generator().manual_seed(experiment.seed)
+    probe = Probe(
+        model,
+        px,
+        py,
+        loss=loss,
+        heldout=x_test[:held],
+        heldout_targets=y_test[:held],
+        rates=optimiser,
+        schedule=experiment.schedule,
+        kernel=experiment.kernel,
+        hessian=experiment.hessian,
+        effective_parameters=experiment.effective_parameters,
+        seed=experiment.seed,
+    )
+    order, at = torch.randperm(len(x), generator=generator), 0
+    steps = tqdm(
+        range(experiment.steps), desc=f"seed {experiment.seed}", disable=None if progress else True, leave=False
+    )
+    with probe:
+        for _ in steps:
+            if at + batch > len(x):
+                order, at = torch.randperm(len(x), generator=generator), 0
+            rows = slice(None) if batch == len(x) else order[at : at + batch]
+            at += batch
+            optimiser.zero_grad()
+            loss(model(x[rows]), y[rows]).backward()
+            optimiser.step()
+            probe.step()
+    result = probe.result()
+    outcome = {}
+    for name, (inputs, labels) in (("train", data.train), ("test", data.test)):
+        value, accuracy = _score(model, inputs, labels, loss, data.classes)
+        outcome[f"{name}_loss"] = value
+        if data.classes:
+            outcome[f"{name}_accuracy"] = accuracy
+    setting = {k: v for k, v in asdict(experiment).items() if k not in ("seed", "replicates")}
+    setting |= {"step_size": step_size, "layer_rates": list(experiment.layer_rates or ())}
+    return replace(result, setting=setting, outcome=outcome, seed=experiment.seed)
+
+
+def _score(model: nn.Module, x: Tensor, y: Tensor, loss: Any, classes: int) -> tuple[float, float]:
+    """Mean loss and accuracy."""
+    with torch.no_grad():
+        outputs = torch.cat([model(part) for part in torch.split(x, 4096)])
+        value = float(loss(outputs, y))
+        if not classes:
+            return value, float("nan")
+        if outputs.shape[1] == 1:
+            return value, float((torch.sign(outputs) == y).double().mean())
+        wanted = y if y.dim() == 1 else y.argmax(1)
+        return value, float((outputs.argmax(1) == wanted).double().mean())
+
+
+def run_replicates(experiment: Experiment, *, progress: bool = False) -> ProbeResult:
+    """``experiment.replicates`` seeds, seed, seed + 1, ..: other data, initialisation and batches; their
+    mean with errors."""
+    results = [
+        run(replace(experiment, seed=experiment.seed + k), progress=progress) for k in range(experiment.replicates)
+    ]
+    return results[0] if len(results) == 1 else average(results)
