@@ -218,6 +218,38 @@ def test_equality_is_by_content(problem: Problem) -> None:
     assert problem != "problem"
 
 
+@pytest.mark.parametrize(
+    "variant",
+    [
+        {"optimiser": "heavy-ball", "momentum": 0.9},
+        {"optimiser": "nesterov", "momentum": 0.5, "warmup": 2},
+        {"batch_fraction": 0.333333, "batches": "reshuffled"},
+        {"batch_fraction": 1 / 7, "batches": "one-pass"},
+        {"schedule": "cosine", "schedule_final": 0.1},
+        {"schedule": "power", "schedule_exponent": 1.0, "schedule_time": 3.5},
+        {"gradient_scaling": "clip", "clip_norm": 2.5},
+        {"gradient_scaling": "orthogonalise"},
+    ],
+)
+def test_variants_of_training_round_trip(problem: Problem, variant: dict[str, object]) -> None:
+    changed = problem.replace(training=variant)
+    assert changed != problem
+    assert Problem.from_toml(changed.to_toml()) == changed
+    assert changed.replace() == changed
+
+
+def test_fractions_in_decimals_are_fractions(problem: Problem) -> None:
+    third = problem.replace(training={"batch_fraction": 0.3333}).training
+    assert (third.batch_fraction, third.batch_count) == (1 / 3, 3)
+
+
+def test_excluded_optimisers_are_refused_with_the_reason(problem: Problem) -> None:
+    with pytest.raises(InputError, match="rotation-invariant"):
+        problem.replace(training={"optimiser": "Adam"})
+    with pytest.raises(InputError, match="batch_fraction"):
+        problem.replace(training={"batch_size": 32})
+
+
 def test_easy_basis_is_made_orthonormal_and_keeps_its_span() -> None:
     given_basis = np.array([[1.0, 1.0], [0.0, 2.0], [0.0, 0.0]])
     basis = Teacher(3, "g1", given_basis).easy_basis
@@ -299,6 +331,11 @@ def test_quick_runs_a_tenth_of_the_samples(problem: Problem) -> None:
 
 # -- what is refused --
 
+
+def training(**changes: object) -> GradientDescent:
+    return GradientDescent(0.5, 3, **changes)  # type: ignore[arg-type]
+
+
 REFUSED = [
     ("teacher.latent_dim", lambda v: Teacher(v, "g1"), [0, 65, 1.0, True, "1", None, math.nan]),
     ("teacher.link", lambda v: Teacher(1, v), ["", 3, "g2", "tanh(", "nope(g1)", None]),
@@ -349,6 +386,23 @@ REFUSED = [
     ),
     ("training.steps", lambda v: GradientDescent(1.0, v), [-1, 1.0, 10**6 + 1, "3", True, 10**5000]),
     ("training.weight_decay", lambda v: GradientDescent(1.0, 1, v), [-0.1, math.nan, "0"]),
+    ("training.optimiser", lambda v: training(optimiser=v), ["adam", "SGD", "", 1, ["nesterov"], "signsgd"]),
+    ("training.momentum", lambda v: training(optimiser="nesterov", momentum=v), [0, 1, -0.5, math.nan, "0.9"]),
+    ("training.momentum", lambda v: training(momentum=v), [0.9]),
+    (
+        "training.batch_fraction",
+        lambda v: training(batch_fraction=v),
+        [0, 0.4, 1.1, -1, math.nan, 1e-310, 9e-5, "1/2", True],
+    ),
+    ("training.batches", lambda v: training(batches=v), ["", "random", 3, None]),
+    ("training.schedule", lambda v: training(schedule=v), ["linear", 0.5, None]),
+    ("training.schedule_final", lambda v: training(schedule="cosine", schedule_final=v), [-0.1, 1.5, math.nan]),
+    ("training.schedule_exponent", lambda v: training(schedule="power", schedule_exponent=v), [-1, math.inf]),
+    ("training.schedule_time", lambda v: training(schedule="power", schedule_time=v), [0, -1, "1"]),
+    ("training.warmup", lambda v: training(warmup=v), [-1, 1.0, 10**7]),
+    ("training.gradient_scaling", lambda v: training(gradient_scaling=v), ["sign", 1, ""]),
+    ("training.clip_norm", lambda v: training(gradient_scaling="clip", clip_norm=v), [0, -1, math.inf, math.nan, "1"]),
+    ("training.clip_norm", lambda v: training(clip_norm=v), [1.0, math.nan]),
     ("asymptotics.samples", lambda v: Asymptotics(samples=v), [99, 1e5, 10**10]),
     ("asymptotics.replicates", lambda v: Asymptotics(replicates=v), [1, 0, 2.0]),
     ("asymptotics.seed", lambda v: Asymptotics(seed=v), [-1, 2**63, 0.5, None]),

@@ -353,7 +353,7 @@ class GradientDescent:
     steps
         T >= 0, the number of steps.
     weight_decay
-        lambda >= 0, the coefficient of |Theta|^2 / 2 in the risk.
+        lambda >= 0: the risk has the term lambda/2 times the squared Frobenius norm of Theta.
     optimiser, momentum
         ``"gradient-descent"``, or ``"heavy-ball"`` or ``"nesterov"`` with a momentum beta in (0, 1).
     batch_fraction, batches
@@ -389,18 +389,16 @@ class GradientDescent:
         number("step_size", lambda x: x > 0)
         set_(self, "steps", _integer("training.steps", self.steps, 0, MAX_STEPS))
         number("weight_decay", lambda x: x >= 0)
-        if isinstance(self.optimiser, str) and self.optimiser.lower() in _EXCLUDED_OPTIMISERS:
+        if str(self.optimiser).lower() in _EXCLUDED_OPTIMISERS:
             accepted = f"{ACCEPTED['training.optimiser']}; {self.optimiser} is refused because {_COORDINATEWISE}"
             _refuse("training.optimiser", self.optimiser, accepted)
         _choice("training.optimiser", self.optimiser)
         number("momentum", lambda x: 0 <= x < 1)
         if (self.momentum > 0) != (self.optimiser != "gradient-descent"):
             _refuse("training.momentum", self.momentum)
-        number("batch_fraction", lambda x: 0 < x <= 1)
-        count = round(1 / self.batch_fraction)
-        if count > 10_000 or abs(count * self.batch_fraction - 1) > 1e-3:
-            _refuse("training.batch_fraction", self.batch_fraction)
-        set_(self, "batch_fraction", 1 / count)
+        # Decimals of 1/3 are taken for 1/3.
+        number("batch_fraction", lambda x: 0.99e-4 < x <= 1 and abs(round(1 / x) * x - 1) <= 1e-3)
+        set_(self, "batch_fraction", 1 / self.batch_count)
         _choice("training.batches", self.batches)
         _choice("training.schedule", self.schedule)
         number("schedule_final", lambda x: 0 <= x <= 1)
