@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import combinations_with_replacement
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from featurephase.errors import InputError
 from featurephase.results import Result
+from featurephase.statistics import mean_and_se
 from featurephase.subspaces.conditional import (
     IndexArray,
     extrapolated,
@@ -212,6 +214,11 @@ class _Family:
         count = len(self.matrices)
         free = fixed_space([np.eye(count) - np.outer(row, row) for row in sizes], count)
         self.responses = np.einsum("cd,cij->dij", free, self.matrices)
+        products = np.einsum(
+            "pij,ajk,qkl,bli->abpq", self.matrices, self.responses, self.matrices, self.responses, optimize=True
+        )
+        #: tr(M_p B_a M_q B_b), made symmetric in (a, b): (d, d, c, c)
+        self.products = (products + products.transpose(1, 0, 2, 3)) / 2
 
     def features(self, b: FloatArray) -> FloatArray:
         """f_a = <B_a, g_H g_H' - I> (d, n) from the hard coordinates (h, n)."""
@@ -225,46 +232,43 @@ class _Family:
 
     def maps(self, moments: FloatArray) -> FloatArray:
         """The map M -> E[ G M G ] (.., c, c) from E[ G_a G_b ] (.., d, d)."""
-        tensor = np.einsum(
-            "cij,ajk,dkl,bli->abcd", self.matrices, self.responses, self.matrices, self.responses, optimize=True
-        )
-        return np.asarray(np.einsum("...ab,abcd->...cd", moments, tensor))
+        return np.asarray(np.einsum("...ab,abpq->...pq", moments, self.products))
 
-    def top(self, map_: FloatArray) -> FloatArray:
-        """Unit coefficients (c,) of the top eigenvector of a map.
+    def top(self, maps: FloatArray) -> FloatArray:
+        """Unit coefficients (c,) of the top eigenvector of a map known from replicates (R, c, c).
 
-        Where the eigenvalue is degenerate, its positive eigenvector: the limit of the map's powers on the identity.
+        Among the eigenvectors whose eigenvalue is within three standard errors of the largest it is the one that the
+        powers of the map lead to from the identity. Where the largest eigenvalue is degenerate (M = I and
+        M = e_1 e_2' + e_2 e_1' for g1 g2) the largest of the estimates would be biased, this one is not.
         """
-        values, vectors = np.linalg.eigh((map_ + map_.T) / 2)
-        first = vectors[:, values > values[-1] - 1e-9 * abs(values[-1])]
+        vectors = np.linalg.eigh(maps.mean(axis=0))[1]
+        values = np.einsum("rpq,pj,qj->rj", maps, vectors, vectors)
+        gap, gap_se = mean_and_se(values[:, -1:] - values)
+        first = vectors[:, gap <= 3 * gap_se + 1e-9 * np.abs(values).max()]
         projected = first @ (first.T @ np.trace(self.matrices, axis1=1, axis2=2))
         return np.asarray(projected / np.linalg.norm(projected))
 
 
 class _Part(NamedTuple):
-    """What a set of draws says."""
+    """The map M -> E[ G M G ] (c, c) as some draws show it, with windows and with halved windows."""
 
-    coarse: FloatArray  # E[ G_a G_b ] (d, d)
-    fine: FloatArray  # with halved windows
-    excess: float  # sampling error of the eigenvalue that polynomials of known mean explain
+    coarse: FloatArray
+    fine: FloatArray
 
     @property
-    def moment(self) -> FloatArray:
+    def map(self) -> FloatArray:
+        """The best estimate."""
         return extrapolated(self.coarse, self.fine)
 
     @staticmethod
     def mean(parts: list[_Part], weights: list[int]) -> _Part:
         """What several sets of draws say together, weighted by their numbers of draws."""
         share = np.array(weights) / sum(weights)
-        return _Part(
-            np.tensordot(share, [part.coarse for part in parts], 1),
-            np.tensordot(share, [part.fine for part in parts], 1),
-            float(share @ [part.excess for part in parts]),
-        )
+        return _Part(*(np.tensordot(share, same, 1) for same in zip(*parts, strict=True)))
 
 
 class _Estimator:
-    """Replicates of E[ G_a G_b ], and the top eigenvalue of the map that they make."""
+    """Replicates of the map M -> E[ G M G ], and its top eigenvalue."""
 
     def __init__(self, link: Link, subspaces: LatentSubspaces, family: _Family, replicates: int, seed: int) -> None:
         self.link, self.given, self.family = link, subspaces.easy_basis, family
@@ -284,18 +288,16 @@ class _Estimator:
                 for r in range(self.replicates):
                     new.append(self._replicate(stage, r, size // self.replicates))
                     bar.update(size // self.replicates)
-                parts = [_Part.mean([old, part], [total, size]) for old, part in zip(parts or new, new, strict=True)]
+                pairs = zip(parts or new, new, strict=True)
+                parts = [_Part.mean([old, part], [total, size]) for old, part in pairs]
                 total += size
-                maps = self.family.maps(np.stack([part.moment for part in parts]))
-                decision = decide_rank(maps, resolution=1.0)
+                decision = decide_rank([part.map for part in parts], resolution=1.0)
                 if decision.rank > 0 or total >= max_samples:
                     break
                 stage, size = stage + 1, min(3 * total, max_samples - total)
                 bar.total = total + size
-        upper = decision.eigenvalues[0] + decision.bounds[0]
-        if decision.rank == 0:
-            return self._unresolved(float(1 / upper), total)
-        return self._resolved(parts, maps, float(1 / upper), total)
+        bound = float(1 / (decision.eigenvalues[0] + decision.bounds[0]))
+        return self._resolved(parts, bound, total) if decision.rank else self._unresolved(bound, total)
 
     def _unresolved(self, bound: float, total: int) -> AlgorithmicThreshold:
         return AlgorithmicThreshold(
@@ -315,17 +317,17 @@ class _Estimator:
             replicates=self.replicates,
         )
 
-    def _resolved(self, parts: list[_Part], maps: FloatArray, bound: float, total: int) -> AlgorithmicThreshold:
-        top = self.family.top(maps.mean(axis=0))
-        values = np.einsum("rcd,c,d->r", maps, top, top) - [part.excess for part in parts]
-        value, spread = values.mean(), values.std(ddof=1) / math.sqrt(self.replicates)
-        halving = self.family.maps(np.mean([part.fine - part.coarse for part in parts], axis=0))
+    def _resolved(self, parts: list[_Part], bound: float, total: int) -> AlgorithmicThreshold:
+        maps = np.stack([part.map for part in parts])
+        top = self.family.top(maps)
+        value, se = (float(x) for x in mean_and_se(np.einsum("rpq,p,q->r", maps, top, top)))
+        halving = np.mean([part.fine - part.coarse for part in parts], axis=0)
         matrix = np.einsum("c,cij->ij", top, self.family.matrices)
         matrix /= np.trace(matrix)
         return AlgorithmicThreshold(
             seed=self.seed,
-            delta_alg=float(1 / value),
-            delta_alg_se=float(spread / value**2),
+            delta_alg=1 / value,
+            delta_alg_se=se / value**2,
             lower_bound=bound,
             window_bias=float(-(top @ halving @ top) / value**2),
             exact=False,
@@ -342,27 +344,39 @@ class _Estimator:
         for draws in sorted_draws(self.link, self.given, self.inner, samples, rng):
             f = self.family.features(draws.b[:size])
             coarse, fine = pair_moment(f, draws.coarse), pair_moment(f, draws.fine)
-            if self.pilot is None:  # the eigenvector need not be exact for the control variates to have mean zero
-                self.pilot = self.family.top(self.family.maps(coarse))
-            chunks.append(_Part(coarse, fine, self._excess(f, draws.coarse)))
+            if self.pilot is None:
+                self.pilot = self._pilot(self.family.maps(coarse))
+            excess = self._excess(f, draws.coarse, self.pilot)
+            chunks.append(_Part(self.family.maps(coarse) - excess, self.family.maps(fine) - excess))
         return _Part.mean(chunks, [1] * len(chunks))
 
-    def _excess(self, f: FloatArray, starts: IndexArray) -> float:
-        """Sampling error of the eigenvalue that the sample means of known polynomials of g_H explain.
+    @staticmethod
+    def _pilot(map_: FloatArray) -> FloatArray:
+        """Top eigenvectors (c, at most 3) of a first estimate, those within a tenth of the first."""
+        values, vectors = np.linalg.eigh(map_)
+        return np.asarray(vectors[:, -3:][:, values[-3:] >= 0.9 * values[-1]])
 
-        To first order a draw moves the eigenvalue tr E[ M G M G ] by 2 <f, v> - <v, v> with v = E[ f | y, g_E ] and
-        <f, v> = sum tr(M B_a M B_b) f_a v_b. Its regression on f_a, f_a^2 - 2 and <f, f> - E<f, f>, all of mean
-        zero, times their sample means, is a control variate: subtracting it adds no bias beyond O(1/n).
+    def _excess(self, f: FloatArray, starts: IndexArray, pilot: FloatArray) -> FloatArray:
+        """Sampling error of the map (c, c) that the sample means of known polynomials of g_H explain.
+
+        To first order a draw moves <M, E[ G N G ]> by 2 <f, v> - <v, v> with v = E[ f | y, g_E ] and
+        <f, v> = sum tr(M B_a N B_b) f_a v_b. Its regression on f_a, f_a^2 - 2 and <f, f> - E<f, f>, all of mean
+        zero, times their sample means, is a control variate: subtracting it adds no bias beyond O(1/n). Only the
+        block of the top eigenvectors is treated; how well the pilot knows them matters for the variance alone.
         """
-        assert self.pilot is not None
-        top = np.einsum("c,cij->ij", self.pilot, self.family.matrices)
-        form = np.einsum("ij,ajk,kl,bli->ab", top, self.family.responses, top, self.family.responses, optimize=True)
         v = window_means(f, starts)
-        weighted = form @ f
-        influence = 2 * np.einsum("an,an->n", weighted, v) - np.einsum("an,an->n", form @ v, v)
-        quadratic = np.einsum("an,an->n", weighted, f) - 2 * np.trace(form)
-        controls = np.concatenate([f, f**2 - 2, quadratic[None]] if f.shape[0] > 1 else [f, f**2 - 2])
-        means = controls.mean(axis=1)
-        centred = controls - means[:, None]
-        slopes = np.linalg.lstsq(centred @ centred.T, centred @ influence, rcond=1e-9)[0]
-        return float(slopes @ means)
+        pairs = list(combinations_with_replacement(range(pilot.shape[1]), 2))
+        influences, controls = [], [f, f**2 - 2]
+        for i, j in pairs:
+            form = np.einsum("abpq,p,q->ab", self.family.products, pilot[:, i], pilot[:, j])
+            influences.append(np.einsum("an,an->n", form @ (2 * f - v), v))
+            if f.shape[0] > 1:
+                controls.append(np.einsum("an,an->n", form @ f, f)[None] - 2 * np.trace(form))
+        known = np.concatenate(controls)
+        means = known.mean(axis=1)
+        known -= means[:, None]
+        slopes = np.linalg.lstsq(known @ known.T, known @ np.stack(influences).T, rcond=1e-9)[0]
+        block = np.zeros((pilot.shape[1],) * 2)
+        for (i, j), share in zip(pairs, means @ slopes, strict=True):
+            block[i, j] = block[j, i] = share
+        return np.asarray(pilot @ block @ pilot.T)
