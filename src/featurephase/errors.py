@@ -15,6 +15,7 @@ __all__ = [
     "InputError",
     "MemoryLimitError",
     "MissingDependencyError",
+    "SingularCurvatureError",
     "show",
     "suggest",
 ]
@@ -38,6 +39,12 @@ class MemoryLimitError(InputError):
 
 class MissingDependencyError(InputError, ImportError):
     """An optional package is needed and absent; the message names the extra that installs it."""
+
+
+class SingularCurvatureError(FeaturephaseError):
+    """A second derivative was asked for that is not a function (relu'' is a point mass): exit code 3."""
+
+    exit_code = 3
 
 
 class FeaturephaseWarning(UserWarning):

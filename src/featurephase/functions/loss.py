@@ -2,120 +2,235 @@
 
 from __future__ import annotations
 
-from functools import cached_property, lru_cache
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from featurephase.errors import InputError
-from featurephase.functions.catalogue import LOSSES, lookup, suggest
-from featurephase.functions.parser import parse, refuse
-from featurephase.functions.program import Program
-from featurephase.functions.tape import Tape
+from featurephase.errors import InputError, SingularCurvatureError, suggest
+from featurephase.functions.analysis import survey
+from featurephase.functions.borders import refuse_discontinuity
+from featurephase.functions.callables import Callables, check_callables
+from featurephase.functions.catalogue import LOSSES, expand
+from featurephase.functions.facts import LossFacts, loss_facts
+from featurephase.functions.formula import Formula
+from featurephase.functions.parser import check_length, refuse
 
 Array = NDArray[np.float64]
 
 __all__ = ["Loss", "loss"]
 
+#: responses at which a loss is examined: classes, ordinary and far values
+_RESPONSES = np.array([0.0, 1.0, -1.0, 0.5, 2.0, -2.0, 0.3, -0.7, 3.7, -5.1, 30.3, -30.3])
 
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Loss:
-    """A loss, its derivatives in f and what is known of it; made by :func:`loss`."""
+    """A loss(y, f) of response y and network output f, its first two derivatives in f and what is known of it.
 
-    def __init__(self, spec: str, is_expression: bool) -> None:
-        self.spec = self.name = spec.strip()
-        self.is_expression = is_expression
-        self._tape = Tape()
-        names = {n: self._tape.variable(n) for n in ("y", "f")}
-        text = spec
+    Made by :func:`loss` from a text, or by :meth:`from_callables` from Python functions. Immutable, hashable, equal if
+    made from the same text, picklable.
+
+    Attributes
+    ----------
+    name : str
+        The text it was made from, or the name given to Python functions.
+    is_expression : bool
+        Whether that text is an expression (and not a name of the catalogue).
+    expression : str or None
+        The expression in ``y`` and ``f`` behind the name; None for Python functions.
+    facts : LossFacts
+        Bounds, convexity, smoothness.
+    singular_curvature : bool
+        Whether the first derivative jumps somewhere (hinge), so that the second is not a function.
+    """
+
+    name: str
+    is_expression: bool
+    expression: str | None
+    facts: LossFacts
+    singular_curvature: bool
+    #: (orders, y, f) -> the derivatives of these orders
+    _evaluate: Callable[..., tuple[Array, ...]]
+    #: how to make it again: a function and its arguments
+    _origin: tuple[Callable[..., Loss], tuple[Any, ...]]
+
+    @classmethod
+    def _from_text(cls, text: str, is_expression: bool) -> Loss:
+        expression, declared = text, {}
         if not is_expression:
-            found = lookup(LOSSES, "loss", spec)
+            found = expand(LOSSES, "loss", text)
             if found is None:
-                accepted = ", ".join(LOSSES)
-                why = f"unknown name{suggest(spec, LOSSES)}; accepted: {accepted}; or expression = '..' in y and f"
-                raise refuse("loss", spec, None, why)
-            self.name, entry, parameters = found
-            text = entry.expression
-            names |= {k: self._tape.constant(v) for k, v in parameters.items()}
+                name = text.partition("(")[0].strip()
+                why = f"unknown name; {suggest(name, LOSSES)}; or give an expression in y and f"
+                raise refuse("loss", text, None, why)
+            expression, declared = found[0], dict(found[1])
+        formula = Formula("loss", expression, {"y": "the response", "f": "the network's output"})
+        seen = survey(formula, [_RESPONSES])
+        refuse_discontinuity(formula, text, seen)
+        return cls(
+            name=text,
+            is_expression=is_expression,
+            expression=expression,
+            facts=loss_facts(formula, seen, _RESPONSES.size, declared),
+            singular_curvature=any(b.jumps[1] for b in seen.borders),
+            _evaluate=formula.evaluate,
+            _origin=(_loss, (text, is_expression)),
+        )
 
-        def unknown(name: str) -> str:
-            return f"unknown name {name!r}; a loss is an expression in y (response) and f (network output)"
+    @classmethod
+    def from_callables(
+        cls,
+        value: Callable[[Array, Array], Array],
+        first: Callable[[Array, Array], Array],
+        second: Callable[[Array, Array], Array] | None = None,
+        *,
+        name: str = "custom",
+        facts: LossFacts | None = None,
+        responses: ArrayLike = (0.5, 1.0, -1.0, 2.5),
+    ) -> Loss:
+        """A loss from Python functions of two arrays (y, f) of one shape, elementwise.
 
-        self._node = parse(self._tape, text, "loss", names, unknown)
-        self._first = self._tape.derivative(self._node, "f")
-        self._second = self._tape.derivative(self._first, "f")
+        The derivatives are compared with differences of ``value`` (and of ``first``) and jumps are looked for, at
+        |f| <= 8 and each of ``responses``. To be picklable, the functions must be.
 
-    @property
-    def singular_curvature(self) -> bool:
-        """Whether the first derivative jumps, so that the second is not a function."""
-        return self.name in ("absolute", "hinge")
+        Parameters
+        ----------
+        value, first, second : callable
+            The loss and its derivatives in f; without the last, it is an error when asked for.
+        name : str
+        facts : LossFacts, optional
+            What is known of it; nothing by default.
+        responses : array_like
+            Values of y at which it is examined.
 
-    def _program(self, *nodes: int) -> Program:
-        return Program(self._tape, nodes, ("y", "f"))
-
-    @cached_property
-    def _value_program(self) -> Program:
-        return self._program(self._node)
-
-    @cached_property
-    def _first_program(self) -> Program:
-        return self._program(self._first)
-
-    @cached_property
-    def _second_program(self) -> Program:
-        return self._program(self._second)
-
-    @cached_property
-    def _both_program(self) -> Program:
-        return self._program(self._first, self._second)
+        Raises
+        ------
+        InputError
+            If a function does not return finite values of the shape of its arguments, is not the derivative it is said
+            to be, or if ``value`` jumps.
+        """
+        examined = tuple(float(y) for y in np.ravel(responses))
+        singular = False
+        for y in examined:
+            own = [None if g is None else _sliced(g, y) for g in (value, first, second)]
+            singular |= bool(check_callables(f"loss {name!r} at y = {y:g}", *own))
+        return cls(
+            name=name,
+            is_expression=False,
+            expression=None,
+            facts=LossFacts() if facts is None else facts,
+            singular_curvature=singular,
+            _evaluate=Callables(f"loss {name!r}", (value, first, second)).evaluate,
+            _origin=(_from_callables, (value, first, second, name, facts, examined)),
+        )
 
     def value(self, y: ArrayLike, f: ArrayLike) -> Array:
         """loss(y, f), elementwise."""
-        return self._value_program(y, f)[0]
+        return self._evaluate((0,), y, f)[0]
 
     def first(self, y: ArrayLike, f: ArrayLike) -> Array:
-        """The derivative in f, elementwise."""
-        return self._first_program(y, f)[0]
+        """The derivative in f, elementwise; at a kink, that of one side or between."""
+        return self._evaluate((1,), y, f)[0]
 
-    def second(self, y: ArrayLike, f: ArrayLike) -> Array:
-        """The second derivative in f, elementwise."""
-        return self._second_program(y, f)[0]
+    def second(self, y: ArrayLike, f: ArrayLike, *, almost_everywhere: bool = False) -> Array:
+        """The second derivative in f, elementwise.
 
-    def first_and_second(self, y: ArrayLike, f: ArrayLike) -> tuple[Array, Array]:
-        """Both derivatives in f, sharing what they have in common."""
-        first, second = self._both_program(y, f)
+        Parameters
+        ----------
+        y, f : array_like
+        almost_everywhere : bool
+            Leave out point masses: 0 for the hinge.
+
+        Raises
+        ------
+        SingularCurvatureError
+            If the first derivative jumps, unless ``almost_everywhere``.
+        """
+        self._require_curvature(almost_everywhere)
+        return self._evaluate((2,), y, f)[0]
+
+    def first_and_second(self, y: ArrayLike, f: ArrayLike, *, almost_everywhere: bool = False) -> tuple[Array, Array]:
+        """Both derivatives in f, computed together; see :meth:`second`."""
+        self._require_curvature(almost_everywhere)
+        first, second = self._evaluate((1, 2), y, f)
         return first, second
 
+    def _require_curvature(self, almost_everywhere: bool) -> None:
+        if self.singular_curvature and not almost_everywhere:
+            raise SingularCurvatureError(f"the loss {self.name!r} has no second derivative: the first jumps")
+
     def to_spec(self) -> str:
-        """The text that gives this loss back (a name, or an expression if ``is_expression``)."""
-        return self.spec
+        """The text that :func:`loss` makes this loss from: a name, or an expression if ``is_expression``.
+
+        Raises
+        ------
+        InputError
+            If it was made from Python functions.
+        """
+        if self.expression is None:
+            raise InputError(f"loss {self.name!r} was made from Python functions: it cannot be written as text")
+        return self.name
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _loss, (self.spec, self.is_expression)
+        return self._origin
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Loss) and (self.spec, self.is_expression) == (
-            other.spec,
-            other.is_expression,
-        )
+        return isinstance(other, Loss) and self._origin == other._origin
 
     def __hash__(self) -> int:
-        return hash((Loss, self.spec, self.is_expression))
+        return hash(self._origin[1])
 
     def __repr__(self) -> str:
-        return f"loss(expression={self.spec!r})" if self.is_expression else f"loss({self.spec!r})"
+        if self.expression is None:
+            return f"<loss {self.name!r}>"
+        return f"loss(expression={self.name!r})" if self.is_expression else f"loss({self.name!r})"
+
+
+def _sliced(function: Callable[[Array, Array], Array], y: float) -> Callable[[Array], Any]:
+    return lambda f: function(np.full_like(f, y), f)
+
+
+def _from_callables(
+    value: Any, first: Any, second: Any, name: str, facts: LossFacts | None, responses: tuple[float, ...]
+) -> Loss:
+    return Loss.from_callables(value, first, second, name=name, facts=facts, responses=responses)
 
 
 @lru_cache(maxsize=256)
-def _loss(spec: str, is_expression: bool) -> Loss:
-    return Loss(spec, is_expression)
+def _loss(text: str, is_expression: bool) -> Loss:
+    return Loss._from_text(text, is_expression)
 
 
 def loss(name: str | None = None, *, expression: str | None = None) -> Loss:
-    """The loss of that name, or given by an expression in ``y`` (response) and ``f`` (network output)."""
+    """The loss of a name of the catalogue, or given by an expression in ``y`` (response) and ``f`` (output).
+
+    Parameters
+    ----------
+    name : str
+        ``"squared"``, ``"huber(1.5)"``.
+    expression : str
+        Instead of a name: ``"(y - f)**4/4"``.
+
+    Raises
+    ------
+    InputError
+        If the name is unknown, the expression not in the language, or the function of f jumps or is not finite.
+
+    Examples
+    --------
+    >>> loss("squared").first(y=1.0, f=3.0).item()
+    2.0
+    >>> loss(expression="maximum(0, 1 - y*f)").singular_curvature
+    True
+    """
     if (name is None) == (expression is None):
-        raise InputError("loss: give either a name or an expression in y and f, not both")
-    spec = name if name is not None else expression
+        raise InputError("loss: give a name of the catalogue or an expression in y and f, one of the two")
+    spec = expression if name is None else name
     if not isinstance(spec, str):
-        raise InputError(f"loss: expected text, got {spec!r:.60}")
-    return _loss(spec, expression is not None)
+        raise InputError(f"loss: expected a text, got {type(spec).__name__}")
+    check_length("loss", spec)
+    return _loss(spec.strip(), name is None)

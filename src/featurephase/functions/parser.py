@@ -15,13 +15,13 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from featurephase.errors import InputError
 from featurephase.functions.tape import MAX_DEGREE, IntricateError, Tape, UndefinedError
 
-__all__ = ["FUNCTIONS", "MAX_DEPTH", "MAX_LENGTH", "parse", "refuse"]
+__all__ = ["FUNCTIONS", "MAX_DEPTH", "MAX_LENGTH", "Function", "check_length", "parse", "refuse"]
 
 #: longest expression, in characters
 MAX_LENGTH = 2000
@@ -76,7 +76,7 @@ def refuse(what: str, text: str, at: int | None, why: str) -> InputError:
     return InputError(f"{what}: {why}, at character {at + 1}:\n  {head}{window}{tail}\n  {caret}")
 
 
-class _Function(NamedTuple):
+class Function(NamedTuple):
     """A function of the language: fewest and most arguments, and how it becomes a node."""
 
     least: int
@@ -84,26 +84,25 @@ class _Function(NamedTuple):
     build: Callable[..., int]
 
 
-def _elementary(op: str) -> _Function:
-    return _Function(1, 1, lambda t, x: t.apply(op, x))
+def _elementary(op: str) -> Function:
+    return Function(1, 1, lambda t, x: t.apply(op, x))
 
 
 def _relu(t: Tape, x: int) -> int:
-    zero = t.constant(0.0)
-    return t.where(t.compare(">", x, zero), x, zero)
+    return t.apply("maximum", x, t.constant(0.0))
 
 
 def _maximum(t: Tape, *x: int) -> int:
     top = x[0]
     for other in x[1:]:
-        top = t.where(t.compare(">", top, other), top, other)
+        top = t.apply("maximum", top, other)
     return top
 
 
 def _minimum(t: Tape, *x: int) -> int:
     bottom = x[0]
     for other in x[1:]:
-        bottom = t.where(t.compare("<", bottom, other), bottom, other)
+        bottom = t.apply("minimum", bottom, other)
     return bottom
 
 
@@ -124,22 +123,23 @@ def _hermite(t: Tape, degree: int, x: int) -> int:
     return t.hermite(int(n), x)
 
 
+_ELEMENTARY = (
+    *("abs", "sign", "floor", "exp", "expm1", "log", "log1p"),
+    *("sin", "cos", "tan", "arctan", "sinh", "cosh", "tanh"),
+    *("erf", "erfc", "normal_cdf", "normal_pdf", "softplus", "sigmoid"),
+)
+
 #: the functions of the language
-FUNCTIONS: dict[str, _Function] = {
-    **{
-        name: _elementary(name)
-        for name in (
-            "abs sign floor exp expm1 log log1p sqrt sin cos tan tanh sinh cosh arctan erf erfc softplus sigmoid "
-            "normal_cdf normal_pdf"
-        ).split()
-    },
-    "relu": _Function(1, 1, _relu),
-    "heaviside": _Function(1, 2, _heaviside),
-    "minimum": _Function(2, 64, _minimum),
-    "maximum": _Function(2, 64, _maximum),
-    "clip": _Function(3, 3, _clip),
-    "where": _Function(3, 3, Tape.where),
-    "hermite": _Function(2, 2, _hermite),
+FUNCTIONS: dict[str, Function] = {
+    **{name: _elementary(name) for name in _ELEMENTARY},
+    "sqrt": Function(1, 1, lambda t, x: t.pow(x, t.constant(0.5))),
+    "relu": Function(1, 1, _relu),
+    "heaviside": Function(1, 2, _heaviside),
+    "minimum": Function(2, 64, _minimum),
+    "maximum": Function(2, 64, _maximum),
+    "clip": Function(3, 3, _clip),
+    "where": Function(3, 3, Tape.where),
+    "hermite": Function(2, 2, _hermite),
 }
 
 _BINARY = {"+": 2, "-": 2, "*": 3, "/": 3}
@@ -154,7 +154,7 @@ class _Parser:
         what: str,
         names: Mapping[str, int],
         unknown: Callable[[str], str],
-        functions: Mapping[str, _Function],
+        functions: Mapping[str, Function],
     ) -> None:
         self.tape, self.text, self.what = tape, text, what
         self.names, self.unknown, self.functions = names, unknown, functions
@@ -194,13 +194,13 @@ class _Parser:
             return token
         return None
 
-    def build(self, at: int, make: Callable[..., int], *args: int | str) -> int:
+    def build(self, at: int, make: Callable[..., int], *args: Any) -> int:
         """Make a node, turning arithmetic that has no value into a refusal that points at ``at``."""
         try:
             return make(*args)
         except UndefinedError as error:
             value = error.args[0]
-            why = "is undefined (not a real number)" if math.isnan(value) else "overflows (infinite)"
+            why = "is not a real number" if math.isnan(value) else "is infinite (overflow or division by zero)"
             raise self.error(at, f"the value of a constant part {why}") from None
         except ValueError as error:
             raise self.error(at, str(error)) from None
@@ -235,9 +235,7 @@ class _Parser:
         node = self.sum(depth, 3) if level == 2 else self.signed(depth)
         while token := self.take(*operators):
             right = self.sum(depth, 3) if level == 2 else self.signed(depth)
-            make = {"+": self.tape.add, "-": self.tape.sub, "*": self.tape.mul, "/": self.tape.div}[
-                token.text
-            ]
+            make = {"+": self.tape.add, "-": self.tape.sub, "*": self.tape.mul, "/": self.tape.div}[token.text]
             node = self.build(token.at, make, node, right)
         return node
 
@@ -290,9 +288,7 @@ class _Parser:
         if function is None:
             if name in self.names or name == "pi":
                 raise self.error(token.at, f"{name!r} is not a function (products are written with *)")
-            close = (
-                [_ALIASES[name]] if name in _ALIASES else difflib.get_close_matches(name, self.functions, 1)
-            )
+            close = [_ALIASES[name]] if name in _ALIASES else difflib.get_close_matches(name, self.functions, 1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
             accepted = ", ".join(sorted(self.functions))
             raise self.error(token.at, f"unknown function {_short(name)!r}{hint} Accepted: {accepted}")
@@ -312,9 +308,7 @@ class _Parser:
         if not self.take(")"):
             token = self.peek()
             found = "the text ends" if token.kind == "end" else f"found {token.text!r}"
-            raise self.error(
-                token.at, f"the bracket opened at character {opened.at + 1} is not closed: {found}"
-            )
+            raise self.error(token.at, f"the bracket opened at character {opened.at + 1} is not closed: {found}")
 
     def deeper(self, depth: int, token: Token) -> int:
         if depth >= MAX_DEPTH:
@@ -326,13 +320,19 @@ def _short(text: str) -> str:
     return text if len(text) <= 40 else text[:37] + "..."
 
 
+def check_length(what: str, text: str) -> None:
+    """Raise InputError if the text is longer than :data:`MAX_LENGTH`."""
+    if len(text) > MAX_LENGTH:
+        raise refuse(what, text, None, f"{len(text)} characters; at most {MAX_LENGTH} are accepted")
+
+
 def parse(
     tape: Tape,
     text: str,
     what: str,
     names: Mapping[str, int],
     unknown: Callable[[str], str],
-    functions: Mapping[str, _Function] = FUNCTIONS,
+    functions: Mapping[str, Function] = FUNCTIONS,
 ) -> int:
     """Read ``text`` onto ``tape`` and return its node.
 
@@ -356,13 +356,12 @@ def parse(
         If the text is too long (:data:`MAX_LENGTH`), too deep (:data:`MAX_DEPTH`), not in the grammar, or a constant
         part of it has no finite value. The message quotes the text and points at the place.
     """
-    if not isinstance(text, str):
-        raise InputError(f"{what}: expected an expression as text, got {type(text).__name__} {text!r:.60}")
-    if len(text) > MAX_LENGTH:
-        raise refuse(what, text, None, f"{len(text)} characters; at most {MAX_LENGTH} are accepted")
+    check_length(what, text)
     if not text.strip():
         raise InputError(f"{what}: the expression is empty")
     try:
         return _Parser(tape, text, what, names, unknown, functions).whole()
     except IntricateError:
         raise refuse(what, text, None, "too intricate: too many operations") from None
+    except RecursionError:
+        raise refuse(what, text, None, "too deeply nested to be read here") from None

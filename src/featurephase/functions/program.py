@@ -93,23 +93,29 @@ class Program:
         An unselected branch of ``where`` casts no doubt on the selected one.
         """
         memory = self._memory(columns)
-        doubt: dict[int, Any] = dict.fromkeys(memory, False)
+        doubt: dict[int, Any] = {}  # nodes without an entry are trusted everywhere
         for node, op, compute, args, _ in self._steps:
             values = [memory[a] for a in args]
             memory[node] = result = compute(*values)
-            doubts = [doubt[a] for a in args]
-            if op == "where":
-                doubt[node] = doubts[0] | np.where(values[0], doubts[1], doubts[2])
-                continue
-            lost = ~np.isfinite(result)
-            if op in _SHRINKING:
-                small = np.abs(result) < _SMALLEST_NORMAL
-                for value in values:
-                    small &= value != 0.0
-                lost |= small
-            doubt[node] = np.logical_or.reduce([np.broadcast_to(x, lost.shape) for x in (lost, *doubts)])
+            doubts = [doubt.get(a, False) for a in args]
+            if op == "where" and (doubts[1] is not False or doubts[2] is not False):
+                doubts = [doubts[0], np.where(values[0], doubts[1], doubts[2])]
+            elif op != "where":
+                lost = ~np.isfinite(result)
+                if op in _SHRINKING:
+                    small = np.abs(result) < _SMALLEST_NORMAL
+                    for value in values:
+                        small &= value != 0.0
+                    lost |= small
+                if lost.any():
+                    doubts.append(lost)
+            for other in doubts:
+                if other is not False:
+                    doubt[node] = doubt.get(node, False) | other
         outputs = [np.array(np.broadcast_to(memory[i], columns[0].shape)) for i in self._outputs]
-        repeat = np.logical_or.reduce([np.broadcast_to(doubt[i], columns[0].shape) for i in self._outputs])
+        repeat = np.zeros(columns[0].shape, dtype=np.bool_)
+        for i in self._outputs:
+            repeat |= doubt.get(i, False)
         for column in columns:
             repeat &= np.isfinite(column)
         if repeat.any():

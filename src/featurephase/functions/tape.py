@@ -8,7 +8,7 @@ function and its derivatives too.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -105,7 +105,7 @@ class Tape:
         return self.apply("sub", x, y)
 
     def mul(self, x: int, y: int) -> int:
-        """X y. A comparison as a factor selects (``where``), so that 0 times infinity does not arise."""
+        """The product of x and y."""
         if self.value(y) is not None:
             x, y = y, x
         c = self.value(x)
@@ -120,9 +120,7 @@ class Tape:
             if op == "neg":
                 return self.mul(self.constant(-c), args[0])
             if op == "mul" and (inner := self.value(args[0])) is not None:
-                return (
-                    self.mul(self.apply("mul", x, args[0]), args[1]) if inner * c else self.apply("mul", x, y)
-                )
+                return self.mul(self.apply("mul", x, args[0]), args[1]) if inner * c else self.apply("mul", x, y)
             if op == "where" and any(self.value(a) is not None for a in args[1:]):
                 return self.where(args[0], self.mul(x, args[1]), self.mul(x, args[2]))
             return self.apply("mul", x, y)
@@ -130,8 +128,8 @@ class Tape:
             op, args = self.entries[factor]
             if op == "neg":
                 return self.neg(self.mul(args[0], other))
-            if op == "number":
-                return self.where(args[0], other, self.constant(0.0))
+            if self._masked(factor):
+                return self._within(factor, self.mul, other)
         if x == y:
             return self.pow(x, self.constant(2.0))
         return self.apply("mul", min(x, y), max(x, y))
@@ -144,7 +142,23 @@ class Tape:
             return x
         if self.entries[x][0] == "neg":
             return self.neg(self.div(self.entries[x][1][0], y))
+        if self._masked(x):
+            return self._within(x, self.div, y)
         return self.apply("div", x, y)
+
+    def _masked(self, node: int) -> bool:
+        """Whether ``node`` selects between 0 and something else."""
+        op, args = self.entries[node]
+        return op == "number" or (op == "where" and 0.0 in (self.value(args[1]), self.value(args[2])))
+
+    def _within(self, masked: int, act: Callable[[int, int], int], other: int) -> int:
+        """``act(masked, other)`` carried out where ``masked`` is not switched off: 0 times infinity does not arise."""
+        zero = self.constant(0.0)
+        op, args = self.entries[masked]
+        if op == "number":
+            return self.where(args[0], act(self.constant(1.0), other), zero)
+        x, y = (zero if branch == zero else act(branch, other) for branch in args[1:])
+        return self.where(args[0], x, y)
 
     def pow(self, base: int, exponent: int) -> int:
         """base ** exponent; integer exponents up to 64 become products, 1/2 a square root."""
@@ -155,13 +169,16 @@ class Tape:
             return self.constant(1.0)
         if p == 1.0:
             return base
+        op, args = self.entries[base]
+        if op == "powi" and p != int(p) and (inner := self.value(args[1])) is not None and inner % 2 == 0:
+            return self.pow(self.apply("abs", args[0]), self.constant(inner * p))  # sqrt(x**2) is abs(x)
         if p == 0.5:
             return self.apply("sqrt", base)
         if p == int(p) and abs(p) <= 64:
             if p < 0:
                 return self.div(self.constant(1.0), self.pow(base, self.constant(-p)))
-            if p % 2 == 0 and self.entries[base][0] in ("neg", "abs"):
-                base = self.entries[base][1][0]
+            if p % 2 == 0 and op in ("neg", "abs"):
+                base = args[0]
             return self.apply("powi", base, exponent)
         return self.apply("pow", base, exponent)
 
@@ -186,7 +203,7 @@ class Tape:
         return self.apply({"<": "lt", "<=": "le", "==": "eq", "!=": "ne"}[op], x, y)
 
     def where(self, condition: int, x: int, y: int) -> int:
-        """X where the condition holds (is a true comparison or a number other than 0), else y."""
+        """Selects x where the condition holds (is a true comparison or a number other than 0), else y."""
         if x == y:
             return x
         known = self.value(condition)
@@ -197,6 +214,9 @@ class Tape:
             condition = args[0]
         elif op not in COMPARISONS:
             condition = self.compare("!=", condition, self.constant(0.0))
+        op, args = self.entries[condition]
+        if op == "lt" and {x, y} == set(args):  # the first argument wins where strictly less, or greater
+            return self.apply("minimum", x, y) if args == (x, y) else self.apply("maximum", x, y)
         return self.apply("where", condition, x, y)
 
     def apply(self, op: str, *args: int) -> int:

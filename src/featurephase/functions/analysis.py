@@ -1,0 +1,389 @@
+"""What happens where an expression switches branch, and what can be said of it as a whole.
+
+Branchwise derivatives are right inside every branch and blind at its border: the derivative of ``where(h > 0, h, 0)``
+is ``where(h > 0, 1, 0)``, of which the derivative is 0, without a word about the kink. So every switching surface is
+collected (the arguments of abs, sign, floor and of comparisons, hence of where, minimum, maximum, relu ..; the zeros
+of what is divided by or under a root), its zeros are located, and the one-sided values of f, f' and f'' are compared
+there. A one-sided value is that of the branch itself, continued to the zero: the expression is evaluated *at* the
+zero with every switch held as it stands a little to the left or to the right. Only where a root or a quotient
+degenerates is it extrapolated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurephase.functions.formula import Formula
+from featurephase.functions.operations import COMPARISONS, OPERATIONS, SWITCHES
+from featurephase.functions.program import Program
+
+Array = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+Integers = NDArray[np.intp]
+
+__all__ = ["REACH", "Border", "Survey", "survey"]
+
+#: functions are examined for arguments up to this size
+REACH = 1e4
+
+#: infinite values are refused for arguments up to this size (exp(h) is finite where samples are)
+CORE = 5.0
+
+#: a difference of one-sided values counts as a jump if it exceeds this fraction of the values nearby: far above the
+#: rounding of a located zero (1e-16), far below any jump meant
+JUMP = 1e-9
+
+#: the same for extrapolated one-sided values
+ROUGH_JUMP = 1e-4
+
+#: how far from a border, in units of max(1, |x|), the switches are read (closer if another border is near)
+ASIDE = 1e-4
+
+#: most borders examined for each value of the parameters, nearest to zero first
+MAX_BORDERS = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Border:
+    """One place where a branch ends.
+
+    Attributes
+    ----------
+    x : float
+        The variable there.
+    parameters : tuple of float
+        The other variables (y for a loss).
+    exact : bool
+        Whether a switch is exactly zero there in floating point.
+    left, right : tuple of float
+        One-sided limits of f, f', f''.
+    at : tuple of float
+        What the compiled expressions of f, f', f'' return there.
+    jumps : tuple of bool
+        Whether the one-sided limits differ, order by order.
+    size : tuple of float
+        The largest |f|, |f'|, |f''| very nearby.
+    """
+
+    x: float
+    parameters: tuple[float, ...]
+    exact: bool
+    left: tuple[float, ...]
+    right: tuple[float, ...]
+    at: tuple[float, ...]
+    jumps: tuple[bool, ...]
+    size: tuple[float, ...]
+
+    def apart(self, order: int, x: float, y: float) -> bool:
+        """Whether two values of a derivative differ by more than rounding."""
+        return not abs(x - y) <= JUMP * self.size[order]
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """Borders, nearest to zero first, and what the formula does between them.
+
+    Attributes
+    ----------
+    borders : tuple of Border
+    undefined : tuple of float or None
+        Arguments, ordinary ones, at which f or f' has no finite value; None if there are none.
+    points : tuple of (P,) arrays
+        Where the formula was evaluated: parameters, variable.
+    values : (3, P) array
+        f, f' and f'' there.
+    """
+
+    borders: tuple[Border, ...]
+    undefined: tuple[float, ...] | None
+    points: tuple[Array, ...]
+    values: Array
+
+
+def _grid(per_decade: int, step: float) -> Array:
+    """-REACH .. REACH with 0: even in scale near 0 and far out, evenly spaced by a binary step up to 32."""
+    scale = np.logspace(-12, np.log10(REACH), 16 * per_decade + 1)
+    positive = np.unique(np.concatenate([scale, np.arange(step, 32.0, step), np.arange(32.0, 129.0)]))
+    return np.concatenate([-positive[::-1], [0.0], positive])
+
+
+class _Surfaces:
+    """The switching surfaces of a formula: functions whose sign tells the branch."""
+
+    def __init__(self, formula: Formula) -> None:
+        tape = formula.tape
+        switches: set[int] = set()
+        degenerate: set[int] = set()
+        for node in tape.ancestry(formula.orders):
+            op, args = tape.entries[node]
+            if op in COMPARISONS or op in ("minimum", "maximum"):
+                switches.add(tape.sub(args[0], args[1]))
+            elif op == "floor":
+                switches.add(node)
+            elif op in SWITCHES:
+                switches.add(args[0])
+            elif op == "div":
+                degenerate.add(args[1])
+            elif op in ("sqrt", "log", "pow"):
+                degenerate.add(args[0])
+            elif op == "log1p":
+                degenerate.add(tape.add(tape.constant(1.0), args[0]))
+            elif op == "tan":
+                degenerate.add(tape.apply("cos", args[0]))
+        nodes = [n for n in sorted(switches | degenerate) if formula.variable in tape.variables(n)]
+        self.count = len(nodes)
+        self.degenerate = np.array([n in degenerate for n in nodes], dtype=np.bool_)
+        self.levels = np.array([tape.entries[n][0] == "floor" for n in nodes], dtype=np.bool_)
+        self._heights = Program(tape, nodes, formula.variables)
+        slopes = [tape.derivative(n, formula.variable) for n in nodes]
+        self._slopes = Program(tape, slopes, formula.variables)
+
+    def heights(self, points: Sequence[Array]) -> Array:
+        """(count, ...): the surfaces' functions at the points."""
+        return np.array(self._heights(*points))
+
+    def slopes(self, points: Sequence[Array]) -> Array:
+        """(count, ...): their derivatives."""
+        return np.array(self._slopes(*points))
+
+    def sides(self, heights: Array, surface: Any) -> Array:
+        """The sign (2 for no value), for the levels of floor the level itself."""
+        sign = np.where(np.isnan(heights), 2.0, np.sign(heights))
+        return np.where(self.levels[surface], heights, sign)
+
+
+def _borders(surfaces: _Surfaces, parameters: Sequence[Array], grid: Array) -> list[tuple[int, float, bool, bool]]:
+    """Where the surfaces change side: (row, x, exact, degenerate), for each row of parameters; grid (rows, G)."""
+    everything = np.arange(surfaces.count)[:, None, None]
+
+    def place(row: Integers, x: Array) -> list[Array]:
+        return [p[row] for p in parameters] + [x]
+
+    def pick(values: Array, s: Integers) -> Array:
+        picked: Array = values[s, np.arange(s.size)]
+        return picked
+
+    points = [np.broadcast_to(p[:, None], grid.shape) for p in parameters] + [grid]
+    heights = surfaces.heights(points)
+    slopes = surfaces.slopes(points)
+    sides = surfaces.sides(heights, everything)
+    width = np.diff(grid, axis=-1)
+    low, high = np.abs(heights[..., :-1]), np.abs(heights[..., 1:])
+    changed = sides[..., :-1] != sides[..., 1:]
+    # a turning point may hide two zeros, or one that is only touched
+    steepest = np.maximum(np.abs(slopes[..., :-1]), np.abs(slopes[..., 1:]))
+    turning = (
+        (np.sign(slopes[..., :-1]) * np.sign(slopes[..., 1:]) < 0)
+        & ~changed
+        & (np.minimum(low, high) <= 2 * steepest * width)
+    )
+    s, row, at = _nearest(turning, grid)
+    lo, hi = grid[row, at], grid[row, at + 1]
+    if s.size:
+        rising = pick(surfaces.slopes(place(row, lo)), s) > 0
+        lo, hi = _bisect(lambda x: (pick(surfaces.slopes(place(row, x)), s) > 0) == rising, lo, hi)
+        h = pick(surfaces.heights(place(row, hi)), s)
+        crossed = surfaces.sides(h, s) != sides[s, row, at]
+        touched = ~crossed & (np.abs(h) <= 1e-12 * np.maximum(low[s, row, at], high[s, row, at]))
+        found = [
+            (int(r), float(x), bool(e), bool(d))
+            for r, x, e, d in zip(
+                row[touched], hi[touched], h[touched] == 0, surfaces.degenerate[s[touched]], strict=True
+            )
+        ]
+        middle = hi[crossed]
+        left, right = grid[row, at][crossed], grid[row, at + 1][crossed]
+        s0, row0 = np.tile(s[crossed], 2), np.tile(row[crossed], 2)
+        lo0, hi0 = np.concatenate([left, middle]), np.concatenate([middle, right])
+    else:
+        found = []
+        s0, row0, lo0, hi0 = s, row, lo, hi
+    s, row, at = _nearest(changed, grid)
+    s, row = np.concatenate([s, s0]), np.concatenate([row, row0])
+    lo, hi = np.concatenate([grid[row[: at.size], at], lo0]), np.concatenate([grid[row[: at.size], at + 1], hi0])
+    if s.size:
+        start = surfaces.sides(pick(surfaces.heights(place(row, lo)), s), s)
+        lo, hi = _bisect(lambda x: surfaces.sides(pick(surfaces.heights(place(row, x)), s), s) == start, lo, hi)
+        before = surfaces.sides(pick(surfaces.heights(place(row, lo)), s), s)
+        after = surfaces.sides(pick(surfaces.heights(place(row, hi)), s), s)
+        exact = (before == 0) | (after == 0) | surfaces.levels[s]
+        x = np.where((before == 0) & ~surfaces.levels[s], lo, hi)
+        found += [
+            (int(r), float(v), bool(e), bool(d))
+            for r, v, e, d in zip(row, x, exact, surfaces.degenerate[s], strict=True)
+        ]
+    return _merged(found)
+
+
+def _nearest(mask: Bools, grid: Array) -> tuple[Integers, Integers, Integers]:
+    """The true places of a (surfaces, rows, intervals) mask, at most MAX_BORDERS a row, nearest to zero first."""
+    s, row, at = np.nonzero(mask)
+    order = np.argsort(np.abs(grid[row, at] + grid[row, at + 1]), kind="stable")[: MAX_BORDERS * len(grid)]
+    return s[order], row[order], at[order]
+
+
+def _bisect(same: Any, lo: Array, hi: Array) -> tuple[Array, Array]:
+    """Narrow [lo, hi] to neighbouring floats (or 1e-30), keeping ``same`` true at lo and false at hi."""
+    for _ in range(200):
+        middle = lo + (hi - lo) / 2
+        open_ = (middle != lo) & (middle != hi) & (hi - lo > 1e-30)
+        if not open_.any():
+            break
+        stay = same(middle)
+        lo, hi = np.where(open_ & stay, middle, lo), np.where(open_ & ~stay, middle, hi)
+    return lo, hi
+
+
+def _merged(found: list[tuple[int, float, bool, bool]]) -> list[tuple[int, float, bool, bool]]:
+    """One border for what several surfaces found at the same place, an exact zero preferred."""
+    merged: list[tuple[int, float, bool, bool]] = []
+    for row, x, exact, degenerate in sorted(found):
+        if merged:
+            last_row, last, was_exact, was_degenerate = merged[-1]
+            if row == last_row and x - last <= 8 * np.spacing(max(abs(x), abs(last))) + 2e-30:
+                merged[-1] = (
+                    row,
+                    x if exact and not was_exact else last,
+                    exact or was_exact,
+                    degenerate or was_degenerate,
+                )
+                continue
+        merged.append((row, x, exact, degenerate))
+    return sorted(merged, key=lambda b: (b[0], abs(b[1])))
+
+
+def _continued(formula: Formula, aside: Sequence[Array], at: Sequence[Array]) -> Array:
+    """(3, N): f, f', f'' ``at`` the points, every switch held as it stands ``aside``."""
+    tape = formula.tape
+    order = tape.ancestry(formula.orders)
+    there: dict[int, Any] = {}
+    here: dict[int, Any] = {}
+    with np.errstate(all="ignore"):
+        for node in order:
+            op, args = tape.entries[node]
+            if not args:
+                value, name = tape.value(node), tape.name(node)
+                index = None if name is None else formula.variables.index(name)
+                there[node] = value if index is None else aside[index]
+                here[node] = value if index is None else at[index]
+                continue
+            there[node] = OPERATIONS[op].compute(*(there[a] for a in args))
+            if op == "abs":
+                here[node] = np.sign(there[args[0]]) * here[args[0]]
+            elif op in ("minimum", "maximum"):
+                here[node] = np.where(there[args[0]] == there[node], *(here[a] for a in args))
+            elif op in SWITCHES:
+                here[node] = there[node]
+            else:
+                here[node] = OPERATIONS[op].compute(*(here[a] for a in args))
+    return np.array([np.broadcast_to(here[node], at[-1].shape) for node in formula.orders])
+
+
+def _extrapolated(formula: Formula, parameters: Sequence[Array], x: Array, reach: Array) -> Array:
+    """(3, N): limits of f, f', f'' as the variable tends to x from x + reach; infinite if they diverge."""
+    v = []
+    for j in range(7):
+        v.append(np.array(formula.evaluate((0, 1, 2), *parameters, x + reach * 10.0**-j)))
+    with np.errstate(all="ignore"):
+        step, before = v[-1] - v[-2], v[-2] - v[-3]
+        aitken = v[-1] - step**2 / (step - before)
+        size = np.maximum(np.abs(v[-1]), np.abs(v[0]))
+        settled = np.abs(step) <= 1e-6 * size
+        settling = np.abs(step) < 0.5 * np.abs(before)
+        diverging = np.where(np.isnan(v[-1]), np.nan, np.copysign(np.inf, v[-1]))
+        return np.where(settled | (size == 0), v[-1], np.where(settling, aitken, diverging))
+
+
+def survey(formula: Formula, parameters: Sequence[Array] = ()) -> Survey:
+    """Examine a formula for |variable| <= REACH, at each of the (R,) given values of its other variables."""
+    with np.errstate(all="ignore"):
+        return _survey(formula, parameters)
+
+
+def _survey(formula: Formula, parameters: Sequence[Array]) -> Survey:
+    rows = parameters[0].size if parameters else 1
+    axis = _grid(16, 1 / 16) if rows == 1 else _grid(6, 1 / 8)
+    grid = np.broadcast_to(axis, (rows, axis.size))
+    for p in parameters:  # zeros of y - f should be met exactly
+        grid = np.sort(np.concatenate([grid, p[:, None] + _grid(4, 1.0)], axis=1), axis=1)
+        grid = np.clip(grid, -REACH, REACH)
+    surfaces = _Surfaces(formula)
+    found = _borders(surfaces, parameters, grid) if surfaces.count else []
+    borders: tuple[Border, ...] = ()
+    if found:
+        row = np.array([f[0] for f in found])
+        x = np.array([f[1] for f in found])
+        gap = _gaps(row, x, np.maximum(1.0, np.abs(x)) * ASIDE)
+        own = [p[row] for p in parameters]
+        sides = []
+        rough = np.array([f[3] for f in found])
+        for direction in (-1.0, 1.0):
+            side = _continued(formula, [*own, x + direction * gap], [*own, x])
+            rough = rough | ~np.isfinite(side).all(axis=0)
+            sides.append(side)
+        if rough.any():
+            few = [p[rough] for p in own]
+            for side, direction in zip(sides, (-1.0, 1.0), strict=True):
+                side[:, rough] = _extrapolated(formula, few, x[rough], direction * gap[rough])
+        left, right = sides
+        at = np.array(formula.evaluate((0, 1, 2), *own, x))
+        near = [np.abs(left), np.abs(right)]
+        near += [np.abs(np.array(formula.evaluate((0, 1, 2), *own, x + t * gap))) for t in (-10.0, -1.0, 1.0, 10.0)]
+        size = np.max(np.where(np.isfinite(near), near, 0.0), axis=0)
+        with np.errstate(invalid="ignore"):
+            apart = np.abs(left - right) > np.where(rough, ROUGH_JUMP, JUMP) * size
+        jumps = np.where(np.isfinite(left) & np.isfinite(right), apart, left != right)
+        borders = tuple(
+            Border(
+                float(x[i]),
+                tuple(float(p[i]) for p in own),
+                found[i][2],
+                tuple(left[:, i].tolist()),
+                tuple(right[:, i].tolist()),
+                tuple(at[:, i].tolist()),
+                tuple(jumps[:, i].tolist()),
+                tuple(size[:, i].tolist()),
+            )
+            for i in range(len(found))
+        )
+    points = [np.broadcast_to(p[:, None], grid.shape).ravel() for p in parameters] + [grid.ravel()]
+    values = np.array(formula.evaluate((0, 1, 2), *points))
+    return Survey(borders, _undefined(points, values, rows, borders), tuple(points), values)
+
+
+def _gaps(row: Integers, x: Array, most: Array) -> Array:
+    """A third of the distance to the next border of the same row, at most ``most``."""
+    order = np.lexsort((x, row))
+    distance = np.diff(x[order])
+    distance[np.diff(row[order]) != 0] = np.inf
+    gap = np.empty_like(x)
+    gap[order] = np.minimum(np.concatenate([[np.inf], distance]), np.concatenate([distance, [np.inf]])) / 3
+    return np.minimum(gap, most)
+
+
+def _undefined(
+    points: Sequence[Array], values: Array, rows: int, borders: Sequence[Border]
+) -> tuple[float, ...] | None:
+    """A point where f or f' is nan, or infinite although the arguments are ordinary.
+
+    A row of parameters without any value at all lies outside the domain of the other variables and is passed over;
+    a derivative at an exact border is the one-sided limits' business.
+    """
+    known = {(*b.parameters, b.x) for b in borders}
+    bad = np.isnan(values[0]) | np.isnan(values[1])
+    ordinary = np.all([np.abs(p) <= CORE for p in points], axis=0)
+    bad |= ordinary & ~np.isfinite(values[:2]).all(axis=0)
+    dead = ~np.isfinite(values[0]).reshape(rows, -1).any(axis=1)
+    if not dead.all():
+        bad &= ~np.repeat(dead, bad.size // rows)
+    places = np.flatnonzero(bad)
+    for i in places[np.argsort(np.abs(points[-1][places]), kind="stable")]:
+        place = tuple(float(p[i]) for p in points)
+        if place not in known or not np.isfinite(values[0, i]):
+            return place
+    return None

@@ -1,0 +1,171 @@
+"""What can be said of a function: proved where interval arithmetic or the catalogue proves it, measured elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurephase.functions.analysis import REACH, Border, Survey
+from featurephase.functions.formula import Formula
+from featurephase.functions.intervals import enclosure
+
+Array = NDArray[np.float64]
+
+__all__ = ["ActivationFacts", "LinkFacts", "LossFacts", "activation_facts", "grows", "loss_facts"]
+
+#: from |x| = NEAR to |x| = REACH an unbounded function grows by more than GROWTH (log log x grows by 15 %)
+_NEAR = 1e3
+_GROWTH = 1.05
+
+_ORDERS = ("bounded", "bounded_first", "bounded_second")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActivationFacts:
+    """What is known of an activation.
+
+    Attributes
+    ----------
+    bounded, bounded_first, bounded_second : bool or None
+        Whether |sigma|, |sigma'|, |sigma''| are bounded on the real line. A jump of sigma' makes sigma'' unbounded.
+    smooth : bool or None
+        Whether all derivatives exist; None: it switches branch, without a jump in the derivatives up to the second.
+    parity : "even", "odd" or None
+    measured : frozenset of str
+        The names of the facts above that were measured by a scan of |h| <= 1e4; the others are proved.
+    """
+
+    bounded: bool | None = None
+    bounded_first: bool | None = None
+    bounded_second: bool | None = None
+    smooth: bool | None = None
+    parity: str | None = None
+    measured: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossFacts:
+    """What is known of a loss as a function of f, for every fixed y.
+
+    Attributes
+    ----------
+    bounded, bounded_first, bounded_second : bool or None
+        Whether the loss and its derivatives in f are bounded in f. A jump of the first makes the second unbounded.
+    convex : bool or None
+        Whether it is convex in f.
+    smooth : bool or None
+        Whether all derivatives exist; None: it switches branch, without a jump in the derivatives up to the second.
+    measured : frozenset of str
+        The names of the facts above that were measured by a scan; the others are proved.
+    """
+
+    bounded: bool | None = None
+    bounded_first: bool | None = None
+    bounded_second: bool | None = None
+    convex: bool | None = None
+    smooth: bool | None = None
+    measured: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinkFacts:
+    """What is known of a link.
+
+    Attributes
+    ----------
+    bounded : bool
+        Whether |y| is bounded.
+    bound : float
+        If proved bounded, an upper bound on |y| (not always the least); if measured, the largest |y| seen; else inf.
+    measured : frozenset of str
+        ``{"bounded", "bound"}`` if they come from a scan of arguments up to 1e4, empty if they are proved.
+    """
+
+    bounded: bool
+    bound: float
+    measured: frozenset[str] = frozenset()
+
+
+def grows(near: float, far: float) -> bool:
+    """Whether a largest value ``near``, ``far`` farther out, betrays an unbounded function."""
+    return not (np.isfinite(far) and far <= _GROWTH * near + np.finfo(np.float64).tiny)
+
+
+def _sizes(values: Array, x: Array) -> tuple[float, float]:
+    size = np.where(np.isnan(values), 0.0, np.abs(values))
+    return float(np.max(size, where=np.abs(x) <= _NEAR, initial=0.0)), float(np.max(size, initial=0.0))
+
+
+def _bounds(survey: Survey, x: Array, rows: int) -> dict[str, bool]:
+    """Measured boundedness of f, f', f'' in the last variable, at every row of the others."""
+    found = {}
+    for order, name in enumerate(_ORDERS):
+        values = survey.values[order].reshape(rows, -1)
+        unbounded = any(grows(*_sizes(v, at)) for v, at in zip(values, x.reshape(rows, -1), strict=True))
+        for border in survey.borders:
+            unbounded |= order > 0 and any(border.jumps[:order])
+            unbounded |= bool(np.isinf([border.left[order], border.right[order]]).any())
+        found[name] = not unbounded
+    return found
+
+
+def _common(
+    formula: Formula, survey: Survey, rows: int, declared: Mapping[str, Any]
+) -> tuple[dict[str, Any], set[str]]:
+    """Bounds and smoothness: from the catalogue, else by intervals, else measured (the names of those)."""
+    facts: dict[str, Any] = _bounds(survey, survey.points[-1], rows)
+    facts["smooth"] = False if any(any(b.jumps) for b in survey.borders) else None if survey.borders else True
+    measured = set(facts)
+    ranges = dict.fromkeys(formula.variables, (-np.inf, np.inf))
+    singular = any(b.jumps[1] for b in survey.borders)
+    for order, name in enumerate(_ORDERS):
+        if np.isfinite(enclosure(formula.tape, formula.orders[order], ranges)).all() and not (singular and order == 2):
+            facts[name] = True
+            measured.discard(name)
+    facts |= declared
+    return facts, measured - set(declared)
+
+
+def _parity(x: Array, values: Array) -> str | None:
+    """The symmetry of values at points symmetric about 0."""
+    size = np.maximum(np.abs(values), np.max(np.abs(values), where=np.abs(x) <= 1.0, initial=0.0))
+    for name, mirrored in (("even", values[::-1]), ("odd", -values[::-1])):
+        with np.errstate(invalid="ignore"):
+            if np.all((np.abs(values - mirrored) <= 1e-12 * size) | (values == mirrored)):
+                return name
+    return None
+
+
+def activation_facts(formula: Formula, survey: Survey, declared: Mapping[str, Any]) -> ActivationFacts:
+    """Gather the facts about an activation; ``declared`` ones (the catalogue's) take precedence."""
+    facts, measured = _common(formula, survey, 1, declared)
+    if "parity" not in facts:
+        facts["parity"] = _parity(survey.points[0], survey.values[0])
+        measured.add("parity")
+    return ActivationFacts(**facts, measured=frozenset(measured))
+
+
+def loss_facts(formula: Formula, survey: Survey, rows: int, declared: Mapping[str, Any]) -> LossFacts:
+    """Gather the facts about a loss surveyed at ``rows`` values of y."""
+    facts, measured = _common(formula, survey, rows, declared)
+    if "convex" not in facts:
+        second = survey.values[2]
+        with np.errstate(invalid="ignore"):
+            bent = bool(np.any(second < -1e-12 * np.max(np.abs(second), where=np.isfinite(second), initial=0.0)))
+        facts["convex"] = not bent and not any(_concave(b) for b in survey.borders)
+        measured.add("convex")
+    return LossFacts(**facts, measured=frozenset(measured))
+
+
+def _concave(border: Border) -> bool:
+    return border.jumps[1] and border.right[1] < border.left[1]
+
+
+def scan_points(rng: np.random.Generator, dimension: int, count: int, scale: float) -> Array:
+    """(dimension, count) arguments of a link, some coordinates of size ``scale`` and others of size 1."""
+    far = rng.random((dimension, count)) < 0.7
+    return np.clip(rng.standard_normal((dimension, count)) * np.where(far, scale, 1.0), -REACH, REACH)
