@@ -1,0 +1,895 @@
+r"""The exact solution of the one-hidden-layer linear network on a one-dimensional latent input.
+
+The network is :math:`f(x) = \gamma \sum_i u_i (w_i \cdot x)` on data :math:`x = a n`, trained by gradient flow with one
+learning rate per layer on :math:`c\,E[(f - y)^2]`. Only the moments :math:`A = E a^2`, :math:`B = E[a y]`,
+:math:`C = E y^2` matter, and one scalar :math:`\xi(t)` carries the whole motion:
+
+.. math::
+
+   w_i(t) = p_i \sqrt\xi + q_i / \sqrt\xi, \qquad r\,u_i(t) = p_i \sqrt\xi - q_i / \sqrt\xi, \qquad
+   r = \sqrt{\eta_w / \eta_u},
+
+with :math:`p_i = (w_i + r u_i)/2` and :math:`q_i = (w_i - r u_i)/2` at time 0, and, with :math:`E = e^{-4 D t}`,
+
+.. math::
+
+   \xi = \frac{N}{M} = \frac{E + (n/D)(1 - E)}{E + (m/D)(1 - E)}.
+
+Every operation is a sum of terms of one sign, a product or a quotient, carried out with exponents that cannot leave the
+range (:mod:`featurephase.latent.wide`); the few differences that may cancel are formed exactly. Hence the answers are
+accurate wherever they are representable.
+
+Source: Y. Xu, L. Ziyin, "Three Mechanisms of Feature Learning in the Exact Solution of a Latent Variable Model",
+arXiv:2401.07085. The cancellation-free evaluation is this project's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from featurephase.errors import InputError
+from featurephase.latent.exact import CANCELLED, assign, below, combination, exact_dot, pair_of_fraction, perpendicular
+from featurephase.latent.wide import Wide, WidePair, exp_minus, where, where_pair
+
+__all__ = ["Descent", "Flow", "Trajectory"]
+
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+#: Points evaluated at once: their intermediate arrays stay in cache.
+_BLOCK = 8192
+#: Exponents within these bounds multiply three times without leaving float64.
+_SAFE = 300
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trajectory:
+    """Scalars of the flow on a grid; every array has the shape of the initialisations followed by that of the times.
+
+    A number beyond the range of float64 is 0 or infinite; ``out_of_range`` names the quantities this happened to.
+
+    Attributes
+    ----------
+    times
+        Times, infinity included.
+    output
+        ``s``: the network's output per unit of latent input, ``f = s a``.
+    residual
+        ``A s - B``: half the slope of the loss in s (for loss factor 1), with full relative accuracy.
+    loss, excess_loss
+        ``c E (f - y)^2``, and what of it training can remove, with full relative accuracy.
+    kernel
+        ``K``: the learning-rate weighted neural tangent kernel per ``a a'``.
+    alignment
+        ``zeta``: cosine of the angle between u and w; nan where one of them vanishes.
+    misalignment
+        ``1 - zeta^2`` with full relative accuracy.
+    log_xi
+        Logarithm of the scalar that carries the motion.
+    relative_motion_u, relative_motion_w
+        ``|u(t) - u(0)| / |u(0)|`` and the same for w: how far each layer has moved.
+    out_of_range
+        Names of the quantities whose value overflowed or underflowed at some point.
+    """
+
+    times: Floats
+    output: Floats
+    residual: Floats
+    loss: Floats
+    excess_loss: Floats
+    kernel: Floats
+    alignment: Floats
+    misalignment: Floats
+    log_xi: Floats
+    relative_motion_u: Floats
+    relative_motion_w: Floats
+    out_of_range: tuple[str, ...]
+
+
+_SCALARS = (
+    "output",
+    "residual",
+    "loss",
+    "excess_loss",
+    "kernel",
+    "alignment",
+    "misalignment",
+    "log_xi",
+    "relative_motion_u",
+    "relative_motion_w",
+)
+_DEFAULT = ("output", "residual", "loss", "excess_loss", "kernel", "alignment", "misalignment", "log_xi")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Descent:
+    """Full-batch gradient descent (step 1, the rates are the step sizes), beside the flow of the same model.
+
+    Attributes
+    ----------
+    steps
+        0, 1, 2 .., shape (step,).
+    output, residual, loss, kernel, alignment
+        Shape of the initialisations followed by (step,).
+    u, w
+        Weights at the last step, shape of the initialisations followed by (unit,).
+    diverged
+        Whether numbers left the range of float64, one per initialisation.
+    """
+
+    steps: NDArray[np.int64]
+    output: Floats
+    residual: Floats
+    loss: Floats
+    kernel: Floats
+    alignment: Floats
+    u: Floats
+    w: Floats
+    diverged: Flags
+
+
+@dataclass(frozen=True)
+class _Motion:
+    """What has happened by some time: N and M of ``xi = N/M``, how much of the residual is kept, how much moved."""
+
+    numerator: Wide
+    denominator: Wide
+    keep: Wide
+    moved: Wide
+    phi: Wide
+
+
+def _finite(name: str, value: ArrayLike) -> Floats:
+    try:
+        x = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"{name} must be numbers, given {value!r}") from None
+    if not np.isfinite(x).all():
+        bad = x[~np.isfinite(x)].flat[0]
+        raise InputError(f"{name} must be finite, given {bad}")
+    return x
+
+
+def _at_least_zero(name: str, value: ArrayLike) -> Floats:
+    x = _finite(name, value)
+    if (x < 0.0).any():
+        raise InputError(f"{name} must be at least 0, given {x.min():.17g}")
+    return x
+
+
+def _check_times(times: ArrayLike) -> Floats:
+    try:
+        t = np.asarray(times, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"times must be numbers, given {times!r}") from None
+    if np.isnan(t).any() or (t < 0.0).any():
+        bad = t[~(t >= 0.0)].flat[0]
+        raise InputError(f"times must be at least 0 (infinity is accepted), given {bad}")
+    return t
+
+
+class Flow:
+    """Gradient flow of the latent-variable model from one or many initialisations.
+
+    Parameters
+    ----------
+    u, w
+        Read-out weights and hidden weights (projected on the latent direction) at time 0, shape (.., unit). All
+        axes but the last number initialisations.
+    eta_u, eta_w
+        Learning rates of the two layers, at least 0.
+    second_moment, cross_moment, response_moment
+        ``A = E a^2``, ``B = E[a y]``, ``C = E y^2``; C defaults to ``B^2/A``, its least value.
+    gamma
+        Prefactor of the network.
+    loss_factor
+        c in the loss ``c E (f - y)^2``; it multiplies time.
+    saddle_tolerance
+        A mode is taken as absent when ``|w_i ± r u_i| <= saddle_tolerance (|w_i| + |r u_i|)`` for every unit. At 0, the
+        default, this is decided exactly for the floating-point numbers given.
+
+    All scalars may be arrays that broadcast with the initialisations.
+
+    Attributes
+    ----------
+    batch
+        Shape of the initialisations.
+    width
+        Number of units d.
+    saddle, frozen
+        Per initialisation: whether the flow ends at (or starts on) the saddle u = w = 0; whether nothing ever moves.
+
+    Raises
+    ------
+    InputError
+        If shapes disagree, a number is not finite, a rate, A or C is negative, or ``B^2 > A C``.
+
+    Notes
+    -----
+    arXiv:2401.07085, section 3, in the form of the module's docstring.
+    """
+
+    def __init__(
+        self,
+        u: ArrayLike,
+        w: ArrayLike,
+        *,
+        cross_moment: ArrayLike,
+        second_moment: ArrayLike = 1.0,
+        response_moment: ArrayLike | None = None,
+        eta_u: ArrayLike = 1.0,
+        eta_w: ArrayLike = 1.0,
+        gamma: ArrayLike = 1.0,
+        loss_factor: float = 1.0,
+        saddle_tolerance: float = 0.0,
+    ) -> None:
+        u, w = np.atleast_1d(_finite("u", u)), np.atleast_1d(_finite("w", w))
+        if u.shape[-1] != w.shape[-1] or u.shape[-1] == 0:
+            raise InputError(
+                f"u has {u.shape[-1]} units and w has {w.shape[-1]}: both need the same number, at least 1"
+            )
+        if not (np.isfinite(loss_factor) and loss_factor > 0.0):
+            raise InputError(f"loss_factor must be positive and finite, given {loss_factor}")
+        if not 0.0 <= saddle_tolerance < 1.0:
+            raise InputError(f"saddle_tolerance must be in [0, 1), given {saddle_tolerance}")
+        scalars = [
+            _at_least_zero("eta_u", eta_u),
+            _at_least_zero("eta_w", eta_w),
+            _at_least_zero("second_moment", second_moment),
+            _finite("cross_moment", cross_moment),
+            _finite("gamma", gamma),
+        ]
+        least_response = response_moment is None
+        scalars.append(_at_least_zero("response_moment", 0.0 if response_moment is None else response_moment))
+        try:
+            self.batch = np.broadcast_shapes(u.shape[:-1], w.shape[:-1], *(x.shape for x in scalars))
+        except ValueError:
+            raise InputError(
+                f"the initialisations (shapes {u.shape[:-1]}, {w.shape[:-1]}) and the parameters (shapes "
+                f"{', '.join(str(x.shape) for x in scalars)}) do not broadcast"
+            ) from None
+        self.width = u.shape[-1]
+        self.loss_factor = float(loss_factor)
+        self.saddle_tolerance = float(saddle_tolerance)
+        flat = [np.broadcast_to(x, self.batch).reshape(-1) for x in scalars]
+        self._eta_u, self._eta_w, self._A, self._B, self._gamma, self._C = flat
+        self._u = np.broadcast_to(u, (*self.batch, self.width)).reshape(-1, self.width)
+        self._w = np.broadcast_to(w, (*self.batch, self.width)).reshape(-1, self.width)
+        bad: Flags = np.asarray(np.logical_and(self._A == 0.0, self._B != 0.0))
+        if bad.any():
+            raise InputError(
+                f"second_moment 0 needs cross_moment 0, given {self._B[bad][0]:.17g}: E[a y]^2 <= E[a^2] E[y^2]"
+            )
+        self._prepare_loss(least_response)
+        self._prepare()
+
+    # -- what does not depend on time --
+
+    def _prepare_loss(self, least_response: bool) -> None:
+        """The loss that remains at the optimum, ``C - B^2/A``, from an exact difference."""
+        a, b = WidePair.of(self._A), WidePair.of(self._B)
+        zero = WidePair.of(np.zeros_like(self._A))
+        safe = where_pair(self._A == 0.0, WidePair.of(np.ones_like(self._A)), a)
+        if least_response:
+            self._floor = zero
+            self._C = ((b * b) / safe).to_float()
+            return
+        product = a * WidePair.of(self._C)
+        gap = product - b * b
+        # C given as the float nearest to B^2/A may fall short of it by one rounding: not the user's mistake.
+        wrong: Flags = np.asarray((gap.m < 0.0) & ~below(gap, b * b, -49))
+        if wrong.any():
+            i = int(np.argmax(wrong))
+            raise InputError(
+                f"cross_moment^2 must not exceed second_moment * response_moment (Cauchy-Schwarz): given "
+                f"B = {self._B[i]:.17g}, A = {self._A[i]:.17g}, C = {self._C[i]:.17g}; "
+                f"C must be at least {(b * b / safe).to_float()[i]:.17g}"
+            )
+        gap = where_pair(gap.m < 0.0, zero, gap)
+        self._floor = where_pair(self._A == 0.0, WidePair.of(self._C), gap / safe)
+
+    def _prepare(self) -> None:
+        """The coefficients of the closed form, one of each per initialisation."""
+        eta_u, eta_w, A, B, gamma = (WidePair.of(x) for x in (self._eta_u, self._eta_w, self._A, self._B, self._gamma))
+        one, zero = WidePair.of(np.ones_like(self._A)), WidePair.of(np.zeros_like(self._A))
+        u, w = WidePair.of(self._u), WidePair.of(self._w)
+        both = (self._eta_u > 0.0) & (self._eta_w > 0.0)
+        self._r = r = where_pair(both, (eta_w / where_pair(both, eta_u, one)).sqrt(), one)
+        k = gamma * (eta_u * eta_w).sqrt()
+
+        raw = (self._u, self._w, self._eta_u[:, None], self._eta_w[:, None])
+        p = combination(u, w, r[:, None], 1.0, raw)
+        q = combination(u, w, r[:, None], -1.0, raw)
+        p, q = self._drop_small_modes(p, q, r[:, None] * u, w)
+        p, q = p.scaled(0.5), q.scaled(0.5)
+        self._p, self._q = p.single(), q.single()
+        P, Q, R = (p * p).sum(), (q * q).sum(), (p * q).sum()
+
+        u_squared, w_squared = (u * u).sum(), (w * w).sum()
+        dot, residual = self._exact_start(u, w)
+        self._z0, self._r0 = dot.single(), residual.single()
+        self._s0 = (gamma * dot).single()
+        target = where_pair(self._A == 0.0, zero, B / where_pair(self._A == 0.0, one, A))
+        self._target = target.single()
+        self._initial, self._optimum = gamma * dot, target
+
+        sp, sq = gamma * P / r, gamma * Q / r
+        alpha, delta, beta = A * k * sp, A * k * sq, k * B
+        D = (beta * beta + (alpha * delta).scaled(4.0)).sqrt()
+        rising = beta.m >= 0.0
+        plus = D + abs(beta)
+        large, small, other = where_pair(rising, delta, alpha), where_pair(rising, alpha, delta), plus.scaled(0.5)
+        grow = other + large  # n for beta >= 0, m otherwise: the growing side
+        decay = small * (one + large.scaled(2.0) / where_pair(plus.m == 0.0, one, plus))
+        n, m = where_pair(rising, grow, decay), where_pair(rising, decay, grow)
+        algebraic = D.m == 0.0
+        unit = where_pair(algebraic, one.scaled(0.25), D)
+        n, m, total = n / unit, m / unit, (alpha + delta) / unit
+        factor = WidePair.of(np.full_like(self._A, self.loss_factor))
+        rate = where_pair(algebraic, one, D.scaled(4.0)) * factor
+        kernel_p, kernel_q = (k * sp).scaled(2.0), (k * sq).scaled(2.0)
+
+        # One rate zero: the model is linear, K is constant; the same formula with n = m = 1, E = exp(-2 A K t).
+        linear = ~both
+        kernel = gamma * gamma * (eta_u * w_squared + eta_w * u_squared)
+        kernel_p, kernel_q = where_pair(linear, kernel, kernel_p), where_pair(linear, zero, kernel_q)
+        rate = where_pair(linear, (A * kernel).scaled(2.0) * factor, rate)
+        n, m, total = (where_pair(linear, one, x) for x in (n, m, total))
+        still = kernel.m == 0.0
+        frozen = still | (self._A == 0.0)
+        rate = where_pair(frozen, zero, rate)
+        n, m, total = (where_pair(frozen, zero, x) for x in (n, m, total))
+
+        self._linear, self._algebraic = linear & ~frozen, algebraic & both & ~frozen
+        self._frozen_rows = frozen
+        self._rate, self._n, self._m, self._total = rate, n.single(), m.single(), total.single()
+        # n - m without cancellation: -k (A s0 - B) over the unit of time
+        self._n_minus_m = where_pair(linear | frozen, zero, -(k * residual) / unit).single()
+        self._D, self._kp, self._kq = D, kernel_p.single(), kernel_q.single()
+        self._sp, self._sq = sp.single(), sq.single()
+        self._coupling, self._beta = k, beta
+        self._P, self._Q, self._R = P, Q, R
+        self._u2, self._w2 = u_squared, w_squared
+        G = perpendicular(u, w, w_squared)
+        G = where_pair(self._dropped, zero, G)
+        self._G = G.single()
+        self._H = ((P * Q).scaled(4.0) / (r * r)).single()
+        self._unbalance = ((R * R).scaled(4.0) / (r * r)).single()
+
+        nothing = (self._u == 0.0).all(axis=-1) & (self._w == 0.0).all(axis=-1)
+        trainable = both & (self._gamma != 0.0) & (self._B != 0.0)
+        self._starts_on_saddle = nothing & trainable
+        decays = ((P.m == 0.0) & (beta.m > 0.0)) | ((Q.m == 0.0) & (beta.m < 0.0))
+        saddle = (decays & both & ~frozen) | self._starts_on_saddle
+        self._saddle_rows = saddle
+        self.saddle: Flags = saddle.reshape(self.batch)
+        self.frozen: Flags = (frozen & ~self._starts_on_saddle).reshape(self.batch)
+
+    def _drop_small_modes(self, p: WidePair, q: WidePair, ru: WidePair, w: WidePair) -> tuple[WidePair, WidePair]:
+        """Set a mode to zero where all its units are below the tolerance (none is, at tolerance 0, unless it is 0)."""
+        self._dropped = np.zeros(len(self._A), dtype=np.bool_)
+        if self.saddle_tolerance == 0.0:
+            return p, q
+        scale = (abs(ru) + abs(w)) * WidePair.of(np.full(w.shape, self.saddle_tolerance))
+        zero = WidePair.of(np.zeros(w.shape))
+        absent_p: Flags = np.all((abs(p) - scale).m <= 0.0, axis=-1)
+        absent_q: Flags = np.all((abs(q) - scale).m <= 0.0, axis=-1)
+        self._dropped = np.logical_or(absent_p, absent_q)
+        return where_pair(absent_p[:, None], zero, p), where_pair(absent_q[:, None], zero, q)
+
+    def _exact_start(self, u: WidePair, w: WidePair) -> tuple[WidePair, WidePair]:
+        """``u . w`` and ``A gamma u . w - B``; rows in which either cancels are done again in integers."""
+        products = u * w
+        dot = products.sum()
+        exact: dict[int, Fraction] = {}
+        for i in np.flatnonzero(below(dot, abs(products).sum(), CANCELLED)):
+            exact[int(i)] = exact_dot(self._u[i], self._w[i])
+        assign(dot, {i: pair_of_fraction(value) for i, value in exact.items()})
+        B = WidePair.of(self._B)
+        residual = WidePair.of(self._A) * WidePair.of(self._gamma) * dot - B
+        again = {}
+        for i in np.flatnonzero(below(residual, B, CANCELLED)):
+            inner = exact.get(int(i)) if int(i) in exact else exact_dot(self._u[i], self._w[i])
+            value = Fraction(self._A[i]) * Fraction(self._gamma[i]) * (inner or 0) - Fraction(self._B[i])
+            again[int(i)] = pair_of_fraction(value)
+        assign(residual, again)
+        return dot, residual
+
+    # -- evaluation --
+
+    def _motion(self, rows: NDArray[np.intp], time: Wide) -> _Motion:
+        """``rows`` and ``time`` broadcast against each other."""
+        exponential, phi = exp_minus(self._rate[rows], time)
+        algebraic = self._algebraic[rows]
+        if algebraic.any():
+            shape = np.broadcast_shapes(rows.shape, time.shape)
+            slow = np.broadcast_to(algebraic, shape)
+            scaled = time * Wide.of(self.loss_factor)
+            one = Wide(np.ones(shape), np.zeros(shape, dtype=np.int64))
+            exponential, phi = where(slow, one, exponential), where(slow, scaled, phi)
+        n_phi, m_phi = self._n[rows] * phi, self._m[rows] * phi
+        numerator, denominator = exponential + n_phi, exponential + m_phi
+        both = numerator * denominator
+        moved = (phi * exponential * self._total[rows] + n_phi * m_phi) / both
+        return _Motion(numerator, denominator, exponential / both, moved, phi)
+
+    def _output(self, rows: NDArray[np.intp], x: _Motion) -> tuple[Wide, Wide, Wide]:
+        """The output, by whichever of its two forms cancels less, and the two parts of the kernel."""
+        start, end = self._s0[rows] * x.keep, self._target[rows] * x.moved
+        xi = x.numerator / x.denominator
+        inverse = x.denominator / x.numerator
+        p, q = self._sp[rows] * xi, self._sq[rows] * inverse
+        kernel_p, kernel_q = self._kp[rows] * xi, self._kq[rows] * inverse
+        # Only when a mode is absent can P xi - Q / xi be the better one: then it is a single term.
+        single = ((self._sp.m == 0.0) | (self._sq.m == 0.0))[rows] & ~self._linear[rows]
+        if not single.any():
+            return start + end, kernel_p, kernel_q
+        shape = np.broadcast_shapes(single.shape, start.shape)
+        return where(np.broadcast_to(single, shape), p + (-q), start + end), kernel_p, kernel_q
+
+    def _log_xi(self, rows: NDArray[np.intp], x: _Motion) -> Floats:
+        change = self._n_minus_m[rows] * x.phi
+        up, down = (change / x.denominator).normalised(), (-change / x.numerator).normalised()
+        zero = Wide(np.zeros_like(up.m), np.zeros_like(up.e))
+        rising = up.m > 0.0
+        return where(rising, up, zero).log1p() - where(~rising, down, zero).log1p()
+
+    def _scalars(self, rows: NDArray[np.intp], time: Wide, wanted: tuple[str, ...]) -> dict[str, Wide | Floats]:
+        x = self._motion(rows, time)
+        found: dict[str, Wide | Floats] = {}
+        s, kernel_p, kernel_q = self._output(rows, x)
+        residual = self._r0[rows] * x.keep
+        found["output"], found["residual"] = s, residual
+        if "kernel" in wanted:
+            found["kernel"] = kernel_p + kernel_q
+        if "loss" in wanted or "excess_loss" in wanted:
+            factor = Wide.of(self.loss_factor)
+            a = np.where(self._A == 0.0, 1.0, self._A)
+            excess = residual * residual / Wide.of(a)[rows] * factor
+            found["excess_loss"] = excess
+            found["loss"] = excess + self._floor.single()[rows] * factor
+        if "alignment" in wanted or "misalignment" in wanted:
+            gamma = np.where(self._gamma == 0.0, 1.0, self._gamma)
+            z = where(np.broadcast_to(self._frozen_rows[rows], s.shape), self._z0[rows], s / Wide.of(gamma)[rows])
+            g = self._G[rows]
+            norm = z * z + g
+            vanished = (time.e >= 2**50) & (norm.e < -(2**48))  # only in the limit
+            absent = (norm.m == 0.0) | vanished
+            norm = where(absent, Wide(np.ones_like(norm.m), np.zeros_like(norm.e)), norm)
+            found["alignment"] = np.where(absent, np.nan, (z / norm.sqrt()).to_float())
+            found["misalignment"] = np.where(absent, np.nan, (g / norm).to_float())
+        if "log_xi" in wanted or "relative_motion_u" in wanted or "relative_motion_w" in wanted:
+            found["log_xi"] = log_xi = self._log_xi(rows, x)
+            if "relative_motion_u" in wanted or "relative_motion_w" in wanted:
+                found["relative_motion_u"], found["relative_motion_w"] = self._relative_motion(rows, x, log_xi)
+        return found
+
+    def _relative_motion(self, rows: NDArray[np.intp], x: _Motion, log_xi: Floats) -> tuple[Floats, Floats]:
+        r"""``|u(t)-u(0)|/|u(0)|`` and the same for w.
+
+        With :math:`a = \sqrt\xi - 1`, :math:`b = 1/\sqrt\xi - 1` (opposite signs),
+        :math:`|\Delta w|^2 = P a^2 + 2 R a b + Q b^2 = (\sqrt P a + \sqrt Q b)^2 - 2 a b (\sqrt{PQ} - R)`, a sum
+        of terms of one sign; for u, R changes sign.
+        """
+        root = (x.numerator / x.denominator).sqrt()
+        one = Wide.of(1.0)
+        near = np.abs(log_xi) < 1.0
+        half = np.where(near, 0.5 * log_xi, 0.0)
+        a = where(near, Wide.of(np.expm1(half)), root - one)
+        b = where(near, Wide.of(np.expm1(-half)), one / root - one)
+        P, Q, R = self._P[rows], self._Q[rows], self._R[rows]
+        cross = (P * Q).sqrt()
+        rotation = self._G[rows] * (self._r[rows] * self._r[rows]).single()  # 4 (PQ - R^2) in the units of w
+        total = cross + abs(R)
+        safe = where_pair(total.m == 0.0, WidePair.of(np.ones(total.shape)), total)
+        gap = rotation * Wide.of(0.25) / safe.single()
+        ab = Wide.of(-2.0) * a * b
+        square = P.sqrt().single() * a + Q.sqrt().single() * b
+        split = square * square + ab * gap
+        plain = P.single() * a * a + Q.single() * b * b + ab * abs(R).single()
+        positive = np.broadcast_to(R.m >= 0.0, split.shape)
+        r = self._r[rows].single()
+        shift_w, shift_u = where(positive, split, plain).sqrt(), where(positive, plain, split).sqrt() / r
+        linear = self._linear[rows]
+        if linear.any():
+            # |Delta w| = |s - s0| / (|gamma| |u|) when only w moves; the same with the layers exchanged
+            gamma = np.where(self._gamma == 0.0, 1.0, self._gamma)
+            change = abs((self._initial - self._optimum).single())[rows] * x.moved / abs(Wide.of(gamma))[rows]
+            w_moves = linear & (self._eta_w > 0.0)[rows]
+            u_moves = linear & (self._eta_u > 0.0)[rows]
+            zero = Wide.of(np.zeros(split.shape))
+            shift_w = where(np.broadcast_to(linear, split.shape), zero, shift_w)
+            shift_u = where(np.broadcast_to(linear, split.shape), zero, shift_u)
+            shift_w = where(np.broadcast_to(w_moves, split.shape), change / self._norm(self._u2, rows), shift_w)
+            shift_u = where(np.broadcast_to(u_moves, split.shape), change / self._norm(self._w2, rows), shift_u)
+        return self._over_norm(shift_u, self._u2, rows), self._over_norm(shift_w, self._w2, rows)
+
+    @staticmethod
+    def _norm(square: WidePair, rows: NDArray[np.intp]) -> Wide:
+        one = WidePair.of(np.ones(square.shape))
+        return where_pair(square.m == 0.0, one, square).sqrt().single()[rows]
+
+    def _over_norm(self, shift: Wide, square: WidePair, rows: NDArray[np.intp]) -> Floats:
+        empty = np.broadcast_to((square.m == 0.0)[rows], shift.shape)
+        ratio = (shift / self._norm(square, rows)).to_float()
+        return np.where(empty, np.where(shift.m == 0.0, np.nan, np.inf), ratio)
+
+    def _grid(self, times: ArrayLike, grid: bool) -> tuple[Floats, tuple[int, ...], list[tuple[slice, slice]]]:
+        t = _check_times(times)
+        rows = len(self._A)
+        if not grid:
+            try:
+                t = np.broadcast_to(t, self.batch)
+            except ValueError:
+                raise InputError(
+                    f"times of shape {t.shape} do not broadcast with the initialisations {self.batch}"
+                ) from None
+            blocks = [(slice(i, i + _BLOCK), slice(i, i + _BLOCK)) for i in range(0, rows, _BLOCK)]
+            return t, self.batch, blocks
+        count = max(t.size, 1)
+        step = max(_BLOCK // count, 1)
+        blocks = [
+            (slice(i, i + step), slice(j, j + _BLOCK)) for i in range(0, rows, step) for j in range(0, t.size, _BLOCK)
+        ]
+        return t, (*self.batch, *t.shape), blocks
+
+    def at(self, times: ArrayLike, *, quantities: tuple[str, ...] | None = None, grid: bool = True) -> Trajectory:
+        """Scalars of the flow.
+
+        Parameters
+        ----------
+        times
+            Times >= 0, infinity included, any shape. With ``grid`` every initialisation is evaluated at every time;
+            without, times and initialisations broadcast against each other.
+        quantities
+            Names of the scalars wanted (default: all but the relative motion); the others are empty arrays.
+
+        Raises
+        ------
+        InputError
+            If a time is negative or nan, or a quantity unknown.
+        """
+        wanted = _DEFAULT if quantities is None else quantities
+        unknown = [name for name in wanted if name not in _SCALARS]
+        if unknown:
+            raise InputError(f"unknown quantity {unknown[0]!r}; known: {', '.join(_SCALARS)}")
+        t, shape, blocks = self._grid(times, grid)
+        flat_times = Wide.of(t.reshape(-1))
+        index = np.arange(len(self._A))
+        table = (len(index), t.size) if grid else (len(index),)
+        arrays = {name: np.empty(table) for name in wanted}
+        beyond = set()
+        for rows, columns in blocks:
+            lines = index[rows, None] if grid else index[rows]
+            place = (rows, columns) if grid else (rows,)
+            with np.errstate(all="ignore"):
+                values = self._scalars(lines, flat_times[columns], wanted)
+            for name in wanted:
+                value = values[name]
+                if isinstance(value, Wide):
+                    numbers = value.to_float()
+                    if _left_range(value, numbers, t.reshape(-1)[columns]):
+                        beyond.add(name)
+                    arrays[name][place] = numbers
+                else:
+                    arrays[name][place] = value
+        empty = np.empty(0)
+        return Trajectory(
+            times=t,
+            out_of_range=tuple(name for name in _SCALARS if name in beyond),
+            **{name: arrays[name].reshape(shape) + 0.0 if name in arrays else empty for name in _SCALARS},  # no -0.0
+        )
+
+    def weights(self, times: ArrayLike) -> tuple[Floats, Floats]:
+        """``u`` and ``w`` at every time, shape: initialisations, times, (unit,).
+
+        Raises
+        ------
+        InputError
+            If a time is negative or nan.
+        """
+        t, shape, _ = self._grid(times, True)
+        flat = Wide.of(t.reshape(-1))
+        u_all = np.empty((len(self._A), t.size, self.width))
+        w_all = np.empty_like(u_all)
+        ratio = self._r.single()[:, None]
+        parts = (self._p / ratio, self._q / ratio, self._p, self._q)
+        extremes = np.stack([_exponent_range(x) for x in parts])
+        safe_rows = (extremes[:, 0].min(axis=0) > -_SAFE) & (extremes[:, 1].max(axis=0) < _SAFE) & ~self._linear
+        floats = [x.to_float() if safe_rows.any() else np.empty(0) for x in parts]
+        with np.errstate(all="ignore"):
+            for i in range(len(self._A)):
+                row = np.array([i])
+                x = self._motion(row, flat)
+                root, inverse = (x.numerator / x.denominator).sqrt(), (x.denominator / x.numerator).sqrt()
+                if self._linear[i]:
+                    self._linear_weights(i, x, u_all, w_all)
+                elif safe_rows[i] and np.abs(root.normalised().e).max(initial=0) < _SAFE:
+                    a, b = root.to_float(), inverse.to_float()
+                    np.matmul(np.stack([a, -b], -1), np.stack([floats[0][i], floats[1][i]]), out=u_all[i])
+                    np.matmul(np.stack([a, b], -1), np.stack([floats[2][i], floats[3][i]]), out=w_all[i])
+                else:
+                    up, down = root[:, None], inverse[:, None]
+                    u_all[i] = (parts[0][i] * up - parts[1][i] * down).to_float()
+                    w_all[i] = (parts[2][i] * up + parts[3][i] * down).to_float()
+                here = np.broadcast_to(x.moved.m == 0.0, flat.shape)
+                u_all[i, here], w_all[i, here] = self._u[i], self._w[i]
+        return u_all.reshape(*shape, self.width), w_all.reshape(*shape, self.width)
+
+    def _linear_weights(self, i: int, x: _Motion, u_all: Floats, w_all: Floats) -> None:
+        """One layer frozen: the other moves along it, ``w = w0 + (s - s0) u / (gamma |u|^2)``."""
+        w_moves = self._eta_w[i] > 0.0
+        frozen, moving = (self._u[i], self._w[i]) if w_moves else (self._w[i], self._u[i])
+        square = (self._u2 if w_moves else self._w2)[i]
+        pace = ((self._optimum - self._initial)[i] / (WidePair.of(self._gamma)[i] * square)).single()
+        moved = (Wide.of(moving) + Wide.of(frozen) * (x.moved * pace)[:, None]).to_float()
+        fixed, changed = (u_all, w_all) if w_moves else (w_all, u_all)
+        fixed[i], changed[i] = frozen, moved
+
+    # -- inverse, rates, limits --
+
+    def time_at(self, output: ArrayLike) -> Floats:
+        """The time at which the output equals ``output``, shape: initialisations, shape of ``output``.
+
+        Infinity for the limit itself, nan for what the flow never reaches.
+
+        Notes
+        -----
+        With ``y = exp(4 D t) - 1`` the residual kept is ``rho = (1 + y) / ((1 + n y / D)(1 + m y / D))``: a
+        quadratic with one positive root, taken in the form that does not cancel.
+        """
+        s = _finite("output", output)
+        flat = s.reshape(-1)
+        value = WidePair.of(flat)[None, :]
+        with np.errstate(all="ignore"):
+            A, B = WidePair.of(self._A)[:, None], WidePair.of(self._B)[:, None]
+            residual = A * value - B
+            start = where(self._r0.m == 0.0, Wide.of(np.ones(len(self._A))), self._r0)[:, None]
+            rho = residual.single() / start
+            done = (A * (self._initial[:, None] - value)).single() / start  # 1 - rho
+            n, m, total, rate = (x[:, None] for x in (self._n, self._m, self._total, self._rate.single()))
+            algebraic = self._algebraic[:, None]
+            linear_term = where(
+                np.broadcast_to(algebraic, rho.shape), rho * (n + m), rho * total + (-done)
+            ).normalised()
+            quadratic = rho * n * m
+            quadratic = where(np.broadcast_to(self._linear[:, None], rho.shape), rho * Wide.of(0.0), quadratic)
+            linear_term = where(np.broadcast_to(self._linear[:, None], rho.shape), rho, linear_term)
+            root = (linear_term * linear_term + Wide.of(4.0) * quadratic * done).sqrt()
+            first = Wide.of(2.0) * done / (root + abs(linear_term))
+            second = (root + abs(linear_term)) / (Wide.of(2.0) * quadratic)
+            y = where(linear_term.m >= 0.0, first, second).normalised()
+            found = _time(y, rate, algebraic)
+            if self.loss_factor != 1.0:
+                found = np.where(algebraic, found / self.loss_factor, found)
+            limit = np.where(self._saddle_rows, 0.0, self._target.to_float())[:, None]
+            reachable = (rho.m > 0.0) & (done.m > 0.0)
+            if self._saddle_rows.any():  # it stops short of the target, at output 0
+                beyond = np.sign(flat)[None, :] * np.sign(self._s0.m)[:, None] <= 0.0
+                reachable &= ~(self._saddle_rows[:, None] & beyond)
+            found = np.where(reachable, found, np.nan)
+            found = np.where(flat[None, :] == limit, np.inf, found)
+            motionless = (self._frozen_rows | (self._r0.m == 0.0))[:, None]
+            found = np.where(motionless, np.nan, found)
+            at_start = (self._initial[:, None] - value).m == 0.0
+            found = np.where(at_start, 0.0, found)
+        return found.reshape(*self.batch, *s.shape)
+
+    @property
+    def initial_rate(self) -> Floats:
+        """Rate ``2 c A K(0)`` at which the residual starts to decay."""
+        kernel = (self._kp + self._kq) * Wide.of(self._A) * Wide.of(2.0 * self.loss_factor)
+        return kernel.to_float().reshape(self.batch)
+
+    @property
+    def asymptotic_rate(self) -> Floats:
+        """Rate ``4 c D = 2 c A K(inf)`` at which the residual ends; 0 where the decay is algebraic or nothing moves."""
+        return np.where(self._algebraic, 0.0, self._rate.to_float()).reshape(self.batch)
+
+    @property
+    def saturation_time(self) -> Floats:
+        """Time ``ln(1 + D/m) / (4 c D)`` (n instead of m if ``k B < 0``) at which the growing mode saturates."""
+        rising = self._beta.m >= 0.0
+        mode = where(rising, self._m, self._n)
+        with np.errstate(all="ignore"):
+            y = (Wide.of(np.ones(len(self._A))) / mode).normalised()
+            slow = _time(y, self._rate.single(), self._algebraic)
+            time = np.where(self._algebraic, slow / self.loss_factor, slow)
+        time = np.where(self._linear, 1.0 / self.asymptotic_rate.reshape(-1), time)
+        return np.where(self._frozen_rows | (mode.m == 0.0), np.inf, time).reshape(self.batch)
+
+    def limit(self) -> Trajectory:
+        """The trajectory at infinite time."""
+        return self.at(np.inf, quantities=_SCALARS)
+
+    def stable_step(self) -> Floats:
+        """``c A K(inf)``: gradient descent with these rates can stay at the minimum only if this is below 1.
+
+        Notes
+        -----
+        In the rate-weighted metric the Hessian at the minimum has the single nonzero eigenvalue ``2 c A K``.
+        """
+        product = Wide.of(self._A) * Wide.of(self.loss_factor)
+        kernel = Wide.of(self.at(np.inf, quantities=("kernel",)).kernel.reshape(-1))
+        return (product * kernel).to_float().reshape(self.batch)
+
+    # -- what the mechanisms are computed from --
+
+    def path(self, times: ArrayLike) -> tuple[Wide, Wide, Wide, Wide, Wide, Wide, Wide, Flags]:
+        """``z = u . w`` at the start and at the times, its change, ``G``, ``H = G + 4 R^2``, ``4 R^2``, gamma; flags.
+
+        In the units of u and w (``H`` and ``4 R^2`` times ``eta_u eta_w``); shapes (initialisation, 1) and
+        (initialisation, time). The last flags the initialisations whose kernel is constant.
+        """
+        t = Wide.of(_check_times(times).reshape(-1))
+        rows = np.arange(len(self._A))[:, None]
+        with np.errstate(all="ignore"):
+            x = self._motion(rows, t)
+            gamma = Wide.of(np.where(self._gamma == 0.0, 1.0, self._gamma))
+            a = Wide.of(np.where(self._A == 0.0, 1.0, self._A))
+            constant = (self._linear | self._frozen_rows)[:, None]
+            change = (-(self._r0 / (a * gamma)))[rows] * x.moved
+            end = self._output(rows, x)[0] / gamma[rows]
+            still = np.broadcast_to(self._frozen_rows[:, None], end.shape)
+            end = where(still, self._z0[rows], end)
+        parts = (self._G, self._H, self._unbalance, Wide.of(self._gamma))
+        G, H, unbalance, prefactor = (y[rows] for y in parts)
+        return self._z0[rows], end, change, G, H, unbalance, prefactor, constant
+
+    def control_parameters(self) -> tuple[Floats, Floats]:
+        r"""``rho = |s0|/h0`` and ``sigma = |s*|/h0`` with ``h0 = K(0)/(2|k|)``: they decide the kernel's fate.
+
+        :math:`K_\infty/K_0 = \sqrt{1 - \rho^2 + \sigma^2}` at every width and from every start that reaches the
+        target. nan where the kernel is constant or vanishes.
+        """
+        with np.errstate(all="ignore"):
+            kernel = (self._kp + self._kq) / Wide.of(2.0) / abs(self._coupling.single())
+            rho, sigma = ((abs(x) / kernel).to_float() for x in (self._s0, self._target))
+        constant = self._linear | self._frozen_rows
+        return (
+            np.where(constant, np.nan, rho).reshape(self.batch),
+            np.where(constant, np.nan, sigma).reshape(self.batch),
+        )
+
+    @property
+    def linear(self) -> Flags:
+        """Whether exactly one layer moves (the other has rate 0), per initialisation."""
+        return self._linear.reshape(self.batch)
+
+    @property
+    def parallel(self) -> Flags:
+        """Whether u and w are exactly parallel (width 1 and a vanishing layer included): only norms can change."""
+        return (self._G.m == 0.0).reshape(self.batch)
+
+    # -- invariants --
+
+    @cached_property
+    def conserved(self) -> dict[str, Floats]:
+        """What the flow conserves, at time 0.
+
+        ``unbalance``: ``eta_u w_i^2 - eta_w u_i^2``, shape (.., unit); ``gram``: ``|u|^2 |w|^2 - (u . w)^2``, hence
+        also ``|u||w||sin|`` of the angle; ``kernel_gap``: ``(K/2k)^2 - s^2 = h^2``; ``norm_difference``:
+        ``eta_u |w|^2 - eta_w |u|^2``.
+        """
+        eta_u = WidePair.of(self._eta_u)
+        unit = (eta_u[:, None] * _pair(self._p) * _pair(self._q)).scaled(4.0)
+        one_rate = ~((self._eta_u > 0.0) & (self._eta_w > 0.0))
+        u, w = WidePair.of(self._u), WidePair.of(self._w)
+        direct = eta_u[:, None] * w * w - WidePair.of(self._eta_w)[:, None] * u * u
+        unit = where_pair(one_rate[:, None], direct, unit)
+        gamma = Wide.of(self._gamma)
+        return {
+            "unbalance": unit.to_float().reshape(*self.batch, self.width),
+            "gram": self._G.to_float().reshape(self.batch),
+            "kernel_gap": (gamma * gamma * self._H).to_float().reshape(self.batch),
+            "norm_difference": unit.sum().to_float().reshape(self.batch),
+        }
+
+    # -- gradient descent --
+
+    def descend(self, steps: int) -> Descent:
+        """Full-batch gradient descent with step 1 and the same rates: the discrete map beside the flow.
+
+        Raises
+        ------
+        InputError
+            If ``steps`` is negative.
+
+        Notes
+        -----
+        The map closes on two scalars: with ``g = 2 c k (A s - B)``, one step multiplies every ``p_i`` by ``1 - g`` and
+        every ``q_i`` by ``1 + g`` (exact).
+        """
+        if steps < 0:
+            raise InputError(f"steps must be at least 0, given {steps}")
+        rows = len(self._A)
+        P, Q = self._P.to_float(), self._Q.to_float()
+        k, r = self._coupling.to_float(), self._r.to_float()
+        factor_p, factor_q = np.ones(rows), np.ones(rows)
+        moved = np.zeros(rows)  # linear case: w = w0 + moved * gamma u
+        history = np.empty((3, rows, steps + 1))
+        s = self._s0.to_float()
+        kernel_linear = self._kp.to_float()
+        with np.errstate(all="ignore"):
+            for step in range(steps + 1):
+                kernel = 2.0 * k * (self._gamma / r) * (P * factor_p**2 + Q * factor_q**2)
+                kernel = np.where(self._linear | self._frozen_rows, kernel_linear, kernel)
+                residual = self._A * s - self._B
+                history[:, :, step] = s, residual, kernel
+                if step == steps:
+                    break
+                g = 2.0 * self.loss_factor * k * residual
+                change = -2.0 * self.loss_factor * residual
+                # the increment keeps the exact start: s1 - s0 = -2 g s-kernel form, plus the second-order term g^2 s
+                s_next = s + change * kernel + g * g * s
+                s = np.where(self._frozen_rows, s, np.where(self._linear, s + change * kernel, s_next))
+                moved += change
+                factor_p *= 1.0 - g
+                factor_q *= 1.0 + g
+            p, q = self._p.to_float(), self._q.to_float()
+            w = p * factor_p[:, None] + q * factor_q[:, None]
+            u = (p * factor_p[:, None] - q * factor_q[:, None]) / r[:, None]
+            only_w = (self._linear & (self._eta_w > 0.0))[:, None]
+            only_u = (self._linear & (self._eta_u > 0.0))[:, None]
+            push = (moved * self._gamma)[:, None]
+            w = np.where(only_w, self._w + self._eta_w[:, None] * push * self._u, w)
+            u = np.where(only_w, self._u, u)
+            u = np.where(only_u, self._u + self._eta_u[:, None] * push * self._w, u)
+            w = np.where(only_u, self._w, w)
+            still = self._frozen_rows[:, None]
+            u, w = np.where(still, self._u, u), np.where(still, self._w, w)
+            output, residual, kernel = history
+            area = self._A[:, None]
+            excess = np.where(area == 0.0, 0.0, residual**2 / np.where(area == 0.0, 1.0, area))
+            loss = self.loss_factor * (excess + self._floor.to_float()[:, None])
+            gamma = np.where(self._gamma == 0.0, 1.0, self._gamma)[:, None]
+            z = np.where(still, self._z0.to_float()[:, None], output / gamma)
+            # the Gram determinant is not conserved by the map: it shrinks by (1 - g^2)^2 a step
+            gram = self._G.to_float()[:, None] * self._gram_factor(residual, k)
+            alignment = z / np.hypot(z, np.sqrt(gram))
+        shape = (*self.batch, steps + 1)
+        return Descent(
+            steps=np.arange(steps + 1),
+            output=output.reshape(shape),
+            residual=residual.reshape(shape),
+            loss=loss.reshape(shape),
+            kernel=kernel.reshape(shape),
+            alignment=alignment.reshape(shape),
+            u=u.reshape(*self.batch, self.width),
+            w=w.reshape(*self.batch, self.width),
+            diverged=np.asarray(~np.isfinite(output).all(axis=-1)).reshape(self.batch),
+        )
+
+    def _gram_factor(self, residual: Floats, k: Floats) -> Floats:
+        g = 2.0 * self.loss_factor * k[:, None] * residual[:, :-1]
+        factors = np.cumprod((1.0 - g * g) ** 2, axis=-1)
+        return np.concatenate([np.ones((len(k), 1)), factors], axis=-1)
+
+
+def _pair(x: Wide) -> WidePair:
+    return WidePair(x.m, np.zeros_like(x.m), x.e)
+
+
+def _exponent_range(x: Wide) -> NDArray[np.int64]:
+    """Smallest and largest exponent per row; zeros do not count."""
+    x = x.normalised()
+    zero = x.m == 0.0
+    return np.stack([np.where(zero, 0, x.e).min(axis=-1), np.where(zero, 0, x.e).max(axis=-1)])
+
+
+def _left_range(value: Wide, numbers: Floats, times: Floats) -> bool:
+    """Whether a number at a finite time overflowed, or fell below the normal range without being zero."""
+    lost = np.isinf(numbers) | ((np.abs(numbers) < 2.3e-308) & (np.broadcast_to(value.m, numbers.shape) != 0.0))
+    return bool((lost & np.isfinite(times)).any())
+
+
+def _time(y: Wide, rate: Wide, algebraic: Flags) -> Floats:
+    """``log(1 + y) / rate``, or y itself where the decay is algebraic."""
+    tiny = y.e < -60
+    logarithm = where(tiny, y, Wide.of(y.log1p()))
+    return np.where(algebraic, y.to_float(), (logarithm / rate).normalised().to_float())
