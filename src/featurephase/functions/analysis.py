@@ -11,6 +11,7 @@ degenerates is it extrapolated.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,7 +32,7 @@ __all__ = ["REACH", "Border", "Survey", "survey"]
 #: functions are examined for arguments up to this size
 REACH = 1e4
 
-#: infinite values are refused for arguments up to this size (exp(h) is finite where samples are)
+#: an activation must be finite for arguments up to this size (exp(h) and sqrt(100 - h**2) are finite where samples are)
 CORE = 5.0
 
 #: a difference of one-sided values counts as a jump if it exceeds this fraction of the values nearby: far above the
@@ -91,8 +92,11 @@ class Survey:
     Attributes
     ----------
     borders : tuple of Border
+    ends : bool
+        Whether the domain of f ends somewhere: ``f - y*log(f)``; for a loss, poles count as ends. Whether a sample meets
+        them depends on the responses and the network. They are not among the borders.
     undefined : tuple of float or None
-        Arguments, ordinary ones, at which f or f' has no finite value; None if there are none.
+        Arguments at which f or f' should have a finite value but has none; None if there are none.
     points : tuple of (P,) arrays
         Where the formula was evaluated: parameters, variable.
     values : (3, P) array
@@ -100,6 +104,7 @@ class Survey:
     """
 
     borders: tuple[Border, ...]
+    ends: bool
     undefined: tuple[float, ...] | None
     points: tuple[Array, ...]
     values: Array
@@ -351,9 +356,15 @@ def _survey(formula: Formula, parameters: Sequence[Array]) -> Survey:
             )
             for i in range(len(found))
         )
+    inner = tuple(b for b in borders if not _is_end(b))
     points = [np.broadcast_to(p[:, None], grid.shape).ravel() for p in parameters] + [grid.ravel()]
     values = np.array(formula.evaluate((0, 1, 2), *points))
-    return Survey(borders, _undefined(points, values, rows, borders), tuple(points), values)
+    return Survey(inner, len(inner) < len(borders), _undefined(points, values, borders), tuple(points), values)
+
+
+def _is_end(border: Border) -> bool:
+    values = (border.left[0], border.right[0])
+    return any(map(math.isnan, values)) or (bool(border.parameters) and not all(map(math.isfinite, values)))
 
 
 def _gaps(row: Integers, x: Array, most: Array) -> Array:
@@ -366,24 +377,19 @@ def _gaps(row: Integers, x: Array, most: Array) -> Array:
     return np.minimum(gap, most)
 
 
-def _undefined(
-    points: Sequence[Array], values: Array, rows: int, borders: Sequence[Border]
-) -> tuple[float, ...] | None:
-    """A point where f or f' is nan, or infinite although the arguments are ordinary.
+def _undefined(points: Sequence[Array], values: Array, borders: Sequence[Border]) -> tuple[float, ...] | None:
+    """An ordinary point where f or f' is not finite, preferably one near 0.
 
-    A row of parameters without any value at all lies outside the domain of the other variables and is passed over;
-    a derivative at an exact border is the one-sided limits' business.
+    With other variables (y in a loss), only if f is finite nowhere: which pairs occur is not known here. A derivative
+    at a border is the business of its one-sided limits.
     """
-    known = {(*b.parameters, b.x) for b in borders}
-    bad = np.isnan(values[0]) | np.isnan(values[1])
-    ordinary = np.all([np.abs(p) <= CORE for p in points], axis=0)
-    bad |= ordinary & ~np.isfinite(values[:2]).all(axis=0)
-    dead = ~np.isfinite(values[0]).reshape(rows, -1).any(axis=1)
-    if not dead.all():
-        bad &= ~np.repeat(dead, bad.size // rows)
+    finite = np.isfinite(values[:2])
+    bad = (np.abs(points[-1]) <= CORE) & ~finite.all(axis=0)
+    if len(points) > 1 and finite[0].any():
+        return None
+    known = {b.x for b in borders}
     places = np.flatnonzero(bad)
     for i in places[np.argsort(np.abs(points[-1][places]), kind="stable")]:
-        place = tuple(float(p[i]) for p in points)
-        if place not in known or not np.isfinite(values[0, i]):
-            return place
+        if points[-1][i] not in known or not finite[0, i]:
+            return tuple(float(p[i]) for p in points)
     return None

@@ -17,7 +17,7 @@ def _place(formula: Formula, point: Iterable[float]) -> str:
 
 
 def refuse_discontinuity(formula: Formula, text: str, survey: Survey) -> None:
-    """Raise InputError if the formula is undefined or infinite somewhere, jumps, or has an infinite slope."""
+    """Raise InputError if the formula is undefined where it should not be, jumps, or has an infinite slope."""
     what, x = formula.what, formula.variable
     if survey.undefined is not None:
         raise refuse(

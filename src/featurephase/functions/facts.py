@@ -59,6 +59,7 @@ class LossFacts:
         Whether it is convex in f.
     smooth : bool or None
         Whether all derivatives exist; None: it switches branch, without a jump in the derivatives up to the second.
+        All are None where the domain ends, as in ``f - y*log(f)``, unless proved.
     measured : frozenset of str
         The names of the facts above that were measured by a scan; the others are proved.
     """
@@ -120,6 +121,8 @@ def _common(
     facts: dict[str, Any] = _bounds(survey, survey.points[-1], rows)
     facts["smooth"] = False if any(any(b.jumps) for b in survey.borders) else None if survey.borders else True
     measured = set(facts)
+    if survey.ends:
+        facts = dict.fromkeys(facts)
     ranges = dict.fromkeys(formula.variables, (-np.inf, np.inf))
     singular = any(b.jumps[1] for b in survey.borders)
     for order, name in enumerate(_ORDERS):
@@ -156,7 +159,7 @@ def loss_facts(formula: Formula, survey: Survey, rows: int, declared: Mapping[st
         second = survey.values[2]
         with np.errstate(invalid="ignore"):
             bent = bool(np.any(second < -1e-12 * np.max(np.abs(second), where=np.isfinite(second), initial=0.0)))
-        facts["convex"] = not bent and not any(_concave(b) for b in survey.borders)
+        facts["convex"] = None if survey.ends else not bent and not any(_concave(b) for b in survey.borders)
         measured.add("convex")
     return LossFacts(**facts, measured=frozenset(measured))
 
