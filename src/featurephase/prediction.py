@@ -7,7 +7,7 @@ numbers). Everything is a mean over replicates with its standard error.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,6 +38,7 @@ __all__ = [
     "Prediction",
     "TrajectoryPrediction",
     "check_problem_memory",
+    "experiment_text",
     "explained",
     "predict",
     "problem_subspaces",
@@ -48,7 +49,7 @@ __all__ = [
 MESSAGES = {
     SINGULAR_CURVATURE: (
         "the second derivative of the activation or the loss is singular where its slope jumps, so the Hessian has no "
-        "limit; trajectories are not affected. Smooth alternatives: gelu, silu, softplus, elu, tanh, erf (activations); "
+        "limit; trajectories are not affected. Smooth alternatives: gelu, silu, softplus, tanh, erf (activations); "
         "pseudo_huber, huber, squared (losses)"
     ),
     UNBOUNDED_CURVATURE: (
@@ -180,6 +181,8 @@ class Prediction(Result):
         One for each delta.
     warnings
         What deserves attention though every number stands.
+    readout, experiment
+        a (m,), and the experiment file; not in JSON.
     """
 
     title: str
@@ -190,6 +193,7 @@ class Prediction(Result):
     runs: tuple[TrajectoryPrediction, ...]
     warnings: tuple[str, ...] = ()
     readout: Array = field(default_factory=lambda: np.empty(0), metadata={"json": False})
+    experiment: str = field(default="", metadata={"json": False})
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document of ``predict``."""
@@ -218,6 +222,14 @@ class Prediction(Result):
         from featurephase.present.tables import prediction_table
 
         return prediction_table(self)
+
+
+def experiment_text(problem: Problem) -> str:
+    """The experiment file of a problem, for provenance; empty where a function is a Python callable."""
+    try:
+        return problem.to_toml()
+    except InputError:
+        return ""
 
 
 def problem_subspaces(problem: Problem) -> LatentSubspaces:
@@ -377,6 +389,7 @@ def predict(
         runs=runs,
         warnings=tuple(_warnings(problem, runs)),
         readout=problem.student.readout,
+        experiment=experiment_text(problem),
     )
 
 
@@ -469,7 +482,7 @@ def _hessian(time: int, found: Sequence[Spectrum]) -> HessianPrediction:
 
 
 def _matched(left: list[list[Outlier]], right: list[list[Outlier]]) -> tuple[OutlierPrediction, ...]:
-    """Outliers of all replicates as one ascending list: the j-th from the outside is the same one in every replicate."""
+    """Outliers of all replicates, ascending: the j-th from the outside is the same one in every replicate."""
     merged = []
     for side, lists in (("left", left), ("right", right)):
         for j in range(max(len(x) for x in lists)):
@@ -503,14 +516,9 @@ def _warnings(problem: Problem, runs: Sequence[TrajectoryPrediction]) -> Iterabl
             )
         for h in run.hessian:
             if np.isinf(h.right_edge):
-                yield f"delta = {run.delta:g}, t = {h.time}: the curvature is unbounded above; the bulk has no right edge"
+                yield f"delta = {run.delta:g}, t = {h.time}: curvature unbounded above; the bulk has no right edge"
             if any(o.fraction < 1 for o in (*h.hard_outliers, *h.outliers)):
                 yield (
-                    f"delta = {run.delta:g}, t = {h.time}: some outliers are shown by some replicates only (`fraction`): "
-                    "they are close to the edge"
+                    f"delta = {run.delta:g}, t = {h.time}: some outliers are shown by some replicates only "
+                    "(`fraction`): they are close to the edge"
                 )
-
-
-def with_message(result: Prediction, note: str) -> Prediction:
-    """The same result with a sentence added to its message."""
-    return replace(result, message="; ".join(x for x in (result.message, note) if x))

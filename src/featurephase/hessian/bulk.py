@@ -265,16 +265,16 @@ class Bulk:
             return max(0.0, -float(packed.min()))
         return max(0.0, -float(np.linalg.eigvalsh(packed[self._unpack].T)[:, 0].min()))
 
-    def edge(self) -> Edge | None:
+    def edge(self, hint: BranchPoint | None = None) -> Edge | None:
         """The left edge, or ``None`` where the curvature vanishes identically.
 
         The parameter ``tr s`` is increased until the branch ends, and the end is then found by bracketing. With many
-        samples the search starts from the edge of a subsample.
+        samples the search starts from the edge of a subsample, or from a ``hint``: an edge of nearly the same law.
         """
         if not np.any(self.curvature):
             return None
-        factor, hint = 2.0, None
-        if self.width > 1 and self.samples > _COARSE_FROM:
+        factor = 2.0
+        if hint is None and self.width > 1 and self.samples > _COARSE_FROM:
             coarse = self._subsample(_COARSE_STRIDE).edge()
             hint = None if coarse is None else coarse.point
         if hint is None:
@@ -308,7 +308,7 @@ class Bulk:
             factor = min(factor * 1.5, 4.0)
             if high > limit:
                 # W >= 0 with so heavy an atom at 0 that the bulk starts at 0 and the branch never ends.
-                return Edge(replace(known[low], value=0.0), critical=False)
+                return Edge(replace(nearest(known, low), value=0.0), critical=False)
         a, b = float(np.log(low)), float(np.log(high))
         # Shrink to where the branch exists on both sides, or to the end of positivity.
         while not np.isfinite(excess) and b - a > 1e-9:
@@ -338,7 +338,7 @@ class Bulk:
 
         For a law whose curvature is unbounded below the edge drifts like log N; otherwise this is O(1/N).
         """
-        quarters = [self._subsample(4, first).edge() for first in range(4)]
+        quarters = [self._subsample(4, first).edge(edge.point) for first in range(4)]
         return edge.point.value - float(np.mean([np.nan if q is None else q.point.value for q in quarters]))
 
     def at(self, value: float, edge: Edge) -> BranchPoint:

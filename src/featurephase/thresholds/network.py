@@ -1,14 +1,15 @@
 """delta_NN(t): the delta from which on a hard outlier stands left of the bulk of the Hessian at Theta(t).
 
-Every point of the curve margin(delta) is a run of the asymptotic dynamics; common random numbers make the curve of a
-replicate continuous, so each replicate has a root of its own, and their spread is the standard error. A coarse scan with
-few samples finds all sign changes first (theory 1, section 5; Montanari & Wang, arXiv 2602.01434).
+Every point of the curve margin(delta) is a run of the asymptotic dynamics. Common random numbers make the curve of a
+replicate continuous, so each replicate has a root of its own, and their spread is the standard error. A coarse scan
+with few samples finds all sign changes first (Montanari & Wang, arXiv 2602.01434; theory 1, section 5).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from featurephase.hessian.spectrum import (
     HardMargins,
     hard_margins,
 )
-from featurephase.prediction import check_problem_memory, explained, problem_subspaces, seconds_per_run
+from featurephase.prediction import check_problem_memory, experiment_text, explained, problem_subspaces, seconds_per_run
 from featurephase.replicates import replicate_seeds, run_tasks
 from featurephase.results import Result
 from featurephase.statistics import mean_and_se
@@ -88,6 +89,8 @@ class NetworkThreshold:
         delta at which the j-th smallest eigenvalue of Delta(edge) crosses 0, (m k_H,); nan where none in the range.
     blocks
         The same for each neuron by itself (block approximation).
+    scan_delta, scan_margin
+        The coarse scan: the eigenvalues of the margin at each delta, ascending, (points, m k_H).
     """
 
     time: int
@@ -106,6 +109,7 @@ class NetworkThreshold:
     blocks: tuple[BlockThreshold, ...] = ()
     scan_delta: Array = field(default_factory=lambda: np.empty(0))
     scan_margin: Array = field(default_factory=lambda: np.empty(0))
+    scan_margin_se: Array = field(default_factory=lambda: np.empty(0))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,6 +170,7 @@ class Threshold(Result):
     delta_alg_se: float
     delta_nn: tuple[NetworkThreshold, ...]
     delta_nn_limit: ThresholdLimit | None = None
+    experiment: str = field(default="", metadata={"json": False})
 
     def to_xarray(self) -> xarray.Dataset:
         """Thresholds over (time, direction) and the scanned margins over (time, delta)."""
@@ -323,7 +328,7 @@ def _bracketed_root(
     step = 1.5 * _BRACKET
     for _ in range(_MOST_EVALUATIONS):
         points = sorted(x for x in readings if not np.isnan(function(x)))
-        pairs = [(a, b) for a, b in zip(points, points[1:], strict=False) if (function(a) < 0) != (function(b) < 0)]
+        pairs = [(a, b) for a, b in pairwise(points) if (function(a) < 0) != (function(b) < 0)]
         if pairs:
             a, b = min(pairs, key=lambda p: abs((p[0] + p[1]) / 2 - guess))
             fa, fb = function(a), function(b)
@@ -402,7 +407,7 @@ def network_threshold(
     network = Network(problem.student.activation, problem.student.readout, problem.loss)
     if network.activation.singular_curvature or network.loss.singular_curvature:
         return NetworkThreshold(time=time, status=SINGULAR_CURVATURE, message=explained(SINGULAR_CURVATURE))
-    scan_delta = scan_margin = np.empty(0)
+    scan_delta = scan_margin = scan_margin_se = np.empty(0)
     if guess is None:
         coarse = max(min(samples, _FEWEST_SAMPLES), int(samples * _SCAN_SAMPLES))
         count = max(3, 1 + int(np.ceil(_SCAN_PER_DECADE * np.log10(high / low))))
@@ -417,24 +422,20 @@ def network_threshold(
             workers=workers,
         )
         pairs = [scanned[i : i + _SCAN_REPLICATES] for i in range(0, len(scanned), _SCAN_REPLICATES)]
-        alive = np.array([all(r is not None for r in p) for p in pairs])
-        if not alive.any():
+        ran = [(d, [r for r in p if r is not None]) for d, p in zip(grid, pairs, strict=True) if None not in p]
+        if not ran:
             message = f"gradient descent diverges before t = {time} at every delta from {low:g} to {high:g}"
             return NetworkThreshold(time=time, status="diverged", message=message, scan_delta=grid)
-        grid_alive = grid[alive]
-        kept = [[r for r in p if r is not None] for p, good in zip(pairs, alive, strict=True) if good]
-        edge = np.array([np.mean([r.at_edge for r in p], axis=0) for p in kept])
-        zero = np.array([np.mean([r.at_zero for r in p]) for p in kept])
-        own = np.array([np.mean([r.blocks for r in p], axis=0) for p in kept])
-        scan_delta, scan_margin = grid_alive, edge
-        if np.isnan(edge).any():
-            return NetworkThreshold(
-                time=time,
-                status=UNBOUNDED_CURVATURE,
-                message=explained(UNBOUNDED_CURVATURE),
-                scan_delta=scan_delta,
-                scan_margin=scan_margin,
-            )
+        # Where the curvature has tails that matter the bulk has no left edge and there is no margin.
+        kept = [(d, p) for d, p in ran if all(np.isfinite(r.at_edge).all() for r in p)]
+        if not kept:
+            message = explained(UNBOUNDED_CURVATURE, f"t = {time}, at every delta from {low:g} to {high:g}")
+            return NetworkThreshold(time=time, status=UNBOUNDED_CURVATURE, message=message, scan_delta=grid)
+        grid_alive = np.array([d for d, _ in kept])
+        edge, edge_se = (np.array(x) for x in zip(*(mean_and_se([r.at_edge for r in p]) for _, p in kept), strict=True))
+        zero = np.array([np.mean([r.at_zero for r in p]) for _, p in kept])
+        own = np.array([np.mean([r.blocks for r in p], axis=0) for _, p in kept])
+        scan_delta, scan_margin, scan_margin_se = grid_alive, edge, edge_se
         crossings = _sign_changes(grid_alive, edge[:, 0])
         targets = [_Target("edge", 0, c) for c in crossings]
         if not value_only:
@@ -445,6 +446,8 @@ def network_threshold(
                 for r in range(own.shape[1]):
                     targets += [_Target("block", r, c) for c in _sign_changes(grid_alive, own[:, r])[-1:]]
         ends_negative = bool(edge[-1, 0] < 0)
+        if ends_negative and not targets:  # below the grid, or between its last two readable points
+            targets = [_Target("edge", 0, float(grid_alive[0]))] if grid_alive[0] > low else []
     else:
         targets, ends_negative, crossings = [_Target("edge", 0, guess)], True, [guess]
     if not targets or not ends_negative:
@@ -456,6 +459,7 @@ def network_threshold(
             directions_se=np.full(scan_margin.shape[1], np.nan),
             scan_delta=scan_delta,
             scan_margin=scan_margin,
+            scan_margin_se=scan_margin_se,
             **({} if ends_negative or not targets else _crossings_only(crossings)),
         )
     curve = _Curve(problem, time, *bases, samples, any(t.kind == "block" for t in targets))
@@ -468,8 +472,9 @@ def network_threshold(
         quiet=quiet,
         workers=workers,
     )
-    by_target = list(zip(*found, strict=True))
-    return _assemble(problem, time, spaces, targets, by_target, scan_delta, scan_margin, value_only)
+    by_target = [tuple(roots[i] for roots in found) for i in range(len(targets))]
+    scan = {"scan_delta": scan_delta, "scan_margin": scan_margin, "scan_margin_se": scan_margin_se}
+    return _assemble(problem, time, spaces, targets, by_target, scan, value_only)
 
 
 def _crossings_only(crossings: Sequence[float]) -> dict[str, Any]:
@@ -479,10 +484,9 @@ def _crossings_only(crossings: Sequence[float]) -> dict[str, Any]:
 
 def _no_transition(time: int, low: float, high: float, scanned: Array, margin: Array, ends_negative: bool) -> str:
     if len(scanned) and ends_negative:
-        below = f"(below delta = {scanned[0]:g} gradient descent diverges)" if scanned[0] > low * 1.001 else ""
         return (
-            f"t = {time}: a hard outlier stands left of the bulk at every delta from {scanned[0]:g} to {high:g} "
-            f"{below}; the transition, if there is one, lies below".strip()
+            f"t = {time}: a hard outlier stands left of the bulk at every delta from {scanned[0]:g} to {high:g}; "
+            "the transition, if there is one, lies below"
         )
     closest = float(margin[:, 0].min()) if len(margin) else np.nan
     return (
@@ -492,11 +496,14 @@ def _no_transition(time: int, low: float, high: float, scanned: Array, margin: A
 
 
 def _sign_changes(grid: Array, margin: Array) -> list[float]:
-    """Interpolated deltas at which the margin changes sign, ascending."""
-    log = np.log(grid)
+    """Interpolated deltas at which the margin changes sign, ascending; undetermined points are passed over."""
+    known = np.isfinite(margin)
+    log, margin = np.log(grid[known]), margin[known]
     where = np.flatnonzero((margin[:-1] < 0) != (margin[1:] < 0))
     crossing = log[where] - margin[where] * (log[where + 1] - log[where]) / (margin[where + 1] - margin[where])
-    return [float(np.exp(c)) for c in crossing]
+    # Across a gap without margins interpolation means nothing: the search then starts from the gap's upper end.
+    gap = np.diff(log)[where] > 1.5 * np.min(np.diff(np.log(grid)), initial=np.inf)
+    return [float(np.exp(c)) for c in np.where(gap, log[where + 1], crossing)]
 
 
 def _assemble(
@@ -505,8 +512,7 @@ def _assemble(
     spaces: LatentSubspaces,
     targets: Sequence[_Target],
     by_target: Sequence[tuple[_Root, ...]],
-    scan_delta: Array,
-    scan_margin: Array,
+    scan: dict[str, Array],
     value_only: bool,
 ) -> NetworkThreshold:
     """Means over replicates of every root."""
@@ -516,7 +522,7 @@ def _assemble(
     order = sorted(edge, key=lambda i: float(summary[i][0]))
     width, hard = problem.student.width, spaces.hard_basis.shape[1]
     directions, directions_se = np.full(width * hard, np.nan), np.full(width * hard, np.nan)
-    blocks = {r: (np.nan, np.nan) for r in range(width)}
+    blocks = dict.fromkeys(range(width), (np.nan, np.nan))
     negative_value, negative_se = np.nan, np.nan
     for i, target in enumerate(targets):
         value, se = float(summary[i][0]), float(summary[i][1])
@@ -535,8 +541,9 @@ def _assemble(
         missing = sum(np.isnan(r.delta) for r in roots)
         status = NO_TRANSITION
         message = (
-            f"t = {time}: the scan shows a transition near delta = {targets[main].guess:.3g} but {missing} of "
-            f"{len(roots)} replicates have none: more samples are needed"
+            f"t = {time}: a transition was sought near delta = {targets[main].guess:.3g} but {missing} of {len(roots)} "
+            "replicates have none there: more samples are needed, or the bulk loses its left edge (unbounded "
+            "curvature) or gradient descent diverges before it"
         )
     return NetworkThreshold(
         time=time,
@@ -555,8 +562,7 @@ def _assemble(
         blocks=()
         if value_only
         else tuple(BlockThreshold(neuron=r + 1, value=v, value_se=s) for r, (v, s) in blocks.items()),
-        scan_delta=scan_delta,
-        scan_margin=scan_margin,
+        **scan,
     )
 
 
@@ -713,4 +719,5 @@ def threshold(
         delta_alg_se=alg_se,
         delta_nn=tuple(entries),
         delta_nn_limit=followed,
+        experiment=experiment_text(problem),
     )
