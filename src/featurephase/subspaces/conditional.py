@@ -38,13 +38,18 @@ __all__ = ["SortedDraws", "extrapolated", "pair_moment", "sorted_draws", "spawn"
 FloatArray = NDArray[np.float64]
 IndexArray = NDArray[np.intp]
 
+#: neighbouring responses that differ by this part of them are equal: conditioning on g_U in a basis other than the
+#: axes makes constants of what depends on g_U alone, and the rounding errors left would order the draws by size
+ROUNDING = 1e-12
+
 #: equal responses from this number on are a group of their own; fewer are neighbours like any others
 ATOM = 16
 
 #: number of wide windows
 WIDE = 32
 
-#: draws handled at once: bounds the memory (about 40 arrays of this length for five hard directions)
+#: draws of up to eight coordinates handled at once: bounds the memory (some 50 arrays of this length for five hard
+#: directions, 200 MB)
 CHUNK = 2**19
 
 
@@ -84,7 +89,8 @@ def _window_edges(y: FloatArray) -> tuple[IndexArray, IndexArray, IndexArray]:
     rows, length = y.shape
     offsets = np.arange(rows) * length
     new = np.ones(y.shape, dtype=bool)
-    np.not_equal(y[:, 1:], y[:, :-1], out=new[:, 1:])
+    apart = ROUNDING * (np.abs(y[:, 1:]) + np.abs(y[:, :-1]))
+    np.greater(y[:, 1:] - y[:, :-1], apart, out=new[:, 1:])
     runs = np.flatnonzero(new)
     sizes = np.diff(runs, append=y.size)
     atoms, stops = runs[sizes >= ATOM], (runs + sizes)[sizes >= ATOM]
@@ -152,7 +158,12 @@ def _outer_normals(dim: int, count: int, rng: np.random.Generator) -> FloatArray
 
 
 def sorted_draws(
-    link: Link, given: FloatArray, inner: FloatArray, samples: int, rng: np.random.Generator
+    link: Link,
+    given: FloatArray,
+    inner: FloatArray,
+    samples: int,
+    rng: np.random.Generator,
+    blur: float = 0.0,
 ) -> Iterator[SortedDraws]:
     """Draw g = given a + inner b ~ N(0, I_k) and y, and sort by y for each value of a.
 
@@ -169,13 +180,16 @@ def sorted_draws(
         Number of draws of y in all; they come in chunks of bounded memory.
     rng
         The random stream.
+    blur
+        With a value above 0, what is conditioned on is sqrt(1 - blur^2) a + blur z, z fresh: less than a, by a known
+        amount. (If E[f | y, a] = 0, so is the expectation given less.)
 
     Raises
     ------
     InputError
         If the link is not finite on some draw.
     """
-    chunks = -(-samples // CHUNK)
+    chunks = -(-samples * max(inner.shape[0], 8) // (8 * CHUNK))
     samples //= chunks
     conditioned = given.shape[1]
     rows = 2 ** max(int(math.log2(samples) / 2) - 5 + conditioned, 0) if conditioned else 1
@@ -184,7 +198,10 @@ def sorted_draws(
         b = rng.standard_normal((inner.shape[1], rows * length))
         g = inner @ b
         if conditioned:
-            g += np.repeat(given @ _outer_normals(conditioned, rows, rng), length, axis=1)
+            a = np.repeat(_outer_normals(conditioned, rows, rng), length, axis=1)
+            if blur:
+                a = math.sqrt(1 - blur**2) * a + blur * rng.standard_normal(a.shape)
+            g += given @ a
         y = link.sample(g, rng).reshape(rows, length)
         order = np.argsort(y, axis=1)  # the draws are exchangeable, so equal responses are in random order
         windows = _window_edges(np.take_along_axis(y, order, axis=1))

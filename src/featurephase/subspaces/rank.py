@@ -30,8 +30,8 @@ class RankDecision:
     bounds
         (q,): with probability 1 - ``level`` no eigenvalue from the j-th on is off by more than ``bounds[j]``.
     decisions
-        Per eigenvalue ``"nonzero"`` (larger than its bound), ``"zero"`` (not so, and eigenvalue + bound is at most the
-        resolution) or ``"ambiguous"`` (more samples are needed).
+        Per eigenvalue ``"nonzero"`` (larger than its bound and the ``floor``), ``"zero"`` (not so, and eigenvalue and
+        bound together are at most the resolution) or ``"ambiguous"`` (more samples are needed).
     basis
         Orthonormal eigenvectors as columns (q, q), in the order of the eigenvalues.
     angle_se
@@ -86,7 +86,7 @@ def sampling_quantile(replicates: int, level: float = LEVEL) -> float:
     return float(student_t.isf(level, replicates - 1))
 
 
-def decide_rank(replicates: ArrayLike, *, resolution: float, level: float = LEVEL) -> RankDecision:
+def decide_rank(replicates: ArrayLike, *, resolution: float, level: float = LEVEL, floor: float = 0.0) -> RankDecision:
     """Decide which eigenvalues of a matrix are zero, from independent unbiased estimates of it.
 
     The estimates must not be biased by noise: products of independent halves (v1 v2', symmetrised), or of two
@@ -104,6 +104,9 @@ def decide_rank(replicates: ArrayLike, *, resolution: float, level: float = LEVE
         An eigenvalue known to be smaller than this is called zero.
     level
         One-sided error probability of a single decision.
+    floor
+        What the replicates' mean may exceed the matrix by for reasons other than sampling: an eigenvalue is nonzero
+        if it is larger than its bound and this together.
 
     Raises
     ------
@@ -125,7 +128,7 @@ def decide_rank(replicates: ArrayLike, *, resolution: float, level: float = LEVE
     quantile = sampling_quantile(count, level)
     bounds = np.array([quantile * math.sqrt(variances[j:, j:].sum()) for j in range(size)])
     rank = 0
-    while rank < size and values[rank] > bounds[rank]:
+    while rank < size and values[rank] > bounds[rank] + floor:
         rank += 1
     rest = bounds[rank] if rank < size else 0.0
     decisions = ["nonzero"] * rank

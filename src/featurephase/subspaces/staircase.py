@@ -42,10 +42,14 @@ __all__ = ["LatentSubspaces", "Round", "latent_subspaces"]
 FloatArray = NDArray[np.float64]
 
 #: largest standard error (radians) of the angle of the easy subspace that ends the sampling early
-ANGLE = 0.01
+ANGLE = 1e-3
 
 #: from this standard error of the angle on the easy subspace counts as undetermined
 USELESS_ANGLE = 0.1
+
+#: how much an inexact easy subspace is blurred when conditioned on (standard deviation, of 1). Without it the smallest
+#: error counts: given g1 + 0.001 g2, the response y = g1 reveals g2. With it a direction is revealed to (error/blur)^2.
+BLUR = 0.3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -275,12 +279,29 @@ def latent_subspaces(
     _check(samples, max_samples, replicates, resolution)
     link, dim = teacher.link, teacher.latent_dim
     if teacher.easy_basis is not None:
-        easy = np.asarray(teacher.easy_basis, dtype=np.float64)
-        return _assemble(link, easy, np.empty((dim, 0)), "given", True, 0.0, [], symmetries(link, easy, seed), seed)
+        return _given(link, np.asarray(teacher.easy_basis, dtype=np.float64), seed)
     first = _column_space(start, dim)
     staircase = _Staircase(link, first, samples, max_samples, replicates, resolution, seed)
     staircase.climb(quiet)
     return staircase.result()
+
+
+def _ceiling(link: Link, fixed: FloatArray, found: list[Symmetry], seed: int) -> FloatArray:
+    """What symmetry leaves of R^k for easy directions: all that is orthogonal is hard, given ``fixed`` (k, s) is easy.
+
+    Fixed by the symmetries found, which leave ``fixed`` alone, and orthogonal to what the response does not depend on.
+    """
+    idle = complement(fixed, complement(relevant_space(link, seed)))
+    dim = fixed.shape[0]
+    return fixed_space([*(symmetry.matrix for symmetry in found), np.eye(dim) - 2 * idle @ idle.T], dim)
+
+
+def _given(link: Link, easy: FloatArray, seed: int) -> LatentSubspaces:
+    """The subspaces of a teacher that brings its easy basis; exact if a symmetry shows that all else is hard."""
+    found = symmetries(link, easy, seed)
+    exact = _ceiling(link, easy, found, seed).shape[1] == easy.shape[1]
+    exact = exact or mirrored(link, easy, easy, 0.0, seed) is not None
+    return _assemble(link, easy, np.empty((easy.shape[0], 0)), "given", exact, 0.0, [], found, seed)
 
 
 def _check(samples: int, max_samples: int, replicates: int, resolution: float) -> None:
@@ -321,10 +342,7 @@ class _Staircase:
         self.replicates, self.resolution, self.seed = replicates, resolution, seed
         self.rounds: list[Round] = []
         self.symmetries = symmetries(link, first, seed)
-        dim = link.latent_dim
-        still = complement(first, complement(relevant_space(link, seed)))  # irrelevant, and not in the start
-        reflections = [symmetry.matrix for symmetry in self.symmetries]
-        self.ceiling = fixed_space([*reflections, np.eye(dim) - 2 * still @ still.T], dim)
+        self.ceiling = _ceiling(link, first, self.symmetries, seed)
         self.angle_se = 0.0
         self.status = "ok"
 
@@ -341,9 +359,7 @@ class _Staircase:
                 bar.update(found)
                 if found == 0:
                     break
-        if self.full:
-            self.angle_se = 0.0
-        elif self.angle_se > USELESS_ANGLE:
+        if self.angle_se > USELESS_ANGLE:
             self.status = "ambiguous-rank"
 
     @property
@@ -356,21 +372,22 @@ class _Staircase:
         open_, shut = complement(self.easy, self.ceiling), complement(self.ceiling)
         inner = np.column_stack([open_, shut])
         total, estimates = 0, np.zeros((2, self.replicates, inner.shape[1], inner.shape[1]))
-        stage, size = 0, self.samples
-        mirror = self.full
+        stage, size, tried = 0, self.samples, {0} if self.full or not self.easy.shape[1] else set()
         while True:
             for r in range(self.replicates):
                 rng = spawn(self.seed, 1, len(self.rounds), stage, r)
                 new = [
                     (pair_moment(draws.b, draws.coarse), pair_moment(draws.b, draws.wide))
-                    for draws in sorted_draws(self.link, self.easy, inner, size // self.replicates, rng)
+                    for draws in sorted_draws(
+                        self.link, self.easy, inner, size // self.replicates, rng, BLUR if self.angle_se else 0.0
+                    )
                 ]
                 estimates[:, r] = (total * estimates[:, r] + size * np.mean(new, axis=0)) / (total + size)
             total += size
             decision = self._decide(estimates[:, :, : open_.shape[1], : open_.shape[1]])
-            if decision.rank == 0 and not mirror:  # nothing found: is the rest hard by a symmetry not seen before?
-                mirror = True
-                if self._reflect():
+            if decision.rank not in tried and decision.rank < open_.shape[1]:
+                tried.add(decision.rank)
+                if self._reflect(open_, decision):
                     break
             enough = decision.rank > 0 or decision.status == "ok"
             if (enough and decision.angle_se <= ANGLE) or total >= self.max_samples:
@@ -384,19 +401,26 @@ class _Staircase:
         Either can show that an eigenvalue is not zero: the one that shows more, or shows it with less error, is taken.
         That the rest is zero is left to the narrow windows, which miss no dependence on y.
         """
-        narrow, wide = (decide_rank(part, resolution=self.resolution) for part in estimates)
+        leak = (sampling_quantile(self.replicates) * self.angle_se / BLUR) ** 2
+        narrow, wide = (decide_rank(part, resolution=self.resolution, floor=leak) for part in estimates)
         if (narrow.rank, -narrow.angle_se) >= (wide.rank, -wide.angle_se):
             return narrow
         rest = wide.basis[:, wide.rank :]
-        return wide.joined(decide_rank(rest.T @ estimates[0] @ rest, resolution=self.resolution))
+        return wide.joined(decide_rank(rest.T @ estimates[0] @ rest, resolution=self.resolution, floor=leak))
 
-    def _reflect(self) -> bool:
-        """Look for an exact mirror symmetry near the estimated easy subspace; adopt both if there is one."""
-        tolerance = 6 * self.angle_se + 1e-3
-        mirror = mirrored(self.link, self.easy, self.first, tolerance, self.seed)
+    def _extended(self, open_: FloatArray, decision: RankDecision) -> tuple[FloatArray, float]:
+        """The easy subspace with the nonzero directions of a round, and its angle error."""
+        found = open_ @ decision.basis[:, : decision.rank]
+        span = np.linalg.qr(np.column_stack([self.easy, found]))[0]
+        return canonical_basis(span), float(np.hypot(self.angle_se, decision.angle_se))
+
+    def _reflect(self, open_: FloatArray, decision: RankDecision) -> bool:
+        """Whether an exact symmetry reflects all that is not easy so far; if so it and its subspace are adopted."""
+        span, angle_se = self._extended(open_, decision)
+        mirror = mirrored(self.link, span, self.first, 6 * angle_se + 1e-3, self.seed)
         if mirror is None:
             return False
-        self.easy = self.ceiling = canonical_basis(mirror[0])
+        self.ceiling = canonical_basis(mirror[0])
         self.symmetries.append(mirror[1])
         return True
 
@@ -408,8 +432,13 @@ class _Staircase:
         conditioned_on = self.easy.shape[1]
         check = np.diagonal(estimates, axis1=1, axis2=2)[:, count:]  # zero by symmetry: (replicates, .)
         check_se = check.std(axis=0, ddof=1) / np.sqrt(self.replicates)
-        proved = self.full
-        zeros = ["zero by symmetry"] * count if proved else list(decision.decisions)
+        self.easy, self.angle_se = self._extended(open_, decision)
+        decisions = list(decision.decisions)
+        if self.full:
+            self.easy, self.angle_se = self.ceiling, 0.0
+            decisions[decision.rank :] = ["zero by symmetry"] * (count - decision.rank)
+        elif decision.rank == 0:
+            self.status = decision.status
         self.rounds.append(
             Round(
                 conditioned_on=conditioned_on,
@@ -417,23 +446,13 @@ class _Staircase:
                 eigenvalues=np.concatenate([decision.eigenvalues, check.mean(axis=0)]),
                 eigenvalues_se=np.concatenate([decision.eigenvalues_se, check_se]),
                 bounds=np.concatenate([decision.bounds, check_se * sampling_quantile(self.replicates)]),
-                decisions=(*zeros, *["zero by symmetry"] * shut.shape[1]),
+                decisions=(*decisions, *["zero by symmetry"] * shut.shape[1]),
                 angle_se=decision.angle_se,
                 resolution=self.resolution,
                 samples=total,
                 replicates=self.replicates,
             )
         )
-        if proved:
-            return 0
-        if decision.rank == 0:
-            self.status = decision.status
-            return 0
-        found = open_ @ decision.basis[:, : decision.rank]
-        self.easy = canonical_basis(np.linalg.qr(np.column_stack([self.easy, found]))[0])
-        if self.full:
-            self.easy = self.ceiling
-        self.angle_se = float(np.hypot(self.angle_se, decision.angle_se))
         return decision.rank
 
     def result(self) -> LatentSubspaces:

@@ -309,7 +309,7 @@ def mirrored(
         if basis is None:
             continue
         sine = np.linalg.norm(basis - span @ (span.T @ basis), 2) if span.size else 0.0
-        if sine <= math.sin(min(tolerance, math.pi / 2)):
+        if sine <= math.sin(min(tolerance, math.pi / 2)) + 1e-9:
             where = ", ".join(direction_name(column) for column in canonical_basis(basis).T) or "nothing"
             return basis, Symmetry(2 * basis @ basis.T - np.eye(basis.shape[0]), f"g -> -g except along {where}")
     return None

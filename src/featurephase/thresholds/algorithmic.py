@@ -31,6 +31,7 @@ from featurephase.subspaces.conditional import (
     window_means,
 )
 from featurephase.subspaces.rank import decide_rank
+from featurephase.subspaces.staircase import BLUR
 from featurephase.subspaces.symmetry import fixed_space, scale_free
 
 if TYPE_CHECKING:
@@ -43,6 +44,10 @@ if TYPE_CHECKING:
 __all__ = ["AlgorithmicThreshold", "algorithmic_threshold"]
 
 FloatArray = NDArray[np.float64]
+
+
+#: the map acts on symmetric matrices of this size at most
+MAX_HARD = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +118,7 @@ def algorithmic_threshold(
     samples: int = 2**21,
     max_samples: int = 2**25,
     replicates: int = 16,
+    resolution: float = 1e-4,
     seed: int = 0,
     quiet: bool = False,
 ) -> AlgorithmicThreshold:
@@ -122,8 +128,8 @@ def algorithmic_threshold(
     from independent replicates, reduced by polynomials of g_H of known mean as control variates. The default gives
     about three digits where 1/delta_alg is of order one.
 
-    "inf" is returned only where the symmetries of the link prove G = 0. Where the estimate is merely consistent with
-    zero after ``max_samples`` draws, the result is a lower bound.
+    "inf" is returned only where the symmetries of the link prove G = 0. Where 1/delta_alg is merely known to be below
+    the resolution, or cannot be told from zero after ``max_samples`` draws, the result is a lower bound.
 
     Parameters
     ----------
@@ -135,6 +141,8 @@ def algorithmic_threshold(
         Draws of the response at first; they are quadrupled until the eigenvalue differs from zero, up to the maximum.
     replicates
         Independent parts of the samples, from which the errors come.
+    resolution
+        Sampling ends where 1/delta_alg is known to be below this.
     seed
         Seed of all random numbers.
     quiet
@@ -174,11 +182,14 @@ def algorithmic_threshold(
     if subspaces.relevant_hard_basis.shape[1] == 0:
         message = "no direction that the response depends on is hard: delta_alg is 0"
         return known(0.0, "ok", message, 0.0)
+    if subspaces.relevant_hard_basis.shape[1] > MAX_HARD:
+        message = f"delta_alg is computed for up to {MAX_HARD} hard directions"
+        return known(math.nan, "unresolved", message, 0.0)
     family = _Family(teacher.link, subspaces, seed)
     if family.responses.shape[0] == 0:
         message = "symmetries of the link make E[ g_H g_H' | y, g_E ] the identity: no first-order method learns U_H"
         return known(math.inf, "ok", message, math.inf)
-    return _Estimator(teacher.link, subspaces, family, replicates, seed).run(samples, max_samples, quiet)
+    return _Estimator(teacher.link, subspaces, family, replicates, resolution, seed).run(samples, max_samples, quiet)
 
 
 class _Family:
@@ -273,7 +284,9 @@ class _Estimator:
     def __init__(self, link: Link, subspaces: LatentSubspaces, family: _Family, replicates: int, seed: int) -> None:
         self.link, self.given, self.family = link, subspaces.easy_basis, family
         self.inner = subspaces.hard_basis  # the relevant directions come first
-        self.replicates, self.seed = replicates, seed
+        self.replicates, self.resolution, self.seed = replicates, resolution, seed
+        #: an inexact easy subspace is conditioned on with a blur, so that its error reveals nothing (see staircase)
+        self.blur = 0.0 if subspaces.exact else min(BLUR, max(30 * subspaces.angle_se, BLUR / 10))
         self.pilot: FloatArray | None = None
 
     def run(self, samples: int, max_samples: int, quiet: bool) -> AlgorithmicThreshold:
@@ -291,8 +304,8 @@ class _Estimator:
                 pairs = zip(parts or new, new, strict=True)
                 parts = [_Part.mean([old, part], [total, size]) for old, part in pairs]
                 total += size
-                decision = decide_rank([part.map for part in parts], resolution=1.0)
-                if decision.rank > 0 or total >= max_samples:
+                decision = decide_rank([part.map for part in parts], resolution=self.resolution)
+                if decision.rank > 0 or decision.status == "ok" or total >= max_samples:
                     break
                 stage, size = stage + 1, min(3 * total, max_samples - total)
                 bar.total = total + size
@@ -324,7 +337,14 @@ class _Estimator:
         halving = np.mean([part.fine - part.coarse for part in parts], axis=0)
         matrix = np.einsum("c,cij->ij", top, self.family.matrices)
         matrix /= np.trace(matrix)
+        blurred = self.blur and self.given.size
         return AlgorithmicThreshold(
+            message=(
+                f"the easy subspace is not known exactly: it is conditioned on with a blur of {self.blur:.2g}, which "
+                "can only raise the value"
+                if blurred
+                else ""
+            ),
             seed=self.seed,
             delta_alg=1 / value,
             delta_alg_se=se / value**2,
@@ -341,7 +361,7 @@ class _Estimator:
         rng = spawn(self.seed, 2, stage, number)
         size = self.family.hard.shape[1]
         chunks = []
-        for draws in sorted_draws(self.link, self.given, self.inner, samples, rng):
+        for draws in sorted_draws(self.link, self.given, self.inner, samples, rng, self.blur):
             f = self.family.features(draws.b[:size])
             coarse, fine = pair_moment(f, draws.coarse), pair_moment(f, draws.fine)
             if self.pilot is None:
