@@ -11,9 +11,9 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -119,6 +119,10 @@ class Result:
     def ok(self) -> bool:
         """Whether everything that was asked for exists (exit code 0 rather than 3)."""
         return self.status == "ok"
+
+    def noted(self, note: str) -> Self:
+        """The same result with a sentence added to its message."""
+        return replace(self, message="; ".join(part for part in (self.message, note) if part))
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document, as plain Python values."""
