@@ -26,7 +26,7 @@ from featurephase.memory import require_memory
 
 Array = NDArray[np.float64]
 
-__all__ = ["RESIDUAL_TOLERANCE", "AsymptoticLaw", "ConditionedDesign", "FiniteLaw"]
+__all__ = ["RESIDUAL_TOLERANCE", "AsymptoticLaw", "ConditionedDesign", "FiniteLaw", "gaussian_triangle"]
 
 #: A direction enters the basis only if its residual exceeds this fraction of the gradient's norm: below it there is
 #: nothing but round-off, which would destroy the orthogonality of the basis.
@@ -39,11 +39,23 @@ ORTHOGONALITY = 1e-11
 CACHE_BYTES = 512 * 1024
 
 
+def gaussian_triangle(rows: int, columns: int, rng: np.random.Generator) -> Array:
+    """R of the QR split of a Gaussian (rows, columns) matrix: R_jj^2 ~ chi^2(rows - j + 1), N(0, 1) above."""
+    size = min(rows, columns)
+    triangle = np.triu(rng.standard_normal((size, columns)), 1)
+    triangle[np.arange(size), np.arange(size)] = np.sqrt(rng.chisquare(rows - np.arange(size)))
+    return triangle
+
+
 class Law(Protocol):
     """How new rows of V depend on new rows of Phi: ``V_new = coupling @ Phi_new + Z``."""
 
     def coupling(self, visited: int, new: int) -> Array:
         """The matrix R, shape (rows to add <= new, new), when ``visited`` directions are known already."""
+        ...
+
+    def exhausted(self, visited: int) -> bool:
+        """Whether ``visited`` directions are all there are, so that the data are fully known."""
         ...
 
 
@@ -57,6 +69,10 @@ class AsymptoticLaw:
         """``I/sqrt(delta)``, shape (new, new)."""
         return np.eye(new) / np.sqrt(self.delta)
 
+    def exhausted(self, visited: int) -> bool:
+        """Never."""
+        return False
+
 
 @dataclass(frozen=True)
 class FiniteLaw:
@@ -68,11 +84,12 @@ class FiniteLaw:
 
     def coupling(self, visited: int, new: int) -> Array:
         """The random triangle, shape (min(new, d - visited), new): no row is added once R^d is exhausted."""
-        rows = min(new, self.dimension - visited)
-        triangle = np.triu(self.rng.standard_normal((rows, new)), 1)
-        freedom = self.dimension - visited - np.arange(rows)
-        triangle[np.arange(rows), np.arange(rows)] = np.sqrt(self.rng.chisquare(freedom))
+        triangle = gaussian_triangle(self.dimension - visited, new, self.rng)
         return triangle / np.sqrt(self.samples)
+
+    def exhausted(self, visited: int) -> bool:
+        """Whether all of R^d has been visited."""
+        return visited >= self.dimension
 
 
 class ConditionedDesign:
@@ -163,6 +180,7 @@ class ConditionedDesign:
             Shape (K + q, m): the rows on the old basis, then those on the q new directions.
         """
         m = weights.shape[1]
+        growing = not self.law.exhausted(self.visited)
         f = np.empty((m, self.samples))
         on_v = np.zeros((m, self.visited))
         on_phi = np.zeros((m, self.met))
@@ -171,11 +189,11 @@ class ConditionedDesign:
             block = sample_gradient(weights.T @ v, s)
             f[:, s] = block
             on_v += block @ v.T
-            if self.met:
+            if self.met and growing:
                 on_phi += block @ self.sample_basis(b).T
         on_v /= self.samples
         on_phi /= self.samples
-        if not np.all(np.isfinite(on_v)):
+        if not growing or not np.all(np.isfinite(on_v)):
             return on_v.T
         new_phi = self._residual_basis(f, on_phi)
         if len(new_phi) == 0:
