@@ -105,6 +105,8 @@ class HessianPrediction:
         Edges of the bulk; ``right_edge`` inf: curvature unbounded above, nan: not described by the block approximation.
     hard_outliers, outliers
         Aligned with U_H, and on the visited directions; ascending.
+    drifting
+        Fraction of replicates in which unbounded curvature makes the left edge drift; above one half there is none.
     continuous
         Whether the left edge is a critical point, so that an outlier leaves the bulk with an overlap that starts at 0.
     density
@@ -118,6 +120,7 @@ class HessianPrediction:
     left_edge_se: float = np.nan
     right_edge: float = np.nan
     right_edge_se: float = np.nan
+    drifting: float = 0.0
     continuous: bool = True
     hard_outliers: tuple[OutlierPrediction, ...] = ()
     outliers: tuple[OutlierPrediction, ...] = ()
@@ -465,20 +468,30 @@ def _hessian(time: int, found: Sequence[Spectrum]) -> HessianPrediction:
     bad = [s.status for s in found if s.status != "ok"]
     if bad:
         return HessianPrediction(time=time, status=bad[0], message=explained(bad[0], f"Hessian at t = {time}"))
+    drifting = float(np.mean([s.left_drifts for s in found]))
+    if drifting > 0.5:
+        message = explained(UNBOUNDED_CURVATURE, f"Hessian at t = {time}")
+        return HessianPrediction(time=time, status=UNBOUNDED_CURVATURE, message=message)
     left, left_se = mean_and_se([s.left_edge for s in found])
-    rights = np.array([s.right_edge for s in found])
-    right, right_se = (np.inf, 0.0) if np.any(np.isinf(rights)) else mean_and_se(rights)
+    right, right_se = mean_and_se([s.right_edge for s in found])
+    unbounded_above = np.mean([s.right_drifts for s in found]) > 0.5
     return HessianPrediction(
         time=time,
         left_edge=float(left),
         left_edge_se=float(left_se),
-        right_edge=float(right),
-        right_edge_se=float(right_se),
+        right_edge=np.inf if unbounded_above else float(right),
+        right_edge_se=0.0 if unbounded_above else float(right_se),
+        drifting=drifting,
         continuous=bool(np.mean([s.left_critical for s in found]) >= 0.5),
-        hard_outliers=_matched([s.hard_left for s in found], [s.hard_right for s in found]),
-        outliers=_matched([s.visited_left for s in found], [s.visited_right for s in found]),
+        hard_outliers=_matched([s.hard_left for s in found], [_right(s.hard_right, unbounded_above) for s in found]),
+        outliers=_matched([s.visited_left for s in found], [_right(s.visited_right, unbounded_above) for s in found]),
         density=next((s.density for s in found if s.density is not None), None),
     )
+
+
+def _right(found: list[Outlier], unbounded_above: bool) -> list[Outlier]:
+    """Nothing stands right of a bulk that has no right edge."""
+    return [] if unbounded_above else found
 
 
 def _matched(left: list[list[Outlier]], right: list[list[Outlier]]) -> tuple[OutlierPrediction, ...]:
@@ -517,6 +530,11 @@ def _warnings(problem: Problem, runs: Sequence[TrajectoryPrediction]) -> Iterabl
         for h in run.hessian:
             if np.isinf(h.right_edge):
                 yield f"delta = {run.delta:g}, t = {h.time}: curvature unbounded above; the bulk has no right edge"
+            if h.drifting > 0:
+                yield (
+                    f"delta = {run.delta:g}, t = {h.time}: the curvature is unbounded below and in a fraction "
+                    f"{h.drifting:.2g} of the replicates its tail moves the left edge by over 1 % between N/4 and N"
+                )
             if any(o.fraction < 1 for o in (*h.hard_outliers, *h.outliers)):
                 yield (
                     f"delta = {run.delta:g}, t = {h.time}: some outliers are shown by some replicates only "

@@ -207,10 +207,8 @@ class Bulk:
     def point(self, trace: float, guess: BranchPoint | None = None) -> BranchPoint | None:
         """The branch point with ``tr s = trace``, by a bordered Newton iteration; ``None`` if positivity fails."""
         m, eye = self.width, np.eye(self.width)
-        if guess is None:
-            root = eye * np.sqrt(trace / m)
-        else:
-            root = guess.root * np.sqrt(trace / np.sum(guess.root**2))
+        shape = eye if guess is None else guess.root
+        root = shape * np.sqrt(trace / np.sum(shape**2))
         moments = self.moments(root)
         if moments is None:
             if guess is not None and m > 1:
@@ -402,10 +400,7 @@ def stieltjes_transform(
     s = 1j * eye / max(abs(z), 1e-300) if guess is None else guess
 
     def averages(s: NDArray[np.complex128]) -> tuple[NDArray[np.complex128], NDArray[np.complex128]]:
-        if m == 1:
-            k = w / (1.0 + s * w / delta)
-        else:
-            k = np.linalg.solve(np.eye(m) + w @ s / delta, w)
+        k = w / (1.0 + s * w / delta) if m == 1 else np.linalg.solve(eye + w @ s / delta, w)
         flat = k.reshape(-1, m * m)
         gram = (flat.T @ flat / len(w)).reshape(m, m, m, m)
         return k.mean(axis=0), gram.transpose(0, 2, 1, 3).reshape(m * m, m * m)

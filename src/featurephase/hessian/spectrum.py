@@ -59,9 +59,11 @@ class Spectrum:
     status
         ``"ok"``, or why there is no spectrum to the left of which anything could stand.
     left_edge, right_edge
-        Edges of the bulk; ``right_edge`` is inf for curvature unbounded above, nan in the block approximation.
+        Edges of the bulk; ``right_edge`` is nan in the block approximation.
     left_critical
         Whether the left edge is a critical point of the transform (False: the overlap of an outlier jumps).
+    left_drifts, right_drifts
+        Whether unbounded curvature makes the edge drift with the number of samples: then the bulk has none.
     hard_left, hard_right, visited_left, visited_right
         Outliers aligned with U_H and on visited directions, the outermost first.
     density
@@ -72,6 +74,8 @@ class Spectrum:
     left_edge: float = np.nan
     right_edge: float = np.nan
     left_critical: bool = True
+    left_drifts: bool = False
+    right_drifts: bool = False
     hard_left: list[Outlier] = field(default_factory=list)
     hard_right: list[Outlier] = field(default_factory=list)
     visited_left: list[Outlier] = field(default_factory=list)
@@ -95,12 +99,15 @@ class HardMargins:
         Whether the left edge is a critical point.
     left_edge
         Left edge, weight decay included.
+    drifts
+        Whether unbounded curvature makes that edge drift with the number of samples: then there is none.
     """
 
     at_edge: Array
     at_zero: float
     critical: bool
     left_edge: float
+    drifts: bool = False
 
 
 def _rows(design_block: Array, basis: Array) -> Array:
@@ -167,7 +174,7 @@ def hard_margins(
 ) -> list[HardMargins]:
     """Margins of the hard outliers: one entry for the whole network, or with ``blocks`` one for each neuron.
 
-    They are nan where the bulk has no left edge. The caller has made sure that the curvature is regular.
+    The caller has made sure that the curvature is regular.
     """
     support = curvature_support(network, link, moment.weights)
     directions = hard_directions(moment, hard_basis)
@@ -177,15 +184,12 @@ def hard_margins(
         if not np.any(bulk.curvature):  # the bulk is one atom at 0 and nothing stands left of it
             result.append(HardMargins(np.ones(count), 1.0, True, weight_decay))
             continue
-        edge = edge_of(bulk, support.unbounded_below)
-        if edge is None:
-            result.append(HardMargins(np.full(count, np.nan), np.nan, False, np.nan))
-            continue
+        edge, drifts = edge_of(bulk, support.unbounded_below)
         at_edge = margins(bulk, edge.point, directions)
         at_zero = float(at_edge[0])
         if edge.point.value > -weight_decay:
             at_zero = float(margins(bulk, bulk.at(-weight_decay, edge), directions)[0])
-        result.append(HardMargins(at_edge, at_zero, edge.critical, edge.point.value + weight_decay))
+        result.append(HardMargins(at_edge, at_zero, edge.critical, edge.point.value + weight_decay, drifts))
     return result
 
 
@@ -226,25 +230,23 @@ def spectrum(
     if not np.any(curvature):
         return Spectrum("ok", weight_decay, weight_decay)
     left = _side(curvature, delta, support.lowest, support.unbounded_below, hard, visited)
-    if left is None:
-        return Spectrum(UNBOUNDED_CURVATURE)
     right = _side(-curvature, delta, -support.highest, support.unbounded_above, hard, visited)
-    shifted = _shift(1.0, weight_decay)
-    mirrored = _shift(-1.0, weight_decay)
-    left_edge = left.edge.point.value + weight_decay
-    right_edge = np.inf if right is None else -right.edge.point.value + weight_decay
+    left_edge, right_edge = left.edge.point.value + weight_decay, -right.edge.point.value + weight_decay
     density = None
     if density_points:
         density = _density(curvature, delta, weight_decay, left_edge, right_edge, density_points)
+    shifted, mirrored = _shift(1.0, weight_decay), _shift(-1.0, weight_decay)
     return Spectrum(
         "ok",
         left_edge,
         right_edge,
         left.edge.critical,
+        left.drifts,
+        right.drifts,
         shifted(left.hard),
-        [] if right is None else mirrored(right.hard),
+        mirrored(right.hard),
         shifted(left.visited),
-        [] if right is None else mirrored(right.visited),
+        mirrored(right.visited),
         density,
     )
 
@@ -252,22 +254,24 @@ def spectrum(
 @dataclass(frozen=True)
 class _Side:
     edge: Edge
+    drifts: bool
     hard: list[Outlier]
     visited: list[Outlier]
 
 
-def edge_of(bulk: Bulk, unbounded: bool) -> Edge | None:
-    """The left edge, or ``None`` where unbounded curvature leaves the bulk without one.
+def edge_of(bulk: Bulk, unbounded: bool) -> tuple[Edge, bool]:
+    """The left edge, and whether it drifts because the curvature is unbounded.
 
-    Curvature that is unbounded in law need not matter: a tail so thin that no sample of any realistic size sees it moves
+    Curvature that is unbounded in law need not matter: a tail so thin that no sample of a realistic size sees it moves
     no edge. It matters where single samples decide: then the edge drifts with the logarithm of their number.
     """
     edge = bulk.edge()
-    if edge is not None and unbounded and bulk.extreme_share(edge.point) > _EXTREME_SHARE:
-        drift = bulk.drift(edge)
-        if not abs(drift) <= _DRIFT * abs(edge.point.value):
-            return None
-    return edge
+    if edge is None:
+        raise ArithmeticError("a Hessian without curvature has no bulk")
+    drifts = False
+    if unbounded and bulk.extreme_share(edge.point) > _EXTREME_SHARE:
+        drifts = not abs(bulk.drift(edge)) <= _DRIFT * abs(edge.point.value)
+    return edge, drifts
 
 
 def _side(
@@ -277,14 +281,12 @@ def _side(
     unbounded: bool,
     hard: Directions | None,
     visited: Directions,
-) -> _Side | None:
-    bulk = Bulk(curvature, delta, _beyond_samples(support, unbounded))
-    edge = edge_of(bulk, unbounded)
-    if edge is None:
-        return None
+) -> _Side:
+    bulk = Bulk(curvature, delta, None if unbounded else support)
+    edge, drifts = edge_of(bulk, unbounded)
     aligned = outliers(bulk, edge, hard)[0] if hard is not None else []
     others = outliers(bulk, edge, visited)[0] if visited.visible else []
-    return _Side(edge, aligned, others)
+    return _Side(edge, drifts, aligned, others)
 
 
 def _shift(sign: float, weight_decay: float) -> Callable[[list[Outlier]], list[Outlier]]:
@@ -303,13 +305,13 @@ def _block_spectrum(
     """The lower edge and the hard outliers left of it, neuron by neuron (theory 1, section 5)."""
     hard = hard_directions(moment, hard_basis) if hard_basis.shape[1] else None
     edges: list[Edge] = []
+    drifting = False
     found: list[Outlier] = []
     for bulk in _left_bulks(network, link, moment, delta, True, support):
         if not np.any(bulk.curvature):
             continue
-        edge = edge_of(bulk, support.unbounded_below)
-        if edge is None:
-            return Spectrum(UNBOUNDED_CURVATURE)
+        edge, drifts = edge_of(bulk, support.unbounded_below)
+        drifting |= drifts
         edges.append(edge)
         if hard is not None:
             found += outliers(bulk, edge, hard)[0]
@@ -323,7 +325,8 @@ def _block_spectrum(
         lowest.point.value + weight_decay,
         np.nan,
         lowest.critical,
-        _shift(1.0, weight_decay)(outside),
+        left_drifts=drifting,
+        hard_left=_shift(1.0, weight_decay)(outside),
     )
 
 

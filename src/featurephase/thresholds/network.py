@@ -202,6 +202,7 @@ class _Reading:
     at_zero: float
     critical: bool
     left_edge: float
+    drifts: bool
     blocks: Array
 
 
@@ -230,11 +231,12 @@ class _Observer:
         if width <= FULL_WIDTH:
             whole = measure(False)[0]
             own = np.array([b.at_edge[0] for b in by_neuron]) if by_neuron else whole.at_edge[:1]
-            return _Reading(whole.at_edge, whole.at_zero, whole.critical, whole.left_edge, own)
+            return _Reading(whole.at_edge, whole.at_zero, whole.critical, whole.left_edge, whole.drifts, own)
         lowest = min(by_neuron, key=lambda b: b.left_edge)
         margins = np.sort(np.concatenate([b.at_edge for b in by_neuron]))
         own = np.array([b.at_edge[0] for b in by_neuron])
-        return _Reading(margins, min(b.at_zero for b in by_neuron), lowest.critical, lowest.left_edge, own)
+        at_zero, drifts = min(b.at_zero for b in by_neuron), any(b.drifts for b in by_neuron)
+        return _Reading(margins, at_zero, lowest.critical, lowest.left_edge, drifts, own)
 
 
 @dataclass(frozen=True)
@@ -289,6 +291,7 @@ class _Root:
     delta: float
     critical: bool = True
     left_edge: float = np.nan
+    drifts: bool = False
 
 
 def _roots(
@@ -312,7 +315,7 @@ def _roots(
         near = min((x for x in readings if readings[x] is not None), key=lambda x: abs(x - log_root))
         seen = readings[near]
         assert seen is not None
-        roots.append(_Root(float(np.exp(log_root)), seen.critical, seen.left_edge))
+        roots.append(_Root(float(np.exp(log_root)), seen.critical, seen.left_edge, seen.drifts))
     return roots
 
 
@@ -407,7 +410,7 @@ def network_threshold(
     network = Network(problem.student.activation, problem.student.readout, problem.loss)
     if network.activation.singular_curvature or network.loss.singular_curvature:
         return NetworkThreshold(time=time, status=SINGULAR_CURVATURE, message=explained(SINGULAR_CURVATURE))
-    scan_delta = scan_margin = scan_margin_se = np.empty(0)
+    scan_delta, scan_margin, scan_margin_se = np.empty(0), np.empty((0, 0)), np.empty((0, 0))
     if guess is None:
         coarse = max(min(samples, _FEWEST_SAMPLES), int(samples * _SCAN_SAMPLES))
         count = max(3, 1 + int(np.ceil(_SCAN_PER_DECADE * np.log10(high / low))))
@@ -426,15 +429,10 @@ def network_threshold(
         if not ran:
             message = f"gradient descent diverges before t = {time} at every delta from {low:g} to {high:g}"
             return NetworkThreshold(time=time, status="diverged", message=message, scan_delta=grid)
-        # Where the curvature has tails that matter the bulk has no left edge and there is no margin.
-        kept = [(d, p) for d, p in ran if all(np.isfinite(r.at_edge).all() for r in p)]
-        if not kept:
-            message = explained(UNBOUNDED_CURVATURE, f"t = {time}, at every delta from {low:g} to {high:g}")
-            return NetworkThreshold(time=time, status=UNBOUNDED_CURVATURE, message=message, scan_delta=grid)
-        grid_alive = np.array([d for d, _ in kept])
-        edge, edge_se = (np.array(x) for x in zip(*(mean_and_se([r.at_edge for r in p]) for _, p in kept), strict=True))
-        zero = np.array([np.mean([r.at_zero for r in p]) for _, p in kept])
-        own = np.array([np.mean([r.blocks for r in p], axis=0) for _, p in kept])
+        grid_alive = np.array([d for d, _ in ran])
+        edge, edge_se = (np.array(x) for x in zip(*(mean_and_se([r.at_edge for r in p]) for _, p in ran), strict=True))
+        zero = np.array([np.mean([r.at_zero for r in p]) for _, p in ran])
+        own = np.array([np.mean([r.blocks for r in p], axis=0) for _, p in ran])
         scan_delta, scan_margin, scan_margin_se = grid_alive, edge, edge_se
         crossings = _sign_changes(grid_alive, edge[:, 0])
         targets = [_Target("edge", 0, c) for c in crossings]
@@ -496,14 +494,11 @@ def _no_transition(time: int, low: float, high: float, scanned: Array, margin: A
 
 
 def _sign_changes(grid: Array, margin: Array) -> list[float]:
-    """Interpolated deltas at which the margin changes sign, ascending; undetermined points are passed over."""
-    known = np.isfinite(margin)
-    log, margin = np.log(grid[known]), margin[known]
+    """Interpolated deltas at which the margin changes sign, ascending."""
+    log = np.log(grid)
     where = np.flatnonzero((margin[:-1] < 0) != (margin[1:] < 0))
     crossing = log[where] - margin[where] * (log[where + 1] - log[where]) / (margin[where + 1] - margin[where])
-    # Across a gap without margins interpolation means nothing: the search then starts from the gap's upper end.
-    gap = np.diff(log)[where] > 1.5 * np.min(np.diff(np.log(grid)), initial=np.inf)
-    return [float(np.exp(c)) for c in np.where(gap, log[where + 1], crossing)]
+    return [float(np.exp(c)) for c in crossing]
 
 
 def _assemble(
@@ -542,9 +537,12 @@ def _assemble(
         status = NO_TRANSITION
         message = (
             f"t = {time}: a transition was sought near delta = {targets[main].guess:.3g} but {missing} of {len(roots)} "
-            "replicates have none there: more samples are needed, or the bulk loses its left edge (unbounded "
-            "curvature) or gradient descent diverges before it"
+            "replicates have none there: more samples are needed, or gradient descent diverges before it"
         )
+    elif np.mean([r.drifts for r in roots]) > 0.5:
+        status, message = UNBOUNDED_CURVATURE, explained(UNBOUNDED_CURVATURE, f"t = {time}, near delta = {value:.3g}")
+        value = se = negative_value = negative_se = np.nan
+        directions[:] = directions_se[:] = np.nan
     return NetworkThreshold(
         time=time,
         status=status,
