@@ -54,5 +54,5 @@ def hessian(x, y, theta, a, sigma, loss, lam):
 
 def overlaps(vectors, d, basis):
     """Squared projections of the columns of (m d, .) on R^m (x) span of the columns of ``basis`` (k, .) of R^k."""
-    parts = vectors.reshape(-1, d, vectors.shape[1])[:, : len(basis)]
+    parts = vectors.reshape(len(vectors) // d, d, vectors.shape[1])[:, : len(basis)]
     return np.sum(np.einsum("rkv,kh->rhv", parts, basis) ** 2, axis=(0, 1))

@@ -209,8 +209,8 @@ CASES: dict[str, Case] = {
         easy=(0, 1),
     ),
     "four neurons": Case(
-        "tanh(g1) + g2*g3/(1 + g3**2)",
-        lambda g, _: np.tanh(g[0]) + g[1] * g[2] / (1 + g[2] ** 2),
+        "tanh(g1) + tanh(g2*g3)",
+        lambda g, _: np.tanh(g[0]) + np.tanh(g[1] * g[2]),
         3,
         "tanh",
         "squared",
@@ -233,6 +233,45 @@ CASES: dict[str, Case] = {
         10,
         gram=[[1.0, 0.5, 0.0, 0.0], [0.5, 1.0, 0.0, 0.0], [0.0, 0.0, 0.7, 0.2], [0.0, 0.0, 0.2, 1.3]],
     ),
+    "two neurons": Case(
+        "tanh(g1) + 1.5*tanh(g2**2)",
+        lambda g, _: np.tanh(g[0]) + 1.5 * np.tanh(g[1] ** 2),
+        2,
+        "gelu",
+        "squared",
+        [1.0, 1.2],
+        0.5,
+        24.0,
+        20,
+        easy=(0,),
+        gram=[[1.0, 0.3], [0.3, 0.73]],
+    ),
+    "three neurons": Case(
+        "1.5*tanh(g1**2) + 2*tanh(g2**2)",
+        lambda g, _: 1.5 * np.tanh(g[0] ** 2) + 2 * np.tanh(g[1] ** 2),
+        2,
+        "gelu",
+        "squared",
+        [1.0, 0.8, 1.2],
+        0.4,
+        20.0,
+        10,
+        gram=[[1.0, 0.2, 0.0], [0.2, 0.8, -0.1], [0.0, -0.1, 1.2]],
+    ),
+    "three easy neurons": Case(
+        "sign(g1) + tanh(2*g2) + tanh(g3**2)",
+        lambda g, _: np.sign(g[0]) + np.tanh(2 * g[1]) + np.tanh(g[2] ** 2),
+        3,
+        "tanh",
+        "pseudo_huber",
+        [1.0, -0.8, 0.7],
+        0.5,
+        8.0,
+        10,
+        easy=(0, 1),
+        lam=0.02,
+        gram=[[1.0, 0.0, 0.2], [0.0, 1.0, 0.1], [0.2, 0.1, 0.8]],
+    ),
     "ridge": Case(
         "g1 + 0.5*e1",
         lambda g, rng: g[0] + 0.5 * rng.standard_normal(g.shape[1]),
@@ -240,7 +279,7 @@ CASES: dict[str, Case] = {
         "linear",
         "squared",
         [1.0],
-        0.7,
+        0.6,
         2.0,
         15,
         easy=(0,),
@@ -250,3 +289,18 @@ CASES: dict[str, Case] = {
 }
 for _name, _case in CASES.items():
     object.__setattr__(_case, "name", _name)
+
+#: (case, delta, time) of the Hessians compared: outliers on hard directions (1, 3, 5-7), on two hard directions at once
+#: (7), on visited ones (2, 4, 8, 9), none (10).
+SPECTRA = (
+    ("one neuron", 20.0, 10),
+    ("odd", 12.0, 3),
+    ("labels", 30.0, 6),
+    ("noisy", 20.0, 5),
+    ("two neurons", 24.0, 20),
+    ("two warm neurons", 24.0, 10),
+    ("three neurons", 40.0, 6),
+    ("three easy neurons", 30.0, 5),
+    ("four neurons", 30.0, 5),
+    ("four robust neurons", 30.0, 2),
+)
