@@ -15,18 +15,24 @@ _PUBLIC: dict[str, str] = {
     "InputError": "featurephase.errors",
     "FeaturephaseError": "featurephase.errors",
     "FeaturephaseWarning": "featurephase.errors",
+    "Probe": "featurephase.probe",
     "Problem": "featurephase.problem",
     "load": "featurephase.problem",
+    "predict": "featurephase.prediction",
+    "threshold": "featurephase.thresholds.network",
+    "latent": "featurephase.latent",
+    "latent_phase": "featurephase.latent",
 }
 
-__all__ = ["__version__", *sorted(_PUBLIC)]  
+__all__ = ["__version__", *sorted(_PUBLIC)]
 
 
 def __getattr__(name: str) -> Any:
     module = _PUBLIC.get(name)
     if module is None:
         raise AttributeError(f"module 'featurephase' has no attribute {name!r}")
-    return getattr(importlib.import_module(module), name)
+    found = getattr(importlib.import_module(module), name)
+    return globals().get(name, found)  # a subpackage of that name is bound here by its import: it is callable
 
 
 def __dir__() -> list[str]:

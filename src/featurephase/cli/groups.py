@@ -4,4 +4,9 @@ The order here is the order of the commands in ``--help``. ``featurephase.cli.X`
 module level.
 """
 
+# ruff: noqa: I001
 from featurephase.cli import init  # noqa: F401
+from featurephase.cli import predict  # noqa: F401
+from featurephase.cli import threshold  # noqa: F401
+from featurephase.cli import latent  # noqa: F401
+from featurephase.cli import probe  # noqa: F401

@@ -140,6 +140,6 @@ def deliver(
 
         write_figure(result.figure(), figure)
     sys.stdout.write(document + "\n")
-    if result.message and not quiet and (as_json or not result.ok):
+    if result.message and not quiet and (as_json or (not result.ok and result.message not in document)):
         say(result.message)
     return 0 if result.ok else 3

@@ -20,9 +20,11 @@ __all__ = [
     "TimeFlag",
     "Times",
     "experiment",
+    "finite_times",
     "parse_matrix",
     "parse_times",
     "parse_vector",
+    "quick_note",
 ]
 
 FileArgument = Annotated[
@@ -113,6 +115,25 @@ def parse_times(flag: str, words: Sequence[str] | None) -> Times | None:
         else:
             raise InputError(f"{flag} {show(word)}: must be a whole number >= 0, or inf for the limit")
     return Times(tuple(sorted(steps)), limit)
+
+
+def finite_times(flag: str, words: Sequence[str] | None) -> Times | None:
+    """The same for a command that has no limit t -> infinity.
+
+    Raises
+    ------
+    InputError
+        Also for ``inf``.
+    """
+    times = parse_times(flag, words)
+    if times is not None and times.limit:
+        raise InputError(f"{flag} inf: there is no limit of a trajectory here; must be whole numbers >= 0")
+    return times
+
+
+def quick_note(problem: Problem) -> str:
+    """What a result of ``--quick`` says of itself."""
+    return f"quick: a tenth of the samples ({problem.asymptotics.samples})"
 
 
 def experiment(

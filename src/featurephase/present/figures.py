@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,8 +33,8 @@ def new_figure(width: float = 7.0, height: float = 4.2) -> Figure:
     from cycler import cycler
     from matplotlib.figure import Figure
 
-    mpl.rcParams.update(STYLE)
-    mpl.rcParams["axes.prop_cycle"] = cycler(color=PALETTE)
+    parameters: Any = mpl.rcParams
+    parameters.update(STYLE | {"axes.prop_cycle": cycler(color=PALETTE)})
     return Figure(figsize=(width, height), layout="constrained")
 
 

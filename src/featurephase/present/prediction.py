@@ -1,0 +1,165 @@
+"""The figure of ``predict``: losses, overlaps and the spectrum of the Hessian, one column for each delta."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurephase.present.figures import PALETTE, new_figure
+from featurephase.statistics import student_interval
+from featurephase.subspaces.symmetry import direction_name
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from featurephase.prediction import HessianPrediction, Prediction, TrajectoryPrediction
+
+    Array = NDArray[np.float64]
+
+__all__ = ["latent_directions", "prediction_figure", "share"]
+
+#: Columns that still can be read side by side.
+MOST_COLUMNS = 6
+TRAIN, TEST, BULK, HARD, VISITED = PALETTE[0], PALETTE[1], "0.6", PALETTE[1], PALETTE[0]
+
+
+def latent_directions(prediction: Prediction) -> Iterator[tuple[str, bool, Array]]:
+    """Name, whether easy, and unit vector (k,) of each direction of the easy and the hard basis."""
+    for basis, easy in ((prediction.easy_basis, True), (prediction.hard_basis, False)):
+        for column in basis.T:
+            yield direction_name(column), easy, column
+
+
+def share(run: TrajectoryPrediction, direction: Array) -> tuple[Array, Array]:
+    """|e'Theta| / |Theta|_F of a latent direction e against time, with its standard error (first order)."""
+    row = np.einsum("k,tkm->tm", direction, run.overlap)
+    row_se = np.sqrt(np.einsum("k,tkm->tm", direction**2, run.overlap_se**2))
+    size = np.sqrt(np.trace(run.gram, axis1=1, axis2=2))
+    length = np.linalg.norm(row, axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        error = np.sqrt(np.sum((row * row_se) ** 2, axis=1)) / length
+        return length / size, np.where(length > 0, error, 0.0) / size
+
+
+def prediction_figure(prediction: Prediction) -> Figure:
+    """Losses, overlaps and spectra; bands are 95 % intervals over the replicates.
+
+    Each column is one delta. Top: training and test loss. Middle: the share of the weights along each latent direction,
+    |e'Theta|/|Theta|, easy ones solid, hard ones dashed. Bottom: the spectrum of the Hessian at the times analysed,
+    later ones higher; the bulk with its density (if it was computed) and edges, and the outliers by their kind.
+    """
+    runs = prediction.runs[:MOST_COLUMNS]
+    spectra = max((len(run.hessian) for run in runs), default=0)
+    heights = [2.3, 2.0] + ([1.2 + 0.75 * min(spectra, 8)] if spectra else [])
+    figure = new_figure(max(4.6, 3.5 * len(runs) + 0.9), sum(heights) + 0.9)
+    axes = figure.subplots(len(heights), len(runs), squeeze=False, height_ratios=heights, sharey="row")
+    for column, run in zip(axes.T, runs, strict=True):
+        column[0].set_title(rf"$\delta = {run.delta:g}$" + ("" if run.status == "ok" else f"\n{run.status}"))
+        _losses(column[0], run, prediction.replicates)
+        _overlaps(column[1], run, prediction)
+        if spectra:
+            _spectra(column[2], run)
+    for row, least in ((axes[0], 0.0), (axes[1], 0.05)):
+        row[0].set_ylim(0.0, max(least, 1.05 * max(a.dataLim.y1 for a in row if np.isfinite(a.dataLim.y1))))
+    axes[0, 0].set_ylabel("loss")
+    axes[1, 0].set_ylabel(r"$|e^\top\Theta|\,/\,|\Theta|$")
+    for row, place, columns in zip(axes, ("best", "best", "upper right"), (1, 1, 2), strict=False):
+        busiest = max(row, key=lambda a: len(a.get_legend_handles_labels()[0]))
+        if busiest.get_legend_handles_labels()[0]:
+            busiest.legend(loc=place, fontsize="small", ncols=columns)
+    beyond = len(prediction.runs) - len(runs)
+    title = prediction.title or "Prediction"
+    figure.suptitle(title + (f" (first {len(runs)} of {len(prediction.runs)} values of delta)" if beyond else ""))
+    return figure
+
+
+def _losses(axes: Axes, run: TrajectoryPrediction, replicates: int) -> None:
+    for name, value, se, colour in (
+        ("training", run.train_loss, run.train_loss_se, TRAIN),
+        ("test", run.test_loss, run.test_loss_se, TEST),
+    ):
+        axes.plot(run.times, value, color=colour, label=name)
+        axes.fill_between(run.times, *student_interval(value, se, replicates), color=colour, alpha=0.25, linewidth=0)
+    axes.set_xlabel("step")
+
+
+def _overlaps(axes: Axes, run: TrajectoryPrediction, prediction: Prediction) -> None:
+    for index, (name, easy, direction) in enumerate(latent_directions(prediction)):
+        value, se = share(run, direction)
+        colour = PALETTE[2 + index % (len(PALETTE) - 2)]
+        label = f"{name} ({'easy' if easy else 'hard'})" if index < 6 else None
+        axes.plot(run.times, value, color=colour, linestyle="-" if easy else "--", label=label)
+        low, high = student_interval(value, se, prediction.replicates)
+        axes.fill_between(run.times, np.maximum(low, 0.0), high, color=colour, alpha=0.25, linewidth=0)
+    if not np.any(run.overlap):
+        axes.text(0.5, 0.5, "no overlap: 0 in this limit", transform=axes.transAxes, ha="center", color="0.4")
+    axes.set_xlabel("step")
+
+
+def _spectra(axes: Axes, run: TrajectoryPrediction) -> None:
+    """One baseline for each time, later ones higher; densities share one scale within the panel."""
+    labels: set[str] = set()
+
+    def once(label: str) -> str | None:
+        fresh = label not in labels
+        labels.add(label)
+        return label if fresh else None
+
+    for level, entry in enumerate(run.hessian):
+        if entry.status == "ok":
+            _spectrum(axes, level, entry, once)
+        else:
+            axes.annotate(
+                entry.status, (0.5, level + 0.15), xycoords=("axes fraction", "data"), ha="center", color="0.4"
+            )
+    axes.set_yticks(range(len(run.hessian)), [f"t = {h.time}" for h in run.hessian])
+    axes.set_ylim(-0.3, len(run.hessian) + 0.6)  # the legend is above
+    axes.grid(False, axis="y")
+    axes.axvline(0.0, color="0.8", linewidth=0.8, zorder=0)
+    axes.set_xlabel("eigenvalue of the Hessian")
+
+
+def _spectrum(axes: Axes, level: int, entry: HessianPrediction, once: Any) -> None:
+    right = entry.right_edge if np.isfinite(entry.right_edge) else None
+    if entry.density is not None:
+        x, density = entry.density
+        inside = (x >= entry.left_edge) & (x <= (x[-1] if right is None else right))
+        x = np.concatenate([[entry.left_edge], x[inside], [x[-1] if right is None else right]])
+        height = 0.8 * np.concatenate([[0.0], density[inside], [0.0]]) / density.max()
+        axes.fill_between(x, level, level + height, color=BULK, alpha=0.45, linewidth=0.8, label=once("bulk"))
+    elif right is not None:
+        axes.plot(
+            [entry.left_edge, right], [level, level], color=BULK, linewidth=5, solid_capstyle="butt", label=once("bulk")
+        )
+    edges = [entry.left_edge] if right is None else [entry.left_edge, right]
+    axes.errorbar(
+        edges,
+        [level] * len(edges),
+        xerr=[entry.left_edge_se] if right is None else [entry.left_edge_se, entry.right_edge_se],
+        fmt="|",
+        markersize=11,
+        color="0.25",
+        label=once("edge"),
+    )
+    for outliers, colour, marker, name in (
+        (entry.outliers, VISITED, "o", "outlier"),
+        (entry.hard_outliers, HARD, "v", "hard outlier"),
+    ):
+        for outlier in outliers:
+            axes.errorbar(
+                outlier.value,
+                level + 0.12,
+                xerr=None if np.isnan(outlier.value_se) else outlier.value_se,
+                fmt=marker,
+                color=colour,
+                markersize=6,
+                alpha=max(0.25, outlier.fraction),
+                label=once(name),
+            )
+            axes.plot(
+                [outlier.value] * 2, [level, level + 0.12], color=colour, linewidth=1, alpha=max(0.25, outlier.fraction)
+            )
