@@ -8,10 +8,10 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
 from featurephase.errors import InputError
 from featurephase.probe.functional import Network, State, Tensor
+from featurephase.probe.lanczos import lanczos
 
 __all__ = ["HessianOperator", "LossFunction", "extreme_eigenvalues", "orthonormal_subspace"]
 
@@ -40,14 +40,13 @@ class HessianOperator:
             value, list(self._leaves.values()), create_graph=True, allow_unused=True, materialize_grads=True
         )
 
-    def __call__(self, vector: Array) -> Array:
-        """``H v`` for a vector in the order of ``network.names``."""
+    def __call__(self, vector: Tensor) -> Tensor:
+        """``H v`` for a flat vector in the order of ``network.names``."""
         self.products += 1
-        flat = torch.as_tensor(np.ascontiguousarray(vector.reshape(-1)), dtype=self.network.dtype)
-        direction = self.network.unflatten(flat.to(self.network.device))
+        direction = self.network.unflatten(vector)
         pairs = [(g, direction[n]) for n, g in zip(self._leaves, self._gradient, strict=True) if g.requires_grad]
         if not pairs:
-            return np.zeros_like(vector)
+            return torch.zeros_like(vector)
         product = torch.autograd.grad(
             [g for g, _ in pairs],
             list(self._leaves.values()),
@@ -56,19 +55,21 @@ class HessianOperator:
             allow_unused=True,
             materialize_grads=True,
         )
-        return np.concatenate([p.detach().reshape(-1).cpu().numpy() for p in product])
+        return torch.cat([p.detach().reshape(-1) for p in product])
 
-    def linear_operator(self) -> LinearOperator:
-        """The same for SciPy."""
-        size = self.network.size
-        dtype = np.float64 if self.network.dtype == torch.float64 else np.float32
-        return LinearOperator((size, size), matvec=self, dtype=dtype)
+    def random(self, seed: int, count: int) -> Tensor:
+        """Normal vectors (count, parameters), the same for the same seed on every device."""
+        generator = torch.Generator().manual_seed(seed)
+        return torch.randn(count, self.network.size, generator=generator, dtype=self.network.dtype).to(
+            self.network.device
+        )
 
     def dense(self) -> Array:
         """The full matrix, symmetrised."""
-        identity = np.eye(self.network.size)
-        matrix = np.stack([self(row) for row in identity]).astype(np.float64)
-        return (matrix + matrix.T) / 2
+        identity = torch.eye(self.network.size, dtype=self.network.dtype, device=self.network.device)
+        matrix = torch.stack([self(row) for row in identity]).double().cpu().numpy()
+        symmetric: Array = (matrix + matrix.T) / 2
+        return symmetric
 
 
 def orthonormal_subspace(network: Network, subspace: Any) -> Array:
@@ -115,7 +116,8 @@ def extreme_eigenvalues(
     *,
     count: int = 3,
     tolerance: float = 1e-3,
-    max_products: int = 400,
+    max_products: int = 100,
+    memory_limit: int = 1 << 30,
     subspace: Array | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -127,9 +129,11 @@ def extreme_eigenvalues(
     loss, inputs, targets
         The mean loss is ``loss(outputs, targets)``.
     tolerance
-        Relative accuracy asked of the Lanczos method.
+        Largest residual of the Lanczos method relative to the largest eigenvalue.
     max_products
-        At most about this many Hessian-vector products.
+        At most this many Hessian-vector products, and vectors of all parameters held.
+    memory_limit
+        Bytes that those vectors may take; fewer products where they would take more.
     subspace
         Orthonormal basis (parameters, r).
 
@@ -138,54 +142,42 @@ def extreme_eigenvalues(
     dict
         ``smallest``, ``largest`` (ascending), their residuals ``|H v - lambda v|`` (an eigenvalue lies
         that close), ``smallest_overlap``, ``largest_overlap`` (squared projections on the subspace, nan
-        without one), ``negative``, ``negative_is_lower_bound``, ``products``, ``status`` ("ok", or how
-        many did not converge).
+        without one), ``negative``, ``negative_is_lower_bound``, ``products``, ``status`` ("ok", or why
+        not).
     """
+    size, status = network.size, "ok"
+    vector_bytes = size * torch.finfo(network.dtype).bits // 8
+    max_products = min(max_products, memory_limit // vector_bytes)
+    if max_products < min(size, 2 * count + 1):
+        need = (2 * count + 1) * vector_bytes
+        reason = f"the Lanczos basis needs {need >> 20} MiB, memory_limit is {memory_limit >> 20} MiB"
+        return _nothing(count, 0, reason)
     operator = HessianOperator(network, state, loss, inputs, targets)
-    size = network.size
-    status, complete = "ok", False
     if not _is_symmetric(operator, seed):
-        return _nothing(count, operator.products, "not symmetric: " + _ASYMMETRIC)
-    if size <= max(DENSE, 2 * count + 2):
+        return _nothing(count, operator.products, f"not symmetric: {_ASYMMETRIC}")
+    complete = size <= max(DENSE, 2 * count + 2)
+    if complete:
         values, vectors = np.linalg.eigh(operator.dense())
-        complete = True
+        residuals = np.zeros(size)
     else:
-        width = max(4 * count + 4, 24)
-        start = np.random.default_rng(seed).standard_normal(size)
-        try:
-            values, vectors = eigsh(
-                operator.linear_operator(),
-                k=2 * count,
-                which="BE",
-                ncv=width,
-                v0=start,
-                tol=tolerance,
-                maxiter=max(1, max_products // (width - 2 * count)),
-            )
-        except ArpackNoConvergence as error:
-            values, vectors = error.eigenvalues, error.eigenvectors
-            status = f"{len(values)} of {2 * count} eigenvalues converged in {operator.products} products"
-        order = np.argsort(values)
-        values, vectors = values[order], vectors[:, order]
-    products = operator.products
-    ends = _two_ends(values, count, complete)
+        start = operator.random(seed, 1)[0]
+        ritz = lanczos(operator, start, count, tolerance=tolerance, max_steps=max_products)
+        values, residuals = ritz.values, ritz.residuals
+        vectors = ritz.vectors.double().cpu().numpy().T
+        if not ritz.converged:
+            status = f"not converged to {tolerance:g} in {ritz.steps} products: see the residuals"
     report: dict[str, Any] = {}
-    for name, index in ends.items():
-        found = values[index].astype(np.float64)
-        residual = [float(np.linalg.norm(operator(vectors[:, i]) - values[i] * vectors[:, i])) for i in index]
-        overlap = np.full(count, np.nan)
-        if subspace is not None and index.size:
-            overlap[: index.size] = ((subspace.T @ vectors[:, index]) ** 2).sum(0)
-        pad = (0, count - found.size)
-        report[name] = np.pad(found, pad, constant_values=np.nan)
-        report[f"{name}_residual"] = np.pad(np.array(residual), pad, constant_values=np.nan)
-        report[f"{name}_overlap"] = overlap
-    scale = float(np.abs(values).max()) if values.size else 0.0
-    zero = _ZERO * float(torch.finfo(network.dtype).eps) * scale
-    negative = values < -zero
+    half = min(count, values.size)
+    for name, chosen in (("smallest", slice(0, half)), ("largest", slice(values.size - half, None))):
+        pad = (0, count - half)
+        overlap = np.full(half, np.nan) if subspace is None else ((subspace.T @ vectors[:, chosen]) ** 2).sum(0)
+        for suffix, found in (("", values[chosen]), ("_residual", residuals[chosen]), ("_overlap", overlap)):
+            report[name + suffix] = np.pad(found.astype(np.float64), pad, constant_values=np.nan)
+    scale = float(np.abs(values).max())
+    negative = values < -_ZERO * float(torch.finfo(network.dtype).eps) * scale
     report["negative"] = int(negative.sum())
-    report["negative_is_lower_bound"] = bool(not complete and (status != "ok" or negative[:count].all()))
-    report["products"] = products
+    report["negative_is_lower_bound"] = bool(not complete and negative[:half].all())
+    report["products"] = operator.products
     report["status"] = status
     return report
 
@@ -195,9 +187,9 @@ _ASYMMETRIC = "PyTorch's second derivative of an operation of this network is wr
 
 def _is_symmetric(operator: HessianOperator, seed: int) -> bool:
     """Whether ``u'Hv = v'Hu`` for two random directions, up to rounding."""
-    u, v = np.random.default_rng(seed).standard_normal((2, operator.network.size))
+    u, v = operator.random(seed, 2)
     hu, hv = operator(u), operator(v)
-    scale = np.linalg.norm(u) * np.linalg.norm(hv) + np.linalg.norm(v) * np.linalg.norm(hu)
+    scale = float(u.norm() * hv.norm() + v.norm() * hu.norm())
     rounding = _ZERO * float(torch.finfo(operator.network.dtype).eps)
     return bool(abs(float(u @ hv) - float(v @ hu)) <= rounding * scale)
 
@@ -209,15 +201,3 @@ def _nothing(count: int, products: int, status: str) -> dict[str, Any]:
         report |= {f"{name}{what}": np.full(count, np.nan) for what in ("", "_residual", "_overlap")}
     lower_bound = {"negative": 0, "negative_is_lower_bound": True}
     return {**report, **lower_bound, "products": products, "status": status}
-
-
-def _two_ends(values: Array, count: int, complete: bool) -> dict[str, NDArray[np.intp]]:
-    """Indices of the smallest and largest ones; an incomplete set is split by sign of the distance to its
-    middle."""
-    index = np.arange(values.size)
-    if complete:
-        return {"smallest": index[:count], "largest": index[-count:]}
-    if values.size == 2 * count:
-        return {"smallest": index[:count], "largest": index[count:]}
-    low = values < 0.0
-    return {"smallest": index[low][:count], "largest": index[~low][-count:]}

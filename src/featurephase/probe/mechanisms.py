@@ -17,16 +17,16 @@ so that both definitions agree.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from featurephase.latent.mechanisms import mechanisms
+from featurephase.latent.solution import Flow
 from featurephase.probe.functional import Network, State, Tensor
 from featurephase.probe.structure import Structure
 
@@ -153,47 +153,27 @@ class MechanismMeter:
         return up, down
 
     def _add_latent(self, previous: State, state: State, change: float) -> None:
-        """Closed form of theory 2, 1.5 for one segment."""
+        """Closed form for one segment; rescaling is the rest, ``r = ln(K1/K0) - a``, also off the exact flow."""
         assert self.latent is not None
-        parts = latent_segment(self.latent, previous.trainable, state.trainable)
-        if not parts:
-            self.budget["unattributed"] += change
-            return
-        # Rescaling is defined as the rest, r = ln(K1/K0) - a: off the exact flow it takes the difference.
-        rest = change - sum(turned + scaled for turned, scaled in parts)
-        parts[-1] = (parts[-1][0], parts[-1][1] + rest)
-        for turned, scaled in parts:
-            self.budget["alignment" if turned > 0 else "disalignment"] += turned
-            self.budget["growth" if scaled > 0 else "shrinkage"] += scaled
+        budget = latent_segment(self.latent, previous.trainable, state.trainable)
+        rest = change - sum(budget.values())
+        budget["growth" if change > 0 else "shrinkage"] += rest
+        for name, part in budget.items():
+            self.budget[name] += part
 
 
 def latent_segment(
     latent: LatentCoordinates, start: Mapping[str, Tensor], end: Mapping[str, Tensor]
-) -> list[tuple[float, float]]:
-    """(angle part, scale part) of ``ln(K1/K0)`` along the flow from one state to another, split where z =
-    U.W is 0."""
+) -> dict[str, float]:
+    """The budget of the flow from one state to the output of another (theory 2, 1.5).
 
-    def balanced(values: Mapping[str, Tensor]) -> tuple[Array, Array]:
-        u, w = latent.weights(values)
-        return u / np.sqrt(latent.rate_u), w / np.sqrt(latent.rate_w)
-
-    u, w = balanced(start)
-    small, large = sorted((u, w), key=lambda v: float(v @ v))
-    if not large.any():
-        return []
-    rest = small - (small @ large) / (large @ large) * large
-    gram = float(large @ large) * float(rest @ rest)  # G, conserved
-    unbalance = ((w @ w - u @ u) / 2) ** 2  # 4 R^2 = H - G, conserved
-    z0, (u1, w1) = float(u @ w), balanced(end)
-    z1 = float(u1 @ w1)
-    stops = [z0, 0.0, z1] if z0 * z1 < 0 else [z0, z1]
-    parts: list[tuple[float, float]] = []
-    for a, b in pairwise(stops):
-        low, high = a * a + gram, b * b + gram + unbalance
-        rise = 0.0  # from or into u.w = 0 with G = 0 there is no angle
-        if low > 0.0 and high > 0.0:
-            x = (b * b - a * a) / (high * low)
-            rise = gram / 2 * (x if unbalance * x == 0.0 else math.log1p(unbalance * x) / unbalance)
-        total = 0.5 * math.log((b * b + gram + unbalance) / (a * a + gram + unbalance))
-        parts.append((rise, total - rise))
-    return parts
+    The flow through the first state whose target is the second state's output passes, in the limit, exactly there.
+    """
+    u, w = latent.weights(start)
+    if not (u.any() or w.any()):
+        return dict.fromkeys(MECHANISMS[:4], 0.0)
+    u1, w1 = latent.weights(end)
+    target = latent.gamma * float(u1 @ w1)
+    rates = {"eta_u": latent.rate_u, "eta_w": latent.rate_w}
+    found = mechanisms(Flow(u, w, cross_moment=target, gamma=latent.gamma, **rates), np.inf)
+    return {name: float(getattr(found, name)) for name in MECHANISMS[:4]}

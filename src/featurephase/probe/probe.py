@@ -78,7 +78,7 @@ class Probe:
         Also compute them; ``inputs`` must then be the whole training set, the loss squared, and ``rates``
         a plain ``torch.optim.SGD``.
     memory_limit
-        Bytes that the kernel may take.
+        Bytes that the kernel, and the basis of the Lanczos method, may take.
     dtype
         Floating-point type of the measurements; default the model's own, at least float32.
     seed
@@ -139,6 +139,7 @@ class Probe:
             "count": hessian_count,
             "tolerance": hessian_tolerance,
             "seed": seed,
+            "memory_limit": memory_limit,
         }
         self._telescope_every = telescope_every
         self._step = 0
@@ -395,9 +396,13 @@ class Probe:
         verdict = decide(self._times, kernel["change"], kernel["change_se"], mechanisms, movements)
         mechanisms["method"] = self._mechanisms.method
         telescoping = {key: series("telescoping", key) for key in self._rows[0]["telescoping"]}
+        status, message = self._status, self._message
+        missing = [h["status"] for h in self._hessians if np.isnan(h["largest"]).all()]
+        if status == "ok" and missing:
+            status, message = "no Hessian eigenvalues", missing[0]
         return ProbeResult(
-            status=self._status,
-            message=self._message,
+            status=status,
+            message=message,
             seed=self._seed,
             times=times,
             kernel_method=self._kernel.method,
@@ -430,16 +435,14 @@ class Probe:
         item = torch.finfo(network.dtype).bits // 8
         elapsed = clock.perf_counter() - self._born
         states = 3 * network.size * item  # the start, the last record, a scratch copy
-        lanczos = 0
-        if self._hessians:
-            lanczos = (max(4 * self._hessian_options["count"] + 4, 24) + 2) * network.size * item
+        held = max((entry["products"] for entry in self._hessians), default=0) * network.size * item
         return {
             "records": len(self._times),
             "parameters": network.size,
             "seconds": self._spent,
             "seconds_per_record": self._spent / max(1, len(self._times)),
             "slowdown": self._spent / max(elapsed - self._spent, 1e-9),
-            "memory_bytes": states + max(self._kernel.memory, lanczos),
+            "memory_bytes": states + max(self._kernel.memory, held),
         }
 
 

@@ -211,3 +211,8 @@ def load_task(
     if name == "polynomial":
         return _polynomial(expression, dimension, sizes, rng)
     raise InputError(f"task {name!r}: expected one of {', '.join(TASKS)}")
+
+
+def training_size(name: str, modulus: int, folder: str | None) -> int:
+    """Training samples of a task when all are taken."""
+    return len(load_task(name, modulus=modulus, folder=folder).train_inputs)

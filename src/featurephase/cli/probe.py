@@ -1,0 +1,164 @@
+"""The command ``probe``: train a network on a task under a probe."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from featurephase.cli.app import app
+from featurephase.cli.output import (
+    DebugFlag,
+    FigureFlag,
+    JsonFlag,
+    QuickFlag,
+    QuietFlag,
+    ReplicatesFlag,
+    SaveFlag,
+    SeedFlag,
+    check_targets,
+    deliver,
+)
+from featurephase.errors import InputError
+
+_FILE = typer.Argument(metavar="[FILE]", help="A TOML file with a table [probe]; - reads standard input.")
+
+
+def _option(*names: str, text: str) -> Any:
+    return typer.Option(*names, help=text)
+
+
+@app.command("probe")
+def probe(
+    file: Annotated[str | None, _FILE] = None,
+    task: Annotated[
+        str | None,
+        _option(
+            "--task", text="fashion-mnist, mnist, digits, breast-cancer, wine, modular-addition, polynomial [digits]."
+        ),
+    ] = None,
+    network: Annotated[str | None, _option("--network", text="mlp or cnn [mlp].")] = None,
+    parameterisation: Annotated[
+        str | None, _option("--parameterisation", text="standard, ntk, mean-field or mup [standard].")
+    ] = None,
+    depth: Annotated[int | None, _option("--depth", text="Hidden layers [1].")] = None,
+    width: Annotated[int | None, _option("--width", text="Units or channels of a hidden layer [256].")] = None,
+    activation: Annotated[str | None, _option("--activation", text="relu, gelu, silu, tanh, linear [relu].")] = None,
+    bias: Annotated[bool | None, _option("--bias/--no-bias", text="Give the layers biases [no].")] = None,
+    init_scale: Annotated[float | None, _option("--init-scale", text="Multiplies the initial weights [1].")] = None,
+    output_scale: Annotated[
+        float | None, _option("--output-scale", text="Multiplies the network's output [1].")
+    ] = None,
+    layer_rates: Annotated[
+        str | None, _option("--layer-rates", text="Factors of the learning rates, first layer to last: 1,1,10.")
+    ] = None,
+    loss: Annotated[str | None, _option("--loss", text="squared or cross-entropy [squared].")] = None,
+    steps: Annotated[int | None, _option("--steps", text="Steps of gradient descent [1000].")] = None,
+    step_size: Annotated[
+        float | None, _option("--step-size", text="Learning rate [a quarter of the stability limit].")
+    ] = None,
+    batch_size: Annotated[int | None, _option("--batch-size", text="Samples a step; 0: all [128].")] = None,
+    train_samples: Annotated[int | None, _option("--train-samples", text="Training samples; 0: all [0].")] = None,
+    test_samples: Annotated[int | None, _option("--test-samples", text="Test samples; 0: all [0].")] = None,
+    probe_samples: Annotated[int | None, _option("--probe-samples", text="Samples of the probe batch [32].")] = None,
+    data_folder: Annotated[
+        str | None, _option("--data-folder", text="Folder of the IDX files of (Fashion-)MNIST.")
+    ] = None,
+    modulus: Annotated[int | None, _option("--modulus", text="Of modular addition [23].")] = None,
+    expression: Annotated[
+        str | None, _option("--expression", text="Polynomial target in g1..gk [g1*g2 + hermite(3, g1)].")
+    ] = None,
+    dimension: Annotated[int | None, _option("--dimension", text="Inputs of a polynomial target [20].")] = None,
+    schedule: Annotated[
+        str | None, _option("--schedule", text="logarithmic[:K], linear:M or demand [logarithmic].")
+    ] = None,
+    kernel: Annotated[str | None, _option("--kernel", text="auto, exact or sketch [auto].")] = None,
+    hessian: Annotated[str | None, _option("--hessian", text="ends, all or none [ends].")] = None,
+    effective_parameters: Annotated[
+        bool | None,
+        _option(
+            "--effective-parameters/--no-effective-parameters",
+            text="Also effective parameters; the probe batch is then the training set [no].",
+        ),
+    ] = None,
+    precision: Annotated[str | None, _option("--precision", text="float32 or float64 [float32].")] = None,
+    replicates: ReplicatesFlag = None,
+    seed: SeedFlag = None,
+    as_json: JsonFlag = False,
+    figure: FigureFlag = None,
+    save: SaveFlag = None,
+    quick: QuickFlag = False,
+    quiet: QuietFlag = False,
+    debug: DebugFlag = False,
+) -> None:
+    """Train a network under a probe: in which phase it learns, by which mechanism, what its Hessian does.
+
+    Example: featurephase probe --task digits --network mlp --width 512 --parameterisation ntk --figure digits.png
+
+    A FILE has a table [probe] with the same names, underscores for dashes; a flag overrides its key.
+    Needs the extra `torch`. To watch your own training loop: `with featurephase.Probe(model, x, y,
+    loss=loss) as probe: .. probe.step()`.
+    """
+    flags: dict[str, Any] = {
+        name: value
+        for name, value in {
+            "task": task,
+            "network": network,
+            "parameterisation": parameterisation,
+            "depth": depth,
+            "width": width,
+            "activation": activation,
+            "bias": bias,
+            "init_scale": init_scale,
+            "output_scale": output_scale,
+            "layer_rates": _numbers("--layer-rates", layer_rates),
+            "loss": loss,
+            "steps": steps,
+            "step_size": step_size,
+            "batch_size": batch_size,
+            "train_samples": train_samples,
+            "test_samples": test_samples,
+            "probe_samples": probe_samples,
+            "data_folder": data_folder,
+            "modulus": modulus,
+            "expression": expression,
+            "dimension": dimension,
+            "schedule": schedule,
+            "kernel": kernel,
+            "hessian": hessian,
+            "effective_parameters": effective_parameters,
+            "precision": precision,
+            "replicates": replicates,
+            "seed": seed,
+        }.items()
+        if value is not None
+    }
+    check_targets(figure, save)
+    from featurephase.probe.experiment import Experiment, run_replicates
+
+    experiment = Experiment.from_toml("" if file is None else _read(file), flags)
+    if quick:
+        experiment = experiment.quick()
+    result = run_replicates(experiment, progress=not quiet)
+    if quick:
+        result = replace(result, message=f"{result.message} quick: a tenth of the training samples".strip())
+    raise typer.Exit(deliver(result, as_json=as_json, figure=figure, save=save, quiet=quiet))
+
+
+def _numbers(flag: str, text: str | None) -> list[float] | None:
+    if text is None:
+        return None
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise InputError(f"{flag} {text!r}: expected numbers separated by commas") from error
+
+
+def _read(file: str) -> str:
+    try:
+        return sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read {file!r}: {error}") from error
