@@ -49,21 +49,17 @@ def test_the_logarithm_is_that_of_the_kernel(kind: str) -> None:
     "arguments", [ONE, TWO, ONE | {"cross_moment": -2.0}, ONE | {"cross_moment": 0.01, "eta_w": 30.0}]
 )
 def test_against_quadrature_along_the_trajectory(arguments: dict) -> None:
-    """``alignment + disalignment = int (1 - zeta^2) d ln K/dt dt``, ``d ln K/dt = -2 K s (A s - B)/(s^2 + h^2)``..."""
+    """The rotation integrates ``(1 - zeta^2) d ln K/dt = -(1 - zeta^2) 2 K s (A s - B)/(s^2 + h^2)``."""
     flow = Flow(**arguments)
-
-    def log_kernel_slope(t: float) -> float:  # by central difference of the exact ln K; step chosen for 1e-10
-        h = 1e-4 * (1.0 + t)
-        low, high = np.log(flow.at([max(t - h, 0.0), t + h]).kernel)
-        return (high - low) / (t + h - max(t - h, 0.0))
+    h2 = float(flow.conserved["kernel_gap"])
 
     def rotation(t: float) -> float:
-        return float(flow.at(t).misalignment) * log_kernel_slope(t)
+        x = flow.at(t)
+        return float(-2.0 * x.misalignment * x.kernel * x.output * x.residual / (x.output**2 + h2))
 
-    end = 1.5
-    value = quad(rotation, 0.0, end, limit=200, epsabs=1e-8)[0]
-    budget = mechanisms(flow, end)
-    assert float(budget.alignment + budget.disalignment) == pytest.approx(value, abs=1e-5)
+    value = quad(rotation, 0.0, 1.5, limit=200, epsabs=1e-13, epsrel=1e-12)[0]
+    budget = mechanisms(flow, 1.5)
+    assert float(budget.alignment + budget.disalignment) == pytest.approx(value, abs=1e-11)
 
 
 def test_kernel_phase_has_no_mechanism() -> None:

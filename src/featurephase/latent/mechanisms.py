@@ -1,14 +1,14 @@
 r"""By which mechanism the latent-variable model learns: turning its layers, or scaling them.
 
-The output is :math:`s = k \zeta N` with :math:`\zeta` the cosine of the angle between u and w and N the product of their
-norms. Along the flow a fraction :math:`1 - \zeta^2` of every motion is rotation and :math:`\zeta^2` is change of norm,
-in the output and in :math:`\ln K` alike; integrated, this splits the change of the kernel into
+The output is :math:`s = k \zeta N` with :math:`\zeta` the cosine of the angle between u and w and N the product of
+their norms. Along the flow a fraction :math:`1 - \zeta^2` of every motion is rotation and :math:`\zeta^2` is change
+of norm, in the output and in :math:`\ln K` alike; integrated, this splits the change of the kernel into
 
 * **alignment** (rotation while :math:`|\zeta|` rises, at least 0) and **disalignment** (while it falls, at most 0),
 * **growth** (change of norm while :math:`|\zeta|` rises, at least 0) and **shrinkage** (while it falls, at most 0),
 
-which sum to :math:`\ln K(t)/K(0)`. The three mechanisms are those of arXiv:2401.07085; that they form an exact budget is
-this project's observation.
+which sum to :math:`\ln K(t)/K(0)`. The three mechanisms are those of arXiv:2401.07085; that they form an exact
+budget is this project's observation.
 """
 
 from __future__ import annotations

@@ -162,7 +162,8 @@ def _at_least_zero(name: str, value: ArrayLike) -> Floats:
     return x
 
 
-def _check_times(times: ArrayLike) -> Floats:
+def check_times(times: ArrayLike) -> Floats:
+    """Times as an array, if all are at least 0 (infinity included)."""
     try:
         t = np.asarray(times, dtype=np.float64)
     except (TypeError, ValueError):
@@ -520,7 +521,7 @@ class Flow:
         return np.where(empty, np.where(shift.m == 0.0, np.nan, np.inf), ratio)
 
     def _grid(self, times: ArrayLike, grid: bool) -> tuple[Floats, tuple[int, ...], list[tuple[slice, slice]]]:
-        t = _check_times(times)
+        t = check_times(times)
         rows = len(self._A)
         if not grid:
             try:
@@ -681,6 +682,11 @@ class Flow:
         return found.reshape(*self.batch, *s.shape)
 
     @property
+    def response_moment(self) -> Floats:
+        """C, as given or ``B^2/A``."""
+        return self._C.reshape(self.batch)
+
+    @property
     def initial_rate(self) -> Floats:
         """Rate ``2 c A K(0)`` at which the residual starts to decay."""
         kernel = (self._kp + self._kq) * Wide.of(self._A) * Wide.of(2.0 * self.loss_factor)
@@ -707,7 +713,7 @@ class Flow:
         """The trajectory at infinite time."""
         return self.at(np.inf, quantities=_SCALARS)
 
-    def stable_step(self) -> Floats:
+    def curvature(self) -> Floats:
         """``c A K(inf)``: gradient descent with these rates can stay at the minimum only if this is below 1.
 
         Notes
@@ -726,7 +732,7 @@ class Flow:
         In the units of u and w (``H`` and ``4 R^2`` times ``eta_u eta_w``); shapes (initialisation, 1) and
         (initialisation, time). The last flags the initialisations whose kernel is constant.
         """
-        t = Wide.of(_check_times(times).reshape(-1))
+        t = Wide.of(check_times(times).reshape(-1))
         rows = np.arange(len(self._A))[:, None]
         with np.errstate(all="ignore"):
             x = self._motion(rows, t)
@@ -759,12 +765,14 @@ class Flow:
     @property
     def linear(self) -> Flags:
         """Whether exactly one layer moves (the other has rate 0), per initialisation."""
-        return self._linear.reshape(self.batch)
+        flags: Flags = self._linear.reshape(self.batch)
+        return flags
 
     @property
     def parallel(self) -> Flags:
         """Whether u and w are exactly parallel (width 1 and a vanishing layer included): only norms can change."""
-        return (self._G.m == 0.0).reshape(self.batch)
+        flags: Flags = (self._G.m == 0.0).reshape(self.batch)
+        return flags
 
     # -- invariants --
 

@@ -1,0 +1,210 @@
+"""``featurephase latent`` and ``latent-phase``: the exact latent-variable model."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from featurephase.cli.app import app
+from featurephase.cli.output import (
+    DebugFlag,
+    FigureFlag,
+    JsonFlag,
+    QuietFlag,
+    ReplicatesFlag,
+    SaveFlag,
+    SeedFlag,
+    check_targets,
+    deliver,
+)
+from featurephase.cli.parsing import parse_vector
+from featurephase.errors import InputError, show, suggest
+
+_SCALARS = (
+    "eta_u",
+    "eta_w",
+    "second_moment",
+    "cross_moment",
+    "response_moment",
+    "gamma",
+    "loss_factor",
+    "saddle_tolerance",
+)
+_VECTORS = ("u", "w", "time")
+
+
+def _number(key: str, value: object) -> float:
+    if value == "inf":
+        return float("inf")
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise InputError(f"latent.{key} = {show(value)}: must be a number")
+    try:
+        return float(value)
+    except OverflowError:
+        raise InputError(f"latent.{key} = {show(value)}: too large") from None
+
+
+def _from_file(file: str) -> dict[str, Any]:
+    """The table ``[latent]`` of a file."""
+    from featurephase.tomlfile import parse, read_text
+
+    source = "standard input" if file == "-" else show(file)
+    document = parse(read_text(file), source)
+    table = document.get("latent")
+    if not isinstance(table, dict):
+        raise InputError(f"{source}: needs a table [latent] with u, w and cross_moment")
+    for key in table:
+        if key not in (*_VECTORS, *_SCALARS):
+            raise InputError(f"{source}: unknown key latent.{key}; {suggest(key, (*_VECTORS, *_SCALARS))}")
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        if key in _VECTORS:
+            items = value if isinstance(value, list) else [value]
+            values[key] = [_number(key, item) for item in items]
+        else:
+            values[key] = _number(key, value)
+    return values
+
+
+@app.command("latent")
+def latent(
+    file: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[FILE]", help="A TOML file with a table [latent]; - is standard input.", show_default=False
+        ),
+    ] = None,
+    u: Annotated[str | None, typer.Option(metavar="U1,U2..", help="Read-out weights at time 0.")] = None,
+    w: Annotated[
+        str | None, typer.Option(metavar="W1,W2..", help="Hidden weights, projected on the latent direction.")
+    ] = None,
+    eta_u: Annotated[float | None, typer.Option(help="Learning rate of the read-out (default 1).")] = None,
+    eta_w: Annotated[float | None, typer.Option(help="Learning rate of the hidden layer (default 1).")] = None,
+    second_moment: Annotated[float | None, typer.Option(metavar="A", help="E a^2 (default 1).")] = None,
+    cross_moment: Annotated[float | None, typer.Option(metavar="B", help="E[a y].")] = None,
+    response_moment: Annotated[float | None, typer.Option(metavar="C", help="E y^2 (default B^2/A).")] = None,
+    gamma: Annotated[float | None, typer.Option(help="Prefactor of the network (default 1).")] = None,
+    time: Annotated[
+        list[str] | None,
+        typer.Option("--time", metavar="T", help="A time >= 0, or inf. May be repeated. Default: the whole motion."),
+    ] = None,
+    loss_factor: Annotated[
+        float | None, typer.Option(metavar="1|0.5", help="c in the loss c E(f-y)^2 (default 1).")
+    ] = None,
+    saddle_tolerance: Annotated[
+        float | None, typer.Option(metavar="X", help="A mode this small counts as absent (default 0: exactly).")
+    ] = None,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Also integrate numerically and train a network, beside the theory.")
+    ] = False,
+    json: JsonFlag = False,
+    figure: FigureFlag = None,
+    save: SaveFlag = None,
+    quiet: QuietFlag = False,
+    debug: DebugFlag = False,
+) -> None:
+    """Exact training of a one-hidden-layer linear network on a one-dimensional latent input.
+
+    Example: featurephase latent --u=0.5,-0.3,0.8 --w=0.2,0.7,-0.4 --cross-moment 1 --time 0.5 --time inf
+    """
+    check_targets(figure, save)
+    values: dict[str, Any] = _from_file(file) if file is not None else {}
+    given = {
+        "eta_u": eta_u,
+        "eta_w": eta_w,
+        "second_moment": second_moment,
+        "cross_moment": cross_moment,
+        "response_moment": response_moment,
+        "gamma": gamma,
+        "loss_factor": loss_factor,
+        "saddle_tolerance": saddle_tolerance,
+    }
+    values |= {key: value for key, value in given.items() if value is not None}
+    values |= {key: parse_vector(f"--{key}", text) for key, text in (("u", u), ("w", w)) if text is not None}
+    if time:
+        values["time"] = [t for text in time for t in parse_vector("--time", text, infinite=True)]
+    missing = [key for key in ("u", "w", "cross_moment") if key not in values]
+    if missing:
+        flags = ", ".join("--" + key.replace("_", "-") for key in missing)
+        raise InputError(f"{flags} missing: give a FILE with a table [latent], or the flags")
+    times = values.pop("time", None)
+
+    from featurephase.latent.results import latent as solve
+
+    result = solve(times=times, measure=measure, **values)
+    raise typer.Exit(deliver(result, as_json=json, figure=figure, save=save, quiet=quiet))
+
+
+@app.command("latent-phase")
+def latent_phase(
+    c_gamma: Annotated[float | None, typer.Option(help="Exponent of the prefactor gamma (default 0).")] = None,
+    c_eta_u: Annotated[float | None, typer.Option(help="Exponent of the read-out's learning rate (default 0).")] = None,
+    c_eta_w: Annotated[float | None, typer.Option(help="Exponent of the hidden layer's rate (default 0).")] = None,
+    c_sigma_u: Annotated[
+        float | None, typer.Option(help="Exponent of the read-out's standard deviation (default 0).")
+    ] = None,
+    c_sigma_w: Annotated[
+        float | None, typer.Option(help="Exponent of the hidden standard deviation (default 0).")
+    ] = None,
+    c_width: Annotated[float | None, typer.Option(help="Exponent of the width (default 1).")] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="A named parameterisation (ntk, mean-field, mup ..) instead.")
+    ] = None,
+    symmetrised: Annotated[
+        bool, typer.Option("--symmetrised", help="The initial output is made exactly 0 (mirrored units).")
+    ] = False,
+    axes: Annotated[
+        str | None, typer.Option(metavar="X,Y", help="Exponents on the axes of the figure, e.g. c_gamma,c_sigma_u.")
+    ] = None,
+    kappa: Annotated[
+        float | None, typer.Option(metavar="K", help="Also map the networks of finite width at this kappa.")
+    ] = None,
+    points: Annotated[int, typer.Option(help="Points of that map on each axis.")] = 41,
+    replicates: ReplicatesFlag = 4,
+    seed: SeedFlag = 0,
+    json: JsonFlag = False,
+    figure: FigureFlag = None,
+    save: SaveFlag = None,
+    quiet: QuietFlag = False,
+    debug: DebugFlag = False,
+) -> None:
+    """Phase, stability and mechanism of a scaling of the hyperparameters; alone, the named ones as a table.
+
+    All exponents are powers of one large number kappa; with --c-width 1 it is the width itself.
+
+    Example: featurephase latent-phase --c-gamma -1 --c-eta-u 1 --c-eta-w 1 --figure phase.png
+    """
+    check_targets(figure, save)
+    given = {
+        "c_gamma": c_gamma,
+        "c_eta_u": c_eta_u,
+        "c_eta_w": c_eta_w,
+        "c_sigma_u": c_sigma_u,
+        "c_sigma_w": c_sigma_w,
+        "c_width": c_width,
+    }
+    exponents = {key: value for key, value in given.items() if value is not None}
+
+    from featurephase.latent.results import latent_phase as solve
+    from featurephase.latent.results import parameterisation_table
+
+    if not exponents and name is None:
+        if symmetrised or axes is not None or kappa is not None:
+            raise InputError("which scaling? give its exponents (--c-gamma ..) or --name")
+        table = parameterisation_table()
+        raise typer.Exit(deliver(table, as_json=json, figure=figure, save=save, quiet=quiet))
+    if exponents and name is not None:
+        flag = "--" + next(iter(exponents)).replace("_", "-")
+        raise InputError(f"--name and {flag} exclude each other: give a name or exponents")
+    result = solve(
+        **exponents,
+        name=name,
+        symmetrised=symmetrised,
+        axes=None if axes is None else [x.strip() for x in axes.split(",")],
+        kappa=kappa,
+        points=points,
+        replicates=4 if replicates is None else replicates,
+        seed=0 if seed is None else seed,
+    )
+    raise typer.Exit(deliver(result, as_json=json, figure=figure, save=save, quiet=quiet))
