@@ -12,16 +12,18 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+from . import published
 from .cases import CASES, SPECTRA
 from .evidence import FAMILY_ERROR, HEADER, Comparison
 from .experiments import spectrum_comparison, trajectory_comparison
+from .test_ridge import ridge_comparison
 
 
 def trajectories() -> Iterator[tuple[str, list[Comparison]]]:
-    for case in CASES.values():
+    for case in (c for c in CASES.values() if c.delta <= 8.0):  # the others are compared by their spectra
         yield (
             case.name,
-            trajectory_comparison(case, [0, 1, 3, case.steps], samples=50_000, replicates=12, dimension=500, seeds=60),
+            trajectory_comparison(case, [0, 1, 3, case.steps], samples=30_000, replicates=8, dimension=400, seeds=40),
         )
 
 
@@ -29,14 +31,23 @@ def spectra() -> Iterator[tuple[str, list[Comparison]]]:
     for name, delta, t in SPECTRA:
         width = len(CASES[name].readout)
         sizes = (
-            {"samples": 50_000, "replicates": 8, "dimension": 300, "seeds": 40}
+            {"samples": 30_000, "replicates": 8, "dimension": 250, "seeds": 32}
             if width == 1
-            else {"samples": 20_000, "replicates": 8, "dimension": 200, "seeds": 24}
+            else {"samples": 10_000, "replicates": 8, "dimension": 400 // width, "seeds": 20}
         )
         yield name, spectrum_comparison(replace(CASES[name], delta=delta), t, density=width in (1, 2, 4), **sizes)
 
 
+def numbers() -> Iterator[tuple[str, list[Comparison]]]:
+    yield "Dandi et al., table", published.dandi_comparison(100_000, 20)
+    yield "Dandi et al., t = 20", published.dandi_late_comparison(100_000, 8, dimension=2000, seeds=16)
+    yield "one neuron, trajectory", published.one_neuron_trajectory(100_000, 10)
+    yield "one neuron, edges", published.one_neuron_edges(100_000, 6)
+    yield "ridge", ridge_comparison(400_000, 12)
+
+
 PARTS: dict[str, Callable[[], Iterator[tuple[str, list[Comparison]]]]] = {
+    "numbers": numbers,
     "trajectories": trajectories,
     "spectra": spectra,
 }

@@ -13,7 +13,7 @@ def times(case):
     return [0, 1, 3, case.steps]
 
 
-@pytest.mark.parametrize("name", ["one neuron", "labels", "two relus", "four neurons"])
+@pytest.mark.parametrize("name", ["one neuron", "noisy", "two relus", "four neurons"])
 def test_small_dimensions(name):
     case = CASES[name]
     found = trajectory_comparison(case, times(case), samples=10_000, replicates=6, dimension=100, seeds=16)
