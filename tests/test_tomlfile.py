@@ -69,10 +69,10 @@ HOSTILE = {
 
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_hostile_documents_are_refused_at_once(kind: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(InputError) as caught:
         parse(HOSTILE[kind], "there")
-    assert time.perf_counter() - start < 3
+    assert time.process_time() - start < 3
     assert str(caught.value).startswith("there: ")
     assert len(str(caught.value)) < 300
 
@@ -92,9 +92,9 @@ HEAVY = {
 
 @pytest.mark.parametrize("kind", HEAVY)
 def test_heavy_but_valid_documents_are_quick(kind: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     assert parse(HEAVY[kind]) == tomllib.loads(HEAVY[kind])
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 # -- files --

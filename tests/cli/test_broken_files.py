@@ -261,10 +261,10 @@ def check(code: int, out: str, err: str, expected: str) -> None:
 @pytest.mark.parametrize(("content", "expected"), CASES)
 def test_load_refuses_with_a_clear_message(content: str | bytes, expected: str, tmp_path: Path) -> None:
     path = write(tmp_path, content)
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(InputError) as caught:
         load(path)
-    assert time.perf_counter() - start < LIMIT
+    assert time.process_time() - start < LIMIT
     assert expected in str(caught.value)
 
 
@@ -283,9 +283,9 @@ def test_commands_refuse_with_exit_code_2(
 ) -> None:
     require(command)
     path = write(tmp_path, content)
-    start = time.perf_counter()
+    start = time.process_time()
     code = run([command, str(path), *COMMANDS[command], "--json"])
-    assert time.perf_counter() - start < LIMIT
+    assert time.process_time() - start < LIMIT
     check(code, *capsys.readouterr(), expected)
     assert list(tmp_path.iterdir()) == [path], "nothing is written"
 
