@@ -282,7 +282,7 @@ def _side(
     hard: Directions | None,
     visited: Directions,
 ) -> _Side:
-    bulk = Bulk(curvature, delta, None if unbounded else support)
+    bulk = Bulk(curvature, delta, _beyond_samples(support, unbounded))
     edge, drifts = edge_of(bulk, unbounded)
     aligned = outliers(bulk, edge, hard)[0] if hard is not None else []
     others = outliers(bulk, edge, visited)[0] if visited.visible else []
