@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -172,7 +171,8 @@ def test_interruption(number: signal.Signals) -> None:
         "@app.app.command('wait')\n"
         "def wait() -> None:\n"
         "    print('ready', flush=True)\n"
-        "    time.sleep(60)\n"
+        "    while True:  # one long sleep could begin between the signal and its handler\n"
+        "        time.sleep(0.05)\n"
         "import sys; sys.argv[1:] = ['wait']\n"
         "app.main()\n"
     )
@@ -181,9 +181,7 @@ def test_interruption(number: signal.Signals) -> None:
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
-    start = time.perf_counter()
     os.kill(process.pid, number)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert (out, err) == ("", "interrupted; what was finished is kept\n")
-    assert time.perf_counter() - start < 5
