@@ -1,0 +1,238 @@
+"""What gradient descent itself reaches of the easy subspace: U_GD(T).
+
+U_E depends on the data alone. The latent rows of the weights up to step T span U_GD(T), a subspace of U_E for every
+network (theory 1, section 2). They are equal in general, because reusing the data puts the response into the
+pre-activations from the second step on, but not under a symmetry: y = g with an even activation has U_E = R, and
+gradient descent from a random start never leaves overlap 0 in the limit n, d -> infinity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurephase.dynamics.asymptotic import ReplicateTrajectory, run_replicate
+from featurephase.errors import InputError
+from featurephase.prediction import check_problem_memory, problem_subspaces, seconds_per_run
+from featurephase.replicates import replicate_seeds, run_tasks
+from featurephase.results import Result
+from featurephase.statistics import mean_and_se
+from featurephase.subspaces.rank import decide_rank
+from featurephase.subspaces.symmetry import canonical_basis, direction_name
+
+if TYPE_CHECKING:
+    import xarray
+
+    from featurephase.problem import Problem
+    from featurephase.subspaces import LatentSubspaces
+
+Array = NDArray[np.float64]
+
+__all__ = ["ReachedSubspace", "reached_subspace"]
+
+#: Independent runs; two make one estimate of a product without noise bias, 16 estimates make useful bounds.
+_RUNS = 32
+_FEWEST_SAMPLES = 2000
+#: Overlaps below this share of the weights count as none, if they are known to be.
+RESOLUTION = 0.02
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReachedSubspace(Result):
+    """The part of the easy subspace that gradient descent has met by the last step.
+
+    Attributes
+    ----------
+    status
+        ``"ok"``; ``"ambiguous-rank"``: overlaps that may be there or not; ``"diverged"``.
+    delta, steps
+        n/d and T.
+    reached_basis, missed_basis
+        Orthonormal columns (k, r) and (k, k_E - r); their span is U_E. Undecided directions count as missed.
+    overlaps, overlaps_se
+        (k_E,): root mean square over the steps of |e'Theta|/|Theta| along each direction, reached ones first (0 where
+        the estimate of the square is negative).
+    bounds
+        (k_E,): the overlap is below this except with the probability of a false decision (1e-5).
+    decisions
+        (k_E,): ``"nonzero"``, ``"zero"`` or ``"ambiguous"``.
+    samples, replicates
+        Sample paths of a run, and runs.
+    """
+
+    delta: float
+    steps: int
+    reached_basis: Array
+    missed_basis: Array
+    overlaps: Array
+    overlaps_se: Array
+    bounds: Array
+    decisions: tuple[str, ...]
+    samples: int
+    replicates: int
+
+    def to_xarray(self) -> xarray.Dataset:
+        """Bases over (latent, reached | missed), overlaps over direction."""
+        import xarray
+
+        from featurephase.present.labelled import provenance
+
+        return xarray.Dataset(
+            {
+                "reached_basis": (("latent", "reached"), self.reached_basis),
+                "missed_basis": (("latent", "missed"), self.missed_basis),
+                "overlaps": (("direction",), self.overlaps),
+                "overlaps_se": (("direction",), self.overlaps_se),
+                "bounds": (("direction",), self.bounds),
+            },
+            coords={"latent": np.array([f"g{j + 1}" for j in range(len(self.reached_basis))], dtype=object)},
+            attrs=provenance(
+                self, delta=self.delta, steps=self.steps, samples=self.samples, replicates=self.replicates
+            ),
+        )
+
+    def table(self) -> str:
+        """One line for each easy direction."""
+        from featurephase.present.tables import aligned, ending, measured
+
+        columns = np.concatenate([self.reached_basis, self.missed_basis], axis=1)
+        rows = [
+            [direction_name(column), measured(float(value), float(se)), f"below {bound:.2g}", decision]
+            for column, value, se, bound, decision in zip(
+                columns.T, self.overlaps, self.overlaps_se, self.bounds, self.decisions, strict=True
+            )
+        ]
+        header = ["easy direction", "overlap", "bound", "decision"]
+        return "\n".join([*aligned(rows, header, indent=""), *ending(self.message)])
+
+
+def _run(problem: Problem, delta: float, seed: Any, easy_basis: Array, samples: int) -> ReplicateTrajectory:
+    return run_replicate(problem, delta, seed, easy_basis=easy_basis, samples=samples, test=False)
+
+
+def _shares(run: ReplicateTrajectory, easy_basis: Array) -> Array:
+    """Latent rows in the easy basis over the size of the weights, (T + 1, k_E, m)."""
+    size = np.sqrt(np.trace(run.gram, axis1=1, axis2=2))
+    return np.asarray(np.einsum("ke,tkm->tem", easy_basis, run.overlap) / size[:, None, None])
+
+
+def _products(runs: Sequence[Array]) -> Array:
+    """mean_t M(t) M(t)' from pairs of independent runs, without the bias that noise gives to squares; (R/2, q, q)."""
+    product = np.array([np.einsum("tem,tfm->ef", a, b) / len(a) for a, b in zip(runs[::2], runs[1::2], strict=True)])
+    return np.asarray((product + product.transpose(0, 2, 1)) / 2)
+
+
+def reached_subspace(
+    problem: Problem,
+    delta: float,
+    *,
+    subspaces: LatentSubspaces | None = None,
+    resolution: float = RESOLUTION,
+    quiet: bool = True,
+    workers: int | None = None,
+) -> ReachedSubspace:
+    """U_GD(T): which easy directions gradient descent has met by the last step, decided with errors.
+
+    The latent rows of U_E are kept in the recursion, whatever their size; those of U_H are 0 in the limit. The sample
+    paths of ``problem.asymptotics`` are spread over 32 independent runs.
+
+    Parameters
+    ----------
+    problem
+        The experiment; T is ``training.steps``.
+    delta
+        n/d > 0.
+    subspaces
+        U_E and U_H if they are known already.
+    resolution
+        An overlap (share of the weights, root mean square over the steps) known to be smaller counts as none.
+
+    Raises
+    ------
+    InputError
+        If delta is not a finite number > 0, or the easy subspace could not be decided.
+    """
+    if not (np.isfinite(delta) and delta > 0):
+        raise InputError(f"delta = {delta}: must be a finite number > 0")
+    steps, asymptotics = problem.training.steps, problem.asymptotics
+    spaces = problem_subspaces(problem) if subspaces is None else subspaces
+    if not spaces.ok:
+        raise InputError(f"the easy subspace is not known ({spaces.message}); give teacher.easy_basis")
+    easy = spaces.easy_basis
+    samples = max(_FEWEST_SAMPLES, asymptotics.samples * asymptotics.replicates // _RUNS)
+
+    size = easy.shape[1]
+    common: dict[str, Any] = {
+        "seed": asymptotics.seed,
+        "delta": float(delta),
+        "steps": steps,
+        "samples": samples,
+        "replicates": _RUNS,
+    }
+    if size == 0:
+        none = np.empty(0)
+        return ReachedSubspace(
+            message="no direction is easy",
+            reached_basis=easy,
+            missed_basis=easy,
+            overlaps=none,
+            overlaps_se=none,
+            bounds=none,
+            decisions=(),
+            **common,
+        )
+    small = problem.replace(asymptotics={"samples": samples})
+    check_problem_memory(small, steps)
+    found = run_tasks(
+        _run,
+        [(problem, float(delta), seed, easy, samples) for seed in replicate_seeds(asymptotics.seed, _RUNS)],
+        work=seconds_per_run(small, steps),
+        label="reached directions",
+        quiet=quiet,
+        workers=workers,
+    )
+    ends = [run.diverged_at for run in found if run.diverged_at is not None]
+    if ends:
+        nan = np.full(size, np.nan)
+        return ReachedSubspace(
+            status="diverged",
+            message=f"delta = {delta:g}: gradient descent diverges at step {min(ends)}",
+            reached_basis=easy[:, :0],
+            missed_basis=easy,
+            overlaps=nan,
+            overlaps_se=nan,
+            bounds=nan,
+            decisions=("ambiguous",) * size,
+            **common,
+        )
+    products = _products([_shares(run, easy) for run in found])
+    decision = decide_rank(products, resolution=resolution**2)
+    rank = decision.rank
+    reached = canonical_basis(easy @ decision.basis[:, :rank])
+    missed = canonical_basis(easy @ decision.basis[:, rank:])
+    inside = easy.T @ np.concatenate([reached, missed], axis=1)
+    squares, squares_se = mean_and_se(np.einsum("ei,ref,fi->ri", inside, products, inside))
+    overlaps = np.sqrt(np.maximum(squares, 0.0))
+    bounds = np.sqrt(np.maximum(squares, 0.0) + decision.bounds)
+    # first order where the overlap is known, the size of the error itself where it is not
+    overlaps_se = squares_se / np.maximum(2 * overlaps, np.sqrt(squares_se))
+    names = ", ".join(direction_name(column) for column in missed.T)
+    words = {
+        "ok": f"easy, but not reached by gradient descent by step {steps}: {names}" if names else "",
+        "ambiguous-rank": f"overlaps along {names} are too small to be told from none: more samples are needed",
+    }
+    return ReachedSubspace(
+        status=decision.status,
+        message=words[decision.status],
+        reached_basis=reached,
+        missed_basis=missed,
+        overlaps=overlaps,
+        overlaps_se=overlaps_se,
+        bounds=bounds,
+        decisions=decision.decisions,
+        **common,
+    )
