@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from featurephase.functions.formula import Formula
 from featurephase.functions.operations import COMPARISONS, OPERATIONS, SWITCHES
 from featurephase.functions.program import Program
+from featurephase.functions.wide import Wide
 
 Array = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -45,8 +46,8 @@ ROUGH_JUMP = 1e-4
 #: how far from a border, in units of max(1, |x|), the switches are read (closer if another border is near)
 ASIDE = 1e-4
 
-#: most borders examined for each value of the parameters, nearest to zero first
-MAX_BORDERS = 128
+#: most borders examined, nearest to zero first
+MAX_BORDERS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,8 @@ class Border:
         Whether the one-sided limits differ, order by order.
     size : tuple of float
         The largest |f|, |f'|, |f''| very nearby.
+    rough : bool
+        Whether the one-sided limits are extrapolated.
     """
 
     x: float
@@ -79,10 +82,11 @@ class Border:
     at: tuple[float, ...]
     jumps: tuple[bool, ...]
     size: tuple[float, ...]
+    rough: bool
 
     def apart(self, order: int, x: float, y: float) -> bool:
         """Whether two values of a derivative differ by more than rounding."""
-        return not abs(x - y) <= JUMP * self.size[order]
+        return not abs(x - y) <= (ROUGH_JUMP if self.rough else JUMP) * self.size[order]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +97,8 @@ class Survey:
     ----------
     borders : tuple of Border
     ends : bool
-        Whether the domain of f ends somewhere: ``f - y*log(f)``; for a loss, poles count as ends. Whether a sample meets
-        them depends on the responses and the network. They are not among the borders.
+        Whether the domain of f ends somewhere: ``f - y*log(f)``; for a loss, poles count as ends. Whether a sample
+        meets them depends on the responses and the network. They are not among the borders.
     undefined : tuple of float or None
         Arguments at which f or f' should have a finite value but has none; None if there are none.
     points : tuple of (P,) arrays
@@ -144,9 +148,9 @@ class _Surfaces:
         self.count = len(nodes)
         self.degenerate = np.array([n in degenerate for n in nodes], dtype=np.bool_)
         self.levels = np.array([tape.entries[n][0] == "floor" for n in nodes], dtype=np.bool_)
-        self._heights = Program(tape, nodes, formula.variables)
+        self._heights = Program(tape, nodes, formula.variables, careful=False)
         slopes = [tape.derivative(n, formula.variable) for n in nodes]
-        self._slopes = Program(tape, slopes, formula.variables)
+        self._slopes = Program(tape, slopes, formula.variables, careful=False)
 
     def heights(self, points: Sequence[Array]) -> Array:
         """(count, ...): the surfaces' functions at the points."""
@@ -226,9 +230,9 @@ def _borders(surfaces: _Surfaces, parameters: Sequence[Array], grid: Array) -> l
 
 
 def _nearest(mask: Bools, grid: Array) -> tuple[Integers, Integers, Integers]:
-    """The true places of a (surfaces, rows, intervals) mask, at most MAX_BORDERS a row, nearest to zero first."""
+    """The true places of a (surfaces, rows, intervals) mask, at most MAX_BORDERS, nearest to zero first."""
     s, row, at = np.nonzero(mask)
-    order = np.argsort(np.abs(grid[row, at] + grid[row, at + 1]), kind="stable")[: MAX_BORDERS * len(grid)]
+    order = np.argsort(np.abs(grid[row, at] + grid[row, at + 1]), kind="stable")[:MAX_BORDERS]
     return s[order], row[order], at[order]
 
 
@@ -264,29 +268,37 @@ def _merged(found: list[tuple[int, float, bool, bool]]) -> list[tuple[int, float
 
 def _continued(formula: Formula, aside: Sequence[Array], at: Sequence[Array]) -> Array:
     """(3, N): f, f', f'' ``at`` the points, every switch held as it stands ``aside``."""
+    try:
+        with np.errstate(all="raise"):
+            results = _held(formula, aside, at)
+    except FloatingPointError:
+        results = _held(formula, [Wide(x) for x in aside], [Wide(x) for x in at])
+    doubles = [r.double() if isinstance(r, Wide) else r for r in results]
+    return np.array([np.broadcast_to(r, at[-1].shape) for r in doubles])
+
+
+def _held(formula: Formula, aside: Sequence[Any], at: Sequence[Any]) -> list[Any]:
     tape = formula.tape
-    order = tape.ancestry(formula.orders)
     there: dict[int, Any] = {}
     here: dict[int, Any] = {}
-    with np.errstate(all="ignore"):
-        for node in order:
-            op, args = tape.entries[node]
-            if not args:
-                value, name = tape.value(node), tape.name(node)
-                index = None if name is None else formula.variables.index(name)
-                there[node] = value if index is None else aside[index]
-                here[node] = value if index is None else at[index]
-                continue
-            there[node] = OPERATIONS[op].compute(*(there[a] for a in args))
-            if op == "abs":
-                here[node] = np.sign(there[args[0]]) * here[args[0]]
-            elif op in ("minimum", "maximum"):
-                here[node] = np.where(there[args[0]] == there[node], *(here[a] for a in args))
-            elif op in SWITCHES:
-                here[node] = there[node]
-            else:
-                here[node] = OPERATIONS[op].compute(*(here[a] for a in args))
-    return np.array([np.broadcast_to(here[node], at[-1].shape) for node in formula.orders])
+    for node in tape.ancestry(formula.orders):
+        op, args = tape.entries[node]
+        if not args:
+            value, name = tape.value(node), tape.name(node)
+            index = None if name is None else formula.variables.index(name)
+            there[node] = value if index is None else aside[index]
+            here[node] = value if index is None else at[index]
+            continue
+        there[node] = OPERATIONS[op].compute(*(there[a] for a in args))
+        if op == "abs":
+            here[node] = np.sign(there[args[0]]) * here[args[0]]
+        elif op in ("minimum", "maximum"):
+            here[node] = np.where(there[args[0]] == there[node], *(here[a] for a in args))
+        elif op in SWITCHES:
+            here[node] = there[node]
+        else:
+            here[node] = OPERATIONS[op].compute(*(here[a] for a in args))
+    return [here[node] for node in formula.orders]
 
 
 def _extrapolated(formula: Formula, parameters: Sequence[Array], x: Array, reach: Array) -> Array:
@@ -312,7 +324,7 @@ def survey(formula: Formula, parameters: Sequence[Array] = ()) -> Survey:
 
 def _survey(formula: Formula, parameters: Sequence[Array]) -> Survey:
     rows = parameters[0].size if parameters else 1
-    axis = _grid(16, 1 / 16) if rows == 1 else _grid(6, 1 / 8)
+    axis = _grid(16, 1 / 16) if rows == 1 else _grid(6, 1 / 4)
     grid = np.broadcast_to(axis, (rows, axis.size))
     for p in parameters:  # zeros of y - f should be met exactly
         grid = np.sort(np.concatenate([grid, p[:, None] + _grid(4, 1.0)], axis=1), axis=1)
@@ -340,8 +352,9 @@ def _survey(formula: Formula, parameters: Sequence[Array]) -> Survey:
         near = [np.abs(left), np.abs(right)]
         near += [np.abs(np.array(formula.evaluate((0, 1, 2), *own, x + t * gap))) for t in (-10.0, -1.0, 1.0, 10.0)]
         size = np.max(np.where(np.isfinite(near), near, 0.0), axis=0)
-        with np.errstate(invalid="ignore"):
-            apart = np.abs(left - right) > np.where(rough, ROUGH_JUMP, JUMP) * size
+        # x itself is known to rounding only
+        blur = 8 * np.spacing(np.abs(x)) * np.concatenate([size[1:], np.zeros_like(size[:1])])
+        apart = np.abs(left - right) > np.where(rough, ROUGH_JUMP, JUMP) * size + blur
         jumps = np.where(np.isfinite(left) & np.isfinite(right), apart, left != right)
         borders = tuple(
             Border(
@@ -353,6 +366,7 @@ def _survey(formula: Formula, parameters: Sequence[Array]) -> Survey:
                 tuple(at[:, i].tolist()),
                 tuple(jumps[:, i].tolist()),
                 tuple(size[:, i].tolist()),
+                bool(rough[i]),
             )
             for i in range(len(found))
         )

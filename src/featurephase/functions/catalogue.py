@@ -279,7 +279,7 @@ def expand(
     parameters = {"p": float(dimension)} if family else dict(entry.parameters)
     if len(numbers) > len(parameters):
         takes = ", ".join(f"{k} = {v:g}" for k, v in parameters.items()) or "none"
-        raise refuse(what, text, None, f"{len(numbers)} parameters given; {name} takes {takes}")
+        raise refuse(what, text, None, f"{len(numbers)} parameter(s) given; {name} takes {takes}")
     for key, value in zip(parameters, numbers, strict=False):
         assert value is not None
         if family:

@@ -12,13 +12,12 @@ Grammar (precedence as in Python, loosest first)::
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from featurephase.errors import InputError
+from featurephase.errors import InputError, suggest
 from featurephase.functions.tape import MAX_DEGREE, IntricateError, Tape, UndefinedError
 
 __all__ = ["FUNCTIONS", "MAX_DEPTH", "MAX_LENGTH", "Function", "check_length", "parse", "refuse"]
@@ -288,10 +287,9 @@ class _Parser:
         if function is None:
             if name in self.names or name == "pi":
                 raise self.error(token.at, f"{name!r} is not a function (products are written with *)")
-            close = [_ALIASES[name]] if name in _ALIASES else difflib.get_close_matches(name, self.functions, 1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            accepted = ", ".join(sorted(self.functions))
-            raise self.error(token.at, f"unknown function {_short(name)!r}{hint} Accepted: {accepted}")
+            hint = f"did you mean {_ALIASES[name]!r}? accepted: " if name in _ALIASES else ""
+            hint += ", ".join(self.functions) if hint else suggest(name, self.functions)
+            raise self.error(token.at, f"unknown function {_short(name)!r}; {hint}")
         deeper = self.deeper(depth, token)
         args: list[int] = []
         if not self.take(")"):

@@ -35,9 +35,12 @@ class Program:
         The nodes to evaluate; sub-expressions they share are computed once.
     variables : sequence of str
         The order of the arguments.
+    careful : bool
+        Whether to repeat with :class:`~featurephase.functions.wide.Wide` numbers what overflows or underflows.
     """
 
-    def __init__(self, tape: Tape, outputs: Sequence[int], variables: Sequence[str]) -> None:
+    def __init__(self, tape: Tape, outputs: Sequence[int], variables: Sequence[str], *, careful: bool = True) -> None:
+        self._on_error: Any = "raise" if careful else "ignore"
         order = tape.ancestry(outputs)
         self._constants = {i: v for i in order if (v := tape.value(i)) is not None}
         self._inputs = {i: variables.index(n) for i in order if (n := tape.name(i)) is not None}
@@ -61,7 +64,7 @@ class Program:
         flat = [a.ravel() for a in arrays]
         size = flat[0].size
         results = tuple(np.empty(size) for _ in self._outputs)
-        with np.errstate(all="raise"):
+        with np.errstate(all=self._on_error):
             for start in range(0, size, BLOCK):
                 columns = [a[start : start + BLOCK] for a in flat]
                 for result, value in zip(results, self._block(columns), strict=True):
