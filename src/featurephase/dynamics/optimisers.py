@@ -147,10 +147,10 @@ class FirstOrderRule:
             return state.weights
         return state.weights + self.momentum * (state.weights - padded(state.previous, len(state.weights)))
 
-    def shaping(self, gram: Array) -> Array | None:
-        """T (m, m) with ``G = B T`` for a gradient with ``B'B = gram``; ``None`` for the identity."""
+    def shaping(self, gram: Array) -> Array:
+        """T (m, m) with ``G = B T`` for a gradient with ``B'B = gram``."""
         if self.scaling == "none":
-            return None
+            return np.eye(len(gram))
         if self.scaling == "orthogonalise":
             values, vectors = np.linalg.eigh(gram)
             keep = values > _RANK**2 * max(values[-1], 0.0)
@@ -163,16 +163,10 @@ class FirstOrderRule:
             factor = 1.0 / norm if norm > 0.0 else 0.0
         return factor * np.eye(len(gram))
 
-    def update(self, state: OptimiserState, gradient: Array, shape: Array | None = None) -> OptimiserState:
-        """One step with the gradient of the unpenalised risk, (K + q, m).
-
-        ``shape`` replaces the T of :meth:`shaping`: perturbations of a trajectory are shaped by its gradient, not by
-        their own.
-        """
-        if shape is None:
-            shape = self.shaping(gradient.T @ gradient) if self.scaling != "none" else None
-        if shape is not None:
-            gradient = gradient @ shape
+    def update(self, state: OptimiserState, gradient: Array) -> OptimiserState:
+        """One step with the gradient of the unpenalised risk, (K + q, m)."""
+        if self.scaling != "none":
+            gradient = gradient @ self.shaping(gradient.T @ gradient)
         eta = self.step_size * self.schedule(state.step)
         weights = padded(state.weights, len(gradient))
         if self.momentum == 0.0:

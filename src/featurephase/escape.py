@@ -1,0 +1,392 @@
+"""Escape from the plateau: growth of the hard overlap, the law of its time, and grokking in a pair of curves.
+
+Before it is learned, a hard direction is a small perturbation of the asymptotic trajectory. Its overlap c (k_H, m)
+evolves linearly, driven by the random start (of order 1/sqrt d) and by what finite data inject at every step (of order
+1/sqrt n): a Gaussian process whose law is computed here by the recursion of
+:mod:`featurephase.dynamics.conditioning`, run a second time on the sector odd in g_H (theory: Montanari & Wang,
+arXiv 2602.01434; theory 1, section 6).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from featurephase.dynamics.asymptotic import BASIS_CAPACITY, run_replicate
+from featurephase.dynamics.conditioning import AsymptoticLaw, ConditionedDesign
+from featurephase.dynamics.network import Network
+from featurephase.dynamics.optimisers import BatchSequence, FirstOrderRule, OptimiserState
+from featurephase.dynamics.training import Moment
+
+if TYPE_CHECKING:
+    from featurephase.problem import Problem
+
+Array = NDArray[np.float64]
+
+__all__ = [
+    "ESCAPE_LEVEL",
+    "EscapeLaw",
+    "GrokkingTimes",
+    "HardGrowth",
+    "crossing_time",
+    "escape_available",
+    "escape_law",
+    "grokking_times",
+    "hard_growth",
+]
+
+#: A run has escaped when |P_H Theta| first stays above this fraction of |Theta|.
+ESCAPE_LEVEL = 0.5
+#: Share of the loss at the start that must go for a fall to count.
+LEAST_DROP = 0.1
+#: Injected noise is kept up to this fraction of its variance.
+_NOISE_LEFT = 1e-4
+#: Relative residual at which the tangent run adds directions: far below its Monte Carlo noise.
+_TANGENT_TOLERANCE = 1e-5
+
+
+def escape_available(problem: Problem) -> str:
+    """Empty, or why the tangent recursion does not cover the problem."""
+    if problem.student.activation.singular_curvature or problem.loss.singular_curvature:
+        return "the curvature is singular where a slope jumps, so the growth of small overlaps has no linear theory"
+    if problem.training.one_pass:
+        return "with fresh samples at every step nothing is reused; the tangent recursion is for reused data"
+    return ""
+
+
+@dataclass(frozen=True)
+class HardGrowth:
+    """The Gaussian process sqrt(d) c(t) of one replicate, as independent N(0, 1) amplitudes times these paths.
+
+    Attributes
+    ----------
+    start
+        Paths of the k_H m independent components of the start, (T + 1, k_H m, k_H, m).
+    noise
+        Paths of the independent components of what finite data inject, (T + 1, J, k_H, m).
+    norm
+        |Theta(t)|_F of the asymptotic trajectory, (T + 1,).
+    """
+
+    start: Array
+    noise: Array
+    norm: Array
+
+    def covariance(self, *, injected: bool = True, initial: bool = True) -> Array:
+        """d Cov vec c(t), (T + 1, k_H m, k_H m), of both contributions or one of them."""
+        steps = len(self.norm)
+        parts = [p for p, wanted in ((self.start, initial), (self.noise, injected)) if wanted]
+        flat = np.concatenate(parts, axis=1).reshape(steps, -1, int(np.prod(self.start.shape[2:])))
+        out: Array = np.einsum("tja,tjb->tab", flat, flat)
+        return out
+
+    def growth(self) -> Array:
+        """G(t, 0), the map of vec c(0) to vec c(t), (T + 1, k_H m, k_H m); the start must be of full rank."""
+        steps, size = self.start.shape[:2]
+        flat = self.start.reshape(steps, size, size)
+        return np.swapaxes(np.linalg.solve(flat[:1], flat), 1, 2)
+
+    def relative_sizes(self, dimension: int, draws: int, rng: np.random.Generator) -> Array:
+        """|c(t)|_F/|Theta(t)|_F of ``draws`` independent runs at dimension d, in the linear theory, (draws, T + 1)."""
+        paths = np.concatenate([self.start, self.noise], axis=1)
+        flat = paths.reshape(len(paths), paths.shape[1], -1) / np.sqrt(dimension)
+        amplitudes = rng.standard_normal((draws, paths.shape[1]))
+        square = np.zeros((draws, len(paths)))
+        for component in range(flat.shape[2]):
+            square += (amplitudes @ flat[:, :, component].T) ** 2
+        return np.sqrt(square) / self.norm
+
+
+def hard_growth(
+    problem: Problem,
+    delta: float,
+    seed: np.random.SeedSequence,
+    *,
+    easy_basis: Array,
+    hard_basis: Array,
+    steps: int | None = None,
+    samples: int = 40_000,
+) -> HardGrowth:
+    """The law of the hard overlap before escape, from one replicate of the tangent recursion.
+
+    Parameters
+    ----------
+    easy_basis, hard_basis
+        Orthonormal columns, (k, k_E) and (k, k_H) with k_H > 0.
+    steps, samples
+        How far, and with how many sample paths.
+
+    Raises
+    ------
+    ValueError
+        If :func:`escape_available` says why not, or nothing is hard.
+
+    Notes
+    -----
+    Theory 1, section 6: with W = W(t) along the asymptotic trajectory, ``dh = c'g_H + C'V'``, ``dF = W dh``, and dF is
+    split on a basis of its own past: the recursion of the trajectory itself, with g_H as first rows. What finite data
+    inject, ``(1/n) sum_i g_H F_s``, is Gaussian with covariance ``E[F_s F_s'^T (x) g_H g_H']/n``; its principal
+    components are columns of the same run.
+    """
+    reason = escape_available(problem)
+    if reason or hard_basis.shape[1] == 0:
+        raise ValueError(reason or "nothing is hard: there is no plateau to escape from")
+    training = problem.training
+    steps = training.steps if steps is None else steps
+    main_seed, tangent_seed = np.random.SeedSequence(seed.entropy, spawn_key=seed.spawn_key).spawn(2)
+    observers: dict[int, Callable[[Moment], Any]] = dict.fromkeys(range(steps), _keep_weights)
+    observers[steps] = _keep_all
+    found = run_replicate(
+        problem, delta, main_seed, easy_basis=easy_basis, steps=steps, samples=samples, observers=observers, test=False
+    )
+    if found.diverged_at is not None:
+        raise ValueError(f"the trajectory diverges at step {found.diverged_at}")
+    moment: Moment = found.observations[steps]
+    weights = [found.observations[t] for t in range(steps)]
+    path = _Path(problem, moment, weights, samples, main_seed)
+    rng = np.random.default_rng(tangent_seed)
+    noise = path.injected(hard_basis, delta)
+    start, injected = _tangent(path, problem, delta, hard_basis, noise, rng)
+    norm = np.sqrt(np.einsum("trr->t", found.gram))
+    return HardGrowth(start, injected, norm)
+
+
+def _keep_weights(moment: Moment) -> Array:
+    return moment.weights
+
+
+def _keep_all(moment: Moment) -> Moment:
+    return moment
+
+
+class _Path:
+    """The asymptotic trajectory, to be walked again: pre-activations, F and W where gradients are taken."""
+
+    def __init__(
+        self, problem: Problem, moment: Moment, weights: list[Array], samples: int, seed: np.random.SeedSequence
+    ) -> None:
+        self.network = Network(problem.student.activation, problem.student.readout, problem.loss)
+        self.rule = FirstOrderRule.of(problem.training)
+        self.design: ConditionedDesign = moment.design
+        self.responses = moment.responses
+        self.samples = samples
+        self.steps = len(weights)
+        self.queries = [self.rule.query(OptimiserState(c, weights[max(t - 1, 0)], t)) for t, c in enumerate(weights)]
+        self.shares: list[Array | None] = [None] * self.steps
+        if problem.training.reuses_batches:
+            stream = np.random.default_rng(np.random.SeedSequence(seed.entropy, spawn_key=seed.spawn_key).spawn(4)[3])
+            training = problem.training
+            batches = BatchSequence(samples, training.batch_count, training.batches == "reshuffled", stream)
+            self.shares = [batches.weights(t) for t in range(self.steps)]
+
+    def rows(self, block: int, basis: Array) -> Array:
+        """g_H on one block of samples, (k_H, block)."""
+        out: Array = basis.T @ self.design.projections(block)[: len(basis)]
+        return out
+
+    def _preactivations(self, t: int, block: int) -> Array:
+        query = self.queries[t]
+        out: Array = query.T @ self.design.projections(block)[: len(query)]
+        return out
+
+    def gradient(self, t: int, block: int) -> Array:
+        """F at step t on one block, (m, block), batch weights included."""
+        where = self.design.slices[block]
+        slope = self.network.losses_and_gradient(self._preactivations(t, block), self.responses[where])[1]
+        share = self.shares[t]
+        return slope if share is None else slope * share[where]
+
+    def curvature(self, t: int, block: int) -> Array:
+        """W at step t on one block, (m, m, block), batch weights included."""
+        where = self.design.slices[block]
+        w = self.network.curvature(self._preactivations(t, block), self.responses[where])
+        share = self.shares[t]
+        return w if share is None else w * share[where]
+
+    def shape(self, t: int) -> Array:
+        """T (m, m) of the rule's shaping of the gradient at step t."""
+        known = len(self.queries[t + 1]) if t + 1 < self.steps else self.design.visited
+        total = np.zeros((known, self.network.width))
+        for b in range(len(self.design.slices)):
+            total += self.design.projections(b)[:known] @ self.gradient(t, b).T
+        return self.rule.shaping(total.T @ total / self.samples**2)
+
+    def injected(self, hard_basis: Array, delta: float) -> Array:
+        """Principal components of sqrt(d) (1/n) sum_i g_H F_s over all steps, (T, J, k_H, m)."""
+        m, hard = self.network.width, hard_basis.shape[1]
+        size = self.steps * hard * m
+        total = np.zeros((size, size))
+        for b in range(len(self.design.slices)):
+            g = self.rows(b, hard_basis)
+            f = np.stack([self.gradient(t, b) for t in range(self.steps)]) if self.steps else np.empty((0, m, 0))
+            product = (f[:, None] * g[None, :, None]).reshape(size, -1)
+            total += product @ product.T
+        values, vectors = np.linalg.eigh(total / (self.samples * delta))
+        order = np.argsort(-values)
+        remaining = 1.0 - np.cumsum(values[order]) / max(float(np.sum(values)), 1e-300)
+        count = int(np.searchsorted(-remaining, -_NOISE_LEFT)) + 1 if size else 0
+        kept = order[:count]
+        modes = vectors[:, kept] * np.sqrt(np.maximum(values[kept], 0.0))
+        out: Array = modes.T.reshape(len(kept), self.steps, hard, m).transpose(1, 0, 2, 3)
+        return out
+
+
+def _tangent(
+    path: _Path, problem: Problem, delta: float, hard_basis: Array, noise: Array, rng: np.random.Generator
+) -> tuple[Array, Array]:
+    """Walk the path again with perturbations: paths of the start's components and of the injected ones."""
+    m, hard = path.network.width, hard_basis.shape[1]
+    overlap = problem.student.init_overlap
+    values, vectors = np.linalg.eigh(problem.student.init_gram - overlap.T @ overlap)
+    root = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
+    starts, columns = hard * m, hard * m + noise.shape[1]
+    c = np.zeros((columns, hard, m))
+    for j in range(hard):
+        for s in range(m):
+            c[j * m + s, j] = root[s]
+    rows = np.concatenate([path.rows(b, hard_basis) for b in range(len(path.design.slices))], axis=1)
+    design = ConditionedDesign(rows, AsymptoticLaw(delta), rng, tolerance=_TANGENT_TOLERANCE, capacity=BASIS_CAPACITY)
+    index = {s.start: b for b, s in enumerate(path.design.slices)}
+    linear = replace(path.rule, scaling="none")  # perturbations are shaped by the trajectory's gradient, below
+    state = linear.start(c.transpose(1, 0, 2).reshape(hard, columns * m))
+    out = np.empty((path.steps + 1, columns, hard, m))
+    for t in range(path.steps + 1):
+        out[t] = state.weights[:hard].reshape(hard, columns, m).transpose(1, 0, 2)
+        if t == path.steps:
+            break
+
+        def perturbed(h: Array, where: slice, t: int = t) -> Array:
+            w = path.curvature(t, index[where.start])
+            dh = h.reshape(columns, m, -1)
+            df = np.zeros_like(dh)
+            for r in range(m):
+                for s in range(m):
+                    df[:, r] += w[r, s] * dh[:, s]
+            return df.reshape(columns * m, -1)
+
+        gradient = design.gradient(linear.query(state), perturbed)
+        gradient = gradient.reshape(len(gradient), columns, m)
+        gradient[:hard, starts:] += noise[t].transpose(1, 0, 2)
+        if path.rule.scaling != "none":
+            gradient = gradient @ path.shape(t)
+        state = linear.update(state, gradient.reshape(len(gradient), columns * m))
+    return out[:, :starts], out[:, starts:]
+
+
+@dataclass(frozen=True)
+class EscapeLaw:
+    """The predicted escape time at one dimension.
+
+    Attributes
+    ----------
+    dimension
+        d.
+    times
+        Draws of the escape time, ascending; inf where the overlap never reaches the level.
+    rate
+        Factor by which the overlap grows per step at the end of the plateau.
+    median, median_se
+        Of the time, with the standard error over replicates of the tangent run.
+    low, high
+        Interval that holds 90 % of the runs.
+    """
+
+    dimension: int
+    times: Array
+    rate: float
+    median: float
+    median_se: float
+    low: float
+    high: float
+
+
+def escape_law(
+    growths: list[HardGrowth], dimension: int, *, level: float = ESCAPE_LEVEL, draws: int = 4000, seed: int = 0
+) -> EscapeLaw:
+    """Law of the first time at which the hard overlap |c|/|Theta| reaches ``level``, at dimension d.
+
+    Beyond the last step of the tangent run the overlap is continued at its final rate, the geometric mean growth over
+    the last quarter; where that does not grow, the time is inf.
+    """
+    rng = np.random.default_rng(seed)
+    each = [_first_times(g.relative_sizes(dimension, draws // len(growths), rng), level) for g in growths]
+    times = np.sort(np.concatenate([t for t, _ in each]))
+    medians = np.array([_quantile(np.sort(t), 0.5) for t, _ in each])
+    spread = (
+        medians.std(ddof=1) / np.sqrt(len(medians)) if len(medians) > 1 and np.all(np.isfinite(medians)) else np.nan
+    )
+    return EscapeLaw(
+        dimension,
+        times,
+        float(np.median([r for _, r in each])),
+        _quantile(times, 0.5),
+        float(spread),
+        _quantile(times, 0.05),
+        _quantile(times, 0.95),
+    )
+
+
+def _quantile(ordered: Array, level: float) -> float:
+    """An order statistic: an interpolation would turn inf into nan."""
+    return float(ordered[min(int(level * len(ordered)), len(ordered) - 1)])
+
+
+def _first_times(sizes: Array, level: float) -> tuple[Array, float]:
+    """First crossing of the level by each row (draws, T + 1), continued at the final rate, and that rate."""
+    steps = sizes.shape[1] - 1
+    tail = max(steps // 4, 1)
+    rms = np.sqrt(np.mean(sizes**2, axis=0))
+    rate = float((rms[-1] / rms[-1 - tail]) ** (1.0 / tail)) if steps and rms[-1 - tail] > 0 else 1.0
+    above = sizes >= level
+    first = np.where(above.any(axis=1), np.argmax(above, axis=1), np.inf)
+    late = np.isinf(first) & (sizes[:, -1] > 0)
+    if rate > 1.0 and steps:
+        first[late] = steps + np.ceil(np.log(level / sizes[late, -1]) / np.log(rate))
+    return first, rate
+
+
+# ---- detection in curves
+
+
+def crossing_time(curve: ArrayLike, fraction: float, *, least_drop: float = LEAST_DROP) -> float:
+    """First step from which on a loss has made ``fraction`` of its total drop, for good; nan if it does not drop.
+
+    The total drop is from the first value to the mean of the last twentieth of the curve; less than ``least_drop`` of
+    the first value is no drop.
+    """
+    values = np.asarray(curve, dtype=np.float64)
+    if len(values) < 2 or not np.all(np.isfinite(values)):
+        return float("nan")
+    final = float(values[-max(len(values) // 20, 1) :].mean())
+    drop = float(values[0]) - final
+    if not drop > least_drop * abs(float(values[0])):
+        return float("nan")
+    above = np.flatnonzero(values > values[0] - fraction * drop)
+    return float(above[-1] + 1) if above[-1] + 1 < len(values) else float("nan")
+
+
+@dataclass(frozen=True)
+class GrokkingTimes:
+    """Times at which losses have made half of their drop, for good; nan where there is no drop.
+
+    Attributes
+    ----------
+    train_time, test_time
+        Of the training and of the test loss.
+    delay
+        ``test_time - train_time``: positive where generalisation comes after the fit, which is grokking.
+    """
+
+    train_time: float
+    test_time: float
+    delay: float
+
+
+def grokking_times(train_loss: ArrayLike, test_loss: ArrayLike, *, fraction: float = 0.5) -> GrokkingTimes:
+    """Detect and time grokking in a pair of curves: the first lasting crossing of a fraction of each total drop."""
+    train, test = crossing_time(train_loss, fraction), crossing_time(test_loss, fraction)
+    return GrokkingTimes(train, test, test - train)
