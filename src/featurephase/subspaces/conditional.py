@@ -7,10 +7,12 @@ f = vec(g_H g_H' - I) it holds everything that the algorithmic threshold needs.
 The response is a scalar, so conditioning on it is sorting by it. A window of m neighbours contributes
 f_i f_j' averaged over its pairs i != j: given the sorted responses these are independent draws with means
 E[f | y_i] and E[f | y_j], so noise does not bias S (the average of v1 v2' over all splits of the window in two
-halves). What remains is minus the variance of E[f | y] inside a window. Since conditional expectations vary
-fastest at the extremes of y, the window at rank j from either end has about sqrt(8 j) members: the bias is then
-O(log(n)/n) for a conditional expectation that is smooth in the rank of y and O(1/sqrt(n)) for one that jumps.
-Every window is also cut in halves, and the two estimates differ by at least the bias of the second.
+halves). What remains is minus the variance of E[f | y] inside a window. Conditional expectations vary fastest where the
+density of y falls off (its tails, the gap between two branches), so the sorted responses are first cut into stretches
+of roughly even density, as many and as short as that takes, and then each stretch of m draws into windows of about
+sqrt(8 m): the bias is O(log(n)/n) for a conditional expectation that is smooth in the rank of y and
+O(1/sqrt(n)) for one that jumps. Every window is also cut in halves, quarters and eighths: two successive estimates
+differ by at least the bias of the second. The windows depend on the responses alone, so they bias nothing else.
 
 The bias of S is minus a positive semidefinite matrix, so that windows of any width show whether S vanishes. A few
 wide ones, equal shares of the draws, have far less noise: they find weak but smooth dependence on y.
@@ -22,7 +24,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -33,7 +34,7 @@ from scipy.stats import qmc
 if TYPE_CHECKING:
     from featurephase.functions import Link
 
-__all__ = ["SortedDraws", "extrapolated", "pair_moment", "sorted_draws", "spawn", "window_means"]
+__all__ = ["SortedDraws", "pair_moment", "sorted_draws", "spawn", "window_means"]
 
 FloatArray = NDArray[np.float64]
 IndexArray = NDArray[np.intp]
@@ -44,6 +45,12 @@ ROUNDING = 1e-12
 
 #: equal responses from this number on are a group of their own; fewer are neighbours like any others
 ATOM = 16
+
+#: how many times the span of the responses of a quarter of a stretch may exceed that of another quarter
+UNEVEN = 3.0
+
+#: how many times the windows are halved, and one
+LEVELS = 4
 
 #: number of wide windows
 WIDE = 32
@@ -57,8 +64,7 @@ class SortedDraws(NamedTuple):
     """Draws of the inner coordinates in the order of their responses, and the windows they fall into."""
 
     b: FloatArray  # (k - p, n)
-    coarse: IndexArray  # starts of windows of about sqrt(8 rank) draws
-    fine: IndexArray  # starts of their halves
+    levels: tuple[IndexArray, ...]  # starts of windows, of their halves, of their quarters, ..
     wide: IndexArray  # starts of windows of a share of the draws
 
 
@@ -67,25 +73,32 @@ def spawn(seed: int, *key: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
 
-@lru_cache(maxsize=4096)
-def _window_starts(length: int) -> IndexArray:
-    """Starts of windows with 4, 8, 12.. members from either end of ``length`` sorted responses."""
-    rungs = (math.isqrt(length + 1) - 1) // 2  # the largest r with 2 r (r + 1) <= length/2
-    left = 2 * np.arange(rungs + 1) * np.arange(1, rungs + 2)
-    right = left[left > 0]
-    if rungs and 0 < length - 2 * left[-1] < 2 * (rungs + 1):  # too few for a window of their own in the middle
-        left = left[:-1]
-    return np.unique(np.concatenate([left, length - right]))
+def _window_starts(y: FloatArray) -> IndexArray:
+    """Starts of windows of sorted responses: sqrt(8 m) draws in stretches of m whose density is roughly even.
+
+    A stretch is cut in the middle until each quarter of its draws spans at most ``UNEVEN`` times what another does.
+    """
+    stretches, starts = [(0, y.size)], []
+    while stretches:
+        start, stop = stretches.pop()
+        size = stop - start
+        spans = np.diff(y[[start, start + size // 4, start + size // 2, start + 3 * size // 4, stop - 1]])
+        if size > 8 and spans.max() > UNEVEN * spans.min():
+            stretches += [(start, start + size // 2), (start + size // 2, stop)]
+        else:
+            windows = max(round(math.sqrt(size / 8)), 1)
+            starts.append(start + np.arange(windows) * size // windows)
+    return np.sort(np.concatenate(starts))
 
 
-def _wide_starts(length: int) -> IndexArray:
-    """Starts of equal windows, at most ``WIDE`` of them, of ``length`` sorted responses."""
-    windows = min(WIDE, max(length // ATOM, 1))
-    return np.arange(windows) * length // windows
+def _wide_starts(y: FloatArray) -> IndexArray:
+    """Starts of equal windows, at most ``WIDE`` of them, of sorted responses."""
+    windows = min(WIDE, max(y.size // ATOM, 1))
+    return np.arange(windows) * y.size // windows
 
 
-def _window_edges(y: FloatArray) -> tuple[IndexArray, IndexArray, IndexArray]:
-    """Starts of windows, halved windows and wide windows in the flattened rows of ``y``, each row sorted."""
+def _window_edges(y: FloatArray) -> tuple[tuple[IndexArray, ...], IndexArray]:
+    """Starts of the windows of every level, and of wide windows, in the flattened rows of ``y``, each row sorted."""
     rows, length = y.shape
     offsets = np.arange(rows) * length
     new = np.ones(y.shape, dtype=bool)
@@ -94,21 +107,20 @@ def _window_edges(y: FloatArray) -> tuple[IndexArray, IndexArray, IndexArray]:
     runs = np.flatnonzero(new)
     sizes = np.diff(runs, append=y.size)
     atoms, stops = runs[sizes >= ATOM], (runs + sizes)[sizes >= ATOM]
-    if atoms.size == 0:
-        coarse = (offsets[:, None] + _window_starts(length)).ravel()
-        wide = (offsets[:, None] + _wide_starts(length)).ravel()
-    else:
-        edges = np.unique(np.concatenate([offsets, atoms, stops, [y.size]]))
-        stretches = list(zip(edges[:-1].tolist(), np.diff(edges).tolist(), np.isin(edges[:-1], atoms), strict=True))
-        single = np.zeros(1, dtype=np.intp)
-        coarse, wide = (
-            np.concatenate([start + (single if atom else cut(size)) for start, size, atom in stretches])
-            for cut in (_window_starts, _wide_starts)
-        )
-    widths = np.diff(coarse, append=y.size)
-    halved = (widths >= 4) & ~np.isin(coarse, atoms)
-    fine = np.sort(np.concatenate([coarse, coarse[halved] + widths[halved] // 2]))
-    return coarse, fine, wide
+    edges = np.unique(np.concatenate([offsets, atoms, stops, [y.size]]))
+    flat, single = y.ravel(), np.zeros(1, dtype=np.intp)
+    pieces = list(zip(edges[:-1].tolist(), edges[1:].tolist(), np.isin(edges[:-1], atoms), strict=True))
+    coarse, wide = (
+        np.concatenate([start + (single if atom else cut(flat[start:stop])) for start, stop, atom in pieces])
+        for cut in (_window_starts, _wide_starts)
+    )
+    levels = [np.asarray(coarse)]
+    while len(levels) < LEVELS:
+        starts = levels[-1]
+        widths = np.diff(starts, append=y.size)
+        halved = (widths >= 4) & ~np.isin(starts, atoms)
+        levels.append(np.sort(np.concatenate([starts, starts[halved] + widths[halved] // 2])))
+    return tuple(levels), wide
 
 
 def pair_moment(features: FloatArray, starts: IndexArray) -> FloatArray:
@@ -133,15 +145,6 @@ def pair_moment(features: FloatArray, starts: IndexArray) -> FloatArray:
     paired = max(int(sizes[sizes > 1].sum()), 1)
     moment = ((sums * weights) @ sums.T - own) / paired
     return np.asarray((moment + moment.T) / 2)
-
-
-def extrapolated(coarse: FloatArray, fine: FloatArray) -> FloatArray:
-    """The halved-window estimate and half of the last change.
-
-    Halving the windows divides the bias by two where E[f | y] jumps or ends in a tail, by four where it is smooth in
-    the rank of y. The last change is thus one to three times the bias left, and half of it leaves half of that bias.
-    """
-    return fine + (fine - coarse) / 2
 
 
 def window_means(features: FloatArray, starts: IndexArray) -> FloatArray:
@@ -204,5 +207,5 @@ def sorted_draws(
             g += given @ a
         y = link.sample(g, rng).reshape(rows, length)
         order = np.argsort(y, axis=1)  # the draws are exchangeable, so equal responses are in random order
-        windows = _window_edges(np.take_along_axis(y, order, axis=1))
-        yield SortedDraws(b[:, (order + np.arange(rows)[:, None] * length).ravel()], *windows)
+        levels, wide = _window_edges(np.take_along_axis(y, order, axis=1))
+        yield SortedDraws(b[:, (order + np.arange(rows)[:, None] * length).ravel()], levels, wide)

@@ -63,8 +63,8 @@ class Round:
     directions
         Orthonormal columns (k, q): the eigenvectors of A, then those that a symmetry shows to be hard.
     eigenvalues, eigenvalues_se
-        (q,): the share of each direction's variance that y and the easy coordinates explain. Exactly zero ones come
-        with their estimate too, as a check.
+        (q,): the share of each direction's variance that y and the easy coordinates explain, as far as the windows in
+        y resolve it (a lower bound). Exactly zero ones come with their estimate too, as a check.
     bounds
         (q,): simultaneous bound on the sampling error of the eigenvalue and the smaller ones.
     decisions
@@ -377,7 +377,7 @@ class _Staircase:
             for r in range(self.replicates):
                 rng = spawn(self.seed, 1, len(self.rounds), stage, r)
                 new = [
-                    (pair_moment(draws.b, draws.coarse), pair_moment(draws.b, draws.wide))
+                    (pair_moment(draws.b, draws.levels[0]), pair_moment(draws.b, draws.wide))
                     for draws in sorted_draws(
                         self.link, self.easy, inner, size // self.replicates, rng, BLUR if self.angle_se else 0.0
                     )

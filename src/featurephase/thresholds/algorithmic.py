@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,6 @@ from featurephase.results import Result
 from featurephase.statistics import mean_and_se
 from featurephase.subspaces.conditional import (
     IndexArray,
-    extrapolated,
     pair_moment,
     sorted_draws,
     spawn,
@@ -65,7 +64,8 @@ class AlgorithmicThreshold(Result):
     lower_bound
         delta_alg is above this except with the probability of a false decision (1e-5).
     window_bias
-        Change of delta_alg by the last halving of the windows; what remains is of that order or less.
+        The largest change of ``delta_alg`` by halving the windows in y, from twice those chosen on: the bias left by
+        their width is of that size at most.
     exact
         Whether the value (0 or inf) is proved rather than estimated.
     direction
@@ -260,28 +260,38 @@ class _Family:
         return np.asarray(projected / np.linalg.norm(projected))
 
 
-class _Part(NamedTuple):
-    """The map M -> E[ G M G ] (c, c) as some draws show it, with windows and with halved windows."""
+def _extrapolated(levels: FloatArray) -> FloatArray:
+    """Estimates (R, L - 1, c, c) from those with halved and halved windows (R, L, c, c), each with half of its change.
 
-    coarse: FloatArray
-    fine: FloatArray
+    Halving the windows divides the bias by two where E[f | y] jumps or ends in a tail, by four where it is smooth in
+    the rank of y. The last change is thus one to three times the bias left, and half of it leaves half of that bias.
+    """
+    return levels[:, 1:] + np.diff(levels, axis=1) / 2
 
-    @property
-    def map(self) -> FloatArray:
-        """The best estimate."""
-        return extrapolated(self.coarse, self.fine)
 
-    @staticmethod
-    def mean(parts: list[_Part], weights: list[int]) -> _Part:
-        """What several sets of draws say together, weighted by their numbers of draws."""
-        share = np.array(weights) / sum(weights)
-        return _Part(*(np.tensordot(share, same, 1) for same in zip(*parts, strict=True)))
+def _widest_consistent(values: FloatArray) -> int:
+    """The widest windows whose eigenvalue agrees with those of all narrower ones within two standard errors.
+
+    Wide windows have less noise, narrow ones less bias: the choice is Lepski's (Theory Probab. Appl. 35, 1990).
+
+    Parameters
+    ----------
+    values
+        (R, L), from wide to narrow.
+    """
+    for level in range(values.shape[1]):
+        difference, se = mean_and_se(values[:, level:] - values[:, level, None])
+        if np.all(np.abs(difference) <= 2 * se):
+            break
+    return level
 
 
 class _Estimator:
     """Replicates of the map M -> E[ G M G ], and its top eigenvalue."""
 
-    def __init__(self, link: Link, subspaces: LatentSubspaces, family: _Family, replicates: int, seed: int) -> None:
+    def __init__(
+        self, link: Link, subspaces: LatentSubspaces, family: _Family, replicates: int, resolution: float, seed: int
+    ) -> None:
         self.link, self.given, self.family = link, subspaces.easy_basis, family
         self.inner = subspaces.hard_basis  # the relevant directions come first
         self.replicates, self.resolution, self.seed = replicates, resolution, seed
@@ -294,23 +304,23 @@ class _Estimator:
         from tqdm import tqdm
 
         total, stage, size = 0, 0, samples
-        parts: list[_Part] = []
+        levels = np.zeros(())
         with tqdm(total=samples, desc="delta_alg", unit="draws", delay=2, disable=True if quiet else None) as bar:
             while True:
                 new = []
                 for r in range(self.replicates):
                     new.append(self._replicate(stage, r, size // self.replicates))
                     bar.update(size // self.replicates)
-                pairs = zip(parts or new, new, strict=True)
-                parts = [_Part.mean([old, part], [total, size]) for old, part in pairs]
+                levels = (total * levels + size * np.stack(new)) / (total + size)
                 total += size
-                decision = decide_rank([part.map for part in parts], resolution=self.resolution)
+                maps = _extrapolated(levels)
+                decision = decide_rank(maps[:, 0], resolution=self.resolution)
                 if decision.rank > 0 or decision.status == "ok" or total >= max_samples:
                     break
                 stage, size = stage + 1, min(3 * total, max_samples - total)
                 bar.total = total + size
         bound = float(1 / (decision.eigenvalues[0] + decision.bounds[0]))
-        return self._resolved(parts, bound, total) if decision.rank else self._unresolved(bound, total)
+        return self._resolved(levels, bound, total) if decision.rank else self._unresolved(bound, total)
 
     def _unresolved(self, bound: float, total: int) -> AlgorithmicThreshold:
         return AlgorithmicThreshold(
@@ -330,11 +340,19 @@ class _Estimator:
             replicates=self.replicates,
         )
 
-    def _resolved(self, parts: list[_Part], bound: float, total: int) -> AlgorithmicThreshold:
-        maps = np.stack([part.map for part in parts])
-        top = self.family.top(maps)
-        value, se = (float(x) for x in mean_and_se(np.einsum("rpq,p,q->r", maps, top, top)))
-        halving = np.mean([part.fine - part.coarse for part in parts], axis=0)
+    def _resolved(self, levels: FloatArray, bound: float, total: int) -> AlgorithmicThreshold:
+        """The value from maps (R, L, c, c) with ever narrower windows."""
+        maps = _extrapolated(levels)
+
+        def quotients(top: FloatArray) -> FloatArray:
+            return np.asarray(np.einsum("rlpq,p,q->rl", maps, top, top))
+
+        level = _widest_consistent(quotients(self.family.top(maps[:, 0])))
+        top = self.family.top(maps[:, level])
+        values, errors = mean_and_se(quotients(top))
+        value, se = float(values[level]), float(errors[level])
+        changes = np.abs(np.diff(np.einsum("rlpq,p,q->l", levels, top, top) / self.replicates))
+        bias = float(changes[max(level - 1, 0) :].max())
         matrix = np.einsum("c,cij->ij", top, self.family.matrices)
         matrix /= np.trace(matrix)
         blurred = self.blur and self.given.size
@@ -349,26 +367,25 @@ class _Estimator:
             delta_alg=1 / value,
             delta_alg_se=se / value**2,
             lower_bound=bound,
-            window_bias=float(-(top @ halving @ top) / value**2),
+            window_bias=bias / value**2,
             exact=False,
             direction=self.family.hard @ matrix @ self.family.hard.T,
             samples=total,
             replicates=self.replicates,
         )
 
-    def _replicate(self, stage: int, number: int, samples: int) -> _Part:
-        """One independent estimate from so many draws."""
+    def _replicate(self, stage: int, number: int, samples: int) -> FloatArray:
+        """One independent estimate (levels, c, c) of the map from so many draws."""
         rng = spawn(self.seed, 2, stage, number)
         size = self.family.hard.shape[1]
         chunks = []
         for draws in sorted_draws(self.link, self.given, self.inner, samples, rng, self.blur):
             f = self.family.features(draws.b[:size])
-            coarse, fine = pair_moment(f, draws.coarse), pair_moment(f, draws.fine)
+            maps = self.family.maps(np.stack([pair_moment(f, starts) for starts in draws.levels]))
             if self.pilot is None:
-                self.pilot = self._pilot(self.family.maps(coarse))
-            excess = self._excess(f, draws.coarse, self.pilot)
-            chunks.append(_Part(self.family.maps(coarse) - excess, self.family.maps(fine) - excess))
-        return _Part.mean(chunks, [1] * len(chunks))
+                self.pilot = self._pilot(maps[0])
+            chunks.append(maps - self._excess(f, draws.levels[0], self.pilot))
+        return np.asarray(np.mean(chunks, axis=0))
 
     @staticmethod
     def _pilot(map_: FloatArray) -> FloatArray:
