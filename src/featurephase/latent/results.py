@@ -66,7 +66,8 @@ class LatentResult(Result):
     conserved
         The conserved quantities.
     out_of_range
-        Quantities that left the range of float64 at a finite time; they are 0 or infinite there.
+        Quantities that left the range of float64 at a finite time and are 0 or infinite there: name -> "overflow",
+        "underflow" or "both".
     measured
         The same quantities from numerical trajectories (``flow``: SciPy, ``descent``: a trained network), if asked for.
     """
@@ -87,7 +88,7 @@ class LatentResult(Result):
     regime: str
     rates: dict[str, float]
     conserved: dict[str, Any]
-    out_of_range: tuple[str, ...]
+    out_of_range: dict[str, str]
     measured: dict[str, Any] | None = None
     flow: Flow = field(repr=False, compare=False, metadata={"json": False})
 
@@ -265,8 +266,10 @@ def latent(
     if status == "saddle":
         how = "decided exactly" if saddle_tolerance == 0.0 else f"within the tolerance {saddle_tolerance:g}"
         message += f" ({how}; the smallest perturbation of the weights lets the flow escape)"
-    if x.out_of_range:
-        message = f"{message} Out of the range of float64 at some time: {', '.join(x.out_of_range)}.".strip()
+    # that the residual of a converged run falls below 1e-308 is no news
+    news = [n for n, way in x.out_of_range.items() if way != "underflow" or n in ("output", "kernel")]
+    if news:
+        message = f"{message} Out of the range of float64 at some time: {', '.join(news)}.".strip()
     return LatentResult(
         status=status,
         message=message,

@@ -51,7 +51,7 @@ _SAFE = 300
 class Trajectory:
     """Scalars of the flow on a grid; every array has the shape of the initialisations followed by that of the times.
 
-    A number beyond the range of float64 is 0 or infinite; ``out_of_range`` names the quantities this happened to.
+    A number beyond the range of float64 is 0 or infinite; ``out_of_range`` says to which quantities this happened.
 
     Attributes
     ----------
@@ -74,7 +74,7 @@ class Trajectory:
     relative_motion_u, relative_motion_w
         ``|u(t) - u(0)| / |u(0)|`` and the same for w: how far each layer has moved.
     out_of_range
-        Names of the quantities whose value overflowed or underflowed at some point.
+        Quantities that left the range at some finite time: name -> "overflow", "underflow" or "both".
     """
 
     times: Floats
@@ -88,7 +88,7 @@ class Trajectory:
     log_xi: Floats
     relative_motion_u: Floats
     relative_motion_w: Floats
-    out_of_range: tuple[str, ...]
+    out_of_range: dict[str, str]
 
 
 _SCALARS = (
@@ -564,7 +564,7 @@ class Flow:
         index = np.arange(len(self._A))
         table = (len(index), t.size) if grid else (len(index),)
         arrays = {name: np.empty(table) for name in wanted}
-        beyond = set()
+        beyond: dict[str, str] = {}
         for rows, columns in blocks:
             lines = index[rows, None] if grid else index[rows]
             place = (rows, columns) if grid else (rows,)
@@ -574,15 +574,16 @@ class Flow:
                 value = values[name]
                 if isinstance(value, Wide):
                     numbers = value.to_float()
-                    if _left_range(value, numbers, t.reshape(-1)[columns]):
-                        beyond.add(name)
+                    way = _left_range(value, numbers, t.reshape(-1)[columns])
+                    if way:
+                        beyond[name] = way if beyond.get(name, way) == way else "both"
                     arrays[name][place] = numbers
                 else:
                     arrays[name][place] = value
         empty = np.empty(0)
         return Trajectory(
             times=t,
-            out_of_range=tuple(name for name in _SCALARS if name in beyond),
+            out_of_range=beyond,
             **{name: arrays[name].reshape(shape) + 0.0 if name in arrays else empty for name in _SCALARS},  # no -0.0
         )
 
@@ -607,19 +608,24 @@ class Flow:
             for i in range(len(self._A)):
                 row = np.array([i])
                 x = self._motion(row, flat)
-                root, inverse = (x.numerator / x.denominator).sqrt(), (x.denominator / x.numerator).sqrt()
                 if self._linear[i]:
                     self._linear_weights(i, x, u_all, w_all)
-                elif safe_rows[i] and np.abs(root.normalised().e).max(initial=0) < _SAFE:
-                    a, b = root.to_float(), inverse.to_float()
+                    continue
+                # While xi is near 1 the change is formed and added: it keeps its digits, and the start is exact.
+                half = 0.5 * np.broadcast_to(self._log_xi(row, x), flat.shape)
+                near = np.abs(half) < 0.5
+                root, inverse = (x.numerator / x.denominator).sqrt(), (x.denominator / x.numerator).sqrt()
+                up = where(near, Wide.of(np.expm1(np.where(near, half, 0.0))), root)
+                down = where(near, Wide.of(np.expm1(np.where(near, -half, 0.0))), inverse)
+                if safe_rows[i] and np.abs(root.normalised().e).max(initial=0) < _SAFE:
+                    a, b = up.to_float(), down.to_float()
                     np.matmul(np.stack([a, -b], -1), np.stack([floats[0][i], floats[1][i]]), out=u_all[i])
                     np.matmul(np.stack([a, b], -1), np.stack([floats[2][i], floats[3][i]]), out=w_all[i])
                 else:
-                    up, down = root[:, None], inverse[:, None]
-                    u_all[i] = (parts[0][i] * up - parts[1][i] * down).to_float()
-                    w_all[i] = (parts[2][i] * up + parts[3][i] * down).to_float()
-                here = np.broadcast_to(x.moved.m == 0.0, flat.shape)
-                u_all[i, here], w_all[i, here] = self._u[i], self._w[i]
+                    u_all[i] = (parts[0][i] * up[:, None] - parts[1][i] * down[:, None]).to_float()
+                    w_all[i] = (parts[2][i] * up[:, None] + parts[3][i] * down[:, None]).to_float()
+                u_all[i, near] += self._u[i]
+                w_all[i, near] += self._w[i]
         return u_all.reshape(*shape, self.width), w_all.reshape(*shape, self.width)
 
     def _linear_weights(self, i: int, x: _Motion, u_all: Floats, w_all: Floats) -> None:
@@ -679,7 +685,7 @@ class Flow:
             found = np.where(motionless, np.nan, found)
             at_start = (self._initial[:, None] - value).m == 0.0
             found = np.where(at_start, 0.0, found)
-        return found.reshape(*self.batch, *s.shape)
+        return found.reshape((*self.batch, *s.shape))
 
     @property
     def response_moment(self) -> Floats:
@@ -706,7 +712,7 @@ class Flow:
             y = (Wide.of(np.ones(len(self._A))) / mode).normalised()
             slow = _time(y, self._rate.single(), self._algebraic)
             time = np.where(self._algebraic, slow / self.loss_factor, slow)
-        time = np.where(self._linear, 1.0 / self.asymptotic_rate.reshape(-1), time)
+            time = np.where(self._linear, 1.0 / self._rate.to_float(), time)
         return np.where(self._frozen_rows | (mode.m == 0.0), np.inf, time).reshape(self.batch)
 
     def limit(self) -> Trajectory:
@@ -890,10 +896,13 @@ def _exponent_range(x: Wide) -> NDArray[np.int64]:
     return np.stack([np.where(zero, 0, x.e).min(axis=-1), np.where(zero, 0, x.e).max(axis=-1)])
 
 
-def _left_range(value: Wide, numbers: Floats, times: Floats) -> bool:
+def _left_range(value: Wide, numbers: Floats, times: Floats) -> str:
     """Whether a number at a finite time overflowed, or fell below the normal range without being zero."""
-    lost = np.isinf(numbers) | ((np.abs(numbers) < 2.3e-308) & (np.broadcast_to(value.m, numbers.shape) != 0.0))
-    return bool((lost & np.isfinite(times)).any())
+    finite = np.isfinite(times)
+    over = bool((np.isinf(numbers) & finite).any())
+    lost = (np.abs(numbers) < 2.3e-308) & (np.broadcast_to(value.m, numbers.shape) != 0.0)
+    under = bool((lost & finite).any())
+    return "both" if over and under else "overflow" if over else "underflow" if under else ""
 
 
 def _time(y: Wide, rate: Wide, algebraic: Flags) -> Floats:
