@@ -20,6 +20,7 @@ _PUBLIC: dict[str, str] = {
     "load": "featurephase.problem",
     "predict": "featurephase.prediction",
     "threshold": "featurephase.thresholds.network",
+    "explain": "featurephase.explanation",
     "latent": "featurephase.latent",
     "latent_phase": "featurephase.latent",
 }

@@ -89,16 +89,34 @@ def _networks():
         "layer-used-twice": (Twice(), 5),
         "residual": (Residual(), 5),
         "attention": (Attention(), 20),
-        "parametrised": (nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(5, 6)), nn.Tanh(), nn.Linear(6, 2)), 5),
-        "conv2d": (_image(nn.Conv2d(2, 3, 3, padding=1), nn.Tanh(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(12, 3)), 40),
-        "conv2d-options": (
-            _image(nn.Conv2d(2, 4, (2, 3), stride=2, dilation=(2, 1), padding=(1, 2), bias=False), nn.SiLU(), nn.Flatten(), nn.LazyLinear(2)),
-            40,
+        "parametrised": (
+            nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(5, 6)), nn.Tanh(), nn.Linear(6, 2)), 5
         ),
-        "conv2d-same-even": (_image(nn.Conv2d(2, 3, (2, 4), padding="same"), nn.Tanh(), nn.Flatten(), nn.Linear(60, 2)), 40),
-        "conv2d-circular": (_image(nn.Conv2d(2, 3, 3, padding=1, padding_mode="circular"), nn.Tanh(), nn.Flatten(), nn.Linear(60, 2)), 40),
-        "conv2d-grouped": (_image(nn.Conv2d(2, 4, 3, groups=2), nn.Tanh(), nn.Flatten(), nn.Linear(24, 2)), 40),
-        "conv1d": (nn.Sequential(nn.Unflatten(1, (2, 10)), nn.Conv1d(2, 3, 3), nn.Tanh(), nn.Flatten(), nn.Linear(24, 2)), 20),
+        "conv2d": (
+            _image(nn.Conv2d(2, 3, 3, padding=1), nn.Tanh(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(12, 3)), 40
+        ),
+        "conv2d-options": (
+            _image(
+                nn.Conv2d(2, 4, (2, 3), stride=2, dilation=(2, 1), padding=(1, 2), bias=False),
+                nn.SiLU(), nn.Flatten(), nn.LazyLinear(2),
+            ), 40
+        ),
+        "conv2d-same-even": (
+            _image(nn.Conv2d(2, 3, (2, 4), padding="same"), nn.Tanh(), nn.Flatten(), nn.Linear(60, 2)), 40
+        ),
+        "conv2d-circular": (
+            _image(
+                nn.Conv2d(2, 3, 3, padding=1, padding_mode="circular"), nn.Tanh(), nn.Flatten(), nn.Linear(60, 2)
+            ), 40
+        ),
+        "conv2d-grouped": (
+            _image(nn.Conv2d(2, 4, 3, groups=2), nn.Tanh(), nn.Flatten(), nn.Linear(24, 2)), 40
+        ),
+        "conv1d": (
+            nn.Sequential(
+                nn.Unflatten(1, (2, 10)), nn.Conv1d(2, 3, 3), nn.Tanh(), nn.Flatten(), nn.Linear(24, 2)
+            ), 20
+        ),
     }  # fmt: skip
 
 
@@ -211,8 +229,8 @@ def _dense_hessian(model, inputs, targets, loss):
             targets,
         )
 
-    # Not torch.func.hessian: with layer norm it is not even symmetric (torch 2.13), while plain double backward agrees with
-    # finite differences of the gradient, which are checked here for every network.
+    # Not torch.func.hessian: with layer norm it is not even symmetric (torch 2.13), while plain double backward
+    # agrees with finite differences of the gradient, which are checked here for every network.
     matrix = torch.autograd.functional.hessian(value, flat)
     gradient = torch.func.grad(value)
     step = 1e-5
@@ -241,7 +259,8 @@ def test_hessian(name, dense, monkeypatch):
         pytest.skip("too small for Lanczos")
     with network.isolated():
         found = extreme_eigenvalues(
-            network, network.state(), nn.functional.mse_loss, inputs, targets, count=count, tolerance=1e-11, max_products=10**5, subspace=subspace
+            network, network.state(), nn.functional.mse_loss, inputs, targets, count=count, tolerance=1e-11,
+            max_products=10**5, subspace=subspace,
         )  # fmt: skip
     scale = np.abs(values).max()
     assert found["status"] == "ok"
@@ -320,7 +339,7 @@ def test_telescoping_and_smoother():
 
 
 def test_smoother_of_a_linear_model_is_ridgeless_regression():
-    """Linear in its parameters: telescoping is exact, and S tends to the projection on the features (rank effective)."""
+    """Linear in its parameters: telescoping is exact, and S tends to the projection on the features."""
     model, inputs = _prepared("linear", torch.float64)
     inputs, heldout = torch.randn(2, 12, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     targets = torch.randn(12, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(7))

@@ -150,7 +150,7 @@ def _rank_one_network(norms, dtype, width=4, seed=0):
 @PRECISIONS
 @pytest.mark.parametrize("depth", [2, 3, 5])
 def test_deep_linear_aligned_rank_one(depth, dtype, tolerance):
-    """K = sum_l prod_{k != l} n_k^2 |x|^2, alignment 1, stable rank 1, and the whole change is growth (then shrinkage)."""
+    """K = sum_l prod_{k != l} n_k^2 |x|^2, alignment 1, stable rank 1; all change is growth, then shrinkage."""
     start, middle, end = np.linspace(0.5, 0.8, depth), np.linspace(1.1, 1.6, depth), np.linspace(0.9, 0.7, depth)
     model, put, inputs = _rank_one_network(start, dtype)
     probe = Probe(model, inputs, schedule="demand", hessian="none")

@@ -21,7 +21,8 @@ cross_entropy = nn.functional.cross_entropy
 def _noisy_network():
     torch.manual_seed(0)
     return nn.Sequential(
-        nn.Linear(6, 16), nn.BatchNorm1d(16), nn.ReLU(inplace=True), nn.Dropout(0.3), nn.Linear(16, 12), nn.Tanh(), nn.Linear(12, 3)
+        nn.Linear(6, 16), nn.BatchNorm1d(16), nn.ReLU(inplace=True), nn.Dropout(0.3),
+        nn.Linear(16, 12), nn.Tanh(), nn.Linear(12, 3),
     )  # fmt: skip
 
 

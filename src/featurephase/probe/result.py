@@ -50,7 +50,9 @@ class ProbeResult(Result):
     kernel_eigenvalues: Array = field(default_factory=_empty)  # (T, k) descending
     kernel_eigenvalues_se: Array = field(default_factory=_empty)
     loss: Array = field(default_factory=_empty)  # (T,) on the probe batch; nan without a loss
+    loss_se: Array = field(default_factory=_empty)
     heldout_loss: Array = field(default_factory=_empty)  # (T,)
+    heldout_loss_se: Array = field(default_factory=_empty)
     layers: tuple[Mapping[str, Any], ...] = ()  # name, kind, shape and (T,) series
     pairs: tuple[Mapping[str, Any], ...] = ()  # lower, upper, baseline and (T,) series
     unhandled: tuple[str, ...] = ()  # what no number is given for, and why
@@ -96,7 +98,7 @@ class ProbeResult(Result):
             "seed": -1 if self.seed is None else self.seed,
             "replicates": self.replicates,
             "verdict": str(self.verdict.get("words", "")),
-            **{f"setting_{k}": v if isinstance(v, (int, float, str)) else str(v) for k, v in self.setting.items()},
+            **{f"setting_{k}": v if type(v) in (int, float, str) else str(v) for k, v in self.setting.items()},
         }
         dataset = xr.Dataset(data, coords=coordinates, attrs=attributes)
         dataset["time"].attrs["units"] = "training steps"
@@ -141,14 +143,8 @@ def average(results: Sequence[ProbeResult]) -> ProbeResult:
     first = good[0]
     if any(r.times.shape != first.times.shape or np.any(r.times != first.times) for r in good):
         raise InputError("the replicates recorded at different times")
-    merged: dict[str, Any] = {}
-    for f in fields(ProbeResult):
-        if f.name in ("status", "message", "seed", "version", "setting", "replicates", "verdict", "times"):
-            continue
-        merged |= _merge({f.name: [getattr(r, f.name) for r in good]})
-    names = {f.name for f in fields(ProbeResult)}
-    extra = {k: v for k, v in merged.items() if k not in names}
-    merged = {k: v for k, v in merged.items() if k in names}
+    measured = {f.name: [getattr(r, f.name) for r in good] for f in fields(ProbeResult) if f.name not in _GIVEN}
+    merged = _merge(measured)
     result = replace(first, **merged, replicates=len(good))
     movements = {entry["name"]: float(entry["movement"][-1]) for entry in result.layers}
     verdict = decide(
@@ -158,7 +154,6 @@ def average(results: Sequence[ProbeResult]) -> ProbeResult:
         {k: v for k, v in result.mechanisms.items() if isinstance(v, float)},
         movements,
     )
-    series = {k: extra[k] for k in ("loss_se", "heldout_loss_se") if k in extra}
     message = (
         f"{failed} of {len(results)} replicates failed: {next(r.message for r in results if not r.ok)}"
         if failed
@@ -169,7 +164,6 @@ def average(results: Sequence[ProbeResult]) -> ProbeResult:
         verdict=verdict,
         message=message,
         status="ok" if not failed else f"{failed} of {len(results)} replicates failed",
-        **series,
     )
 
 
@@ -204,6 +198,8 @@ def _merge(columns: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
     return out
 
 
+#: Fields that are not averaged.
+_GIVEN = {"status", "message", "seed", "version", "setting", "replicates", "verdict", "times"}
 #: Numbers that are part of the design, not measured.
 _EXACT = {"time", "times", "units", "baseline", "records", "parameters", "memory_bytes"}
 

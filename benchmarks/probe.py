@@ -1,0 +1,232 @@
+"""What the probe costs, and first results on real tasks beside the predictions of theory 2, 1.6.
+
+    OMP_NUM_THREADS=1 python benchmarks/probe.py cost
+    OMP_NUM_THREADS=1 python benchmarks/probe.py study --task digits --figure digits-study.png
+    OMP_NUM_THREADS=1 python benchmarks/probe.py study --task fashion-mnist --figure fashion-study.png
+
+`cost` trains on Fashion-MNIST with and without a probe at its default schedule, alternating, and prints
+the medians. `study` trains one-hidden-layer networks at several widths and initialisation scales, several seeds each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from featurephase.present.figures import write_figure
+from featurephase.present.probe_figures import series_figure
+from featurephase.probe import Probe
+from featurephase.probe.experiment import Experiment, run
+from featurephase.probe.networks import build_network
+from featurephase.probe.tasks import load_task
+
+#: Per task: widths, scales, seeds, and the training.
+STUDIES = {
+    "digits": {
+        "widths": (32, 64, 128, 256, 512, 1024),
+        "scales": (0.03, 0.1, 0.3, 1.0, 3.0, 10.0),
+        "seeds": 5,
+        "steps": 1000,
+    },
+    "fashion-mnist": {
+        "widths": (32, 128, 512),
+        "scales": (0.03, 0.1, 0.3, 1.0, 3.0),
+        "seeds": 3,
+        "steps": 1500,
+        "train_samples": 10000,
+        "test_samples": 2000,
+    },
+}
+
+
+def _train(model: nn.Module, x: torch.Tensor, y: torch.Tensor, epochs: int, probed: bool) -> tuple[float, dict]:
+    """Seconds of ``epochs`` epochs of momentum SGD at batch size 64, probe included, and the probe's own account."""
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
+    loss = nn.functional.cross_entropy
+    generator = torch.Generator().manual_seed(0)
+    begin = time.perf_counter()
+    probe = Probe(model, x[:32], y[:32], loss=loss, heldout=x[-32:]) if probed else None
+    for _ in range(epochs):
+        for rows in torch.randperm(len(x), generator=generator).split(64):
+            optimiser.zero_grad()
+            loss(model(x[rows]), y[rows]).backward()
+            optimiser.step()
+            if probe is not None:
+                probe.step()
+    if probe is not None:
+        probe.close()
+    return time.perf_counter() - begin, dict(probe.result().cost) if probe else {}
+
+
+def cost(epochs: int, repeats: int) -> dict:
+    """Slowdown of Fashion-MNIST trainings at the default schedule."""
+    task = load_task("fashion-mnist")
+    x = torch.as_tensor(task.train_inputs, dtype=torch.float32)
+    y = torch.as_tensor(task.train_labels)
+    rows = {}
+    for name, options in {
+        "mlp 784-256-256-10": {"kind": "mlp", "depth": 2, "width": 256},
+        "cnn 16-16": {"kind": "cnn", "depth": 2, "width": 16},
+    }.items():
+        seconds: dict[bool, list[float]] = {True: [], False: []}
+        account: dict = {}
+        for _ in range(repeats):
+            for probed in (False, True):
+                model, _ = build_network(inputs=784, outputs=10, image=task.image, **options)
+                spent, found = _train(model, x, y, epochs, probed)
+                seconds[probed].append(spent)
+                account = found or account
+        plain, with_probe = (statistics.median(seconds[p]) for p in (False, True))
+        rows[name] = {
+            "seconds_plain": plain,
+            "seconds_probed": with_probe,
+            "slowdown_percent": 100 * (with_probe / plain - 1),
+            "probe_seconds_own_account": account["seconds"],
+            "probe_slowdown_percent_own_account": 100 * account["slowdown"],
+            "records": account["records"],
+            "probe_MiB_stated": account["memory_bytes"] / 2**20,
+        }
+    rows["peak_resident_MiB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return rows
+
+
+def _measure(experiments: Iterable[Experiment]) -> dict[str, float]:
+    """Kernel change and kernel ratio at the end: means over seeds with standard errors (of the logarithm too)."""
+    changes, ratios, verdicts = [], [], []
+    for experiment in experiments:
+        result = run(experiment)
+        if not result.ok:
+            print(f"{experiment}: {result.message}", file=sys.stderr)
+            continue
+        changes.append(result.kernel_change[-1])
+        ratios.append(result.kernel_trace[-1] / result.kernel_trace[0])
+        verdicts.append(result.outcome.get("test_accuracy", math.nan))
+    n = len(changes)
+    return {
+        "change": float(np.mean(changes)),
+        "change_se": float(np.std(changes, ddof=1) / math.sqrt(n)),
+        "ratio": float(np.mean(ratios)),
+        "ratio_se": float(np.std(ratios, ddof=1) / math.sqrt(n)),
+        "accuracy": float(np.mean(verdicts)),
+        "seeds": n,
+    }
+
+
+def _slope(x: list[float], points: list[dict[str, float]], key: str) -> tuple[float, float]:
+    """Weighted least squares of log y on log x, with its standard error."""
+    lx = np.log(x)
+    ly = np.log([p[key] for p in points])
+    weights = np.array([(p[key] / p[f"{key}_se"]) ** 2 for p in points])
+    centre = (weights * lx).sum() / weights.sum()
+    spread = (weights * (lx - centre) ** 2).sum()
+    slope = float((weights * (lx - centre) * ly).sum() / spread)
+    return slope, float(1 / math.sqrt(spread))
+
+
+def study(task: str, figure: str | None, seeds: int | None) -> dict:
+    """Kernel change against width (NTK and muP), kernel ratio against the initialisation's scale (NTK)."""
+    plan = STUDIES[task]
+    count = seeds or plan["seeds"]
+    common = {k: plan[k] for k in ("train_samples", "test_samples") if k in plan}
+    base = {"task": task, "depth": 1, "hessian": "none", "schedule": "logarithmic:2", "steps": plan["steps"], **common}
+    widths, scales = list(plan["widths"]), list(plan["scales"])
+    jobs = {("width", p, w): {"parameterisation": p, "width": w} for p in ("ntk", "mup") for w in widths}
+    jobs |= {("scale", "ntk", s): {"parameterisation": "ntk", "width": 256, "init_scale": s} for s in scales}
+    measured = {}
+    for key, options in tqdm(jobs.items(), desc=task):
+        measured[key] = _measure(Experiment(**base, **options, seed=seed) for seed in range(count))
+    by_width = {p: [measured["width", p, w] for w in widths] for p in ("ntk", "mup")}
+    by_scale = [measured["scale", "ntk", s] for s in scales]
+    small = [i for i, s in enumerate(scales) if s <= 0.1]
+    slopes = {
+        "ntk_width": _slope(widths, by_width["ntk"], "change"),
+        "mup_width": _slope(widths, by_width["mup"], "change"),
+        "small_init": _slope([scales[i] for i in small], [by_scale[i] for i in small], "ratio"),
+    }
+    if figure:
+        write_figure(_figure(task, widths, scales, by_width, by_scale, slopes), figure)
+    report = {"task": task, "plan": plan, "slopes": slopes}
+    report["measured"] = [{"axis": k[0], "parameterisation": k[1], "at": k[2], **v} for k, v in measured.items()]
+    return report
+
+
+def _figure(task, widths, scales, by_width, by_scale, slopes):
+    """Points with two standard errors; dashed: the exponents of theory 2, 1.6, through one measured point."""
+    last, first = by_width["ntk"][-1]["change"], by_scale[0]["ratio"]
+    w, s = np.array(widths, float), np.array(scales)
+    flat = float(np.exp(np.mean(np.log([p["change"] for p in by_width["mup"]]))))
+    panel_width = {
+        "title": f"{task}: kernel change against width",
+        "xlabel": "width",
+        "ylabel": "relative kernel change",
+        "points": [
+            {
+                "label": f"{p}: slope {slopes[f'{p}_width'][0]:.2f} +- {slopes[f'{p}_width'][1]:.2f}",
+                "x": widths,
+                "y": [q["change"] for q in by_width[p]],
+                "se": [q["change_se"] for q in by_width[p]],
+            }
+            for p in ("ntk", "mup")
+        ],
+        "predictions": [
+            {"label": "theory, NTK: width^-1", "x": w, "y": last * (w / w[-1]) ** -1.0},
+            {"label": "theory, muP: width^0", "x": w, "y": np.full(w.shape, flat)},
+        ],
+    }
+    # K_inf/K_0 = sqrt(1 - rho_0^2 + sigma_*^2) with sigma_* ~ scale^-2, set by the smallest scale; rho_0^2 ~ 1/width.
+    sigma = math.sqrt(max(first**2 - 1, 0.0)) * (s[0] / np.geomspace(s[0], s[-1], 60)) ** 2
+    panel_scale = {
+        "title": f"{task}: small and large initialisation",
+        "xlabel": "scale of the initialisation",
+        "ylabel": "kernel at the end / at the start",
+        "points": [
+            {
+                "label": "ntk, width 256: slope {:.2f} +- {:.2f} (small)".format(*slopes["small_init"]),
+                "x": scales,
+                "y": [q["ratio"] for q in by_scale],
+                "se": [q["ratio_se"] for q in by_scale],
+            }
+        ],
+        "predictions": [
+            {
+                "label": "theory: sqrt(1 - 1/width + sigma^2), sigma ~ scale^-2",
+                "x": np.geomspace(s[0], s[-1], 60),
+                "y": np.sqrt(1 - 1 / 256 + sigma**2),
+            }
+        ],
+    }
+    return series_figure([panel_width, panel_scale])
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    measure = commands.add_parser("cost")
+    measure.add_argument("--epochs", type=int, default=5)
+    measure.add_argument("--repeats", type=int, default=3)
+    series = commands.add_parser("study")
+    series.add_argument("--task", choices=sorted(STUDIES), default="digits")
+    series.add_argument("--figure")
+    series.add_argument("--seeds", type=int)
+    given = parser.parse_args()
+    if given.command == "cost":
+        report = cost(given.epochs, given.repeats)
+    else:
+        report = study(given.task, given.figure, given.seeds)
+    print(json.dumps(report, indent=1))
+
+
+if __name__ == "__main__":
+    main()
