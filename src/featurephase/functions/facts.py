@@ -104,9 +104,10 @@ def _sizes(values: Array, x: Array) -> tuple[float, float]:
 def _bounds(survey: Survey, x: Array, rows: int) -> dict[str, bool]:
     """Measured boundedness of f, f', f'' in the last variable, at every row of the others."""
     found = {}
+    alive = np.isfinite(survey.values[0]).reshape(rows, -1).any(axis=1)  # the others are outside the domain
     for order, name in enumerate(_ORDERS):
-        values = survey.values[order].reshape(rows, -1)
-        unbounded = any(grows(*_sizes(v, at)) for v, at in zip(values, x.reshape(rows, -1), strict=True))
+        values, places = (v.reshape(rows, -1)[alive] for v in (survey.values[order], x))
+        unbounded = any(grows(*_sizes(v, at)) for v, at in zip(values, places, strict=True))
         for border in survey.borders:
             unbounded |= order > 0 and any(border.jumps[:order])
             unbounded |= bool(np.isinf([border.left[order], border.right[order]]).any())

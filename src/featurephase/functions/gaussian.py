@@ -62,7 +62,7 @@ def _rule(function: Callable[[Array], Array], panels: Array, nodes: int, what: s
         terms = half * w * density * function(points)
     if not np.isfinite(terms).all():
         raise InputError(f"{what}: it grows too fast to have a Gaussian mean")
-    size = math.fsum(np.abs(terms).ravel())
+    size = float(np.abs(terms).sum())
     if np.abs(terms[[0, -1]]).sum() > 1e-15 * size:
         raise InputError(f"{what}: it grows too fast to have a Gaussian mean")
-    return math.fsum(terms.ravel()), size
+    return math.fsum(terms.sum(axis=1)), size
