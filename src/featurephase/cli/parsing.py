@@ -22,6 +22,7 @@ __all__ = [
     "experiment",
     "finite_times",
     "parse_matrix",
+    "parse_positive",
     "parse_times",
     "parse_vector",
     "quick_note",
@@ -79,6 +80,20 @@ def parse_vector(flag: str, text: str, *, length: int | None = None, infinite: b
     if length is not None and len(values) != length:
         raise InputError(f"{flag} {show(text)}: {length} numbers separated by commas are needed; given: {len(values)}")
     return values
+
+
+def parse_positive(flag: str, text: str) -> float:
+    """A single finite number > 0.
+
+    Raises
+    ------
+    InputError
+        Naming the flag and what was given.
+    """
+    value = _number(flag, text)
+    if value <= 0:
+        raise InputError(f"{flag} {show(text)}: must be a finite number > 0")
+    return value
 
 
 def parse_matrix(flag: str, text: str) -> tuple[tuple[float, ...], ...]:

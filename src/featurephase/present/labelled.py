@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import xarray
 
+    from featurephase.explanation import Explanation
     from featurephase.prediction import HessianPrediction, OutlierPrediction, Prediction
     from featurephase.results import Result
     from featurephase.thresholds.network import NetworkThreshold, Threshold
 
     Array = NDArray[np.float64]
 
-__all__ = ["prediction_dataset", "provenance", "threshold_dataset"]
+__all__ = ["explanation_dataset", "prediction_dataset", "provenance", "threshold_dataset"]
 
 #: Long names and units of the variables, for whoever opens the file without the documentation.
 _ABOUT: dict[str, tuple[str, str]] = {
@@ -241,3 +242,42 @@ def _scan(entries: Sequence[NetworkThreshold]) -> dict[str, Any]:
                 target[: len(margin), : margin.shape[1]] = margin
         variables[f"scan_margin{suffix}"] = (("threshold_time", "scan_point", "direction"), table)
     return variables
+
+
+def explanation_dataset(explanation: Explanation) -> xarray.Dataset:
+    """The numbers and words of :class:`~featurephase.explanation.Explanation` over (direction); nan: no statement."""
+    import xarray
+
+    entries = explanation.directions
+    numbers = ("overlap", "delta_nn", "delta_alg", "samples_needed", "escape_step")
+
+    def column(name: str) -> Array:
+        return np.array([np.nan if (x := getattr(e, name)) is None else x for e in entries], dtype=np.float64)
+
+    variables: dict[str, Any] = {
+        name + suffix: (("direction",), column(name + suffix)) for name in numbers for suffix in ("", "_se")
+    }
+    learned = {True: "yes", False: "no", None: "undetermined"}
+    for name in ("kind", "mechanism", "change"):
+        variables[name] = (("direction",), _text(getattr(e, name) for e in entries))
+    variables["learned"] = (("direction",), _text(learned[e.learned] for e in entries))
+    latent = explanation.easy_basis.shape[0]
+    vectors = np.array([e.direction for e in entries]).reshape(-1, latent)
+    variables["vector"] = (("direction", "latent"), vectors)
+    return _described(
+        xarray.Dataset(
+            variables,
+            coords={
+                "direction": _text(e.name for e in entries),
+                "latent": _text(f"g{j + 1}" for j in range(latent)),
+            },
+            attrs=provenance(
+                explanation,
+                delta=explanation.delta,
+                steps=explanation.steps,
+                samples=explanation.samples,
+                replicates=explanation.replicates,
+                verdict=explanation.verdict,
+            ),
+        )
+    )

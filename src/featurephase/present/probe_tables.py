@@ -79,8 +79,8 @@ def probe_table(result: ProbeResult) -> str:
         "alignment": (result.kernel_alignment, result.kernel_alignment_se),
         "with labels": (result.label_alignment, result.label_alignment_se),
         "trace": (result.kernel_trace, result.kernel_trace_se),
-        "loss": (result.loss, np.full(result.times.shape, np.nan)),
-        "held-out loss": (result.heldout_loss, np.full(result.times.shape, np.nan)),
+        "loss": (result.loss, result.loss_se),
+        "held-out loss": (result.heldout_loss, result.heldout_loss_se),
     }
     columns = {k: v for k, v in columns.items() if not np.isnan(v[0]).all()}
     rows = [

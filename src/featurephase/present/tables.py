@@ -40,9 +40,12 @@ def measured(value: float, se: float) -> str:
     digits = (1 if leading < 3.55 else 0) - exponent
     if leading >= 9.5:  # rounds up to 10
         digits = 1 - (exponent + 1)
-    if digits > 8 or digits < 0:
-        return f"{value:.{max(0, digits + 1 + math.floor(math.log10(max(abs(value), se))))}e} +- {se:.0e}"
-    return f"{value:.{digits}f} +- {se:.{digits}f}"
+    size = max(abs(value), se)
+    if digits > 8 or size >= 1e7:
+        significant = max(0, math.floor(math.log10(size)) + digits)
+        return f"{value:.{significant}e} +- {se:.0e}"
+    shown = max(digits, 0)
+    return f"{round(value, digits):.{shown}f} +- {round(se, digits):.{shown}f}"
 
 
 def aligned(rows: Iterable[Sequence[str]], header: Sequence[str] = (), indent: str = "  ") -> list[str]:

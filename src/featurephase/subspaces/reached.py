@@ -217,7 +217,7 @@ def reached_subspace(
     inside = easy.T @ np.concatenate([reached, missed], axis=1)
     squares, squares_se = mean_and_se(np.einsum("ei,ref,fi->ri", inside, products, inside))
     overlaps = np.sqrt(np.maximum(squares, 0.0))
-    bounds = np.sqrt(np.maximum(squares, 0.0) + decision.bounds)
+    bounds = np.sqrt(np.maximum(squares + decision.bounds, 0.0))
     # first order where the overlap is known, the size of the error itself where it is not
     overlaps_se = squares_se / np.maximum(2 * overlaps, np.sqrt(squares_se))
     names = ", ".join(direction_name(column) for column in missed.T)

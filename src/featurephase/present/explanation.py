@@ -1,0 +1,101 @@
+"""``explain`` for people: the verdict in words, and the directions on the axis of n/d."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from featurephase.present.figures import PALETTE, new_figure
+from featurephase.present.tables import ending, measured
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from featurephase.explanation import DirectionExplanation, Explanation
+
+__all__ = ["explanation_figure", "explanation_table"]
+
+_LEARNED = {True: "learned", False: "not learned", None: "undetermined"}
+
+
+def _wrapped(label: str, text: str) -> list[str]:
+    return textwrap.wrap(text, 100, initial_indent=f"  {label:<10}", subsequent_indent=" " * 12)
+
+
+def explanation_table(explanation: Explanation) -> str:
+    """The verdict, then each direction: numbers, mechanism, what would change it."""
+    lines = [explanation.title] if explanation.title else []
+    size = "" if explanation.dimension is None else f" (dimension {explanation.dimension})"
+    lines += [
+        f"n/d = {explanation.delta:g}{size}, step {explanation.steps}; {explanation.samples} sample paths, "
+        f"{explanation.replicates} replicates, seed {explanation.seed}",
+        "",
+        f"verdict: {explanation.verdict}",
+    ]
+    shown: dict[tuple[str, str], str] = {}
+    for entry in explanation.directions:
+        lines += ["", f"{entry.name}: {entry.kind}, {_LEARNED[entry.learned]}"]
+        lines += _wrapped("numbers", _numbers(entry)) if _numbers(entry) else []
+        same = shown.setdefault((entry.mechanism, entry.change), entry.name)
+        if same != entry.name:
+            lines += _wrapped("why", f"as {same}")
+            continue
+        lines += _wrapped("why", entry.mechanism) + _wrapped("change", entry.change)
+    return "\n".join(lines + ending(explanation.message, explanation.warnings))
+
+
+def _numbers(entry: DirectionExplanation) -> str:
+    words = []
+    for name, value, se in (
+        ("overlap", entry.overlap, entry.overlap_se),
+        ("delta_NN", entry.delta_nn, entry.delta_nn_se),
+        ("delta_alg", entry.delta_alg, entry.delta_alg_se),
+        ("samples needed", entry.samples_needed, entry.samples_needed_se),
+        ("escape at step", entry.escape_step, entry.escape_step_se),
+    ):
+        if value is not None and (entry.kind != "easy" or name == "overlap"):
+            words.append(f"{name} {measured(value, np.nan if se is None else se)}")
+    return ", ".join(words)
+
+
+def explanation_figure(explanation: Explanation) -> Figure:
+    """One row for each direction: the n/d from which on it is learned, by this network and by the best method."""
+    entries = explanation.directions
+    finite = [
+        value
+        for e in entries
+        for value in (e.delta_nn, e.delta_alg)
+        if value is not None and np.isfinite(value) and value > 0
+    ]
+    low, high = min([*finite, explanation.delta]) / 4, max([*finite, explanation.delta]) * 4
+    figure = new_figure(7.2, 1.6 + 0.55 * len(entries))
+    axes = figure.add_subplot()
+    colours = {True: PALETTE[2], False: "0.8", None: PALETTE[4]}
+    for row, entry in enumerate(reversed(entries)):
+        start = low if entry.kind == "easy" and entry.learned else entry.delta_nn
+        if start is not None and np.isfinite(start):
+            axes.barh(
+                row, high - max(start, low), left=max(start, low), height=0.5, color=PALETTE[2], alpha=0.3, linewidth=0
+            )
+        for value, se, marker in ((entry.delta_nn, entry.delta_nn_se, "|"), (entry.delta_alg, entry.delta_alg_se, ":")):
+            if value is None or not np.isfinite(value) or value <= 0:
+                continue
+            if marker == ":":
+                axes.plot([value, value], [row - 0.25, row + 0.25], color="0.3", linestyle=":")
+                axes.annotate(r"$\delta_{\rm alg}$", (value, row + 0.27), ha="center", va="bottom", fontsize="small")
+            else:
+                axes.errorbar(value, row, xerr=se, fmt="|", markersize=16, color=PALETTE[2], capsize=3)
+                axes.annotate(r"$\delta_{\rm NN}$", (value, row + 0.27), ha="center", va="bottom", fontsize="small")
+        axes.plot(explanation.delta, row, "o", color=colours[entry.learned], markeredgecolor="0.2", markersize=8)
+    axes.axvline(explanation.delta, color="0.2", linewidth=0.8, zorder=0)
+    labels = [f"{e.name}\n{e.kind}, {_LEARNED[e.learned]}" for e in reversed(entries)]
+    axes.set_yticks(range(len(entries)), labels)
+    axes.set_ylim(-0.5, len(entries) - 0.3)
+    axes.set_xscale("log")
+    axes.set_xlim(low, high)
+    axes.grid(False, axis="y")
+    axes.set_xlabel(rf"$n/d$; this experiment: {explanation.delta:g}; shaded: learned by step {explanation.steps}")
+    axes.set_title(explanation.title or "What is learned")
+    return figure
