@@ -153,6 +153,11 @@ class Loss:
         self._require_curvature(almost_everywhere)
         return self._evaluate((2,), y, f)[0]
 
+    def value_and_first(self, y: ArrayLike, f: ArrayLike) -> tuple[Array, Array]:
+        """The loss and its derivative in f, computed together."""
+        value, first = self._evaluate((0, 1), y, f)
+        return value, first
+
     def first_and_second(self, y: ArrayLike, f: ArrayLike, *, almost_everywhere: bool = False) -> tuple[Array, Array]:
         """Both derivatives in f, computed together; see :meth:`second`."""
         self._require_curvature(almost_everywhere)

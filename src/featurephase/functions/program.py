@@ -59,7 +59,9 @@ class Program:
 
     def __call__(self, *arguments: ArrayLike) -> tuple[Array, ...]:
         """Evaluate at the arguments, broadcast against each other; one array of that shape per output."""
-        arrays = np.broadcast_arrays(*(np.asarray(a, dtype=np.float64) for a in arguments))
+        arrays = [np.asarray(a, dtype=np.float64) for a in arguments]
+        if len({a.shape for a in arrays}) > 1:
+            arrays = list(np.broadcast_arrays(*arrays))
         shape = arrays[0].shape
         flat = [a.ravel() for a in arrays]
         size = flat[0].size
