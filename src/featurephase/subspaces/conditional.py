@@ -29,7 +29,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
-from scipy.stats import qmc
 
 if TYPE_CHECKING:
     from featurephase.functions import Link
@@ -156,7 +155,9 @@ def window_means(features: FloatArray, starts: IndexArray) -> FloatArray:
 
 def _outer_normals(dim: int, count: int, rng: np.random.Generator) -> FloatArray:
     """``count`` points (dim, count) of N(0, I) from one scrambled Sobol sequence (count a power of two)."""
-    points = qmc.Sobol(dim, scramble=True, rng=rng).random(count)
+    from scipy.stats import qmc  # half a second, and needed only where something is conditioned on
+
+    points = qmc.Sobol(dim, scramble=True, seed=rng).random(count)
     return np.asarray(ndtri(np.clip(points, 2.0**-40, 1 - 2.0**-40)).T)
 
 

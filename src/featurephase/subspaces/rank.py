@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import t as student_t
+from scipy.special import stdtrit
 
 from featurephase.errors import InputError
 
@@ -83,7 +83,7 @@ class RankDecision:
 
 def sampling_quantile(replicates: int, level: float = LEVEL) -> float:
     """How many standard errors, estimated from so many replicates, an error exceeds with probability ``level``."""
-    return float(student_t.isf(level, replicates - 1))
+    return -float(stdtrit(replicates - 1, level))
 
 
 def decide_rank(replicates: ArrayLike, *, resolution: float, level: float = LEVEL, floor: float = 0.0) -> RankDecision:

@@ -181,9 +181,9 @@ class LatentSubspaces(Result):
         figure = new_figure()
         axes = figure.add_subplot()
         looks = {
-            "nonzero": (PALETTE[0], "o", "easy"),
-            "zero": (PALETTE[1], "s", "hard, to the resolution"),
-            "zero by symmetry": (PALETTE[2], "D", "hard, by symmetry"),
+            "nonzero": (PALETTE[0], "o", "nonzero: easy"),
+            "zero": (PALETTE[1], "s", "zero to the resolution"),
+            "zero by symmetry": (PALETTE[2], "D", "zero by symmetry: hard"),
             "ambiguous": (PALETTE[3], "X", "undecided"),
         }
         names: list[str] = []
@@ -207,9 +207,11 @@ class LatentSubspaces(Result):
         axes.set_yscale("symlog", linthresh=resolution)
         axes.set_xticks(range(len(names)), names)
         axes.set_xlim(-0.5, max(len(names), 1) - 0.5)
+        lowest = min((float((step.eigenvalues - step.bounds).min()) for step in self.rounds), default=0.0)
+        axes.set_ylim(1.5 * min(lowest, -2 * resolution), 1.5)
         axes.set_ylabel("share of the variance explained by the response")
         axes.set_title("Easy and hard latent directions")
-        axes.legend()
+        figure.legend(loc="outside lower center", ncols=4)
         return figure
 
     def table(self) -> str:

@@ -111,8 +111,8 @@ def fixed_space(maps: list[FloatArray], dim: int) -> FloatArray:
 
 
 def direction_name(direction: FloatArray) -> str:
-    """``"g2"`` for a coordinate, ``"0.707*g1 - 0.707*g2"`` for a combination."""
-    terms = [(float(c), f"g{j + 1}") for j, c in enumerate(direction) if abs(c) > 5e-4]
+    """``"g2"`` for a coordinate, ``"0.707*g1 - 0.707*g2"`` for a combination; coefficients below 0.005 are left out."""
+    terms = [(float(c), f"g{j + 1}") for j, c in enumerate(direction) if abs(c) >= 5e-3]
     if len(terms) == 1:
         return terms[0][1]
     words = " ".join(f"{'-' if c < 0 else '+'} {abs(c):.3g}*{name}" for c, name in terms)
