@@ -37,6 +37,7 @@ __all__ = [
     "escape_law",
     "grokking_times",
     "hard_growth",
+    "level_time",
 ]
 
 #: A run has escaped when |P_H Theta| first stays above this fraction of |Theta|.
@@ -367,6 +368,14 @@ def crossing_time(curve: ArrayLike, fraction: float, *, least_drop: float = LEAS
         return float("nan")
     above = np.flatnonzero(values > values[0] - fraction * drop)
     return float(above[-1] + 1) if above[-1] + 1 < len(values) else float("nan")
+
+
+def level_time(curve: ArrayLike, level: float) -> float:
+    """First step from which on a curve stays at or above ``level``; nan if it does not end there."""
+    values = np.asarray(curve, dtype=np.float64)
+    below = np.flatnonzero(~(values >= level))
+    first = int(below[-1]) + 1 if below.size else 0
+    return float(first) if first < len(values) else float("nan")
 
 
 @dataclass(frozen=True)

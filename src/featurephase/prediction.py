@@ -358,9 +358,9 @@ def predict(
     -----
     Montanari & Wang, arXiv 2602.01434: the asymptotic characterisation of gradient descent and of its Hessian.
     """
-    deltas = _deltas(problem, delta)
+    deltas = asked_deltas(problem, delta)
     steps = problem.training.steps
-    analysed = _times(problem, times)
+    analysed = asked_times(problem, times)
     check_problem_memory(problem, steps)
     spaces = problem_subspaces(problem) if subspaces is None else subspaces
     bases = (spaces.easy_basis, spaces.hard_basis) if spaces.ok else None
@@ -396,7 +396,8 @@ def predict(
     )
 
 
-def _deltas(problem: Problem, delta: float | Iterable[float] | None) -> tuple[float, ...]:
+def asked_deltas(problem: Problem, delta: float | Iterable[float] | None) -> tuple[float, ...]:
+    """The values of n/d to run: those given, else those of the problem; all finite and positive."""
     values = problem.run.delta if delta is None else np.atleast_1d(np.asarray(delta, dtype=np.float64)).ravel()
     if len(values) == 0:
         raise InputError("no delta: give run.delta in the file, --delta D, or predict(problem, delta=..)")
@@ -406,7 +407,8 @@ def _deltas(problem: Problem, delta: float | Iterable[float] | None) -> tuple[fl
     return tuple(float(v) for v in values)
 
 
-def _times(problem: Problem, times: Iterable[int] | None) -> tuple[int, ...]:
+def asked_times(problem: Problem, times: Iterable[int] | None) -> tuple[int, ...]:
+    """The steps at which the Hessian is analysed: those given, else those of the problem, else the last one."""
     steps = problem.training.steps
     chosen = problem.run.times if times is None else times
     values = (steps,) if chosen is None else tuple(sorted({int(t) for t in chosen}))

@@ -9,5 +9,6 @@ from featurephase.cli import init  # noqa: F401
 from featurephase.cli import predict  # noqa: F401
 from featurephase.cli import threshold  # noqa: F401
 from featurephase.cli import explain  # noqa: F401
+from featurephase.cli import simulate  # noqa: F401
 from featurephase.cli import latent  # noqa: F401
 from featurephase.cli import probe  # noqa: F401

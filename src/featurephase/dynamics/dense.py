@@ -45,10 +45,13 @@ class DenseDesign:
     ----------
     samples, dimension
         n and d.
+    latent_frame
+        Theta_star (d, k); ``None``: the first k axes.
     """
 
-    def __init__(self, matrix: NDArray[Any]) -> None:
+    def __init__(self, matrix: NDArray[Any], latent_frame: Array | None = None) -> None:
         self.matrix = np.ascontiguousarray(matrix)
+        self.latent_frame = latent_frame
         self.samples, self.dimension = matrix.shape
         rows = int(np.clip(_BLOCK_BYTES // max(self.dimension * self.matrix.itemsize, 1), 16, 8192))
         self.slices = [slice(a, min(a + rows, self.samples)) for a in range(0, self.samples, rows)]
@@ -200,7 +203,7 @@ def _run_on_user_data(
     rest -= latent_basis @ (latent_basis.T @ rest)
     rows = start_weights(start, student.init_gram, student.init_overlap, latent, rest, d)
     weights = latent_basis @ rows[:k] + rows[k:]
-    design = DenseDesign(features[kept].astype(precision))
+    design = DenseDesign(features[kept].astype(precision), latent_basis)
     held_features, held_responses = features[held], responses[held]
 
     def test(theta: Array, gram: Array, overlap: Array) -> float:

@@ -1,0 +1,102 @@
+"""``featurephase simulate``: finite networks, on data matrices or exactly in law without them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import typer
+
+from featurephase.cli.app import app
+from featurephase.cli.output import (
+    DebugFlag,
+    FigureFlag,
+    JsonFlag,
+    QuietFlag,
+    SaveFlag,
+    SeedFlag,
+    check_targets,
+    deliver,
+)
+from featurephase.cli.parsing import DeltaFlag, FileArgument, TimeFlag, experiment, finite_times
+
+DimensionFlag = Annotated[
+    int | None, typer.Option("--dimension", metavar="D", help="d, the dimension of the features.")
+]
+SeedsFlag = Annotated[int, typer.Option("--seeds", metavar="S", help="Independent runs.")]
+
+
+@app.command("simulate")
+def simulate(
+    file: FileArgument,
+    dimension: DimensionFlag = None,
+    delta: DeltaFlag = None,
+    method: Annotated[
+        str | None, typer.Option("--method", help="dense (a data matrix) or implicit (exact in law without one).")
+    ] = None,
+    seeds: SeedsFlag = 8,
+    time: TimeFlag = None,
+    eigenvalues: Annotated[int, typer.Option("--eigenvalues", help="Of the Hessian, at each end.")] = 4,
+    start: Annotated[str, typer.Option("--start", help="orthonormal, gaussian, sphere or prescribed.")] = "orthonormal",
+    precision: Annotated[str, typer.Option("--precision", help="Of the data matrix: float64 or float32.")] = "float64",
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="FILE", help="Your features (.npy, .npz, .csv), a row a sample.")
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option("--labels", metavar="FILE", help="Their labels; default: the link labels them.")
+    ] = None,
+    whiten: Annotated[
+        bool, typer.Option("--whiten", help="Centre the features, turn their covariance into I.")
+    ] = False,
+    held_out: Annotated[float, typer.Option("--held-out", help="Share of the data kept for the test loss.")] = 0.2,
+    recovery: Annotated[
+        bool, typer.Option("--recovery/--no-recovery", help="Judge recovery by further runs at smaller d.")
+    ] = True,
+    prediction: Annotated[
+        bool, typer.Option("--prediction/--no-prediction", help="Predict the escape time (tangent recursion).")
+    ] = True,
+    seed: SeedFlag = None,
+    json: JsonFlag = False,
+    figure: FigureFlag = None,
+    save: SaveFlag = None,
+    quiet: QuietFlag = False,
+    debug: DebugFlag = False,
+) -> None:
+    """Train finite networks and measure what predict predicts: losses, overlaps, Hessian, grokking, recovery.
+
+    Examples:
+
+    featurephase simulate experiment.toml --dimension 500 --delta 8 --figure simulation.png
+
+    featurephase simulate experiment.toml --dimension 100000 --delta 10 --method implicit --seeds 2
+
+    featurephase simulate experiment.toml --data features.npy --labels labels.csv --whiten
+    """
+    check_targets(figure, save)
+    from featurephase.errors import InputError
+
+    if precision not in ("float64", "float32"):
+        raise InputError(f"--precision {precision!r}: must be float64 or float32")
+    if data is None and (labels is not None or whiten):
+        raise InputError("--labels and --whiten go with --data FILE")
+    if data is not None and (delta or dimension is not None):
+        raise InputError("--data FILE fixes n and d; --delta and --dimension do not go with it")
+    problem = experiment(file, delta=delta, times=finite_times("--time", time), seed=seed)
+    from featurephase.data import load_data
+    from featurephase.simulation import simulate as compute
+
+    found = None if data is None else load_data(data, labels=labels, whiten=whiten, held_out=held_out)
+    result = compute(
+        problem,
+        dimension=dimension,
+        method=cast(Any, method),
+        seeds=seeds,
+        eigenvalues=eigenvalues,
+        start=start,
+        precision=cast(Any, precision),
+        data=found,
+        recovery=recovery,
+        predicted=prediction,
+        quiet=quiet,
+    )
+    raise typer.Exit(deliver(result, as_json=json, figure=figure, save=save, quiet=quiet))

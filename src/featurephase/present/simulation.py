@@ -1,0 +1,168 @@
+"""Tables, figures and labelled data sets of ``simulate``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurephase.present.figures import PALETTE, new_figure
+from featurephase.present.labelled import provenance
+from featurephase.present.tables import aligned, ending, measured
+from featurephase.subspaces.symmetry import direction_name
+
+if TYPE_CHECKING:
+    import xarray
+    from matplotlib.figure import Figure
+
+    from featurephase.simulation import Simulation, SimulationRun
+
+    Array = NDArray[np.float64]
+
+__all__ = ["simulation_dataset", "simulation_figure", "simulation_table"]
+
+
+def _shown_times(steps: int) -> list[int]:
+    """A few times, closer together at the start."""
+    return sorted({t for t in (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000) if t < steps} | {steps})
+
+
+def simulation_table(result: Simulation) -> str:
+    """What was measured, for people."""
+    lines = [result.title] if result.title else []
+    lines.append(f"{result.replicates} seeds, seed {result.seed}; value +- standard error")
+    for run in result.runs:
+        lines += ["", *_run(run)]
+    return "\n".join([*lines, *ending(result.message, result.warnings)])
+
+
+def _run(run: SimulationRun) -> list[str]:
+    lines = [f"delta = {run.delta:g}: d = {run.dimension}, n = {run.samples}, {run.method}" + f" ({run.status})"]
+    rows = [
+        [
+            f"{t}",
+            measured(run.train_loss[t], run.train_loss_se[t]),
+            measured(run.test_loss[t], run.test_loss_se[t]),
+            measured(run.hard_overlap[t], run.hard_overlap_se[t]),
+        ]
+        for t in _shown_times(len(run.times) - 1)
+    ]
+    lines += aligned(rows, ("t", "training loss", "test loss", "hard overlap"))
+    for h in run.hessian:
+        if h.smallest is None or h.smallest_se is None or h.largest is None or h.largest_se is None:
+            lines.append(f"  Hessian at t = {h.time}: {h.message or h.status}")
+            continue
+        low, high = measured(h.smallest[0], h.smallest_se[0]), measured(h.largest[-1], h.largest_se[-1])
+        lines.append(f"  Hessian at t = {h.time}: smallest eigenvalue {low}, largest {high}")
+        if h.hard_overlaps is not None and h.hard_overlaps_se is not None:
+            lines.append(
+                f"    squared overlap of the smallest with U_H {measured(h.hard_overlaps[0], h.hard_overlaps_se[0])}"
+            )
+    g = run.grokking
+    if np.isfinite(g.delay):
+        lines.append(
+            f"  half of the drop: training loss at step {measured(g.train_time, g.train_time_se)}, test loss at step "
+            f"{measured(g.test_time, g.test_time_se)}: delay {measured(g.delay, g.delay_se)}"
+        )
+    else:
+        lines.append("  the test loss does not drop for good in most of the seeds: no grokking to time")
+    if not np.isnan(g.predicted_time):
+        lines.append(
+            f"  escape: measured at step {measured(g.escape_time, g.escape_time_se)}, predicted at "
+            f"{g.predicted_time:.4g} (90 %: {g.predicted_low:.4g} to {g.predicted_high:.4g})"
+        )
+    for r in run.recovery:
+        trend = f"~ d^({measured(r.exponent, r.exponent_se)})" if np.isfinite(r.exponent) else "(one dimension only)"
+        lines.append(
+            f"  recovery of {direction_name(r.direction)}: {r.verdict}; "
+            f"capture {measured(r.capture, r.capture_se)} {trend}"
+        )
+    return lines
+
+
+def simulation_figure(result: Simulation) -> Figure:
+    """One column for each delta: losses above, hard overlap below with the predicted escape."""
+    runs = result.runs[:6]
+    figure = new_figure(max(4.8, 3.6 * len(runs) + 0.8), 5.6)
+    axes = figure.subplots(2, len(runs), squeeze=False, sharex="col", sharey="row")
+    for column, run in zip(axes.T, runs, strict=True):
+        t = run.times
+        column[0].set_title(rf"$\delta = {run.delta:g}$, $d = {run.dimension}$")
+        for curve, error, colour, label in (
+            (run.train_loss, run.train_loss_se, PALETTE[0], "training loss"),
+            (run.test_loss, run.test_loss_se, PALETTE[1], "test loss"),
+        ):
+            _band(column[0], t, curve, error, colour, label)
+        _band(column[1], t, run.hard_overlap, run.hard_overlap_se, PALETTE[2], r"$|P_H\Theta|/|\Theta|$")
+        g = run.grokking
+        if np.isfinite(g.predicted_time) and g.predicted_low <= t[-1]:
+            column[1].axvspan(
+                g.predicted_low,
+                min(g.predicted_high, t[-1]),
+                color="0.5",
+                alpha=0.15,
+                lw=0,
+                label="predicted escape, 90 %",
+            )
+            if g.predicted_time <= t[-1]:
+                column[1].axvline(g.predicted_time, color="0.4", ls="--", lw=1)
+        column[1].set_xlabel("step")
+    axes[0, 0].set_ylabel("loss")
+    axes[1, 0].set_ylabel("hard overlap")
+    axes[1, 0].set_ylim(0.0, 1.02)
+    axes[0, 0].legend(fontsize="small")
+    axes[1, 0].legend(fontsize="small")
+    figure.suptitle(f"{result.title or 'Simulation'} ({result.method}, {result.replicates} seeds)")
+    return figure
+
+
+def _band(axes: Any, t: NDArray[Any], curve: Array, error: Array, colour: str, label: str) -> None:
+    axes.plot(t, curve, color=colour, label=label)
+    if np.any(np.isfinite(error)):
+        axes.fill_between(t, curve - 2 * error, curve + 2 * error, color=colour, alpha=0.2, lw=0)
+
+
+def simulation_dataset(result: Simulation) -> xarray.Dataset:
+    """Curves over (delta, time, ..), eigenvalues over (delta, hessian_time, eigenvalue)."""
+    import xarray
+
+    runs = result.runs
+    variables: dict[str, Any] = {}
+    shapes = {
+        "train_loss": ("time",),
+        "test_loss": ("time",),
+        "gram": ("time", "neuron", "other_neuron"),
+        "overlap": ("time", "latent", "neuron"),
+        "hard_overlap": ("time",),
+    }
+    for name, dims in shapes.items():
+        for word in (name, f"{name}_se"):
+            variables[word] = (("delta", *dims), np.stack([getattr(run, word) for run in runs]))
+    times = [h.time for h in runs[0].hessian]
+    entries = [[h for h in run.hessian if h.smallest is not None] for run in runs]
+    if times and all(len(row) == len(times) for row in entries):
+        for word in ("smallest", "largest", "hard_overlaps"):
+            for each in (word, f"{word}_se"):
+                values = np.stack([np.stack([getattr(h, each) for h in row]) for row in entries])
+                variables[each] = (("delta", "hessian_time", "eigenvalue"), values)
+    for word in (
+        "train_time",
+        "test_time",
+        "delay",
+        "escape_time",
+        "predicted_time",
+        "predicted_low",
+        "predicted_high",
+    ):
+        variables[word] = (("delta",), [getattr(run.grokking, word) for run in runs])
+    variables["dimension"] = (("delta",), [run.dimension for run in runs])
+    variables["samples"] = (("delta",), [run.samples for run in runs])
+    dataset = xarray.Dataset(
+        variables,
+        coords={"delta": [run.delta for run in runs], "time": runs[0].times, "hessian_time": times},
+        attrs=provenance(result, replicates=result.replicates, method=result.method, start=result.start),
+    )
+    for word in ("time", "hessian_time", "train_time", "test_time", "delay", "escape_time", "predicted_time"):
+        dataset[word].attrs["units"] = "step"
+    return dataset

@@ -1,0 +1,813 @@
+"""``simulate``: training of finite networks, on data matrices or exactly in law without them.
+
+One task is one seed at one delta. Everything is a mean over seeds with its standard error, in the words of ``predict``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurephase.dynamics.dense import DenseDesign, Precision, dense_bytes, run_dense
+from featurephase.dynamics.implicit import implicit_bytes, implicit_capacity, run_implicit
+from featurephase.dynamics.network import Network
+from featurephase.dynamics.start import STARTS
+from featurephase.dynamics.training import Moment, ReplicateTrajectory
+from featurephase.errors import InputError
+from featurephase.escape import (
+    ESCAPE_LEVEL,
+    EscapeLaw,
+    escape_available,
+    escape_law,
+    grokking_times,
+    hard_growth,
+    level_time,
+)
+from featurephase.hessian.empirical import EmpiricalHessian, extreme_eigenpairs
+from featurephase.hessian.spectrum import SINGULAR_CURVATURE
+from featurephase.memory import available_memory, require_memory
+from featurephase.prediction import asked_deltas, asked_times, experiment_text, explained, problem_subspaces
+from featurephase.replicates import replicate_seeds, run_tasks
+from featurephase.results import Result
+from featurephase.statistics import mean_and_se
+
+if TYPE_CHECKING:
+    import xarray
+    from matplotlib.figure import Figure
+
+    from featurephase.data import UserData
+    from featurephase.problem import Problem
+    from featurephase.subspaces import LatentSubspaces
+
+Array = NDArray[np.float64]
+Method = Literal["dense", "implicit"]
+
+__all__ = [
+    "Grokking",
+    "HessianMeasurement",
+    "Recovery",
+    "SeedRun",
+    "Simulation",
+    "SimulationRun",
+    "hard_overlap",
+    "predicted_escape",
+    "run_seeds",
+    "simulate",
+]
+
+#: The tangent recursion behind the predicted escape time is followed this far, and continued at its final rate.
+_PREDICTED_STEPS = 300
+_PREDICTED_SAMPLES = 20_000
+_PREDICTED_REPLICATES = 4
+#: Recovery compares d with these fractions of it ...
+_FRACTIONS = (0.25, 0.0625)
+#: ... and calls a capture that falls at least this fast with d (exponent) none: midway between -1/2 and 0.
+_DECAY = 0.25
+#: A capture of at least this is strong.
+_STRONG = 0.9
+
+
+@dataclass(frozen=True, kw_only=True)
+class HessianMeasurement:
+    """Extreme eigenvalues of the Hessian of the full risk at one time, means over seeds.
+
+    Attributes
+    ----------
+    smallest, largest
+        Ascending, (c,); ``None`` where they cannot be had (``message`` says why).
+    hard_overlaps
+        Squared projections of the eigenvectors of ``smallest`` on R^m (x) U_H, (c,).
+    residual
+        Largest |H v - lambda v| over eigenpairs and seeds.
+    """
+
+    time: int
+    status: str = "ok"
+    message: str = ""
+    smallest: Array | None = None
+    smallest_se: Array | None = None
+    largest: Array | None = None
+    largest_se: Array | None = None
+    hard_overlaps: Array | None = None
+    hard_overlaps_se: Array | None = None
+    residual: float = np.nan
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grokking:
+    """Times at which the losses make half of their drop for good: medians over the seeds; nan: not in half of them.
+
+    Attributes
+    ----------
+    train_time, test_time, delay
+        See :class:`~featurephase.escape.GrokkingTimes`; ``delay`` is the median over seeds of the difference.
+    fraction
+        Of the seeds in which the test loss drops.
+    escape_time
+        First step from which on |P_H Theta| stays above half of |Theta|.
+    predicted_time
+        Median of the predicted law of ``escape_time``, and ``predicted_low``, ``predicted_high``, which hold 90 %.
+    """
+
+    train_time: float
+    train_time_se: float
+    test_time: float
+    test_time_se: float
+    delay: float
+    delay_se: float
+    fraction: float
+    escape_time: float
+    escape_time_se: float
+    predicted_time: float
+    predicted_time_se: float
+    predicted_low: float
+    predicted_high: float
+    message: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recovery:
+    """Whether a hard direction is found, by the trend in d at fixed n/d.
+
+    Attributes
+    ----------
+    direction
+        Unit vector, (k,).
+    verdict
+        ``"none"``: the capture decays at least like d^(-1/4) (a start at random decays like d^(-1/2)); ``"strong"``: it
+        does not, and is at least 0.9 at the largest d; ``"weak"``: anything between. ``"undetermined"`` where it
+        cannot be measured.
+    capture
+        Root mean square over seeds of the length of the direction's projection on the span of the weights after the
+        last step, at ``dimension``.
+    exponent, exponent_se
+        Slope of log capture against log d, over ``dimensions``.
+    """
+
+    direction: Array
+    verdict: str
+    capture: float
+    capture_se: float
+    exponent: float
+    exponent_se: float
+    dimensions: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulationRun:
+    """Means over seeds at one delta; arrays have the time first; ``x_se`` is the standard error of ``x``.
+
+    Attributes
+    ----------
+    delta, dimension, samples
+        n/d as asked, d and n.
+    train_loss, test_loss
+        (T + 1,), penalty excluded.
+    gram, overlap
+        (T + 1, m, m) and (T + 1, k, m).
+    hard_overlap
+        |P_H Theta|_F / |Theta|_F, (T + 1,).
+    basis, dropped
+        Visited directions of sample space, and the largest relative residual at which one was left out (implicit).
+    """
+
+    delta: float
+    dimension: int
+    samples: int
+    method: str
+    status: str
+    message: str
+    seed: int
+    version: str
+    replicates: int
+    times: NDArray[np.int64]
+    train_loss: Array
+    train_loss_se: Array
+    test_loss: Array
+    test_loss_se: Array
+    gram: Array
+    gram_se: Array
+    overlap: Array
+    overlap_se: Array
+    hard_overlap: Array
+    hard_overlap_se: Array
+    hessian: tuple[HessianMeasurement, ...]
+    grokking: Grokking
+    recovery: tuple[Recovery, ...]
+    basis: int
+    dropped: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Simulation(Result):
+    """Training of finite networks, one run for each delta.
+
+    Attributes
+    ----------
+    title
+        Of the experiment.
+    method, start, precision
+        How it was simulated.
+    replicates
+        Seeds.
+    easy_basis, hard_basis
+        Orthonormal columns, (k, k_E) and (k, k_H).
+    runs
+        One for each delta.
+    warnings
+        What deserves attention though every number stands.
+    """
+
+    title: str
+    method: str
+    start: str
+    precision: str
+    replicates: int
+    easy_basis: Array
+    hard_basis: Array
+    runs: tuple[SimulationRun, ...]
+    warnings: tuple[str, ...] = ()
+    experiment: str = field(default="", metadata={"json": False})
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON document of ``simulate``."""
+        document = super().to_dict()
+        for run in document["runs"]:
+            for entry in run["hessian"]:
+                entry["seed"], entry["version"] = self.seed, self.version
+        return document
+
+    def to_xarray(self) -> xarray.Dataset:
+        """Losses, Gram, overlaps over (delta, time, ..), eigenvalues over (delta, hessian_time, ..)."""
+        from featurephase.present.simulation import simulation_dataset
+
+        return simulation_dataset(self)
+
+    def figure(self) -> Figure:
+        """Losses and hard overlap against time."""
+        from featurephase.present.simulation import simulation_figure
+
+        return simulation_figure(self)
+
+    def table(self) -> str:
+        """The trajectory at a few times, eigenvalues, grokking and recovery."""
+        from featurephase.present.simulation import simulation_table
+
+        return simulation_table(self)
+
+
+# ---- one seed
+
+
+@dataclass(frozen=True)
+class HessianSample:
+    """What one seed says of its Hessian at one time."""
+
+    smallest: Array
+    largest: Array
+    hard_overlaps: Array
+    residual: float
+
+
+@dataclass(frozen=True)
+class SeedRun:
+    """One seed: its trajectory, and the Hessian where it was analysed (in ``trajectory.observations``)."""
+
+    trajectory: ReplicateTrajectory
+    hard_overlap: Array
+    escape_time: float
+
+
+@dataclass(frozen=True)
+class _Observer:
+    """Analyses the Hessian of one seed; a class, so that worker processes can receive it."""
+
+    network: Network
+    weight_decay: float
+    hard_basis: Array
+    count: int
+
+    def __call__(self, moment: Moment) -> HessianSample:
+        design: DenseDesign = moment.design
+        operator = EmpiricalHessian(design, self.network, moment.weights, moment.responses, self.weight_decay)
+        low, high = extreme_eigenpairs(operator, self.count, self.count)
+        frame = (
+            design.latent_frame if design.latent_frame is not None else np.eye(design.dimension, len(self.hard_basis))
+        )
+        residual = float(max(low.residuals.max(initial=0.0), high.residuals.max(initial=0.0)))
+        return HessianSample(low.values, high.values, operator.overlaps(low.vectors, frame @ self.hard_basis), residual)
+
+
+def hard_overlap(gram: Array, overlap: Array, hard_basis: Array) -> Array:
+    """|P_H Theta|_F/|Theta|_F for Gram matrices (.., m, m) and overlaps (.., k, m); 0 where the weights vanish."""
+    size = np.sqrt(np.einsum("...rr->...", gram))
+    part = np.linalg.norm(np.einsum("kh,...km->...hm", hard_basis, overlap), axis=(-2, -1))
+    out: Array = np.divide(part, size, out=np.where(np.isnan(size), np.nan, 0.0), where=size > 0)
+    return out
+
+
+def _run_seed(
+    problem: Problem,
+    method: Method,
+    samples: int,
+    dimension: int,
+    seed: np.random.SeedSequence,
+    options: dict[str, Any],
+    hard_basis: Array,
+    times: Sequence[int],
+    count: int,
+) -> SeedRun:
+    if method == "implicit":
+        found = run_implicit(problem, samples, dimension, seed, **options)
+    else:
+        network = Network(problem.student.activation, problem.student.readout, problem.loss)
+        observer = _Observer(network, problem.training.weight_decay, hard_basis, count)
+        found = run_dense(problem, samples, dimension, seed, observers=dict.fromkeys(times, observer), **options)
+    hard = hard_overlap(found.gram, found.overlap, hard_basis)
+    return SeedRun(found, hard, level_time(hard, ESCAPE_LEVEL))
+
+
+def run_seeds(
+    problem: Problem,
+    dimension: int,
+    delta: float,
+    *,
+    method: Method,
+    seeds: Sequence[np.random.SeedSequence],
+    hard_basis: Array,
+    times: Sequence[int] = (),
+    eigenvalues: int = 4,
+    start: str = "orthonormal",
+    precision: Precision = "float64",
+    data: UserData | None = None,
+    quiet: bool = True,
+    workers: int | None = None,
+    label: str = "simulate",
+) -> tuple[int, int, list[SeedRun]]:
+    """All seeds at one delta: n, d and what each seed saw.
+
+    Raises
+    ------
+    InputError
+        If n or d is too small, or more memory is needed than there is.
+    """
+    samples = round(delta * dimension)
+    if data is not None:
+        samples, dimension = data.training_samples, data.dimension
+    if samples < 1:
+        raise InputError(f"delta = {delta:g} at dimension {dimension}: n = delta d must be at least 1")
+    if start not in STARTS:
+        raise InputError(f"start = {start!r}: must be {', '.join(STARTS)}")
+    training, m, k = problem.training, problem.student.width, problem.teacher.latent_dim
+    batch = samples if not training.one_pass else round(samples * training.batch_fraction)
+    if round(samples * training.batch_fraction) < 1:
+        raise InputError(
+            f"training.batch_fraction = {training.batch_fraction:g} of n = {samples}: a batch would have no sample"
+        )
+    if dimension < k + m:
+        raise InputError(
+            f"dimension = {dimension}: must be at least latent_dim + width = {k + m}, for the latent directions and "
+            "independent neurons"
+        )
+    options: dict[str, Any] = {"start": start}
+    directions = min(training.steps * m, samples, dimension)
+    if method == "implicit":
+        capacity = implicit_capacity(problem, samples, dimension, training.steps)
+        options["capacity"] = capacity
+        kept = directions if capacity is None else min(capacity, directions)
+        need = implicit_bytes(batch, m, k, 2 * m if training.one_pass else kept)
+        work = batch * training.steps * (m * 6e-8 + 4e-9 * m * min(directions, 200)) + 1e-7 * training.steps
+    else:
+        options |= {"precision": precision, "data": data}
+        need = dense_bytes(batch, dimension, m, np.dtype(precision).itemsize)
+        if times:  # a Hessian that is small enough is solved whole
+            need += 8.0 * (m * m * batch + 3 * min(m * dimension, 1200) ** 2 + 100 * m * dimension)
+        require_memory(need, f"a {batch} x {dimension} data matrix in {precision} with its Hessian (dense)")
+        work = 1e-9 * batch * dimension * (training.steps * m + 300.0 * m * len(times))
+    fitting = max(1, int(0.8 * available_memory() / max(need, 1.0)))
+    tasks = [(problem, method, samples, dimension, s, options, hard_basis, times, eigenvalues) for s in seeds]
+    found = run_tasks(
+        _run_seed,
+        tasks,
+        work=work,
+        label=label,
+        quiet=quiet,
+        workers=fitting if workers is None else min(workers, fitting),
+    )
+    return samples, dimension, found
+
+
+# ---- the command
+
+
+def simulate(
+    problem: Problem,
+    *,
+    dimension: int | None = None,
+    delta: float | Iterable[float] | None = None,
+    method: Method | None = None,
+    seeds: int = 8,
+    times: Iterable[int] | None = None,
+    eigenvalues: int = 4,
+    start: str = "orthonormal",
+    precision: Precision = "float64",
+    data: UserData | None = None,
+    recovery: bool = True,
+    predicted: bool = True,
+    subspaces: LatentSubspaces | None = None,
+    quiet: bool = True,
+    workers: int | None = None,
+) -> Simulation:
+    """Train finite networks and measure what ``predict`` predicts.
+
+    Parameters
+    ----------
+    problem
+        The experiment; ``asymptotics.seed`` seeds everything.
+    dimension
+        d; not needed with ``data``.
+    delta
+        n/d, one or several; default: the problem's ``run.delta``.
+    method
+        ``"dense"``: on a real Gaussian data matrix. ``"implicit"``: exact in law without one. Default: dense up to
+        4 million entries of the matrix, and for ``data``.
+    seeds
+        Independent repetitions.
+    times
+        Where the Hessian is analysed (dense); default: the problem's ``run.times``, else the last step.
+    eigenvalues
+        How many at each end.
+    start
+        Kind of start: ``"orthonormal"``, ``"gaussian"``, ``"sphere"`` or ``"prescribed"``.
+    precision
+        Of the data matrix (dense).
+    data
+        The user's features, and perhaps labels, in place of Gaussian ones (dense).
+    recovery, predicted
+        Whether to judge recovery by further runs at smaller d, and to predict the escape time.
+    subspaces
+        U_E and U_H if they are known already.
+    quiet
+        No progress on standard error.
+    workers
+        Processes; default: one for each core, as far as memory allows.
+
+    Raises
+    ------
+    InputError
+        For a missing or impossible dimension, delta, time or method, or more memory than there is.
+
+    Notes
+    -----
+    Montanari & Wang, arXiv 2602.01434; the exact law without a matrix is also Y. M. Lu, "Householder Dice" (2021).
+    """
+    _check(problem, dimension, method, seeds, eigenvalues, data)
+    deltas = (data.training_samples / data.dimension,) if data is not None else asked_deltas(problem, delta)
+    d = data.dimension if data is not None else int(dimension or 0)
+    analysed = asked_times(problem, times)
+    spaces = problem_subspaces(problem) if subspaces is None else subspaces
+    streams = replicate_seeds(problem.asymptotics.seed, seeds)
+    runs = []
+    for value in deltas:
+        chosen: Method = method or ("dense" if data is not None or value * d * d <= 4e6 else "implicit")
+        wanted = analysed if chosen == "dense" and not _singular(problem) else ()
+        samples, d, found = run_seeds(
+            problem,
+            d,
+            value,
+            method=chosen,
+            seeds=streams,
+            hard_basis=spaces.hard_basis,
+            times=wanted,
+            eigenvalues=eigenvalues,
+            start=start,
+            precision=precision,
+            data=data,
+            quiet=quiet,
+            workers=workers,
+        )
+        known = data is None or data.labels is None
+        law, reason = (
+            (None, "") if not (predicted and known) else _predicted(problem, value, d, spaces, start, quiet, workers)
+        )
+        verdicts: tuple[Recovery, ...] = ()
+        if recovery and data is None:
+            verdicts = _recovery(problem, value, d, found, spaces, start, quiet, workers)
+        runs.append(_summary(problem, value, samples, d, chosen, found, analysed, spaces, law, reason, verdicts))
+    problems = [(r.status, r.message) for r in runs if r.status != "ok"]
+    problems += [(h.status, h.message) for r in runs for h in r.hessian if h.status not in ("ok", "not-available")]
+    notes = [h.message for r in runs for h in r.hessian if h.status == "not-available"]
+    return Simulation(
+        status=problems[0][0] if problems else "ok",
+        message="; ".join(dict.fromkeys([m for _, m in problems] + notes)),
+        seed=problem.asymptotics.seed,
+        title=problem.title,
+        method=runs[0].method,
+        start=start,
+        precision=precision,
+        replicates=seeds,
+        easy_basis=spaces.easy_basis,
+        hard_basis=spaces.hard_basis,
+        runs=tuple(runs),
+        warnings=tuple(_warnings(problem, runs)),
+        experiment=experiment_text(problem),
+    )
+
+
+def _singular(problem: Problem) -> bool:
+    return bool(problem.student.activation.singular_curvature or problem.loss.singular_curvature)
+
+
+def _check(
+    problem: Problem,
+    dimension: int | None,
+    method: str | None,
+    seeds: int,
+    eigenvalues: int,
+    data: UserData | None,
+) -> None:
+    if method not in (None, "dense", "implicit"):
+        raise InputError(f"method = {method!r}: must be dense or implicit")
+    if data is not None and method == "implicit":
+        raise InputError(
+            "method = 'implicit' is for Gaussian features, which it never draws; data in a file need dense"
+        )
+    if data is None and dimension is None:
+        raise InputError("no dimension: give d (--dimension D), a whole number")
+    if data is None and (not isinstance(dimension, (int, np.integer)) or dimension < 1):
+        raise InputError(f"dimension = {dimension}: must be a whole number >= 1")
+    if seeds < 1:
+        raise InputError(f"seeds = {seeds}: must be a whole number >= 1")
+    if eigenvalues < 1:
+        raise InputError(f"eigenvalues = {eigenvalues}: must be a whole number >= 1")
+
+
+def _growth_task(
+    problem: Problem, delta: float, seed: np.random.SeedSequence, easy: Array, hard: Array, steps: int, samples: int
+) -> Any:
+    return hard_growth(problem, delta, seed, easy_basis=easy, hard_basis=hard, steps=steps, samples=samples)
+
+
+def predicted_escape(
+    problem: Problem,
+    delta: float,
+    dimension: int,
+    spaces: LatentSubspaces,
+    *,
+    steps: int | None = None,
+    samples: int = _PREDICTED_SAMPLES,
+    replicates: int = _PREDICTED_REPLICATES,
+    quiet: bool = True,
+    workers: int | None = None,
+) -> EscapeLaw:
+    """The law of the escape time at dimension d, from the tangent recursion (theory 1, section 6).
+
+    Raises
+    ------
+    ValueError
+        Where there is no such law; says why.
+    """
+    reason = escape_available(problem)
+    hard = spaces.relevant_hard_basis
+    if reason or hard.shape[1] == 0:
+        raise ValueError(reason or "nothing is hard: there is no plateau to escape from")
+    horizon = min(problem.training.steps, _PREDICTED_STEPS) if steps is None else steps
+    tasks = [
+        (problem, delta, s, spaces.easy_basis, hard, horizon, samples)
+        for s in replicate_seeds(problem.asymptotics.seed + 1, replicates)
+    ]
+    work = 1e-6 * samples * horizon * problem.student.width
+    growths = run_tasks(_growth_task, tasks, work=work, label="escape", quiet=quiet, workers=workers)
+    return escape_law(growths, dimension, seed=problem.asymptotics.seed)
+
+
+def _predicted(
+    problem: Problem,
+    delta: float,
+    dimension: int,
+    spaces: LatentSubspaces,
+    start: str,
+    quiet: bool,
+    workers: int | None,
+) -> tuple[EscapeLaw | None, str]:
+    if start == "prescribed" or not spaces.ok or problem.training.steps == 0:
+        return None, "the escape time is predicted for a random start" if start == "prescribed" else ""
+    try:
+        return predicted_escape(problem, delta, dimension, spaces, quiet=quiet, workers=workers), ""
+    except ValueError as reason:
+        return None, str(reason)
+
+
+def _captures(found: Sequence[SeedRun], direction: Array) -> Array:
+    """Length of the projection of a latent direction on the span of the final weights, (seeds,)."""
+    out = np.full(len(found), np.nan)
+    for i, run in enumerate(found):
+        gram, row = run.trajectory.gram[-1], direction @ run.trajectory.overlap[-1]
+        if np.all(np.isfinite(gram)):
+            square = float(row @ np.linalg.pinv(gram, rcond=1e-12, hermitian=True) @ row)
+            out[i] = np.sqrt(max(square, 0.0))
+    return out
+
+
+def _recovery(
+    problem: Problem,
+    delta: float,
+    dimension: int,
+    found: list[SeedRun],
+    spaces: LatentSubspaces,
+    start: str,
+    quiet: bool,
+    workers: int | None,
+) -> tuple[Recovery, ...]:
+    """Verdicts from the capture at d and, by the exact law, at smaller d with four times the seeds."""
+    least = problem.student.width + problem.teacher.latent_dim
+    hard = spaces.relevant_hard_basis
+    if hard.shape[1] == 0:
+        return ()
+    sizes = [size for f in _FRACTIONS if (size := round(f * dimension)) >= 4 * least and round(delta * size) >= 4]
+    runs = {dimension: found}
+    for size in sizes:
+        seeds = replicate_seeds(problem.asymptotics.seed + 2, 4 * len(found))
+        runs[size] = run_seeds(
+            problem,
+            size,
+            delta,
+            method="implicit",
+            seeds=seeds,
+            hard_basis=spaces.hard_basis,
+            start=start,
+            quiet=quiet,
+            workers=workers,
+            label="recovery",
+        )[2]
+    return tuple(_recovered(column, runs) for column in hard.T)
+
+
+def _recovered(direction: Array, runs: dict[int, list[SeedRun]]) -> Recovery:
+    dimensions = tuple(sorted(runs))
+    sizes = np.array(dimensions, dtype=np.float64)
+    mean, error = np.empty(len(sizes)), np.empty(len(sizes))
+    for i, d in enumerate(dimensions):
+        square, square_se = mean_and_se(_captures(runs[d], direction) ** 2)
+        mean[i] = np.sqrt(square)
+        error[i] = square_se / (2 * mean[i]) if mean[i] > 0 else square_se
+    largest, capture_se = float(mean[-1]), float(error[-1])
+    exponent = exponent_se = np.nan
+    if len(sizes) > 1 and np.all(mean > 0) and np.all(np.isfinite(mean)):
+        x, y = np.log(sizes), np.log(mean)
+        relative = np.where(np.isfinite(error), error / mean, 1.0)
+        w = 1.0 / np.maximum(relative, 1e-3) ** 2
+        centre = np.sum(w * x) / np.sum(w)
+        spread = float(np.sum(w * (x - centre) ** 2))
+        exponent, exponent_se = float(np.sum(w * (x - centre) * y) / spread), float(spread**-0.5)
+    if not np.isfinite(exponent):
+        verdict = "none" if largest == 0.0 else "undetermined"
+    elif exponent < -_DECAY:
+        verdict = "none"
+    else:
+        verdict = "strong" if largest >= _STRONG else "weak"
+    return Recovery(
+        direction=direction,
+        verdict=verdict,
+        capture=largest,
+        capture_se=capture_se,
+        exponent=exponent,
+        exponent_se=exponent_se,
+        dimensions=dimensions,
+    )
+
+
+def median_and_se(values: Iterable[float]) -> tuple[float, float]:
+    """Median over the seeds, nan counted as never, and its standard error from order statistics; nan if never."""
+    x = np.sort(np.where(np.isnan(v := np.array(list(values))), np.inf, v))
+    count = len(x)
+    middle = float(np.median(x)) if np.isfinite(x[count // 2]) else np.nan
+    half = np.sqrt(count) / 2.0
+    low, high = int(np.floor(count / 2 - half)), int(np.ceil(count / 2 + half)) - 1
+    if count < 2 or not np.isfinite(middle) or not np.isfinite(x[min(max(high, 0), count - 1)]):
+        return middle, np.nan
+    return middle, float(x[min(high, count - 1)] - x[max(low, 0)]) / 2.0
+
+
+def _grokking(found: Sequence[SeedRun], law: EscapeLaw | None, reason: str) -> Grokking:
+    each = [grokking_times(r.trajectory.train_loss, r.trajectory.test_loss) for r in found]
+    train, train_se = median_and_se(g.train_time for g in each)
+    test, test_se = median_and_se(g.test_time for g in each)
+    delay, delay_se = median_and_se(g.delay for g in each)
+    escape, escape_se = median_and_se(r.escape_time for r in found)
+    return Grokking(
+        train_time=train,
+        train_time_se=train_se,
+        test_time=test,
+        test_time_se=test_se,
+        delay=delay,
+        delay_se=delay_se,
+        fraction=float(np.mean([np.isfinite(g.test_time) for g in each])),
+        escape_time=escape,
+        escape_time_se=escape_se,
+        predicted_time=np.nan if law is None else law.median,
+        predicted_time_se=np.nan if law is None else law.median_se,
+        predicted_low=np.nan if law is None else law.low,
+        predicted_high=np.nan if law is None else law.high,
+        message=reason,
+    )
+
+
+def _summary(
+    problem: Problem,
+    delta: float,
+    samples: int,
+    dimension: int,
+    method: Method,
+    found: Sequence[SeedRun],
+    times: Sequence[int],
+    spaces: LatentSubspaces,
+    law: EscapeLaw | None,
+    reason: str,
+    verdicts: tuple[Recovery, ...],
+) -> SimulationRun:
+    ends = [r.trajectory.diverged_at for r in found if r.trajectory.diverged_at is not None]
+    status = f"diverged at step {min(ends)}" if ends else "ok"
+    message = f"delta = {delta:g}: {status} in {len(ends)} of {len(found)} seeds; {explained(status)}" if ends else ""
+    hessian = tuple(_hessian(problem, t, method, found, status) for t in times)
+
+    def over(get: Callable[[SeedRun], Array]) -> tuple[Array, Array]:
+        return mean_and_se([get(r) for r in found])
+
+    train, train_se = over(lambda r: r.trajectory.train_loss)
+    test, test_se = over(lambda r: r.trajectory.test_loss)
+    gram, gram_se = over(lambda r: r.trajectory.gram)
+    overlap, overlap_se = over(lambda r: r.trajectory.overlap)
+    hard, hard_se = over(lambda r: r.hard_overlap)
+    return SimulationRun(
+        delta=delta,
+        dimension=dimension,
+        samples=samples,
+        method=method,
+        status=status,
+        message=message,
+        seed=problem.asymptotics.seed,
+        version=Result.version,
+        replicates=len(found),
+        times=np.arange(len(train)),
+        train_loss=train,
+        train_loss_se=train_se,
+        test_loss=test,
+        test_loss_se=test_se,
+        gram=gram,
+        gram_se=gram_se,
+        overlap=overlap,
+        overlap_se=overlap_se,
+        hard_overlap=hard,
+        hard_overlap_se=hard_se,
+        hessian=hessian,
+        grokking=_grokking(found, law, reason),
+        recovery=verdicts,
+        basis=max(r.trajectory.basis for r in found),
+        dropped=max(r.trajectory.dropped for r in found),
+    )
+
+
+def _hessian(problem: Problem, time: int, method: Method, found: Sequence[SeedRun], status: str) -> HessianMeasurement:
+    if _singular(problem):
+        return HessianMeasurement(
+            time=time, status=SINGULAR_CURVATURE, message=explained(SINGULAR_CURVATURE, f"Hessian at t = {time}")
+        )
+    if method == "implicit":
+        return HessianMeasurement(
+            time=time,
+            status="not-available",
+            message="the Hessian is not measured without a data matrix; --method dense has it",
+        )
+    samples = [r.trajectory.observations.get(time) for r in found]
+    present: list[HessianSample] = [s for s in samples if s is not None]
+    if len(present) < len(found):
+        return HessianMeasurement(time=time, status=status, message=f"{status}, before t = {time}")
+    smallest, smallest_se = mean_and_se([s.smallest for s in present])
+    largest, largest_se = mean_and_se([s.largest for s in present])
+    overlaps, overlaps_se = mean_and_se([s.hard_overlaps for s in present])
+    return HessianMeasurement(
+        time=time,
+        smallest=smallest,
+        smallest_se=smallest_se,
+        largest=largest,
+        largest_se=largest_se,
+        hard_overlaps=overlaps,
+        hard_overlaps_se=overlaps_se,
+        residual=max(s.residual for s in present),
+    )
+
+
+def _warnings(problem: Problem, runs: Sequence[SimulationRun]) -> Iterable[str]:
+    for run in runs:
+        if run.replicates == 1:
+            yield "one seed has no standard error; --seeds 2 or more has"
+        if run.dropped > 1e-6:
+            yield (
+                f"delta = {run.delta:g}: directions of the gradient below a relative {run.dropped:.0e} were left out "
+                f"(at most {run.basis} visited directions), so the law is exact to that only; more memory keeps more"
+            )
