@@ -566,8 +566,8 @@ def explain(
                 escape=escape_estimate(problem, ratio, dimension, spaces, outlier, quiet=quiet, workers=workers)
             )
             warnings.append(
-                "the escape step is a first estimate: growth at the rate of the outlier of the last step, for a "
-                "typical run; single runs scatter"
+                "the escape step is a first estimate: growth at the rate of the outlier of the last step, for a run "
+                "whose overlap is the root mean square; single runs scatter around it by more than its error"
             )
         else:
             warnings.append("no escape step: its estimate is for full-batch gradient descent with a constant step size")

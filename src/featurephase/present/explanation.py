@@ -21,7 +21,7 @@ _LEARNED = {True: "learned", False: "not learned", None: "undetermined"}
 
 
 def _wrapped(label: str, text: str) -> list[str]:
-    return textwrap.wrap(text, 100, initial_indent=f"  {label:<10}", subsequent_indent=" " * 12)
+    return textwrap.wrap(text, 100, initial_indent=f"  {label:<10}", subsequent_indent=" " * 12, break_on_hyphens=False)
 
 
 def explanation_table(explanation: Explanation) -> str:

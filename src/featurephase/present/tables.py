@@ -43,7 +43,7 @@ def measured(value: float, se: float) -> str:
     size = max(abs(value), se)
     if digits > 8 or size >= 1e7:
         significant = max(0, math.floor(math.log10(size)) + digits)
-        return f"{value:.{significant}e} +- {se:.0e}"
+        return f"{value:.{significant}e} +- {se:.{max(0, exponent + digits)}e}"
     shown = max(digits, 0)
     return f"{round(value, digits):.{shown}f} +- {round(se, digits):.{shown}f}"
 

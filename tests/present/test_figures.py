@@ -1,0 +1,191 @@
+"""Figures and files of small predictions, thresholds and explanations: what is drawn is what was computed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+import xarray
+
+import featurephase as fp
+from featurephase.prediction import HessianPrediction, OutlierPrediction, Prediction
+from featurephase.present.labelled import prediction_dataset, threshold_dataset
+from featurephase.present.prediction import share
+from featurephase.problem import Asymptotics, GradientDescent, Problem, Student, Teacher
+from featurephase.thresholds.network import NetworkThreshold, Threshold, ThresholdLimit
+
+mpl.use("Agg")
+
+
+@pytest.fixture(scope="module")
+def prediction() -> Prediction:
+    problem = Problem(
+        title="Easy and hard",
+        teacher=Teacher(2, "tanh(g1) + 1.5*tanh(g2**2)"),
+        student=Student("gelu", [1.0]),
+        loss="squared",
+        training=GradientDescent(step_size=0.5, steps=3),
+        asymptotics=Asymptotics(samples=2000, replicates=3),
+    )
+    return fp.predict(problem, delta=[5.0, 30.0], times=[0, 3], density=True)
+
+
+def test_prediction_figure(prediction: Prediction) -> None:
+    figure = prediction.figure()
+    axes = np.array(figure.axes).reshape(3, 2)
+    for column, run in zip(axes.T, prediction.runs, strict=True):
+        train, test = column[0].lines
+        np.testing.assert_array_equal(train.get_ydata(), run.train_loss)
+        np.testing.assert_array_equal(test.get_ydata(), run.test_loss)
+        assert len(column[0].collections) == 2  # a band each
+        easy, hard = column[1].lines
+        assert (easy.get_linestyle(), hard.get_linestyle()) == ("-", "--")
+        assert (easy.get_label(), hard.get_label()) == ("g1 (easy)", "g2 (hard)")
+        assert easy.get_ydata()[-1] > 0.1
+        assert not np.any(hard.get_ydata())
+        assert [t.get_text() for t in column[2].get_yticklabels()] == ["t = 0", "t = 3"]
+
+
+def test_share_is_at_most_one(prediction: Prediction) -> None:
+    for run in prediction.runs:
+        value, se = share(run, np.array([1.0, 0.0]))
+        assert np.all((value >= 0) & (value <= 1))
+        assert np.all(se >= 0)
+        np.testing.assert_allclose(value, np.abs(run.overlap[:, 0, 0]) / np.sqrt(run.gram[:, 0, 0]))
+
+
+def test_a_spectrum_without_density_or_right_edge_is_drawn(prediction: Prediction) -> None:
+    outlier = OutlierPrediction(value=-2.0, value_se=np.nan, overlap=0.3, overlap_se=np.nan, fraction=0.5, side="left")
+    entries = (
+        HessianPrediction(time=0, left_edge=-1.0, left_edge_se=0.1, right_edge=np.inf, hard_outliers=(outlier,)),
+        HessianPrediction(time=3, left_edge=-1.0, left_edge_se=0.1, right_edge=2.0, right_edge_se=0.1),
+        HessianPrediction(time=3, status="singular-curvature"),
+    )
+    changed = replace(prediction, runs=tuple(replace(run, hessian=entries) for run in prediction.runs))
+    changed.figure().canvas.draw()
+    dataset = prediction_dataset(changed)
+    assert dataset.hard_outlier.shape == (2, 3, 1)
+    assert np.isnan(dataset.hard_outlier[:, 1:]).all()
+    assert "density" not in dataset
+    assert "singular-curvature" in changed.table()
+
+
+def test_nowhere_analysed(prediction: Prediction) -> None:
+    changed = replace(prediction, runs=tuple(replace(run, hessian=()) for run in prediction.runs))
+    assert len(changed.figure().axes) == 4
+    assert prediction_dataset(changed).hessian_time.size == 0
+
+
+@pytest.mark.parametrize("suffix", [".nc", ".zarr"])
+@pytest.mark.filterwarnings("ignore::zarr.errors.ZarrUserWarning")
+def test_prediction_is_read_back(prediction: Prediction, tmp_path, suffix: str) -> None:
+    path = prediction.save(tmp_path / f"numbers{suffix}")
+    with xarray.open_dataset(path, engine="h5netcdf" if suffix == ".nc" else "zarr") as found:
+        xarray.testing.assert_equal(found.load(), prediction.to_xarray())
+        assert found.overlap.dims == ("delta", "time", "latent", "neuron")
+        assert found.latent.values.tolist() == ["g1", "g2"]
+        assert found.overlap_se.attrs["long_name"].startswith("standard error")
+        assert fp.Problem.from_toml(found.attrs["experiment"]).training.steps == 3
+        assert (found.attrs["seed"], found.attrs["replicates"]) == (0, 3)
+
+
+def threshold(**changes) -> Threshold:
+    entry = NetworkThreshold(
+        time=5,
+        value=6.0,
+        value_se=0.5,
+        crossings=np.array([2.0, 6.0]),
+        crossings_se=np.array([0.1, 0.5]),
+        negative=False,
+        value_negative=8.0,
+        value_negative_se=0.3,
+        continuous=False,
+        directions=np.array([6.0, np.nan]),
+        directions_se=np.array([0.5, np.nan]),
+        scan_delta=np.array([1.0, 4.0, 16.0]),
+        scan_margin=np.array([[1.0, 2.0], [0.3, 1.0], [-2.0, 1.0]]),
+        scan_margin_se=np.full((3, 2), 0.1),
+    )
+    failed = NetworkThreshold(time=9, status="diverged", message="all diverge", scan_delta=np.array([1.0, 2.0]))
+    values = {
+        "title": "T",
+        "samples": 10,
+        "replicates": 4,
+        "seed": 0,
+        "delta_range": (1.0, 16.0),
+        "easy_basis": np.array([[1.0], [0.0]]),
+        "hard_basis": np.array([[0.0], [1.0]]),
+        "subspace_evidence": {},
+        "delta_alg": 0.5,
+        "delta_alg_se": 0.01,
+        "delta_nn": (entry, failed),
+        "delta_nn_limit": ThresholdLimit(
+            status="not-converged",
+            message="still drifts",
+            value=9.0,
+            value_se=0.5,
+            time=30,
+            drift=2.0,
+            drift_se=0.6,
+            converged=False,
+            history_time=(15, 30),
+            history=np.array([7.0, 9.0]),
+            history_se=np.array([0.4, 0.5]),
+        ),
+    }
+    return Threshold(**(values | changes))
+
+
+def test_threshold_figure_shows_scan_thresholds_and_history() -> None:
+    figure = threshold().figure()
+    margins, history = figure.axes
+    assert margins.get_xscale() == "log"
+    np.testing.assert_array_equal(margins.lines[0].get_ydata(), [1.0, 0.3, -2.0])
+    labels = [text.get_text() for text in margins.get_legend().get_texts()]
+    assert any("t = 5" in label and "= 6" in label for label in labels)
+    assert any("alg" in label for label in labels)
+    assert history.get_title() == "not-converged"
+    figure.canvas.draw()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"delta_nn": (), "delta_nn_limit": None, "message": "nothing is hard"},
+        {"delta_nn_limit": None},
+        {"delta_nn": ()},
+        {"delta_alg": np.inf},
+        {"delta_alg": np.nan},
+    ],
+)
+def test_every_threshold_has_a_figure_a_table_and_a_file(changes, tmp_path) -> None:
+    result = threshold(**changes)
+    result.figure().canvas.draw()
+    assert result.table().startswith("T\n")
+    with xarray.open_dataset(result.save(tmp_path / "t.nc"), engine="h5netcdf") as found:
+        xarray.testing.assert_equal(found.load(), threshold_dataset(result))
+
+
+def test_threshold_table_says_it_all() -> None:
+    table = threshold(message="still drifts").table()
+    for words in (
+        "delta_alg",
+        "0.500 +- 0.010",
+        "6.0 +- 0.5",
+        "discontinuous",
+        "negative from 8.00 +- 0.30 on",
+        "diverged",
+        "not-converged, t = 30, drift 2.0 +- 0.6",
+        "crossings",
+        "note: still drifts",
+    ):
+        assert words in table, words
+
+
+def test_scans_of_different_length_are_padded() -> None:
+    dataset = threshold_dataset(threshold())
+    assert dataset.scan_margin.dims == ("threshold_time", "scan_point", "direction")
+    assert np.isnan(dataset.scan_margin[1]).all()
+    assert dataset.threshold_status.values.tolist() == ["ok", "diverged"]
