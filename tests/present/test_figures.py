@@ -45,7 +45,7 @@ def test_prediction_figure(prediction: Prediction) -> None:
         assert (easy.get_label(), hard.get_label()) == ("g1 (easy)", "g2 (hard)")
         assert easy.get_ydata()[-1] > 0.1
         assert not np.any(hard.get_ydata())
-        assert [t.get_text() for t in column[2].get_yticklabels()] == ["t = 0", "t = 3"]
+    assert [t.get_text() for t in axes[2, 0].get_yticklabels()] == ["t = 0", "t = 3"]
 
 
 def test_share_is_at_most_one(prediction: Prediction) -> None:
