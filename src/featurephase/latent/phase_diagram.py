@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from featurephase.errors import InputError
 from featurephase.latent.solution import Flow
@@ -219,13 +219,10 @@ class Scaling:
         """
         if not (np.isfinite(kappa) and kappa > 1.0):
             raise InputError(f"kappa must be a finite number above 1, given {kappa}")
-        width = max(round(kappa**self.c_width), 1)
-        if _sign(self.c_width) == 0:
-            width = _FIXED_WIDTH
-        rng = np.random.default_rng(np.random.SeedSequence([seed, width]))
+        u, w = _draw(self._width(kappa), samples, seed)
         return Flow(
-            kappa**self.c_sigma_u * rng.standard_normal((samples, width)),
-            kappa**self.c_sigma_w * rng.standard_normal((samples, width)),
+            kappa**self.c_sigma_u * u,
+            kappa**self.c_sigma_w * w,
             gamma=kappa**self.c_gamma,
             eta_u=kappa**self.c_eta_u,
             eta_w=kappa**self.c_eta_w,
@@ -233,9 +230,18 @@ class Scaling:
             second_moment=second_moment,
         )
 
+    def _width(self, kappa: float) -> int:
+        return _FIXED_WIDTH if _sign(self.c_width) == 0 else max(round(kappa**self.c_width), 1)
+
 
 #: The width that "fixed width" stands for when one has to be drawn.
 _FIXED_WIDTH = 10
+
+
+def _draw(width: int, samples: int, seed: int) -> tuple[Floats, Floats]:
+    """Standard normal u and w, shape (sample, unit)."""
+    rng = np.random.default_rng(np.random.SeedSequence([seed, width]))
+    return rng.standard_normal((samples, width)), rng.standard_normal((samples, width))
 
 
 # --- named parameterisations ---
@@ -522,7 +528,7 @@ class FiniteWidthMap:
 
 
 def finite_width_map(
-    plane: Slice, kappa: float, *, points: int = 41, replicates: int = 4, seed: int = 0, cross_moment: ArrayLike = 1.0
+    plane: Slice, kappa: float, *, points: int = 41, replicates: int = 4, seed: int = 0, cross_moment: float = 1.0
 ) -> FiniteWidthMap:
     """The change of the kernel of finite networks on a slice.
 
@@ -548,13 +554,28 @@ def finite_width_map(
     """
     if points < 2 or replicates < 2:
         raise InputError(f"points and replicates must be at least 2, given {points} and {replicates}")
+    if not (np.isfinite(kappa) and kappa > 1.0):
+        raise InputError(f"kappa must be a finite number above 1, given {kappa}")
     value, limit = np.empty((points, points, replicates)), np.empty((points, points))
-    for i, j, scaling in plane.grid(points):
-        flow = scaling.start(kappa, samples=replicates, seed=seed, cross_moment=float(np.asarray(cross_moment)))
-        rho, sigma = flow.control_parameters()
-        # K(inf)/K(0) = sqrt(1 - rho^2 + sigma^2); log1p keeps the small changes of the kernel phase
-        value[i, j] = np.where(sigma < 1e100, 0.5 * np.log1p(sigma**2 - rho**2), np.log(sigma)) / np.log(kappa)
-        limit[i, j] = max(-scaling.exponents.c_h, 0.0)
+    draws: dict[int, tuple[Floats, Floats, Floats]] = {}
+    unit = np.log(kappa)
+    for i, j, c in plane.grid(points):
+        width = c._width(kappa)
+        if width not in draws:
+            u, w = _draw(width, replicates, seed)
+            draws[width] = np.sum(u * u, axis=-1), np.sum(w * w, axis=-1), np.sum(u * w, axis=-1)
+        uu, ww, uw = draws[width]
+        # K(inf)/K(0) = sqrt(1 - rho^2 + sigma^2) in logarithms; only three sums of the weights enter
+        half = 0.5 * (c.c_eta_u - c.c_eta_w)
+        larger = np.logaddexp(
+            np.log(ww) + unit * (2.0 * c.c_sigma_w + half), np.log(uu) + unit * (2.0 * c.c_sigma_u - half)
+        )
+        log_h = unit * c.c_gamma + larger - np.log(2.0)
+        log_rho = unit * (c.c_gamma + c.c_sigma_u + c.c_sigma_w) + np.log(np.abs(uw)) - log_h
+        log_sigma = np.log(abs(cross_moment)) - log_h if cross_moment else np.full(replicates, -np.inf)
+        stays = np.log1p(-np.exp(np.minimum(2.0 * log_rho, 0.0)))
+        value[i, j] = 0.5 * np.logaddexp(stays, 2.0 * log_sigma) / unit
+        limit[i, j] = max(-c.exponents.c_h, 0.0)
     return FiniteWidthMap(
         plane=plane,
         kappa=kappa,
