@@ -241,14 +241,14 @@ def test_named_parameterisations_are_placed_where_their_exponents_are_the_same(n
 
 
 def test_finite_width_maps_converge_to_the_limit() -> None:
-    """``ln(K/K0)/ln kappa`` differs from its limit by ``ln 2 / ln kappa`` at most: h is half of its larger term.
+    """``ln(K/K0)/ln kappa`` differs from its limit by ``ln sqrt 5 / ln kappa`` at most: h is half of its larger term.
 
     Beside it the sampling error of h, at most 10 sqrt(2/kappa) here.
     """
     plane = Slice(x_range=(-1.8, -0.2), y_range=(-0.8, 0.8))
     for kappa in (1e2, 1e4, 1e6):
         m = finite_width_map(plane, kappa, points=41, replicates=2)
-        assert np.abs(m.value - m.limit).max() < (np.log(2) + 15 / np.sqrt(kappa)) / np.log(kappa)
+        assert np.abs(m.value - m.limit).max() < (np.log(5) / 2 + 15 / np.sqrt(kappa)) / np.log(kappa)
 
 
 @pytest.mark.parametrize("width", [0.0, 0.3, 1.0])
