@@ -16,7 +16,12 @@ from scipy.stats import t as student_t
 from featurephase.errors import InputError
 from featurephase.problem import Teacher
 from featurephase.subspaces import latent_subspaces
-from featurephase.thresholds.algorithmic import AlgorithmicThreshold, _widest_consistent, algorithmic_threshold
+from featurephase.thresholds.algorithmic import (
+    AlgorithmicThreshold,
+    _extrapolated,
+    _widest_consistent,
+    algorithmic_threshold,
+)
 
 
 def solve(spec: str, dim: int, start: object = None, **options: object) -> AlgorithmicThreshold:
@@ -249,6 +254,13 @@ def test_the_top_eigenvector_is_a_positive_matrix_on_the_hard_space() -> None:
     assert_allclose(np.trace(result.direction), 1)
     assert_allclose(result.direction[0], 0, atol=0)
     assert np.linalg.eigvalsh(result.direction)[0] > -1e-9
+
+
+@pytest.mark.parametrize("order", [1, 1.5, 2])
+def test_the_extrapolation_halves_the_bias_at_least(order: float) -> None:
+    bias = -(0.5 ** (order * np.arange(4)))[None, :, None, None]
+    left = _extrapolated(1 + bias)[0, :, 0, 0] - 1
+    assert np.all(np.abs(left) <= np.abs(bias[0, 1:, 0, 0]) / 2 + 1e-12)
 
 
 def test_widest_consistent_windows() -> None:
