@@ -28,6 +28,7 @@ RELUS = [
     "clip(h, 0, 1e6)",
     "h*(1 + sign(h))/2",
     "abs(relu(h))",
+    "where(relu(h) > 0, h, 0)",
     "leaky_relu(0)",
 ]
 
@@ -122,6 +123,31 @@ def test_one_sided_limits_replace_what_belongs_to_no_branch() -> None:
     assert activation("sqrt(h**4)").second(0.0) == 2.0
     assert activation("abs(h)**1.5").second(0.0) == math.inf
     assert activation("abs(h)**1.5").facts.bounded_second is False
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "slope", "curvature"),
+    [
+        ("where(h == 0, 1, sin(h)/h)", 0.0, 0.0, -1 / 3),
+        ("where(h == 0, 1, expm1(h)/h)", 0.0, 1 / 2, 1 / 3),
+        ("where(h == 3, 6, (h**2 - 9)/(h - 3))", 3.0, 1.0, 0.0),
+        ("where(h == 0, 0, exp(-1/h**2))", 0.0, 0.0, 0.0),
+        ("where(h > 0, h**2.5, h**3)", 0.0, 0.0, 0.0),
+    ],
+)
+def test_removable_singularities(text: str, place: float, slope: float, curvature: float) -> None:
+    """A value put into a hole: no jump, and derivatives there by extrapolation, to what cancellation leaves."""
+    sigma = activation(text)
+    assert not sigma.singular_curvature
+    assert sigma.facts.smooth is not False or "2.5" in text
+    assert sigma.first(place) == pytest.approx(slope, abs=1e-6)
+    assert sigma.second(place) == pytest.approx(curvature, abs=1e-5)
+
+
+def test_a_hole_with_a_kink() -> None:
+    assert activation("where(h == 0, 1, sin(h)/h + abs(h))").kinks == (0.0,)
+    with pytest.raises(InputError, match="jumps at h = 0"):
+        activation("where(h == 0, 1.1, sin(h)/h)")
 
 
 @pytest.mark.parametrize(

@@ -301,19 +301,26 @@ def _held(formula: Formula, aside: Sequence[Any], at: Sequence[Any]) -> list[Any
     return [here[node] for node in formula.orders]
 
 
-def _extrapolated(formula: Formula, parameters: Sequence[Array], x: Array, reach: Array) -> Array:
-    """(3, N): limits of f, f', f'' as the variable tends to x from x + reach; infinite if they diverge."""
-    v = []
-    for j in range(7):
-        v.append(np.array(formula.evaluate((0, 1, 2), *parameters, x + reach * 10.0**-j)))
-    with np.errstate(all="ignore"):
-        step, before = v[-1] - v[-2], v[-2] - v[-3]
-        aitken = v[-1] - step**2 / (step - before)
-        size = np.maximum(np.abs(v[-1]), np.abs(v[0]))
-        settled = np.abs(step) <= 1e-6 * size
-        settling = np.abs(step) < 0.5 * np.abs(before)
-        diverging = np.where(np.isnan(v[-1]), np.nan, np.copysign(np.inf, v[-1]))
-        return np.where(settled | (size == 0), v[-1], np.where(settling, aitken, diverging))
+def _extrapolated(formula: Formula, parameters: Sequence[Array], x: Array, reach: Array) -> tuple[Array, Array]:
+    """(3, N) twice: limits of f, f', f'' as the variable tends to x from x + reach, and how far they may be off.
+
+    Values are taken at ever smaller distances. Where they approach each other by a steady factor to the end, Aitken's
+    extrapolation gives the limit; where they do so up to a point and part again by cancellation, the closest two.
+    Otherwise they diverge and the limit is infinite.
+    """
+    v = np.array([formula.evaluate((0, 1, 2), *parameters, x + reach * 10.0**-j) for j in range(9)])
+    steps = np.abs(np.diff(v, axis=0))
+    steps[np.isnan(steps)] = np.inf
+    parting = np.concatenate([steps[1:] >= steps[:-1], np.ones_like(steps[:1], dtype=np.bool_)])
+    best = np.argmax(parting, axis=0)[None]
+    least, closest = (np.take_along_axis(a, i, axis=0)[0] for a, i in ((steps, best), (v, best + 1)))
+    size = np.take_along_axis(np.maximum.accumulate(np.abs(v)), best + 1, axis=0)[0]
+    size = np.maximum(size, 1e-3 * np.maximum.accumulate(size))  # a derivative may be 0, up to cancellation
+    step, before = v[-1] - v[-2], v[-2] - v[-3]
+    aitken = v[-1] - step**2 / (step - before)
+    steady = (best[0] == len(steps) - 1) & (np.abs(step) < 0.9 * np.abs(before))
+    diverging = np.where(np.isnan(v[-1]), np.nan, np.copysign(np.inf, v[-1]))
+    return np.where(steady, aitken, np.where(least <= 1e-3 * size, closest, diverging)), least
 
 
 def survey(formula: Formula, parameters: Sequence[Array] = ()) -> Survey:
@@ -335,7 +342,8 @@ def _survey(formula: Formula, parameters: Sequence[Array]) -> Survey:
     if found:
         row = np.array([f[0] for f in found])
         x = np.array([f[1] for f in found])
-        gap = _gaps(row, x, np.maximum(1.0, np.abs(x)) * ASIDE)
+        scale = np.maximum(1.0, np.abs(x))
+        gap = _gaps(row, x, ASIDE * scale)
         own = [p[row] for p in parameters]
         sides = []
         rough = np.array([f[3] for f in found])
@@ -343,10 +351,13 @@ def _survey(formula: Formula, parameters: Sequence[Array]) -> Survey:
             side = _continued(formula, [*own, x + direction * gap], [*own, x])
             rough = rough | ~np.isfinite(side).all(axis=0)
             sides.append(side)
+        doubt = np.zeros((3, x.size))
         if rough.any():
             few = [p[rough] for p in own]
+            far = _gaps(row, x, 100 * ASIDE * scale)
             for side, direction in zip(sides, (-1.0, 1.0), strict=True):
-                side[:, rough] = _extrapolated(formula, few, x[rough], direction * gap[rough])
+                side[:, rough], off = _extrapolated(formula, few, x[rough], direction * far[rough])
+                doubt[:, rough] += off
         left, right = sides
         at = np.array(formula.evaluate((0, 1, 2), *own, x))
         near = [np.abs(left), np.abs(right)]
@@ -354,7 +365,7 @@ def _survey(formula: Formula, parameters: Sequence[Array]) -> Survey:
         size = np.max(np.where(np.isfinite(near), near, 0.0), axis=0)
         # x itself is known to rounding only
         blur = 8 * np.spacing(np.abs(x)) * np.concatenate([size[1:], np.zeros_like(size[:1])])
-        apart = np.abs(left - right) > np.where(rough, ROUGH_JUMP, JUMP) * size + blur
+        apart = np.abs(left - right) > np.where(rough, ROUGH_JUMP, JUMP) * size + blur + 10 * doubt
         jumps = np.where(np.isfinite(left) & np.isfinite(right), apart, left != right)
         borders = tuple(
             Border(
