@@ -30,6 +30,7 @@ _PUBLIC: dict[str, str] = {
     "threshold": "featurephase.thresholds.network",
     "explain": "featurephase.explanation",
     "simulate": "featurephase.simulation",
+    "compare": "featurephase.comparison",
     "load_data": "featurephase.data",
     "latent": "featurephase.latent",
     "latent_phase": "featurephase.latent",

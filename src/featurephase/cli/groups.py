@@ -10,5 +10,6 @@ from featurephase.cli import predict  # noqa: F401
 from featurephase.cli import threshold  # noqa: F401
 from featurephase.cli import explain  # noqa: F401
 from featurephase.cli import simulate  # noqa: F401
+from featurephase.cli import compare  # noqa: F401
 from featurephase.cli import latent  # noqa: F401
 from featurephase.cli import probe  # noqa: F401

@@ -1,0 +1,524 @@
+"""``compare``: theory against simulation, number by number, with a verdict.
+
+The theory is the limit n, d -> infinity; a simulation at finite d differs from it by its sampling error and by a bias
+of order 1/d. The bias is estimated and taken off before anything is judged, in one of two ways:
+
+* by default from the exact law at finite size, run at d and d/2 with many more seeds: the bias at d/2 is twice that at
+  d, so the difference of the means, ``x(d/2) - x(d)``, is the bias at d;
+* with two or more dimensions, by extrapolating the simulations to 1/d = 0; no other law enters.
+
+Eigenvalues have no such law without a data matrix: they are simulated at d/2 too. Edges approach their limit like
+d^(-2/3), outliers like 1/d.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurephase.errors import InputError
+from featurephase.prediction import (
+    HessianPrediction,
+    Prediction,
+    TrajectoryPrediction,
+    asked_deltas,
+    asked_times,
+    experiment_text,
+    predict,
+    problem_subspaces,
+)
+from featurephase.results import Result
+from featurephase.simulation import SeedRun, median_and_se, predicted_escape, run_seeds
+from featurephase.statistics import mean_and_se
+
+if TYPE_CHECKING:
+    import xarray
+    from matplotlib.figure import Figure
+
+    from featurephase.problem import Problem
+    from featurephase.subspaces import LatentSubspaces
+
+Array = NDArray[np.float64]
+
+__all__ = ["ComparedCurves", "ComparedQuantity", "Comparison", "compare"]
+
+#: Chance of a false alarm of a whole comparison.
+LEVEL = 0.05
+#: Seeds of the exact law for each seed of the simulation.
+_LAW_SEEDS = 8
+#: Eigenvalues at d/2: as many seeds more as they are cheaper.
+_HALF_SEEDS = 4
+#: Share of a finite-size shift of an eigenvalue that counts as its error: one exponent is assumed, not fitted.
+_SHIFT_ERROR = 0.5
+#: An outlier is compared if every replicate shows it, and its distance from the edge is this share of the bulk's width.
+_CLEAR = 0.02
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparedQuantity:
+    """One number.
+
+    Attributes
+    ----------
+    name, time, delta
+        What it is.
+    theory, theory_se
+        In the limit.
+    finite_size, finite_size_se
+        What finite d adds, as estimated; 0 where the simulation is extrapolated.
+    simulation, simulation_se
+        Mean over seeds, or the extrapolation.
+    z
+        ``(simulation - theory - finite_size)`` over its standard error.
+    p
+        Its two-sided probability under Student's t with as many degrees of freedom as the fewest seeds give.
+    """
+
+    name: str
+    time: int
+    delta: float
+    theory: float
+    theory_se: float
+    finite_size: float
+    finite_size_se: float
+    simulation: float
+    simulation_se: float
+    z: float
+    p: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparedCurves:
+    """Whole curves of one delta, for the figure: theory and simulation with standard errors, (T + 1,) each."""
+
+    delta: float
+    curves: dict[str, tuple[Array, Array, Array, Array]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison(Result):
+    """Theory against simulation.
+
+    Attributes
+    ----------
+    quantities
+        What was compared.
+    agree
+        Whether the smallest p, times the number of comparisons, is at least 0.05 (Bonferroni's rule: a false alarm in
+        at most 5 % of comparisons, however the numbers hang together).
+    smallest_p, comparisons
+        What the verdict rests on.
+    dimensions, samples, replicates
+        d (several: extrapolated), n at each, and seeds.
+    """
+
+    title: str
+    agree: bool
+    smallest_p: float
+    comparisons: int
+    dimensions: tuple[int, ...]
+    samples: tuple[int, ...]
+    replicates: int
+    quantities: tuple[ComparedQuantity, ...]
+    warnings: tuple[str, ...] = ()
+    curves: tuple[ComparedCurves, ...] = field(default=(), metadata={"json": False})
+    experiment: str = field(default="", metadata={"json": False})
+
+    def to_xarray(self) -> xarray.Dataset:
+        """Every column over ``quantity``."""
+        from featurephase.present.comparison import comparison_dataset
+
+        return comparison_dataset(self)
+
+    def figure(self) -> Figure:
+        """Theory and simulation overlaid, and all z-scores."""
+        from featurephase.present.comparison import comparison_figure
+
+        return comparison_figure(self)
+
+    def table(self) -> str:
+        """Every quantity, and the verdict."""
+        from featurephase.present.comparison import comparison_table
+
+        return comparison_table(self)
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """One number in theory and in single runs: ``sample`` reads it off a run."""
+
+    name: str
+    time: int
+    theory: float
+    theory_se: float
+    sample: Callable[[SeedRun], float]
+    exponent: float = 1.0
+    eigenvalue: bool = False
+
+
+def compare(
+    problem: Problem,
+    *,
+    dimension: int | Sequence[int],
+    delta: float | Iterable[float] | None = None,
+    seeds: int = 16,
+    times: Iterable[int] | None = None,
+    curve_times: Iterable[int] | None = None,
+    start: str = "orthonormal",
+    escape: bool = True,
+    simulated: Problem | None = None,
+    simulated_delta: float | None = None,
+    prediction: Prediction | None = None,
+    subspaces: LatentSubspaces | None = None,
+    quiet: bool = True,
+    workers: int | None = None,
+) -> Comparison:
+    """Judge the theory of a problem by dense simulations of it.
+
+    Parameters
+    ----------
+    problem
+        The experiment; ``asymptotics`` says how precisely the theory is computed, and seeds everything.
+    dimension
+        d; two or more: the simulations are extrapolated to 1/d = 0 by least squares.
+    delta
+        n/d, one or several; default: the problem's ``run.delta``.
+    seeds
+        Simulations at the largest d; at smaller ones more, at the same cost.
+    times
+        Where the Hessian is analysed; default: the problem's ``run.times``, else the last step. Empty: nowhere.
+    curve_times
+        Where losses, Gram and overlaps are compared; default: steps 1, a third, and the last.
+    escape
+        Whether to compare the escape time, where something is hard and it falls within the run.
+    simulated, simulated_delta
+        What is simulated instead of the problem: shows whether a difference would be noticed.
+    prediction, subspaces
+        If they are known already.
+
+    Raises
+    ------
+    InputError
+        Fewer than two seeds, a missing delta, or more memory than there is.
+    """
+    sizes = tuple(sorted({int(d) for d in np.atleast_1d(np.asarray(dimension))}))
+    if seeds < 2:
+        raise InputError(f"seeds = {seeds}: at least 2 are needed for standard errors")
+    deltas = asked_deltas(problem, delta)
+    analysed = asked_times(problem, times)
+    spaces = problem_subspaces(problem) if subspaces is None else subspaces
+    theory = prediction or predict(
+        problem, delta=deltas, times=analysed, subspaces=spaces, quiet=quiet, workers=workers
+    )
+    steps = problem.training.steps
+    shown = sorted({min(1, steps), steps // 3, steps} if curve_times is None else {int(t) for t in curve_times})
+    if any(not 0 <= t <= steps for t in shown):
+        raise InputError(f"curve_times = {shown}: must be whole numbers from 0 to {steps} (training.steps)")
+    experiment = problem if simulated is None else simulated
+    quantities: list[ComparedQuantity] = []
+    curves: list[ComparedCurves] = []
+    warnings: list[str] = []
+    for run in theory.runs:
+        actual = run.delta if simulated_delta is None else simulated_delta
+        setup = _Setup(problem, experiment, run, actual, spaces, start, seeds, quiet, workers)
+        found, drawn, notes = _compare_run(setup, sizes, shown, analysed, escape)
+        quantities += found
+        curves.append(drawn)
+        warnings += notes
+    finite = [q.p for q in quantities if np.isfinite(q.p)]
+    smallest = min(finite, default=1.0)
+    agree = smallest * len(finite) >= LEVEL
+    bad = [r for r in theory.runs if r.status != "ok"]
+    return Comparison(
+        status=bad[0].status if bad else "ok",
+        message=bad[0].message if bad else "",
+        seed=problem.asymptotics.seed,
+        title=problem.title,
+        agree=bool(agree),
+        smallest_p=float(smallest),
+        comparisons=len(finite),
+        dimensions=sizes,
+        samples=tuple(round(deltas[0] * d) for d in sizes),
+        replicates=seeds,
+        quantities=tuple(quantities),
+        warnings=tuple(dict.fromkeys(warnings)),
+        curves=tuple(curves),
+        experiment=experiment_text(problem),
+    )
+
+
+@dataclass(frozen=True)
+class _Setup:
+    problem: Problem
+    simulated: Problem
+    run: TrajectoryPrediction
+    delta: float
+    spaces: LatentSubspaces
+    start: str
+    seeds: int
+    quiet: bool
+    workers: int | None
+
+    def dense(self, dimension: int, seeds: int, times: Sequence[int], eigenvalues: int, stream: int) -> list[SeedRun]:
+        return self._runs(self.simulated, dimension, self.delta, "dense", seeds, times, eigenvalues, stream)
+
+    def law(self, dimension: int, seeds: int, stream: int) -> list[SeedRun]:
+        return self._runs(self.problem, dimension, self.run.delta, "implicit", seeds, (), 1, stream)
+
+    def _runs(
+        self,
+        problem: Problem,
+        dimension: int,
+        delta: float,
+        method: Any,
+        seeds: int,
+        times: Sequence[int],
+        eigenvalues: int,
+        stream: int,
+    ) -> list[SeedRun]:
+        root = np.random.SeedSequence([self.problem.asymptotics.seed, stream, dimension])
+        return run_seeds(
+            problem,
+            dimension,
+            delta,
+            method=method,
+            seeds=root.spawn(seeds),
+            hard_basis=self.spaces.hard_basis,
+            times=times,
+            eigenvalues=eigenvalues,
+            start=self.start,
+            quiet=self.quiet,
+            workers=self.workers,
+            label="compare",
+        )[2]
+
+
+def _compare_run(
+    setup: _Setup, sizes: tuple[int, ...], shown: Sequence[int], analysed: Sequence[int], escape: bool
+) -> tuple[list[ComparedQuantity], ComparedCurves, list[str]]:
+    run = setup.run
+    notes: list[str] = []
+    spectra = [h for h in run.hessian if h.status == "ok" and h.time in analysed]
+    notes += [h.message for h in run.hessian if h.status != "ok"]
+    counts = [len(h.hard_outliers) + len(h.outliers) for h in spectra]
+    eigenvalues = max(counts, default=0) + 1
+    times = tuple(h.time for h in spectra)
+    largest = sizes[-1]
+    dense = {d: setup.dense(d, round(setup.seeds * max(1.0, largest / d)), times, eigenvalues, 0) for d in sizes}
+    measured = list(_trajectory_quantities(run, shown, setup.spaces.easy_basis))
+    for h in spectra:
+        measured += _hessian_quantities(h, notes)
+    law: dict[int, list[SeedRun]] = {}
+    half: list[SeedRun] = []
+    if len(sizes) == 1:
+        small = max(largest // 2, 1)
+        law = {d: setup.law(d, _LAW_SEEDS * setup.seeds, 1) for d in (small, largest)}
+        if times:
+            half = setup.dense(small, _HALF_SEEDS * setup.seeds, times, eigenvalues, 2)
+    quantities = []
+    for q in measured:
+        if len(sizes) > 1:
+            (mean, se), (shift, shift_se) = _extrapolated(q, dense), (0.0, 0.0)
+        else:
+            mean, se = _mean(q, dense[largest])
+            if q.eigenvalue:
+                shift, shift_se = _eigenvalue_shift(q, dense[largest], half)
+            else:
+                shift, shift_se = _law_shift(q, law[max(largest // 2, 1)], law[largest])
+        quantities.append(_judged(q, run.delta, mean, se, shift, shift_se, setup.seeds))
+    if escape:
+        quantities += _escape_quantities(setup, dense[largest], largest, notes)
+    return quantities, _curves(run, dense[largest]), notes
+
+
+def _reader(name: str, *index: int) -> Callable[[SeedRun], float]:
+    """Reads one entry of an array of the trajectory."""
+
+    def read(run: SeedRun) -> float:
+        return float(getattr(run.trajectory, name)[index])
+
+    return read
+
+
+def _change(t: int) -> Callable[[SeedRun], float]:
+    def read(run: SeedRun) -> float:
+        return float(run.trajectory.train_loss[t] - run.trajectory.train_loss[0])
+
+    return read
+
+
+def _along(direction: Array, t: int, neuron: int) -> Callable[[SeedRun], float]:
+    def read(run: SeedRun) -> float:
+        return float(direction @ run.trajectory.overlap[t, :, neuron])
+
+    return read
+
+
+def _trajectory_quantities(run: TrajectoryPrediction, shown: Sequence[int], easy_basis: Array) -> Iterable[_Measured]:
+    m = run.gram.shape[1]
+    for t in (t for t in shown if t > 0):
+        for name in ("test_loss", "train_loss"):
+            value, se = getattr(run, name)[t], getattr(run, f"{name}_se")[t]
+            yield _Measured(name, t, float(value), float(se), _reader(name, t))
+        # The draw of the labels moves the whole curve: its fall is measured far better than its height.
+        fall_se = float(np.hypot(run.train_loss_se[t], run.train_loss_se[0]))
+        yield _Measured("train_loss_change", t, float(run.train_loss[t] - run.train_loss[0]), fall_se, _change(t))
+        for r in range(m):
+            for s in range(r, m):
+                value, se = float(run.gram[t, r, s]), float(run.gram_se[t, r, s])
+                yield _Measured(f"gram[{r}][{s}]", t, value, se, _reader("gram", t, r, s))
+        for j, direction in enumerate(easy_basis.T):
+            for r in range(m):
+                value = float(direction @ run.overlap[t, :, r])
+                se = float(np.sqrt(direction**2 @ run.overlap_se[t, :, r] ** 2))
+                yield _Measured(f"overlap[easy {j + 1}][{r}]", t, value, se, _along(direction, t, r))
+
+
+def _hessian_quantities(h: HessianPrediction, notes: list[str]) -> list[_Measured]:
+    """Edges and outliers, each matched to an eigenvalue by its rank from its end of the spectrum."""
+    everything = sorted((*h.hard_outliers, *h.outliers), key=lambda o: o.value)
+    span = h.right_edge - h.left_edge
+    out: list[_Measured] = []
+    for side, edge, edge_se in (("left", h.left_edge, h.left_edge_se), ("right", h.right_edge, h.right_edge_se)):
+        mine = [o for o in everything if o.side == side]
+        if side == "right":
+            mine.reverse()
+        if not np.isfinite(edge):
+            continue
+        clear = all(o.fraction == 1.0 and abs(o.value - edge) > _CLEAR * span for o in mine)
+        if not clear:
+            notes.append(
+                f"t = {h.time}: an outlier {side} of the bulk is too close to the edge for eigenvalues to be told "
+                "apart; nothing is compared there"
+            )
+            continue
+        for rank in range(len(mine) + 1):
+            name = f"{side}_edge" if rank == len(mine) else f"{side}_outlier[{rank}]"
+            value, se = (edge, edge_se) if rank == len(mine) else (mine[rank].value, mine[rank].value_se)
+            exponent = 2.0 / 3.0 if rank == len(mine) else 1.0
+            out.append(_Measured(name, h.time, value, se, _eigenvalue(h.time, side, rank), exponent, True))
+    return out
+
+
+def _eigenvalue(time: int, side: str, rank: int) -> Callable[[SeedRun], float]:
+    """Reads the eigenvalue of that rank from its end of the spectrum."""
+
+    def read(run: SeedRun) -> float:
+        sample = run.trajectory.observations[time]
+        return float(sample.smallest[rank] if side == "left" else sample.largest[-1 - rank])
+
+    return read
+
+
+def _mean(q: _Measured, runs: Sequence[SeedRun]) -> tuple[float, float]:
+    mean, se = mean_and_se([q.sample(r) for r in runs])
+    return float(mean), float(se)
+
+
+def _law_shift(q: _Measured, half: Sequence[SeedRun], full: Sequence[SeedRun]) -> tuple[float, float]:
+    """The 1/d bias at d from the exact law at d/2 and d."""
+    (a, a_se), (b, b_se) = _mean(q, half), _mean(q, full)
+    return a - b, float(np.hypot(a_se, b_se))
+
+
+def _eigenvalue_shift(q: _Measured, full: Sequence[SeedRun], half: Sequence[SeedRun]) -> tuple[float, float]:
+    """The d^(-exponent) shift at d of an eigenvalue.
+
+    The mean at d enters its own correction, ``x - f (x_half - x)``: the error returned is what has to be added, in
+    squares, to that of x.
+    """
+    (a, a_se), (b, b_se) = _mean(q, half), _mean(q, full)
+    factor = 1.0 / (2.0**q.exponent - 1.0)
+    shift = (a - b) * factor
+    own = b_se * np.sqrt((1.0 + factor) ** 2 - 1.0)
+    return shift, float(np.sqrt((factor * a_se) ** 2 + (_SHIFT_ERROR * shift) ** 2 + own**2))
+
+
+def _extrapolated(q: _Measured, runs: dict[int, list[SeedRun]]) -> tuple[float, float]:
+    """Weighted least squares of the means in d^(-exponent): the intercept and its standard error."""
+    sizes = sorted(runs)
+    values = np.array([_mean(q, runs[d]) for d in sizes])
+    x = np.array(sizes, dtype=np.float64) ** -q.exponent
+    spread = np.maximum(values[:, 1], 1e-15 * np.maximum(np.abs(values[:, 0]), 1e-300))
+    design = np.stack([np.ones_like(x), x], axis=1) / spread[:, None]
+    covariance = np.linalg.inv(design.T @ design)
+    return float((covariance @ design.T @ (values[:, 0] / spread))[0]), float(np.sqrt(covariance[0, 0]))
+
+
+def _judged(
+    q: _Measured, delta: float, mean: float, se: float, shift: float, shift_se: float, seeds: int
+) -> ComparedQuantity:
+    from scipy.special import stdtr
+
+    total = float(np.sqrt(np.nan_to_num(q.theory_se) ** 2 + se**2 + shift_se**2))
+    difference = mean - q.theory - shift
+    round_off = 1e-9 * max(abs(mean), abs(q.theory), 1e-300)
+    if not np.isfinite(difference):
+        z = p = np.nan
+    elif total <= round_off:  # zero variance: both are exact, and equal or not
+        z = 0.0 if abs(difference) <= 10 * round_off else float(np.copysign(np.inf, difference))
+        p = 1.0 if z == 0.0 else 0.0
+    else:
+        z = difference / total
+        p = float(2.0 * stdtr(max(seeds - 1, 1), -abs(z)))
+    return ComparedQuantity(
+        name=q.name,
+        time=q.time,
+        delta=delta,
+        theory=q.theory,
+        theory_se=q.theory_se,
+        finite_size=shift,
+        finite_size_se=shift_se,
+        simulation=mean,
+        simulation_se=se,
+        z=float(z),
+        p=p,
+    )
+
+
+def _escape_quantities(
+    setup: _Setup, found: Sequence[SeedRun], dimension: int, notes: list[str]
+) -> list[ComparedQuantity]:
+    """The escape time, where theory or simulation sees one within the run.
+
+    The law is that of the linear theory, continued to an overlap of one half: half a step of growth by a factor e is
+    allowed for what it leaves out.
+    """
+    steps = setup.problem.training.steps
+    if setup.start == "prescribed" or steps < 2 or not setup.spaces.ok:
+        return []
+    try:
+        law = predicted_escape(
+            setup.problem, setup.run.delta, dimension, setup.spaces, quiet=setup.quiet, workers=setup.workers
+        )
+    except ValueError as reason:
+        notes.append(f"escape time not compared: {reason}")
+        return []
+    median, se = median_and_se(r.escape_time for r in found)
+    if not (np.isfinite(law.median) and law.high < steps and np.isfinite(median)):
+        notes.append("escape time not compared: it does not fall within the run")
+        return []
+    allowed = 0.5 / np.log(law.rate) if law.rate > 1.0 else np.inf
+    error = float(np.hypot(np.nan_to_num(law.median_se), allowed))
+    q = _Measured("escape_time", steps, law.median, error, lambda r: r.escape_time)
+    return [_judged(q, setup.run.delta, median, se, 0.0, 0.0, setup.seeds)]
+
+
+def _curves(run: TrajectoryPrediction, found: Sequence[SeedRun]) -> ComparedCurves:
+    train, train_se = mean_and_se([r.trajectory.train_loss for r in found])
+    test, test_se = mean_and_se([r.trajectory.test_loss for r in found])
+    size, size_se = mean_and_se([np.einsum("trr->t", r.trajectory.gram) for r in found])
+    theory_size = np.einsum("trr->t", run.gram)
+    theory_size_se = np.sqrt(np.einsum("trr->t", run.gram_se**2))
+    return ComparedCurves(
+        delta=run.delta,
+        curves={
+            "training loss": (run.train_loss, run.train_loss_se, train, train_se),
+            "test loss": (run.test_loss, run.test_loss_se, test, test_se),
+            "squared norm of the weights": (theory_size, theory_size_se, size, size_se),
+        },
+    )

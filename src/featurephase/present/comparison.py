@@ -1,0 +1,110 @@
+"""Tables, figures and labelled data sets of ``compare``."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from featurephase.present.figures import PALETTE, new_figure
+from featurephase.present.labelled import provenance
+from featurephase.present.tables import aligned, ending, measured
+
+if TYPE_CHECKING:
+    import xarray
+    from matplotlib.figure import Figure
+
+    from featurephase.comparison import Comparison
+
+__all__ = ["comparison_dataset", "comparison_figure", "comparison_table"]
+
+
+def comparison_table(result: Comparison) -> str:
+    """Every quantity, and the verdict."""
+    lines = [result.title] if result.title else []
+    sizes = ", ".join(str(d) for d in result.dimensions)
+    how = "extrapolated to 1/d = 0" if len(result.dimensions) > 1 else "bias of finite d taken off"
+    lines.append(f"d = {sizes} ({how}); {result.replicates} seeds, seed {result.seed}; value +- standard error")
+    rows = [
+        [
+            q.name,
+            f"{q.time}",
+            f"{q.delta:g}",
+            measured(q.theory, q.theory_se),
+            measured(q.finite_size, q.finite_size_se),
+            measured(q.simulation, q.simulation_se),
+            f"{q.z:+.2f}",
+        ]
+        for q in result.quantities
+    ]
+    lines += aligned(rows, ("quantity", "t", "delta", "theory", "finite size", "simulation", "z"))
+    verdict = "agree" if result.agree else "DISAGREE"
+    lines += [
+        "",
+        f"theory and simulation {verdict}: smallest p {result.smallest_p:.2g} in {result.comparisons} comparisons",
+    ]
+    return "\n".join([*lines, *ending(result.message, result.warnings)])
+
+
+def comparison_figure(result: Comparison) -> Figure:
+    """Curves of theory (lines) and simulation (points with two standard errors), and the z-scores below."""
+    runs = result.curves[:5]
+    names = list(runs[0].curves)
+    figure = new_figure(max(6.0, 3.4 * len(runs) + 1.0), 2.0 * len(names) + 2.2)
+    grid = figure.add_gridspec(len(names) + 1, len(runs))
+    for i, run in enumerate(runs):
+        for j, name in enumerate(names):
+            axes = figure.add_subplot(grid[j, i])
+            theory, theory_se, simulation, simulation_se = run.curves[name]
+            t = np.arange(len(theory))
+            axes.plot(t, theory, color=PALETTE[0], label="theory")
+            axes.fill_between(t, theory - 2 * theory_se, theory + 2 * theory_se, color=PALETTE[0], alpha=0.2, lw=0)
+            every = slice(None, None, max(1, len(t) // 30))
+            axes.errorbar(
+                t[every],
+                simulation[every],
+                2 * simulation_se[every],
+                fmt=".",
+                ms=4,
+                color=PALETTE[1],
+                label=f"d = {result.dimensions[-1]}",
+            )
+            if i == 0:
+                axes.set_ylabel(name, fontsize="small")
+            if j == 0:
+                axes.set_title(rf"$\delta = {run.delta:g}$")
+                axes.legend(fontsize="small")
+            if j == len(names) - 1:
+                axes.set_xlabel("step")
+    axes = figure.add_subplot(grid[len(names), :])
+    z = np.array([q.z for q in result.quantities])
+    axes.axhspan(-2, 2, color="0.5", alpha=0.12, lw=0)
+    axes.plot(np.arange(len(z)), np.clip(z, -12, 12), "o", ms=4, color=PALETTE[2])
+    axes.set_xticks(range(len(z)), [f"{q.name} {q.time}" for q in result.quantities], rotation=90, fontsize="xx-small")
+    axes.set_ylabel("z")
+    verdict = "agree" if result.agree else "disagree"
+    figure.suptitle(f"{result.title or 'Comparison'}: theory and simulation {verdict}")
+    return figure
+
+
+def comparison_dataset(result: Comparison) -> xarray.Dataset:
+    """Every column of the table over ``quantity``."""
+    import xarray
+
+    from featurephase.comparison import ComparedQuantity
+
+    variables = {}
+    for f in fields(ComparedQuantity):
+        values = [getattr(q, f.name) for q in result.quantities]
+        variables[f.name] = (("quantity",), np.array(values, dtype=object if f.name == "name" else None))
+    return xarray.Dataset(
+        variables,
+        attrs=provenance(
+            result,
+            replicates=result.replicates,
+            agree=int(result.agree),
+            smallest_p=result.smallest_p,
+            dimensions=list(result.dimensions),
+        ),
+    )
