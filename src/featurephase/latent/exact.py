@@ -11,9 +11,9 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from featurephase.latent.wide import Wide, WidePair, where_pair
+from featurephase.latent.wide import Wide, WidePair, two_product, two_sum, where_pair
 
-__all__ = ["CANCELLED", "assign", "below", "combination", "exact_dot", "pair_of_fraction", "perpendicular"]
+__all__ = ["CANCELLED", "assign", "below", "combination", "exact_dot", "inner", "pair_of_fraction", "perpendicular"]
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -62,6 +62,26 @@ def below(x: Wide | WidePair, scale: Wide | WidePair, bits: int) -> Flags:
     return flags
 
 
+def inner(a: Floats, b: Floats) -> tuple[WidePair, Floats]:
+    """Inner product of rows to pair precision, and the sum of the sizes of its terms (Ogita, Rump and Oishi's Dot2).
+
+    Rows are scaled by powers of two first. Terms below 2**-900 of the product of the largest elements lose digits.
+    """
+    exponent_a, exponent_b = (np.frexp(np.abs(x).max(axis=-1))[1].astype(np.int64) for x in (a, b))
+    a, b = (np.ldexp(x, -e[:, None]) for x, e in ((a, exponent_a), (b, exponent_b)))
+    total, low = two_product(a, b)
+    size: Floats = np.abs(total).sum(axis=-1)
+    while (count := total.shape[-1]) > 1:
+        half = count // 2
+        folded, error = two_sum(total[:, :half], total[:, half : 2 * half])
+        error += low[:, :half] + low[:, half : 2 * half]
+        if count % 2:
+            folded = np.concatenate([folded, total[:, -1:]], axis=-1)
+            error = np.concatenate([error, low[:, -1:]], axis=-1)
+        total, low = folded, error
+    return WidePair(total[:, 0], low[:, 0], exponent_a + exponent_b), size
+
+
 def combination(u: WidePair, w: WidePair, r: WidePair, sign: float, raw: tuple[Floats, ...]) -> WidePair:
     """``w + sign * r u``, with full relative accuracy even where it cancels; ``raw`` is u, w, eta_u, eta_w.
 
@@ -86,7 +106,7 @@ def combination(u: WidePair, w: WidePair, r: WidePair, sign: float, raw: tuple[F
         for a, b, c, d, i, j in zip(mw, mu, mru, mrw, (left - least).tolist(), (right - least).tolist(), strict=True)
     ]
     exact = _pair_of_integers(numerator, least) / (WidePair.of(eta_u) * (w - ru)[flagged])
-    value.m[flagged], value.low[flagged], value.e[flagged] = exact.m, exact.low, exact.e
+    assign(value, flagged, exact)
     return value
 
 
@@ -108,7 +128,6 @@ def perpendicular(u: WidePair, w: WidePair, w_squared: WidePair) -> WidePair:
     return where_pair(zero | (value.m < 0.0), WidePair.of(np.zeros(len(pivot))), value)
 
 
-def assign(target: WidePair, values: dict[int, WidePair]) -> None:
+def assign(target: WidePair, where: int | Flags, value: WidePair) -> None:
     """Replace elements of ``target``, in place."""
-    for i, value in values.items():
-        target.m[i], target.low[i], target.e[i] = value.m, value.low, value.e
+    target.m[where], target.low[where], target.e[where] = value.m, value.low, value.e

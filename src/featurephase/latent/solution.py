@@ -33,7 +33,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from featurephase.errors import InputError
-from featurephase.latent.exact import CANCELLED, assign, below, combination, exact_dot, pair_of_fraction, perpendicular
+from featurephase.latent.exact import (
+    CANCELLED,
+    assign,
+    below,
+    combination,
+    exact_dot,
+    inner,
+    pair_of_fraction,
+    perpendicular,
+)
 from featurephase.latent.wide import Wide, WidePair, exp_minus, where, where_pair
 
 __all__ = ["Descent", "Flow", "Trajectory"]
@@ -298,21 +307,14 @@ class Flow:
         """The coefficients of the closed form, one of each per initialisation."""
         eta_u, eta_w, A, B, gamma = (WidePair.of(x) for x in (self._eta_u, self._eta_w, self._A, self._B, self._gamma))
         one, zero = WidePair.of(np.ones_like(self._A)), WidePair.of(np.zeros_like(self._A))
-        u, w = WidePair.of(self._u), WidePair.of(self._w)
         both = (self._eta_u > 0.0) & (self._eta_w > 0.0)
-        self._r = r = where_pair(both, (eta_w / where_pair(both, eta_u, one)).sqrt(), one)
+        ratio = where_pair(both, eta_w / where_pair(both, eta_u, one), one)
+        self._r = r = ratio.sqrt()
         k = gamma * (eta_u * eta_w).sqrt()
 
-        raw = (self._u, self._w, self._eta_u[:, None], self._eta_w[:, None])
-        p = combination(u, w, r[:, None], 1.0, raw)
-        q = combination(u, w, r[:, None], -1.0, raw)
-        p, q = self._drop_small_modes(p, q, r[:, None] * u, w)
-        p, q = p.scaled(0.5), q.scaled(0.5)
-        self._p, self._q = p.single(), q.single()
-        P, Q, R = (p * p).sum(), (q * q).sum(), (p * q).sum()
-
-        u_squared, w_squared = (u * u).sum(), (w * w).sum()
-        dot, residual = self._exact_start(u, w)
+        (u_squared, _), (w_squared, _) = inner(self._u, self._u), inner(self._w, self._w)
+        dot, residual = self._exact_start()
+        P, Q, R = self._mode_sums(u_squared, w_squared, dot, ratio)
         self._z0, self._r0 = dot.single(), residual.single()
         self._s0 = (gamma * dot).single()
         target = where_pair(self._A == 0.0, zero, B / where_pair(self._A == 0.0, one, A))
@@ -356,9 +358,13 @@ class Flow:
         self._coupling, self._beta = k, beta
         self._P, self._Q, self._R = P, Q, R
         self._u2, self._w2 = u_squared, w_squared
-        G = perpendicular(u, w, w_squared)
-        G = where_pair(self._dropped, zero, G)
-        self._G = G.single()
+        product = u_squared * w_squared
+        G = product - dot * dot
+        parallel = below(G, product, CANCELLED) | (G.m < 0.0)
+        if parallel.any():
+            u, w = WidePair.of(self._u[parallel]), WidePair.of(self._w[parallel])
+            assign(G, parallel, perpendicular(u, w, w_squared[parallel]))
+        self._G = where_pair(self._dropped, zero, G).single()
         self._H = ((P * Q).scaled(4.0) / (r * r)).single()
         self._unbalance = ((R * R).scaled(4.0) / (r * r)).single()
 
@@ -371,34 +377,59 @@ class Flow:
         self.saddle: Flags = saddle.reshape(self.batch)
         self.frozen: Flags = (frozen & ~self._starts_on_saddle).reshape(self.batch)
 
-    def _drop_small_modes(self, p: WidePair, q: WidePair, ru: WidePair, w: WidePair) -> tuple[WidePair, WidePair]:
-        """Set a mode to zero where all its units are below the tolerance (none is, at tolerance 0, unless it is 0)."""
-        self._dropped = np.zeros(len(self._A), dtype=np.bool_)
-        if self.saddle_tolerance == 0.0:
-            return p, q
-        scale = (abs(ru) + abs(w)) * WidePair.of(np.full(w.shape, self.saddle_tolerance))
-        zero = WidePair.of(np.zeros(w.shape))
-        absent_p: Flags = np.all((abs(p) - scale).m <= 0.0, axis=-1)
-        absent_q: Flags = np.all((abs(q) - scale).m <= 0.0, axis=-1)
-        self._dropped = np.logical_or(absent_p, absent_q)
-        return where_pair(absent_p[:, None], zero, p), where_pair(absent_q[:, None], zero, q)
+    def _mode_sums(
+        self, u_squared: WidePair, w_squared: WidePair, dot: WidePair, ratio: WidePair
+    ) -> tuple[WidePair, WidePair, WidePair]:
+        """Sums over the units of p^2, q^2 and p q: from the norms, or where a mode nearly cancels, unit by unit."""
+        scaled, twice = ratio * u_squared, (self._r * dot).scaled(2.0)
+        total = w_squared + scaled
+        P, Q, R = ((x).scaled(0.25) for x in (total + twice, total - twice, w_squared - scaled))
+        self._dropped: Flags = np.zeros(len(self._A), dtype=np.bool_)
+        tolerant = self.saddle_tolerance > 0.0
+        again = below(P, total, CANCELLED) | below(Q, total, CANCELLED) | (P.m < 0.0) | (Q.m < 0.0) | tolerant
+        if again.any():
+            p, q, self._dropped[again] = self._modes(again)
+            assign(P, again, (p * p).sum())
+            assign(Q, again, (q * q).sum())
+        return P, Q, R
 
-    def _exact_start(self, u: WidePair, w: WidePair) -> tuple[WidePair, WidePair]:
+    def _modes(self, rows: Flags | slice) -> tuple[WidePair, WidePair, Flags]:
+        """``p_i`` and ``q_i`` of some initialisations, and whether the tolerance removed one of the two."""
+        u, w, r = WidePair.of(self._u[rows]), WidePair.of(self._w[rows]), self._r[rows][:, None]
+        raw = (self._u[rows], self._w[rows], self._eta_u[rows, None], self._eta_w[rows, None])
+        p, q = combination(u, w, r, 1.0, raw), combination(u, w, r, -1.0, raw)
+        dropped: Flags = np.zeros(len(u.m), dtype=np.bool_)
+        if self.saddle_tolerance > 0.0:
+            scale = (abs(r * u) + abs(w)) * WidePair.of(np.full(w.shape, self.saddle_tolerance))
+            zero = WidePair.of(np.zeros(w.shape))
+            absent_p: Flags = np.all((abs(p) - scale).m <= 0.0, axis=-1)
+            absent_q: Flags = np.all((abs(q) - scale).m <= 0.0, axis=-1)
+            dropped = np.logical_or(absent_p, absent_q)
+            p, q = where_pair(absent_p[:, None], zero, p), where_pair(absent_q[:, None], zero, q)
+        return p.scaled(0.5), q.scaled(0.5), dropped
+
+    @cached_property
+    def _units(self) -> tuple[Wide, Wide]:
+        """``p_i`` and ``q_i`` of all initialisations."""
+        p, q, _ = self._modes(slice(None))
+        return p.single(), q.single()
+
+    def _exact_start(self) -> tuple[WidePair, WidePair]:
         """``u . w`` and ``A gamma u . w - B``; rows in which either cancels are done again in integers."""
-        products = u * w
-        dot = products.sum()
+        dot, size = inner(self._u, self._w)
+        scale = np.frexp(np.abs(self._u).max(axis=-1))[1] + np.frexp(np.abs(self._w).max(axis=-1))[1]
+        nothing = np.logical_or((self._u == 0.0).all(axis=-1), (self._w == 0.0).all(axis=-1))
+        doubtful = (below(dot, Wide(size, scale.astype(np.int64)), CANCELLED) | (size < 2.0**-900)) & ~nothing
         exact: dict[int, Fraction] = {}
-        for i in np.flatnonzero(below(dot, abs(products).sum(), CANCELLED)):
-            exact[int(i)] = exact_dot(self._u[i], self._w[i])
-        assign(dot, {i: pair_of_fraction(value) for i, value in exact.items()})
+        for i in np.flatnonzero(doubtful).tolist():
+            exact[i] = exact_dot(self._u[i], self._w[i])
+            assign(dot, i, pair_of_fraction(exact[i]))
         B = WidePair.of(self._B)
         residual = WidePair.of(self._A) * WidePair.of(self._gamma) * dot - B
-        again = {}
-        for i in np.flatnonzero(below(residual, B, CANCELLED)):
-            inner = exact.get(int(i)) if int(i) in exact else exact_dot(self._u[i], self._w[i])
-            value = Fraction(self._A[i]) * Fraction(self._gamma[i]) * (inner or 0) - Fraction(self._B[i])
-            again[int(i)] = pair_of_fraction(value)
-        assign(residual, again)
+        for i in np.flatnonzero(below(residual, B, CANCELLED)).tolist():
+            product = exact[i] if i in exact else exact_dot(self._u[i], self._w[i])
+            value = Fraction(self._A[i]) * Fraction(self._gamma[i]) * product - Fraction(self._B[i])
+            assign(residual, i, pair_of_fraction(value))
         return dot, residual
 
     # -- evaluation --
@@ -600,7 +631,8 @@ class Flow:
         u_all = np.empty((len(self._A), t.size, self.width))
         w_all = np.empty_like(u_all)
         ratio = self._r.single()[:, None]
-        parts = (self._p / ratio, self._q / ratio, self._p, self._q)
+        p, q = self._units
+        parts = (p / ratio, q / ratio, p, q)
         extremes = np.stack([_exponent_range(x) for x in parts])
         safe_rows = (extremes[:, 0].min(axis=0) > -_SAFE) & (extremes[:, 1].max(axis=0) < _SAFE) & ~self._linear
         floats = [x.to_float() if safe_rows.any() else np.empty(0) for x in parts]
@@ -791,7 +823,8 @@ class Flow:
         ``eta_u |w|^2 - eta_w |u|^2``.
         """
         eta_u = WidePair.of(self._eta_u)
-        unit = (eta_u[:, None] * _pair(self._p) * _pair(self._q)).scaled(4.0)
+        p, q = (_pair(x) for x in self._units)
+        unit = (eta_u[:, None] * p * q).scaled(4.0)
         one_rate = ~((self._eta_u > 0.0) & (self._eta_w > 0.0))
         u, w = WidePair.of(self._u), WidePair.of(self._w)
         direct = eta_u[:, None] * w * w - WidePair.of(self._eta_w)[:, None] * u * u
@@ -845,7 +878,7 @@ class Flow:
                 moved += change
                 factor_p *= 1.0 - g
                 factor_q *= 1.0 + g
-            p, q = self._p.to_float(), self._q.to_float()
+            p, q = (x.to_float() for x in self._units)
             w = p * factor_p[:, None] + q * factor_q[:, None]
             u = (p * factor_p[:, None] - q * factor_q[:, None]) / r[:, None]
             only_w = (self._linear & (self._eta_w > 0.0))[:, None]

@@ -19,13 +19,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Wide", "WidePair", "exp_minus", "two_product", "two_sum", "where", "where_pair"]
+__all__ = ["Plain", "Wide", "WidePair", "exp_minus", "two_product", "two_sum", "where", "where_pair"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 #: The exponent of zero: below every exponent that arises, far enough from the end of int64 to be added to.
 _ZERO = np.int64(-(2**58))
+_NO_EXPONENT = np.zeros((), dtype=np.int64)
 #: Stands for infinite time: exponents made from it still fit in 64 bits, and 2**(2**50) is beyond every number here.
 _BEYOND = 2.0**50
 
@@ -139,9 +140,67 @@ class Wide:
         """-1, 0 or 1."""
         return np.sign(self.m)
 
+    def like(self, value: float) -> Wide:
+        """A constant of the same kind of number; broadcasts."""
+        return Wide.of(value)
+
+
+class Plain(Wide):
+    """Float64 with the interface of :class:`Wide`, for where nothing can leave the range: the exponent is always 0."""
+
+    __slots__ = ()
+
+    def __init__(self, m: Floats) -> None:
+        self.m = m
+        self.e = _NO_EXPONENT
+
+    def normalised(self) -> Plain:
+        """Itself."""
+        return self
+
+    def __getitem__(self, key: Any) -> Plain:
+        return Plain(self.m[key])
+
+    def __neg__(self) -> Plain:
+        return Plain(-self.m)
+
+    def __abs__(self) -> Plain:
+        return Plain(np.abs(self.m))
+
+    def __mul__(self, other: Wide) -> Plain:
+        return Plain(self.m * other.m)
+
+    def __truediv__(self, other: Wide) -> Plain:
+        return Plain(self.m / other.m)
+
+    def __add__(self, other: Wide) -> Plain:
+        return Plain(self.m + other.m)
+
+    def __sub__(self, other: Wide) -> Plain:
+        return Plain(self.m - other.m)
+
+    def sqrt(self) -> Plain:
+        """Square root."""
+        return Plain(np.sqrt(self.m))
+
+    def log1p(self) -> Floats:
+        """``log(1 + x)``."""
+        value: Floats = np.log1p(self.m)
+        return value
+
+    def to_float(self) -> Floats:
+        """The numbers."""
+        return self.m
+
+    def like(self, value: float) -> Plain:
+        """A constant of the same kind."""
+        return Plain(np.asarray(value, dtype=np.float64))
+
 
 def where(condition: NDArray[np.bool_], a: Wide, b: Wide) -> Wide:
     """Elementwise choice."""
+    if isinstance(a, Plain):
+        return Plain(np.where(condition, a.m, b.m))
     return Wide(np.where(condition, a.m, b.m), np.where(condition, a.e, b.e))
 
 
