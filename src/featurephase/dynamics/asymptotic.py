@@ -79,10 +79,13 @@ def run_replicate(
     rng, noise_rng, test_rng, batch_rng = (np.random.default_rng(s) for s in streams)
     law = AsymptoticLaw(delta * training.batch_fraction if training.one_pass else delta)
 
+    expected = network.width * (1 if training.one_pass else min(steps, (capacity or steps) // network.width))
+
     def draw(visited: int) -> tuple[ConditionedDesign, Array]:
         rows = rng.standard_normal((visited, samples))
         responses = link.sample(rows[:k], noise_rng)
-        return ConditionedDesign(rows, law, rng, tolerance=tolerance, capacity=capacity), responses
+        design = ConditionedDesign(rows, law, rng, tolerance=tolerance, capacity=capacity, expected=expected)
+        return design, responses
 
     weights = initial_weights(problem.student.init_gram, problem.student.init_overlap)
     data: Data = FreshData(draw, k) if training.one_pass else FixedData(*draw(len(weights)))

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import qr, solve_triangular
 
-from featurephase.memory import require_memory
+from featurephase.memory import available_memory, require_memory
 
 Array = NDArray[np.float64]
 
@@ -35,8 +35,10 @@ RESIDUAL_TOLERANCE = 1e-8
 LOOSEST_TOLERANCE = 1e-3
 #: Largest mean product of two different basis vectors that is accepted.
 ORTHOGONALITY = 1e-11
-#: Rows of V and Phi of one block of samples should stay in the second-level cache during a step.
-CACHE_BYTES = 512 * 1024
+#: Samples per block: as many as the compiled functions take at a time.
+BLOCK = 8192
+#: Fraction of the free memory that may be set aside at the start for the directions that are expected.
+RESERVED = 0.25
 
 
 def gaussian_triangle(rows: int, columns: int, rng: np.random.Generator) -> Array:
@@ -67,7 +69,8 @@ class AsymptoticLaw:
 
     def coupling(self, visited: int, new: int) -> Array:
         """``I/sqrt(delta)``, shape (new, new)."""
-        return np.eye(new) / np.sqrt(self.delta)
+        identity: Array = np.eye(new) / np.sqrt(self.delta)
+        return identity
 
     def exhausted(self, visited: int) -> bool:
         """Never."""
@@ -84,8 +87,8 @@ class FiniteLaw:
 
     def coupling(self, visited: int, new: int) -> Array:
         """The random triangle, shape (min(new, d - visited), new): no row is added once R^d is exhausted."""
-        triangle = gaussian_triangle(self.dimension - visited, new, self.rng)
-        return triangle / np.sqrt(self.samples)
+        triangle: Array = gaussian_triangle(self.dimension - visited, new, self.rng) / np.sqrt(self.samples)
+        return triangle
 
     def exhausted(self, visited: int) -> bool:
         """Whether all of R^d has been visited."""
@@ -109,6 +112,8 @@ class ConditionedDesign:
         Bound on the number of visited directions of sample space, hence on the memory of an arbitrarily long run:
         beyond half of it the tolerance rises geometrically, to :data:`LOOSEST_TOLERANCE` when it is full. ``None``:
         no bound.
+    expected
+        Number of directions for which room is made at the start (untouched room costs nothing).
 
     Attributes
     ----------
@@ -120,7 +125,7 @@ class ConditionedDesign:
     Notes
     -----
     Samples are kept in blocks whose rows stay in cache, and a block is read once per pass. A step costs one pass
-    over V and, while the basis grows, two to three over Phi; once it has stopped growing, one over V and two over Phi.
+    over V and two over Phi, or three where a residual is so small that round-off asks for another orthogonalisation.
     """
 
     def __init__(
@@ -131,6 +136,7 @@ class ConditionedDesign:
         *,
         tolerance: float = RESIDUAL_TOLERANCE,
         capacity: int | None = None,
+        expected: int = 0,
     ) -> None:
         self.law = law
         self.rng = rng
@@ -139,11 +145,14 @@ class ConditionedDesign:
         self.dropped = 0.0
         self.visited, self.samples = rows.shape
         self.met = 0
-        width = int(np.clip(CACHE_BYTES // (8 * 64), 256, self.samples))
-        edges = list(range(0, self.samples, width))
-        self.slices = [slice(a, min(a + width, self.samples)) for a in edges]
+        self._ahead = 0
+        width = min(BLOCK, self.samples)
+        self.slices = [slice(a, min(a + width, self.samples)) for a in range(0, self.samples, width)]
         self._v = [np.ascontiguousarray(rows[:, s]) for s in self.slices]
         self._phi = [np.empty((0, s.stop - s.start)) for s in self.slices]
+        if expected * self.samples * 16.0 < RESERVED * available_memory():
+            self._grow(self._v, self.visited, self.visited + expected)
+            self._grow(self._phi, 0, expected)
 
     # ---- reading
 
@@ -180,43 +189,68 @@ class ConditionedDesign:
             Shape (K + q, m): the rows on the old basis, then those on the q new directions.
         """
         m = weights.shape[1]
-        growing = not self.law.exhausted(self.visited)
-        f = np.empty((m, self.samples))
+        growing = not self.law.exhausted(self.visited) and self.met < self.samples
+        # F and, below it, the fresh rows Z that its new directions will need: one pass over Phi then serves both.
+        rows = np.empty((m + (self._ahead if growing else 0), self.samples))
+        fresh = rows[m:]
+        self.rng.standard_normal(out=fresh)
         on_v = np.zeros((m, self.visited))
-        on_phi = np.zeros((m, self.met))
+        on_phi = np.zeros((len(rows), self.met))
+        square = 0.0
         for b, s in enumerate(self.slices):
             v = self.projections(b)
-            block = sample_gradient(weights.T @ v, s)
-            f[:, s] = block
-            on_v += block @ v.T
+            block = sample_gradient(_product(weights.T, v), s)
+            rows[:m, s] = block
+            on_v += _product(block, v.T)
+            square += float(np.vdot(block, block))
             if self.met and growing:
-                on_phi += block @ self.sample_basis(b).T
+                on_phi += _product(rows[:, s], self.sample_basis(b).T)
         on_v /= self.samples
-        on_phi /= self.samples
         if not growing or not np.all(np.isfinite(on_v)):
             return on_v.T
-        new_phi = self._residual_basis(f, on_phi)
+        on_phi /= self.samples
+        overlap = self._sweep(rows, on_phi, m)
+        residual = rows[:m]
+        new_phi = self._residual_basis(residual, overlap, np.sqrt(square / self.samples))
+        self._ahead = len(new_phi)
         if len(new_phi) == 0:
             return on_v.T
-        loading = f @ new_phi.T / self.samples  # L, (m, q)
+        loading = residual @ new_phi.T / self.samples  # L, (m, q)
         coupling = self.law.coupling(self.visited, len(new_phi))
-        self._append(coupling, new_phi)
+        self._append(coupling, new_phi, self._enough(fresh, len(coupling)))
         return np.concatenate([on_v, loading @ coupling.T], axis=1).T
 
-    def _residual_basis(self, f: Array, on_phi: Array) -> Array:
-        """Orthonormal rows (q, N) that span what F adds to Phi: a rank-revealing split, orthogonalised again."""
-        scale = np.sqrt(np.einsum("ri,ri->", f, f) / self.samples)
-        room = self.samples - self.met
-        if scale == 0.0 or room <= 0:
-            return f[:0]
-        residual, overlap = self._sweep(f, on_phi) if self.met else (f, on_phi)
+    def _sweep(self, rows: Array, coefficients: Array, measured: int) -> Array:
+        """Subtract ``coefficients @ Phi`` from the rows in place; the overlap of the first rows with Phi afterwards."""
+        overlap = np.zeros((measured, self.met))
+        if self.met:
+            for b, s in enumerate(self.slices):
+                phi = self.sample_basis(b)
+                rows[:, s] -= _product(coefficients, phi)
+                overlap += _product(rows[:measured, s], phi.T)
+        overlap /= self.samples
+        return overlap
+
+    def _residual_basis(self, residual: Array, overlap: Array, scale: float) -> Array:
+        """Orthonormal rows (q, N) that span the residual of F off Phi: a rank-revealing split, orthogonalised again.
+
+        Parameters
+        ----------
+        residual
+            F - A Phi, (m, N).
+        overlap
+            What it still has in common with Phi, (m, p).
+        scale
+            Root mean square of F.
+        """
+        if scale == 0.0:
+            return residual[:0]
         tolerance = self._tolerance()
         basis, triangle, order = _orthonormal_rows(residual, tolerance * scale)
-        if len(basis) < len(f):
-            self.dropped = max(
-                self.dropped,
-                min(tolerance, float(np.linalg.norm(residual) / (scale * np.sqrt(self.samples)))),
-            )
+        if len(basis) < len(residual):
+            left = float(np.linalg.norm(residual) / (scale * np.sqrt(self.samples)))
+            self.dropped = max(self.dropped, min(tolerance, left))
+        room = self.samples - self.met
         basis, triangle = basis[:room], triangle[:room, :room]
         q = len(basis)
         if q == 0 or self.met == 0:
@@ -226,17 +260,40 @@ class ConditionedDesign:
         if pivots[-1] > 1e-3 * pivots[0]:
             overlap = solve_triangular(triangle[:q, :q], overlap[order[:q]], trans="T")
         else:
-            basis, overlap = self._sweep(basis, np.zeros((q, self.met)))
+            overlap = self._sweep(basis, np.zeros((q, self.met)), q)
         for _ in range(4):
             if np.max(np.abs(overlap)) < ORTHOGONALITY:
                 return basis
-            basis, overlap = self._sweep(basis, overlap)
+            overlap = self._sweep(basis, overlap, q)
             basis, triangle, _ = _orthonormal_rows(basis, 0.0)
         if np.max(np.abs(overlap)) < 10 * ORTHOGONALITY:
             return basis
         raise ArithmeticError(
             f"the basis of sample space lost its orthogonality ({np.max(np.abs(overlap)):.1e}): please report this"
         )
+
+    def _enough(self, fresh: Array, count: int) -> Array:
+        """``count`` fresh Gaussian rows orthogonal to Phi, of which ``fresh`` are some."""
+        missing = count - len(fresh)
+        if missing <= 0:
+            return fresh[:count]
+        more = self.rng.standard_normal((missing, self.samples))
+        on_phi = self._sweep(more, np.zeros((missing, self.met)), missing)
+        self._sweep(more, on_phi, 0)
+        return np.concatenate([fresh, more])
+
+    def _append(self, coupling: Array, new_phi: Array, fresh: Array) -> None:
+        """Append Phi_new and ``V_new = coupling @ Phi_new + Z``, Z = ``fresh`` made orthogonal to Phi_new too."""
+        rows, q = coupling.shape
+        coupling = coupling - fresh @ new_phi.T / self.samples
+        v, met = self.visited, self.met
+        self._grow(self._v, v, v + rows)
+        self._grow(self._phi, met, met + q)
+        for b, s in enumerate(self.slices):
+            self._v[b][v : v + rows] = fresh[:, s] + coupling @ new_phi[:, s]
+            self._phi[b][met : met + q] = new_phi[:, s]
+        self.visited += rows
+        self.met += q
 
     def _tolerance(self) -> float:
         """The relative residual that a new direction must exceed, given how full the basis is."""
@@ -245,37 +302,28 @@ class ConditionedDesign:
         fullness = 2.0 * self.met / self.capacity - 1.0
         if fullness >= 1.0:
             return np.inf
-        return self.tolerance * (LOOSEST_TOLERANCE / self.tolerance) ** max(fullness, 0.0)
+        return float(self.tolerance * (LOOSEST_TOLERANCE / self.tolerance) ** max(fullness, 0.0))
 
-    def _sweep(self, rows: Array, coefficients: Array) -> tuple[Array, Array]:
-        """``rows - coefficients @ Phi`` and its overlap with Phi, in one pass over Phi."""
-        out = np.empty_like(rows)
-        overlap = np.zeros_like(coefficients)
-        for b, s in enumerate(self.slices):
-            phi = self.sample_basis(b)
-            block = rows[:, s] - coefficients @ phi
-            out[:, s] = block
-            overlap += block @ phi.T
-        return out, overlap / self.samples
+    def _grow(self, blocks: list[Array], used: int, needed: int) -> None:
+        """Room for ``needed`` rows; the capacity grows by half, one block at a time, so that the peak stays low."""
+        if needed <= len(blocks[0]):
+            return
+        capacity = max(needed, 8, used + used // 2)
+        require_memory((capacity - len(blocks[0])) * self.samples * 8, "the history of the recursion")
+        for b, block in enumerate(blocks):
+            larger = np.empty((capacity, block.shape[1]))
+            larger[:used] = block[:used]
+            blocks[b] = larger
 
-    def _append(self, coupling: Array, new_phi: Array) -> None:
-        """Append Phi_new and ``V_new = coupling @ Phi_new + Z``, Z orthogonal to Phi and Phi_new."""
-        rows, q = coupling.shape
-        z = self.rng.standard_normal((rows, self.samples))
-        on_phi = np.zeros((rows, self.met))
-        for b, s in enumerate(self.slices):
-            on_phi += z[:, s] @ self.sample_basis(b).T
-        on_phi /= self.samples
-        on_new = z @ new_phi.T / self.samples
-        v, met = self.visited, self.met
-        for b, s in enumerate(self.slices):
-            self._v[b] = _grown(self._v[b], v, v + rows, len(self.slices))
-            self._phi[b] = _grown(self._phi[b], met, met + q, len(self.slices))
-            fresh = new_phi[:, s]
-            self._v[b][v : v + rows] = z[:, s] - on_phi @ self._phi[b][:met] + (coupling - on_new) @ fresh
-            self._phi[b][met : met + q] = fresh
-        self.visited += rows
-        self.met += q
+
+def _product(few: Array, many: Array) -> Array:
+    """``few @ many`` for a handful of rows: as matrix-vector products, which run at four times the speed of a GEMM."""
+    if len(few) > 3:
+        return few @ many
+    out = np.empty((len(few), many.shape[1]))
+    for row, target in zip(few, out, strict=True):
+        np.dot(row, many, out=target)
+    return out
 
 
 def _orthonormal_rows(rows: Array, threshold: float) -> tuple[Array, Array, NDArray[np.intp]]:
@@ -288,16 +336,6 @@ def _orthonormal_rows(rows: Array, threshold: float) -> tuple[Array, Array, NDAr
         return rows / norm, np.array([[norm]]), np.zeros(1, dtype=np.intp)
     q, r, order = qr(rows.T, mode="economic", pivoting=True, check_finite=False)
     rank = int(np.count_nonzero(np.abs(np.diag(r)) > threshold * np.sqrt(n)))
-    root = np.sqrt(n)
-    return np.ascontiguousarray(q[:, :rank].T) * root, r[:rank, :rank] / root, order
-
-
-def _grown(block: Array, used: int, needed: int, copies: int) -> Array:
-    """``block`` with room for ``needed`` rows; capacity grows by half, one block at a time, so the peak stays low."""
-    if needed <= len(block):
-        return block
-    capacity = max(needed, 8, used + used // 2)
-    require_memory((capacity - len(block)) * block.shape[1] * 8 * copies, "the history of the recursion")
-    larger = np.empty((capacity, block.shape[1]))
-    larger[:used] = block[:used]
-    return larger
+    basis: Array = np.ascontiguousarray(q[:, :rank].T) * np.sqrt(n)
+    triangle: Array = r[:rank, :rank] / np.sqrt(n)
+    return basis, triangle, order.astype(np.intp)

@@ -110,10 +110,13 @@ def run_implicit(
     batch = max(1, round(samples * training.batch_fraction)) if training.one_pass else samples
     law = FiniteLaw(batch, dimension, rng)
 
+    expected = network.width * (1 if training.one_pass else min(steps, (capacity or steps) // network.width))
+
     def draw(visited: int) -> tuple[ConditionedDesign, Array]:
         rows = rng.standard_normal((visited, batch))
         responses = link.sample(rows[:k], noise_rng)
-        return ConditionedDesign(rows, law, rng, tolerance=tolerance, capacity=capacity), responses
+        design = ConditionedDesign(rows, law, rng, tolerance=tolerance, capacity=capacity, expected=expected)
+        return design, responses
 
     latent = start_rng.standard_normal((k, student.width))
     rest = gaussian_triangle(max(dimension - k, 0), student.width, start_rng)

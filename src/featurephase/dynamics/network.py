@@ -54,9 +54,10 @@ class Network:
         """Losses (N,) and ``F_r = d loss / d h_r`` (m, N)."""
         value, slope = self.activation.value_and_first(h)
         f = self.readout @ value
+        losses, first = self.loss.value_and_first(y, f)
         gradient = slope * self.readout[:, None]
-        gradient *= self.loss.first(y, f)
-        return self.loss.value(y, f), gradient
+        gradient *= first
+        return losses, gradient
 
     def curvature(self, h: Array, y: Array) -> Array:
         """``W_rs = d2 loss / d h_r d h_s`` of each sample, shape (m, m, N), symmetric."""

@@ -79,7 +79,8 @@ def _pair_average(bulk: Bulk, point: BranchPoint, directions: Directions) -> Arr
     for a in range(m):
         for b in range(a):
             out[a, b] = out[b, a]
-    return np.ascontiguousarray(out.transpose(0, 2, 1, 3)) / bulk.samples
+    average: Array = np.ascontiguousarray(out.transpose(0, 2, 1, 3)) / bulk.samples
+    return average
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,8 @@ def margins(bulk: Bulk, point: BranchPoint, directions: Directions) -> Array:
     They are those of ``I + delta E[R (x) (g g' - I)]`` for hard directions g: 1 far below the bulk, 0 where an
     outlier sits (theory 1, section 4, Delta(lambda)).
     """
-    return bulk.delta * np.linalg.eigvalsh(_condense(bulk, point, directions).matrix)
+    eigenvalues: Array = bulk.delta * np.linalg.eigvalsh(_condense(bulk, point, directions).matrix)
+    return eigenvalues
 
 
 def outliers(bulk: Bulk, edge: Edge, directions: Directions) -> tuple[list[Outlier], Array]:
@@ -140,7 +142,7 @@ def outliers(bulk: Bulk, edge: Edge, directions: Directions) -> tuple[list[Outli
     for j in range(count):
         below = max(t for t, (_, s) in known.items() if s[j] >= 0.0)
         above = min(t for t, (_, s) in known.items() if s[j] < 0.0)
-        log_trace = float(brentq(lambda t, j=j: spectrum(t)[j], below, above, xtol=1e-7, rtol=1e-12))
+        log_trace = float(brentq(lambda t, j=j: float(spectrum(t)[j]), below, above, xtol=1e-7, rtol=1e-12))
         spectrum(log_trace)
         point = known[log_trace][0]
         found.append(Outlier(point.value, _overlap(bulk, point, directions, j)))
