@@ -35,6 +35,9 @@ _NEWTON_TOLERANCE = 1e-10
 #: From this many samples on the edge of every 16th sample is found first.
 _COARSE_FROM = 20_000
 _COARSE_STRIDE = 16
+#: An edge is accepted if the branch does not go on at this multiple of tr s: an error of second order in it.
+_BEYOND = 1.001
+_ATTEMPTS = 50
 
 
 @dataclass(frozen=True)
@@ -287,41 +290,52 @@ class Bulk:
             point = self.point(low)
         if point is None or point.radius >= 1.0:
             raise ArithmeticError("no branch of the Stieltjes transform was found far below the bulk")
-        known = {low: point}
+        inside, known = {low: point}, {low: point}
 
         def radius_excess(log_trace: float) -> float:
             trace = float(np.exp(log_trace))
-            found = known.get(trace) or self.point(trace, nearest(known, trace))
+            found = known.get(trace) or self.point(trace, nearest(inside, trace))
             if found is None:
                 return np.inf
             known[trace] = found
+            if found.radius < 1.0:
+                inside[trace] = found
             return min(found.radius - 1.0, 10.0)  # bounded, so that the bracketing stays quick
 
-        high, limit = factor * low, 1e18 * low
-        while True:
-            excess = radius_excess(float(np.log(high)))
-            if excess >= 0.0:
-                break
-            low, high = high, factor * high
-            factor = min(factor * 1.5, 4.0)
-            if high > limit:
-                # W >= 0 with so heavy an atom at 0 that the bulk starts at 0 and the branch never ends.
-                return Edge(replace(nearest(known, low), value=0.0), critical=False)
-        a, b = float(np.log(low)), float(np.log(high))
-        # Shrink to where the branch exists on both sides, or to the end of positivity.
-        while not np.isfinite(excess) and b - a > 1e-9:
-            middle = (a + b) / 2
-            value = radius_excess(middle)
-            if value < 0.0:
-                a = middle
-            else:
-                b, excess = middle, value
-        critical = bool(np.isfinite(excess))
-        end = a
-        if critical:
+        limit = 1e18 * low
+        for _ in range(_ATTEMPTS):
+            high = factor * low
+            while True:
+                excess = radius_excess(float(np.log(high)))
+                if excess >= 0.0:
+                    break
+                low, high = high, factor * high
+                factor = min(factor * 1.5, 4.0)
+                if high > limit:
+                    # W >= 0 with so heavy an atom at 0 that the bulk starts at 0 and the branch never ends.
+                    return Edge(replace(nearest(inside, low), value=0.0), critical=False)
+            a, b = float(np.log(low)), float(np.log(high))
+            # Shrink to where the branch exists on both sides, or to the end of positivity.
+            while not np.isfinite(excess) and b - a > 1e-9:
+                middle = (a + b) / 2
+                value = radius_excess(middle)
+                if value < 0.0:
+                    a = middle
+                else:
+                    b, excess = middle, value
+            if not np.isfinite(excess):
+                return Edge(nearest(inside, float(np.exp(a))), critical=False)
             end = float(brentq(radius_excess, a, b, xtol=1e-5))
             radius_excess(end)
-        return Edge(nearest(known, float(np.exp(end))), critical)
+            # A long step can land on another solution, which looks like an end: then the branch goes on beyond it.
+            last = max(inside)
+            beyond = self.point(_BEYOND * last, inside[last])
+            if beyond is None or beyond.radius >= 1.0:
+                return Edge(nearest(known, float(np.exp(end))), critical=True)
+            low, factor = _BEYOND * last, 1.02
+            inside[low] = beyond
+            known = dict(inside)
+        raise ArithmeticError("the end of the branch of the Stieltjes transform was not found")
 
     def _subsample(self, stride: int, first: int = 0) -> Bulk:
         """The same law seen through every ``stride``-th sample."""
@@ -397,9 +411,10 @@ def stieltjes_transform(
     m = len(curvature)
     w = np.ascontiguousarray(np.moveaxis(curvature, 2, 0)).astype(complex)
     eye = np.eye(m)
-    s = 1j * eye / max(abs(z), 1e-300) if guess is None else guess
+    s: NDArray[np.complex128] = 1j * eye / max(abs(z), 1e-300) if guess is None else guess
 
     def averages(s: NDArray[np.complex128]) -> tuple[NDArray[np.complex128], NDArray[np.complex128]]:
+        k: NDArray[np.complex128]
         k = w / (1.0 + s * w / delta) if m == 1 else np.linalg.solve(eye + w @ s / delta, w)
         flat = k.reshape(-1, m * m)
         gram = (flat.T @ flat / len(w)).reshape(m, m, m, m)

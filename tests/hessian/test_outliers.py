@@ -1,0 +1,126 @@
+"""Outliers against the spiked models of Baik, Ben Arous, Peche and others, and the scalar transition in closed form."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.optimize import brentq
+from scipy.special import ndtri
+
+from featurephase.hessian.bulk import Bulk
+from featurephase.hessian.outliers import Directions, margins, outliers
+
+
+def directions(bulk, rows, visible=None):
+    return Directions(lambda i: rows[:, bulk.slices[i]], bulk.slices, len(rows), visible or len(rows))
+
+
+def spiked(variance, delta, sign, m=1):
+    """W = 1 (times the identity): covariance 1 but for one direction of the given variance."""
+    bulk = Bulk(np.tile(sign * np.eye(m)[:, :, None], (1, 1, 64)), delta)
+    return bulk, directions(bulk, np.full((1, 64), np.sqrt(variance)))
+
+
+@pytest.mark.parametrize("delta", [2.0, 10.0])
+@pytest.mark.parametrize(("variance", "sign"), [(4.0, -1), (2.2, -1), (0.02, 1), (0.25, 1)])
+def test_bbp_outlier_and_overlap(delta, variance, sign):
+    """l (1 + y/(l - 1)) with squared overlap (1 - y/(l-1)^2)/(1 + y/(l-1)), y = 1/delta, where |l - 1| > sqrt y."""
+    y = 1 / delta
+    bulk, spike = spiked(variance, delta, sign)
+    found, at_edge = outliers(bulk, bulk.edge(), spike)
+    if abs(variance - 1) < np.sqrt(y):
+        assert found == []
+        assert at_edge[0] > 0
+        return
+    (o,) = found
+    assert sign * o.value == pytest.approx(variance * (1 + y / (variance - 1)), rel=1e-6)
+    assert o.overlap == pytest.approx((1 - y / (variance - 1) ** 2) / (1 + y / (variance - 1)), rel=1e-5)
+
+
+def test_bbp_transition():
+    """The margin at the edge changes sign at variance 1 -+ 1/sqrt delta."""
+    for sign, factor in ((1, -1), (-1, 1)):
+        critical = 1 + factor * 3.0**-0.5
+        for shift in (-1e-3, 1e-3):
+            bulk, spike = spiked(critical + shift, 3.0, sign)
+            outside = (shift > 0) == (factor > 0)
+            assert (margins(bulk, bulk.edge().point, spike)[0] < 0) == outside
+
+
+def test_equal_neurons_have_one_outlier_each():
+    """m = 3 blocks with W = 1: a threefold outlier, each with the overlap of the scalar problem."""
+    scalar_bulk, scalar_spike = spiked(4.0, 2.0, -1)
+    (one,), _ = outliers(scalar_bulk, scalar_bulk.edge(), scalar_spike)
+    bulk, spike = spiked(4.0, 2.0, -1, m=3)
+    found, _ = outliers(bulk, bulk.edge(), spike)
+    assert [o.value for o in found] == pytest.approx([one.value] * 3, rel=1e-6)
+    assert [o.overlap for o in found] == pytest.approx([one.overlap] * 3, rel=1e-5)
+
+
+def test_margins_are_one_far_below_the_bulk():
+    rng = np.random.default_rng(0)
+    w, g = rng.standard_normal((1, 1, 2000)), rng.standard_normal((1, 2000))
+    bulk = Bulk(w, 2.0)
+    point = bulk.at(-1e6, bulk.edge())
+    assert margins(bulk, point, directions(bulk, g))[0] == pytest.approx(1.0, abs=1e-5)
+
+
+# ---- the scalar transition (theory 1, section 5): W = w(g), g on a grid of equal probabilities
+
+G = ndtri((np.arange(200_000) + 0.5) / 200_000)
+W = 1 - 3 * np.tanh(G**2)  # inf W = -2, negative at large |g|
+
+
+def closed_form_transition(w, infimum):
+    """delta at which an outlier aligned with g appears, and whether its overlap starts from 0."""
+
+    def excess(s):
+        r = s * w / (1 + s * w)
+        return np.mean(r**2) - np.mean((1 - G**2) * r)
+
+    largest = 1 / -infimum
+    if excess(largest * (1 - 1e-9)) > 0 > excess(1e-3):
+        s = brentq(excess, 1e-3, largest * (1 - 1e-9))
+        return 1 / np.mean((s * w / (1 + s * w)) ** 2), True
+    s = largest
+    return 1 / np.mean((1 - G**2) * s * w / (1 + s * w)), False
+
+
+@pytest.mark.parametrize(
+    ("w", "infimum"), [(W, -2.0), (np.where(np.abs(G) > 1.2, -1.0, 1.0), -1.0), (np.cos(2 * G), -1.0)]
+)
+def test_scalar_transition_in_closed_form(w, infimum):
+    transition, continuous = closed_form_transition(w, infimum)
+    for factor in (0.999, 1.001):
+        bulk = Bulk(w[None, None], transition * factor, np.full((1, 1, 1), infimum))
+        edge = bulk.edge()
+        found, at_edge = outliers(bulk, edge, directions(bulk, G[None]))
+        assert (at_edge[0] < 0) == (factor > 1)
+        assert len(found) == (factor > 1)
+        assert edge.critical == continuous
+
+
+@pytest.mark.parametrize("m", [1, 2])
+def test_outliers_of_a_dense_hessian(m):
+    """Curvature that depends on g, one dense matrix: an outlier of gap a fluctuates by ~ (2/n)^(1/2) of its size.
+
+    Allowed: 5 of these. The theory uses the very same samples' law, so that only the matrix is random.
+    """
+    rng = np.random.default_rng(1)
+    d, delta = 600 // m, 12.0
+    n = int(delta * d)
+    x = rng.standard_normal((n, d))
+    g = x[:, 0]
+    w = np.zeros((m, m, n))
+    for r in range(m):
+        w[r, r] = 1.0 - (1.0 + 0.5 * r) * np.tanh(g**2)
+        for s in range(r):
+            w[r, s] = w[s, r] = 0.2 * np.cos(g)
+    bulk = Bulk(w, delta)
+    found, _ = outliers(bulk, bulk.edge(), directions(bulk, g[None]))
+    assert found
+    h = np.block([[(x * w[a, b][:, None]).T @ x / n for b in range(m)] for a in range(m)])
+    values, vectors = np.linalg.eigh(h)
+    for j, o in enumerate(found):
+        assert values[j] == pytest.approx(o.value, abs=5 * np.sqrt(2 / n) * abs(o.value))
+        assert np.sum(vectors[::d, j] ** 2) == pytest.approx(o.overlap, abs=5 * np.sqrt(2 / n))
