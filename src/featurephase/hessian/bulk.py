@@ -411,11 +411,10 @@ def stieltjes_transform(
     m = len(curvature)
     w = np.ascontiguousarray(np.moveaxis(curvature, 2, 0)).astype(complex)
     eye = np.eye(m)
-    s: NDArray[np.complex128] = 1j * eye / max(abs(z), 1e-300) if guess is None else guess
+    s = np.asarray(1j * eye / max(abs(z), 1e-300), dtype=np.complex128) if guess is None else guess
 
     def averages(s: NDArray[np.complex128]) -> tuple[NDArray[np.complex128], NDArray[np.complex128]]:
-        k: NDArray[np.complex128]
-        k = w / (1.0 + s * w / delta) if m == 1 else np.linalg.solve(eye + w @ s / delta, w)
+        k = np.asarray(w / (1.0 + s * w / delta) if m == 1 else np.linalg.solve(eye + w @ s / delta, w), np.complex128)
         flat = k.reshape(-1, m * m)
         gram = (flat.T @ flat / len(w)).reshape(m, m, m, m)
         return k.mean(axis=0), gram.transpose(0, 2, 1, 3).reshape(m * m, m * m)
@@ -431,7 +430,7 @@ def stieltjes_transform(
             inverse = np.linalg.inv(s)
             jacobian = -np.kron(inverse, inverse.T) + pair / delta
             step = np.linalg.solve(jacobian, -(inverse - mean + z * eye).ravel()).reshape(m, m)
-            trial = s + step
+            trial = np.asarray(s + step, dtype=np.complex128)
             if np.linalg.eigvalsh((trial - trial.conj().T) / 2j)[0] > 0:
                 s = trial
                 continue
