@@ -51,11 +51,11 @@ STUDIES = {
 
 
 def _train(model: nn.Module, x: torch.Tensor, y: torch.Tensor, epochs: int, probed: bool) -> tuple[float, dict]:
-    """Seconds of ``epochs`` epochs of momentum SGD at batch size 64, probe included, and the probe's own account."""
+    """CPU seconds of ``epochs`` epochs of momentum SGD at batch size 64, probe included, and the probe's own account."""
     optimiser = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
     loss = nn.functional.cross_entropy
     generator = torch.Generator().manual_seed(0)
-    begin = time.perf_counter()
+    begin = time.process_time()
     probe = Probe(model, x[:32], y[:32], loss=loss, heldout=x[-32:]) if probed else None
     for _ in range(epochs):
         for rows in torch.randperm(len(x), generator=generator).split(64):
@@ -66,19 +66,24 @@ def _train(model: nn.Module, x: torch.Tensor, y: torch.Tensor, epochs: int, prob
                 probe.step()
     if probe is not None:
         probe.close()
-    return time.perf_counter() - begin, dict(probe.result().cost) if probe else {}
+    return time.process_time() - begin, dict(probe.result().cost) if probe else {}
 
 
-def cost(epochs: int, repeats: int) -> dict:
+#: What `cost` trains.
+NETWORKS = {
+    "mlp": {"kind": "mlp", "depth": 2, "width": 256},
+    "cnn": {"kind": "cnn", "depth": 2, "width": 16},
+}
+
+
+def cost(epochs: int, repeats: int, networks: list[str]) -> dict:
     """Slowdown of Fashion-MNIST trainings at the default schedule."""
     task = load_task("fashion-mnist")
     x = torch.as_tensor(task.train_inputs, dtype=torch.float32)
     y = torch.as_tensor(task.train_labels)
     rows = {}
-    for name, options in {
-        "mlp 784-256-256-10": {"kind": "mlp", "depth": 2, "width": 256},
-        "cnn 16-16": {"kind": "cnn", "depth": 2, "width": 16},
-    }.items():
+    for name in networks:
+        options = NETWORKS[name]
         seconds: dict[bool, list[float]] = {True: [], False: []}
         account: dict = {}
         for _ in range(repeats):
@@ -89,8 +94,8 @@ def cost(epochs: int, repeats: int) -> dict:
                 account = found or account
         plain, with_probe = (statistics.median(seconds[p]) for p in (False, True))
         rows[name] = {
-            "seconds_plain": plain,
-            "seconds_probed": with_probe,
+            "cpu_seconds_plain": plain,
+            "cpu_seconds_probed": with_probe,
             "slowdown_percent": 100 * (with_probe / plain - 1),
             "probe_seconds_own_account": account["seconds"],
             "probe_slowdown_percent_own_account": 100 * account["slowdown"],
@@ -151,7 +156,9 @@ def study(task: str, figure: str | None, seeds: int | None) -> dict:
     small = [i for i, s in enumerate(scales) if s <= 0.1]
     slopes = {
         "ntk_width": _slope(widths, by_width["ntk"], "change"),
+        "ntk_width_widest_two": _slope(widths[-2:], by_width["ntk"][-2:], "change"),
         "mup_width": _slope(widths, by_width["mup"], "change"),
+        "mup_width_widest_two": _slope(widths[-2:], by_width["mup"][-2:], "change"),
         "small_init": _slope([scales[i] for i in small], [by_scale[i] for i in small], "ratio"),
     }
     if figure:
@@ -172,7 +179,7 @@ def _figure(task, widths, scales, by_width, by_scale, slopes):
         "ylabel": "relative kernel change",
         "points": [
             {
-                "label": f"{p}: slope {slopes[f'{p}_width'][0]:.2f} +- {slopes[f'{p}_width'][1]:.2f}",
+                "label": "{}: slope {:.2f} +- {:.2f} at the end".format(p, *slopes[f"{p}_width_widest_two"]),
                 "x": widths,
                 "y": [q["change"] for q in by_width[p]],
                 "se": [q["change_se"] for q in by_width[p]],
@@ -216,13 +223,14 @@ def main() -> None:
     measure = commands.add_parser("cost")
     measure.add_argument("--epochs", type=int, default=5)
     measure.add_argument("--repeats", type=int, default=3)
+    measure.add_argument("--networks", nargs="+", choices=sorted(NETWORKS), default=sorted(NETWORKS))
     series = commands.add_parser("study")
     series.add_argument("--task", choices=sorted(STUDIES), default="digits")
     series.add_argument("--figure")
     series.add_argument("--seeds", type=int)
     given = parser.parse_args()
     if given.command == "cost":
-        report = cost(given.epochs, given.repeats)
+        report = cost(given.epochs, given.repeats, given.networks)
     else:
         report = study(given.task, given.figure, given.seeds)
     print(json.dumps(report, indent=1))

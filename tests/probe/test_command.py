@@ -183,22 +183,16 @@ def test_verdicts():
 
 
 @pytest.mark.slow
-def test_width_scaling_of_the_ntk_parameterisation():
-    """Kernel change against width on digits: exponent -1 in the NTK parameterisation (theory 2, 1.6), 0 in muP."""
+def test_width_scaling_of_the_parameterisations():
+    """Kernel change against width on digits: exponent -1 in the NTK parameterisation, 0 in muP (theory 2, 1.6)."""
     pytest.importorskip("sklearn")
-    widths, seeds = (64, 256, 1024), 4
-    slopes = {}
-    for name in ("ntk", "mup"):
-        logs = np.array([
-            [
-                np.log(run(Experiment(width=w, parameterisation=name, steps=300, hessian="none", schedule="demand",
-                                      seed=s)).kernel_change[-1])
-                for w in widths
-            ]
-            for s in range(seeds)
-        ])  # fmt: skip
-        slopes[name] = np.polyfit(np.log(widths), logs.T, 1)[0]
+    widths, seeds = (512, 2048), 3
     for name, expected in (("ntk", -1.0), ("mup", 0.0)):
-        error = slopes[name].std(ddof=1) / np.sqrt(seeds)
-        # Corrections of the next order in 1/width are about 15 % at these widths.
-        assert abs(slopes[name].mean() - expected) <= 4 * error + 0.15, name
+        options = {"parameterisation": name, "steps": 300, "hessian": "none", "schedule": "demand"}
+        runs = [[run(Experiment(width=w, seed=s, **options)) for w in widths] for s in range(seeds)]
+        logs = np.log([[r.kernel_change[-1] for r in row] for row in runs])
+        slopes = np.diff(logs, axis=1)[:, 0] / np.log(widths[1] / widths[0])
+        error = slopes.std(ddof=1) / np.sqrt(seeds)
+        # The exponent is approached like 1/width: it is 0.06 (ntk) and 0.1 (muP) off between 512 and 1024
+        # (docs/probe.md), so half of that around the twice as large geometric mean of these two widths; doubled for safety.
+        assert abs(slopes.mean() - expected) <= 4 * error + 0.1, name
