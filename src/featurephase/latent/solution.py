@@ -25,9 +25,10 @@ arXiv:2401.07085. The cancellation-free evaluation is this project's.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from fractions import Fraction
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -43,7 +44,7 @@ from featurephase.latent.exact import (
     pair_of_fraction,
     perpendicular,
 )
-from featurephase.latent.wide import Wide, WidePair, exp_minus, where, where_pair
+from featurephase.latent.wide import Plain, Wide, WidePair, exp_minus, two_product, where, where_pair
 
 __all__ = ["Descent", "Flow", "Trajectory"]
 
@@ -52,6 +53,10 @@ Flags = NDArray[np.bool_]
 
 #: Points evaluated at once: their intermediate arrays stay in cache.
 _BLOCK = 8192
+#: Coefficients within 2**-40 and 2**40, and x = 4 D t either 0, up to 150 or beyond 900: there float64 is enough
+#: for all that follows. The smallest numbers are squares of (e^-150 2^-160) and of (1e-30 2^-80); e^-900 2^80 is no number.
+_MODERATE = 40
+_PLAIN_FROM, _PLAIN_UP_TO, _OVER_FROM = 1e-30, 150.0, 900.0
 #: Exponents within these bounds multiply three times without leaving float64.
 _SAFE = 300
 
@@ -140,6 +145,51 @@ class Descent:
     u: Floats
     w: Floats
     diverged: Flags
+
+
+@dataclass(frozen=True)
+class _Coefficients:
+    """What the evaluation needs of each initialisation, as numbers of one kind (wide or plain)."""
+
+    n: Wide
+    m: Wide
+    total: Wide
+    n_minus_m: Wide
+    start: Wide
+    target: Wide
+    residual: Wide
+    kernel_p: Wide
+    kernel_q: Wide
+    output_p: Wide
+    output_q: Wide
+    second_moment: Wide
+    gamma: Wide
+    start_product: Wide
+    gram: Wide
+    floor: Wide
+    frozen: Flags
+    single: Flags
+
+    def rows(self, rows: NDArray[np.intp]) -> _Coefficients:
+        """Those of some initialisations."""
+        return _Coefficients(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
+
+    def plain(self) -> _Coefficients:
+        """The same as float64."""
+        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        plain: dict[str, Any] = {k: Plain(v.to_float()) if isinstance(v, Wide) else v for k, v in values.items()}
+        return _Coefficients(**plain)
+
+    def moderate(self) -> Flags:
+        """Initialisations none of whose coefficients is large, small or an absent mode."""
+        flags = ~self.frozen & ~self.single
+        for f in fields(self):
+            x = getattr(self, f.name)
+            if isinstance(x, Wide):
+                x = x.normalised()
+                needed = f.name in ("n", "m", "kernel_p", "kernel_q")
+                flags &= np.where(x.m == 0.0, not needed, np.abs(x.e) <= _MODERATE)
+        return flags
 
 
 @dataclass(frozen=True)
@@ -434,72 +484,85 @@ class Flow:
 
     # -- evaluation --
 
-    def _motion(self, rows: NDArray[np.intp], time: Wide) -> _Motion:
-        """``rows`` and ``time`` broadcast against each other."""
+    @cached_property
+    def _coefficients(self) -> _Coefficients:
+        factor = Wide.of(self.loss_factor)
+        return _Coefficients(
+            n=self._n,
+            m=self._m,
+            total=self._total,
+            n_minus_m=self._n_minus_m,
+            start=self._s0,
+            target=self._target,
+            residual=self._r0,
+            kernel_p=self._kp,
+            kernel_q=self._kq,
+            output_p=self._sp,
+            output_q=self._sq,
+            second_moment=Wide.of(np.where(self._A == 0.0, 1.0, self._A)) / factor,
+            gamma=Wide.of(np.where(self._gamma == 0.0, 1.0, self._gamma)),
+            start_product=self._z0,
+            gram=self._G,
+            floor=self._floor.single() * factor,
+            frozen=self._frozen_rows,
+            # P xi - Q / xi is better than the convex combination only where a mode is absent: then it is one term
+            single=((self._sp.m == 0.0) | (self._sq.m == 0.0)) & ~self._linear,
+        )
+
+    @cached_property
+    def _plain(self) -> tuple[_Coefficients, Flags]:
+        """The coefficients as float64, and for which initialisations they may be used."""
+        with np.errstate(all="ignore"):
+            usable = self._coefficients.moderate() & ~self._algebraic & ~self._linear
+            usable &= (self._rate.m != 0.0) & (np.abs(self._rate.e) < _SAFE)
+            return self._coefficients.plain(), usable
+
+    def _decay(self, rows: NDArray[np.intp], time: Wide) -> tuple[Wide, Wide]:
+        """``exp(-4 D t)`` and one minus it; 1 and t where the decay is algebraic. The arguments broadcast."""
         exponential, phi = exp_minus(self._rate[rows], time)
         algebraic = self._algebraic[rows]
         if algebraic.any():
             shape = np.broadcast_shapes(rows.shape, time.shape)
             slow = np.broadcast_to(algebraic, shape)
-            scaled = time * Wide.of(self.loss_factor)
             one = Wide(np.ones(shape), np.zeros(shape, dtype=np.int64))
-            exponential, phi = where(slow, one, exponential), where(slow, scaled, phi)
-        n_phi, m_phi = self._n[rows] * phi, self._m[rows] * phi
-        numerator, denominator = exponential + n_phi, exponential + m_phi
-        both = numerator * denominator
-        moved = (phi * exponential * self._total[rows] + n_phi * m_phi) / both
-        return _Motion(numerator, denominator, exponential / both, moved, phi)
+            exponential, phi = where(slow, one, exponential), where(slow, time * Wide.of(self.loss_factor), phi)
+        return exponential, phi
 
-    def _output(self, rows: NDArray[np.intp], x: _Motion) -> tuple[Wide, Wide, Wide]:
-        """The output, by whichever of its two forms cancels less, and the two parts of the kernel."""
-        start, end = self._s0[rows] * x.keep, self._target[rows] * x.moved
-        xi = x.numerator / x.denominator
-        inverse = x.denominator / x.numerator
-        p, q = self._sp[rows] * xi, self._sq[rows] * inverse
-        kernel_p, kernel_q = self._kp[rows] * xi, self._kq[rows] * inverse
-        # Only when a mode is absent can P xi - Q / xi be the better one: then it is a single term.
-        single = ((self._sp.m == 0.0) | (self._sq.m == 0.0))[rows] & ~self._linear[rows]
-        if not single.any():
-            return start + end, kernel_p, kernel_q
-        shape = np.broadcast_shapes(single.shape, start.shape)
-        return where(np.broadcast_to(single, shape), p + (-q), start + end), kernel_p, kernel_q
+    def _plain_decay(self, rows: NDArray[np.intp], time: Floats) -> tuple[Plain, Plain, Flags]:
+        """The same in float64, and the points at which that is not enough."""
+        scale = 2.0 ** self._rate.e[rows]
+        rate, low = self._rate.m[rows] * scale, self._rate.low[rows] * scale
+        rough = rate * time
+        finite = np.where(rough < _OVER_FROM, time, 0.0)
+        x, error = two_product(rate, finite)
+        error += low * finite
+        exponential = np.exp(-x)
+        over = rough >= _OVER_FROM
+        lost = ((rough > _PLAIN_UP_TO) & ~over) | ((rough < _PLAIN_FROM) & (time > 0.0))
+        phi = np.where(over, 1.0, error * exponential - np.expm1(-x))
+        return Plain(np.where(over, 0.0, exponential - exponential * error)), Plain(phi), lost
 
-    def _log_xi(self, rows: NDArray[np.intp], x: _Motion) -> Floats:
-        change = self._n_minus_m[rows] * x.phi
-        up, down = (change / x.denominator).normalised(), (-change / x.numerator).normalised()
-        zero = Wide(np.zeros_like(up.m), np.zeros_like(up.e))
-        rising = up.m > 0.0
-        return where(rising, up, zero).log1p() - where(~rising, down, zero).log1p()
+    def _motion(self, rows: NDArray[np.intp], time: Wide) -> _Motion:
+        """``rows`` and ``time`` broadcast against each other."""
+        return _move(self._coefficients.rows(rows), *self._decay(rows, time))
 
     def _scalars(self, rows: NDArray[np.intp], time: Wide, wanted: tuple[str, ...]) -> dict[str, Wide | Floats]:
-        x = self._motion(rows, time)
-        found: dict[str, Wide | Floats] = {}
-        s, kernel_p, kernel_q = self._output(rows, x)
-        residual = self._r0[rows] * x.keep
-        found["output"], found["residual"] = s, residual
-        if "kernel" in wanted:
-            found["kernel"] = kernel_p + kernel_q
-        if "loss" in wanted or "excess_loss" in wanted:
-            factor = Wide.of(self.loss_factor)
-            a = np.where(self._A == 0.0, 1.0, self._A)
-            excess = residual * residual / Wide.of(a)[rows] * factor
-            found["excess_loss"] = excess
-            found["loss"] = excess + self._floor.single()[rows] * factor
-        if "alignment" in wanted or "misalignment" in wanted:
-            gamma = np.where(self._gamma == 0.0, 1.0, self._gamma)
-            z = where(np.broadcast_to(self._frozen_rows[rows], s.shape), self._z0[rows], s / Wide.of(gamma)[rows])
-            g = self._G[rows]
-            norm = z * z + g
-            vanished = (time.e >= 2**50) & (norm.e < -(2**48))  # only in the limit
-            absent = (norm.m == 0.0) | vanished
-            norm = where(absent, Wide(np.ones_like(norm.m), np.zeros_like(norm.e)), norm)
-            found["alignment"] = np.where(absent, np.nan, (z / norm.sqrt()).to_float())
-            found["misalignment"] = np.where(absent, np.nan, (g / norm).to_float())
-        if "log_xi" in wanted or "relative_motion_u" in wanted or "relative_motion_w" in wanted:
-            found["log_xi"] = log_xi = self._log_xi(rows, x)
-            if "relative_motion_u" in wanted or "relative_motion_w" in wanted:
-                found["relative_motion_u"], found["relative_motion_w"] = self._relative_motion(rows, x, log_xi)
+        c = self._coefficients.rows(rows)
+        x = _move(c, *self._decay(rows, time))
+        found = _evaluate(c, x, time.e >= 2**50, wanted)
+        if "relative_motion_u" in wanted or "relative_motion_w" in wanted:
+            motion = self._relative_motion(rows, x, _log_xi(c, x))
+            found["relative_motion_u"], found["relative_motion_w"] = motion
         return found
+
+    def _plain_scalars(
+        self, rows: NDArray[np.intp], time: Floats, wanted: tuple[str, ...]
+    ) -> tuple[dict[str, Wide | Floats], Flags]:
+        """The scalars in float64, and the points at which that is not enough."""
+        coefficients, usable = self._plain
+        c = coefficients.rows(rows)
+        exponential, phi, lost = self._plain_decay(rows, time)
+        return _evaluate(c, _move(c, exponential, phi), np.isinf(time), wanted), lost | ~usable[rows]
 
     def _relative_motion(self, rows: NDArray[np.intp], x: _Motion, log_xi: Floats) -> tuple[Floats, Floats]:
         r"""``|u(t)-u(0)|/|u(0)|`` and the same for w.
@@ -591,26 +654,40 @@ class Flow:
         if unknown:
             raise InputError(f"unknown quantity {unknown[0]!r}; known: {', '.join(_SCALARS)}")
         t, shape, blocks = self._grid(times, grid)
-        flat_times = Wide.of(t.reshape(-1))
         index = np.arange(len(self._A))
         table = (len(index), t.size) if grid else (len(index),)
         arrays = {name: np.empty(table) for name in wanted}
         beyond: dict[str, str] = {}
+        everything = t.reshape(-1)
+        plain_enough = not any(name.startswith("relative") for name in wanted)
+
+        def store(name: str, place: Any, value: Wide | Floats, at: Floats) -> None:
+            if isinstance(value, Wide):
+                numbers = value.to_float()
+                way = "" if isinstance(value, Plain) else _left_range(value, numbers, at)
+                if way:
+                    beyond[name] = way if beyond.get(name, way) == way else "both"
+                value = numbers
+            arrays[name][place] = value
+
         for rows, columns in blocks:
             lines = index[rows, None] if grid else index[rows]
-            place = (rows, columns) if grid else (rows,)
+            moments = everything[columns]
+            place: Any = (rows, columns) if grid else (rows,)
             with np.errstate(all="ignore"):
-                values = self._scalars(lines, flat_times[columns], wanted)
-            for name in wanted:
-                value = values[name]
-                if isinstance(value, Wide):
-                    numbers = value.to_float()
-                    way = _left_range(value, numbers, t.reshape(-1)[columns])
-                    if way:
-                        beyond[name] = way if beyond.get(name, way) == way else "both"
-                    arrays[name][place] = numbers
-                else:
-                    arrays[name][place] = value
+                if plain_enough and self._plain[1][rows].any():
+                    values, lost = self._plain_scalars(lines, moments, wanted)
+                    for name in wanted:
+                        store(name, place, values[name], moments)
+                    if not lost.any():
+                        continue
+                    where_lost = np.nonzero(np.broadcast_to(lost, arrays[wanted[0]][place].shape))
+                    offsets = (rows.start, columns.start)
+                    place = tuple(x + start for x, start in zip(where_lost, offsets, strict=False))
+                    lines, moments = index[place[0]], everything[place[-1]]
+                values = self._scalars(lines, Wide.of(moments), wanted)
+                for name in wanted:
+                    store(name, place, values[name], moments)
         empty = np.empty(0)
         return Trajectory(
             times=t,
@@ -644,7 +721,7 @@ class Flow:
                     self._linear_weights(i, x, u_all, w_all)
                     continue
                 # While xi is near 1 the change is formed and added: it keeps its digits, and the start is exact.
-                half = 0.5 * np.broadcast_to(self._log_xi(row, x), flat.shape)
+                half = 0.5 * np.broadcast_to(_log_xi(self._coefficients.rows(row), x), flat.shape)
                 near = np.abs(half) < 0.5
                 root, inverse = (x.numerator / x.denominator).sqrt(), (x.denominator / x.numerator).sqrt()
                 up = where(near, Wide.of(np.expm1(np.where(near, half, 0.0))), root)
@@ -778,7 +855,7 @@ class Flow:
             a = Wide.of(np.where(self._A == 0.0, 1.0, self._A))
             constant = (self._linear | self._frozen_rows)[:, None]
             change = (-(self._r0 / (a * gamma)))[rows] * x.moved
-            end = self._output(rows, x)[0] / gamma[rows]
+            end = _output(self._coefficients.rows(rows), x) / gamma[rows]
             still = np.broadcast_to(self._frozen_rows[:, None], end.shape)
             end = where(still, self._z0[rows], end)
         parts = (self._G, self._H, self._unbalance, Wide.of(self._gamma))
@@ -916,6 +993,59 @@ class Flow:
         g = 2.0 * self.loss_factor * k[:, None] * residual[:, :-1]
         factors = np.cumprod((1.0 - g * g) ** 2, axis=-1)
         return np.concatenate([np.ones((len(k), 1)), factors], axis=-1)
+
+
+def _move(c: _Coefficients, exponential: Wide, phi: Wide) -> _Motion:
+    n_phi, m_phi = c.n * phi, c.m * phi
+    numerator, denominator = exponential + n_phi, exponential + m_phi
+    both = numerator * denominator
+    moved = (phi * exponential * c.total + n_phi * m_phi) / both
+    return _Motion(numerator, denominator, exponential / both, moved, phi)
+
+
+def _output(c: _Coefficients, x: _Motion) -> Wide:
+    """The output, by whichever of its two forms cancels less."""
+    s = c.start * x.keep + c.target * x.moved
+    if not c.single.any():
+        return s
+    one_mode = c.output_p * (x.numerator / x.denominator) + (-(c.output_q * (x.denominator / x.numerator)))
+    return where(np.broadcast_to(c.single, np.broadcast_shapes(c.single.shape, s.m.shape)), one_mode, s)
+
+
+def _log_xi(c: _Coefficients, x: _Motion) -> Floats:
+    change = c.n_minus_m * x.phi
+    up, down = (change / x.denominator).normalised(), (-change / x.numerator).normalised()
+    zero = change.like(0.0)
+    rising = up.m > 0.0
+    return where(rising, up, zero).log1p() - where(~rising, down, zero).log1p()
+
+
+def _evaluate(c: _Coefficients, x: _Motion, endless: Flags, wanted: tuple[str, ...]) -> dict[str, Wide | Floats]:
+    """The scalars wanted, from the motion; the formulas hold for both kinds of numbers."""
+    found: dict[str, Wide | Floats] = {}
+    if "residual" in wanted or "loss" in wanted or "excess_loss" in wanted:
+        found["residual"] = residual = c.residual * x.keep
+        found["excess_loss"] = excess = residual * residual / c.second_moment
+        found["loss"] = excess + c.floor
+    if "kernel" in wanted:
+        xi, inverse = x.numerator / x.denominator, x.denominator / x.numerator
+        found["kernel"] = c.kernel_p * xi + c.kernel_q * inverse
+    if "output" in wanted or "alignment" in wanted or "misalignment" in wanted:
+        found["output"] = s = _output(c, x)
+    if "alignment" in wanted or "misalignment" in wanted:
+        z = s / c.gamma
+        if c.frozen.any():
+            z = where(np.broadcast_to(c.frozen, s.m.shape), c.start_product, z)
+        norm = z * z + c.gram
+        vanished = endless & (norm.e < -(2**48))  # only in the limit
+        absent = (norm.m == 0.0) | vanished
+        if absent.any():
+            norm = where(absent, norm.like(1.0), norm)
+        found["alignment"] = np.where(absent, np.nan, (z / norm.sqrt()).to_float())
+        found["misalignment"] = np.where(absent, np.nan, (c.gram / norm).to_float())
+    if "log_xi" in wanted:
+        found["log_xi"] = _log_xi(c, x)
+    return found
 
 
 def _pair(x: Wide) -> WidePair:
