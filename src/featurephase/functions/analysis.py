@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +48,9 @@ ASIDE = 1e-4
 
 #: most borders examined, nearest to zero first
 MAX_BORDERS = 256
+
+#: zeros are located to neighbouring floats, or to this
+_FINEST = 1e-30
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +124,31 @@ def _grid(per_decade: int, step: float) -> Array:
     return np.concatenate([-positive[::-1], [0.0], positive])
 
 
-class _Surfaces:
-    """The switching surfaces of a formula: functions whose sign tells the branch."""
+class _Place(NamedTuple):
+    """A located border: row of parameters, variable, whether a switch is exactly 0 there, whether one degenerates."""
 
-    def __init__(self, formula: Formula) -> None:
+    row: int
+    x: float
+    exact: bool
+    degenerate: bool
+
+
+class _Intervals(NamedTuple):
+    """Intervals [lo, hi] in which the surfaces ``s`` do something, at the parameters of the rows ``row``."""
+
+    s: Integers
+    row: Integers
+    lo: Array
+    hi: Array
+
+    def where(self, mask: Bools) -> _Intervals:
+        return _Intervals(self.s[mask], self.row[mask], self.lo[mask], self.hi[mask])
+
+
+class _Surfaces:
+    """The switching surfaces of a formula, functions whose sign tells the branch, at rows of parameters."""
+
+    def __init__(self, formula: Formula, parameters: Sequence[Array]) -> None:
         tape = formula.tape
         switches: set[int] = set()
         degenerate: set[int] = set()
@@ -145,102 +169,95 @@ class _Surfaces:
             elif op == "tan":
                 degenerate.add(tape.apply("cos", args[0]))
         nodes = [n for n in sorted(switches | degenerate) if formula.variable in tape.variables(n)]
+        slopes = [tape.derivative(n, formula.variable) for n in nodes]
         self.count = len(nodes)
         self.degenerate = np.array([n in degenerate for n in nodes], dtype=np.bool_)
         self.levels = np.array([tape.entries[n][0] == "floor" for n in nodes], dtype=np.bool_)
+        self.parameters = parameters
         self._heights = Program(tape, nodes, formula.variables, careful=False)
-        slopes = [tape.derivative(n, formula.variable) for n in nodes]
         self._slopes = Program(tape, slopes, formula.variables, careful=False)
 
-    def heights(self, points: Sequence[Array]) -> Array:
-        """(count, ...): the surfaces' functions at the points."""
-        return np.array(self._heights(*points))
+    def on(self, grid: Array) -> tuple[Array, Array]:
+        """(count, rows, G) twice: heights and slopes of all surfaces on a grid (rows, G)."""
+        points = [*(p[:, None] for p in self.parameters), grid]
+        return np.array(self._heights(*points)), np.array(self._slopes(*points))
 
-    def slopes(self, points: Sequence[Array]) -> Array:
-        """(count, ...): their derivatives."""
-        return np.array(self._slopes(*points))
+    def height(self, where: _Intervals, x: Array) -> Array:
+        """Each interval's own surface, at its x."""
+        values = self._heights(*(p[where.row] for p in self.parameters), x)
+        return np.array(values)[where.s, np.arange(x.size)]
 
-    def sides(self, heights: Array, surface: Any) -> Array:
+    def rising(self, where: _Intervals, x: Array) -> Bools:
+        """Whether each interval's own surface rises at its x."""
+        values = self._slopes(*(p[where.row] for p in self.parameters), x)
+        return np.array(values)[where.s, np.arange(x.size)] > 0
+
+    def side(self, where: _Intervals, heights: Array) -> Array:
+        """The side that heights of each interval's own surface lie on."""
+        return self.sides(heights, where.s)
+
+    def sides(self, heights: Array, s: Any) -> Array:
         """The sign (2 for no value), for the levels of floor the level itself."""
-        sign = np.where(np.isnan(heights), 2.0, np.sign(heights))
-        return np.where(self.levels[surface], heights, sign)
+        return np.where(self.levels[s], heights, np.where(np.isnan(heights), 2.0, np.sign(heights)))
 
 
-def _borders(surfaces: _Surfaces, parameters: Sequence[Array], grid: Array) -> list[tuple[int, float, bool, bool]]:
-    """Where the surfaces change side: (row, x, exact, degenerate), for each row of parameters; grid (rows, G)."""
-    everything = np.arange(surfaces.count)[:, None, None]
-
-    def place(row: Integers, x: Array) -> list[Array]:
-        return [p[row] for p in parameters] + [x]
-
-    def pick(values: Array, s: Integers) -> Array:
-        picked: Array = values[s, np.arange(s.size)]
-        return picked
-
-    points = [np.broadcast_to(p[:, None], grid.shape) for p in parameters] + [grid]
-    heights = surfaces.heights(points)
-    slopes = surfaces.slopes(points)
-    sides = surfaces.sides(heights, everything)
-    width = np.diff(grid, axis=-1)
-    low, high = np.abs(heights[..., :-1]), np.abs(heights[..., 1:])
+def _places(surfaces: _Surfaces, grid: Array) -> list[_Place]:
+    """Where the surfaces change side or touch 0, in each row of the grid (rows, G), nearest to 0 first."""
+    heights, slopes = surfaces.on(grid)
+    sides = surfaces.sides(heights, np.arange(surfaces.count)[:, None, None])
     changed = sides[..., :-1] != sides[..., 1:]
-    # a turning point may hide two zeros, or one that is only touched
-    steepest = np.maximum(np.abs(slopes[..., :-1]), np.abs(slopes[..., 1:]))
-    turning = (
-        (np.sign(slopes[..., :-1]) * np.sign(slopes[..., 1:]) < 0)
-        & ~changed
-        & (np.minimum(low, high) <= 2 * steepest * width)
-    )
-    s, row, at = _nearest(turning, grid)
-    lo, hi = grid[row, at], grid[row, at + 1]
-    if s.size:
-        rising = pick(surfaces.slopes(place(row, lo)), s) > 0
-        lo, hi = _bisect(lambda x: (pick(surfaces.slopes(place(row, x)), s) > 0) == rising, lo, hi)
-        h = pick(surfaces.heights(place(row, hi)), s)
-        crossed = surfaces.sides(h, s) != sides[s, row, at]
-        touched = ~crossed & (np.abs(h) <= 1e-12 * np.maximum(low[s, row, at], high[s, row, at]))
-        found = [
-            (int(r), float(x), bool(e), bool(d))
-            for r, x, e, d in zip(
-                row[touched], hi[touched], h[touched] == 0, surfaces.degenerate[s[touched]], strict=True
-            )
-        ]
-        middle = hi[crossed]
-        left, right = grid[row, at][crossed], grid[row, at + 1][crossed]
-        s0, row0 = np.tile(s[crossed], 2), np.tile(row[crossed], 2)
-        lo0, hi0 = np.concatenate([left, middle]), np.concatenate([middle, right])
-    else:
-        found = []
-        s0, row0, lo0, hi0 = s, row, lo, hi
-    s, row, at = _nearest(changed, grid)
-    s, row = np.concatenate([s, s0]), np.concatenate([row, row0])
-    lo, hi = np.concatenate([grid[row[: at.size], at], lo0]), np.concatenate([grid[row[: at.size], at + 1], hi0])
-    if s.size:
-        start = surfaces.sides(pick(surfaces.heights(place(row, lo)), s), s)
-        lo, hi = _bisect(lambda x: surfaces.sides(pick(surfaces.heights(place(row, x)), s), s) == start, lo, hi)
-        before = surfaces.sides(pick(surfaces.heights(place(row, lo)), s), s)
-        after = surfaces.sides(pick(surfaces.heights(place(row, hi)), s), s)
-        exact = (before == 0) | (after == 0) | surfaces.levels[s]
-        x = np.where((before == 0) & ~surfaces.levels[s], lo, hi)
-        found += [
-            (int(r), float(v), bool(e), bool(d))
-            for r, v, e, d in zip(row, x, exact, surfaces.degenerate[s], strict=True)
-        ]
-    return _merged(found)
+    # a turning point between two grid points may hide two zeros, or one that is only touched
+    size, steepness = np.abs(heights), np.abs(slopes)
+    near = np.minimum(size[..., :-1], size[..., 1:])
+    reach = np.maximum(steepness[..., :-1], steepness[..., 1:]) * np.diff(grid, axis=-1)
+    turns = np.sign(slopes[..., :-1]) * np.sign(slopes[..., 1:]) < 0
+    touched, hidden = _turning_points(surfaces, _intervals(turns & ~changed & (near <= 2 * reach), grid))
+    intervals = _Intervals(*map(np.concatenate, zip(_intervals(changed, grid), *hidden, strict=True)))
+    return _merged([*touched, *_crossings(surfaces, intervals)])
 
 
-def _nearest(mask: Bools, grid: Array) -> tuple[Integers, Integers, Integers]:
-    """The true places of a (surfaces, rows, intervals) mask, at most MAX_BORDERS, nearest to zero first."""
+def _intervals(mask: Bools, grid: Array) -> _Intervals:
+    """The true places of a (surfaces, rows, G - 1) mask, at most MAX_BORDERS, nearest to zero first."""
     s, row, at = np.nonzero(mask)
     order = np.argsort(np.abs(grid[row, at] + grid[row, at + 1]), kind="stable")[:MAX_BORDERS]
-    return s[order], row[order], at[order]
+    s, row, at = s[order], row[order], at[order]
+    return _Intervals(s, row, grid[row, at], grid[row, at + 1])
+
+
+def _turning_points(surfaces: _Surfaces, within: _Intervals) -> tuple[list[_Place], list[_Intervals]]:
+    """Surfaces that turn within intervals: where they just touch 0, and both halves where they cross it unseen."""
+    rising = surfaces.rising(within, within.lo)
+    _, x = _bisect(lambda x: surfaces.rising(within, x) == rising, within.lo, within.hi)
+    start, height = surfaces.height(within, within.lo), surfaces.height(within, x)
+    crossed = surfaces.side(within, height) != surfaces.side(within, start)
+    touched = ~crossed & (np.abs(height) <= 1e-12 * np.abs(start))
+    halves = [within._replace(hi=x).where(crossed), within._replace(lo=x).where(crossed)]
+    return _listed(surfaces, within.where(touched), x[touched], height[touched] == 0), halves
+
+
+def _crossings(surfaces: _Surfaces, within: _Intervals) -> list[_Place]:
+    """Where surfaces change side within intervals, to neighbouring floats."""
+
+    def side(x: Array) -> Array:
+        return surfaces.side(within, surfaces.height(within, x))
+
+    start = side(within.lo)
+    lo, hi = _bisect(lambda x: side(x) == start, within.lo, within.hi)
+    before, after, levels = side(lo), side(hi), surfaces.levels[within.s]
+    x = np.where((before == 0) & ~levels, lo, hi)
+    return _listed(surfaces, within, x, (before == 0) | (after == 0) | levels)
+
+
+def _listed(surfaces: _Surfaces, where: _Intervals, x: Array, exact: Bools) -> list[_Place]:
+    columns = (where.row, x, exact, surfaces.degenerate[where.s])
+    return [_Place(*row) for row in zip(*(c.tolist() for c in columns), strict=True)]
 
 
 def _bisect(same: Any, lo: Array, hi: Array) -> tuple[Array, Array]:
-    """Narrow [lo, hi] to neighbouring floats (or 1e-30), keeping ``same`` true at lo and false at hi."""
+    """Narrow [lo, hi] to neighbouring floats, keeping ``same`` true at lo and false at hi."""
     for _ in range(200):
         middle = lo + (hi - lo) / 2
-        open_ = (middle != lo) & (middle != hi) & (hi - lo > 1e-30)
+        open_ = (middle != lo) & (middle != hi) & (hi - lo > _FINEST)
         if not open_.any():
             break
         stay = same(middle)
@@ -248,22 +265,21 @@ def _bisect(same: Any, lo: Array, hi: Array) -> tuple[Array, Array]:
     return lo, hi
 
 
-def _merged(found: list[tuple[int, float, bool, bool]]) -> list[tuple[int, float, bool, bool]]:
-    """One border for what several surfaces found at the same place, an exact zero preferred."""
-    merged: list[tuple[int, float, bool, bool]] = []
-    for row, x, exact, degenerate in sorted(found):
-        if merged:
-            last_row, last, was_exact, was_degenerate = merged[-1]
-            if row == last_row and x - last <= 8 * np.spacing(max(abs(x), abs(last))) + 2e-30:
-                merged[-1] = (
-                    row,
-                    x if exact and not was_exact else last,
-                    exact or was_exact,
-                    degenerate or was_degenerate,
-                )
-                continue
-        merged.append((row, x, exact, degenerate))
-    return sorted(merged, key=lambda b: (b[0], abs(b[1])))
+def _merged(found: Sequence[_Place]) -> list[_Place]:
+    """One place for what several surfaces found within rounding, an exact zero preferred; nearest to 0 first."""
+    merged: list[_Place] = []
+    for place in sorted(found):
+        last = merged[-1] if merged else None
+        if last is not None and last.row == place.row and place.x - last.x <= 8 * _rounding(place.x, last.x):
+            better = place if place.exact and not last.exact else last
+            merged[-1] = better._replace(degenerate=place.degenerate or last.degenerate)
+        else:
+            merged.append(place)
+    return sorted(merged, key=lambda p: (p.row, abs(p.x)))
+
+
+def _rounding(x: float, y: float) -> float:
+    return math.ulp(max(abs(x), abs(y))) + _FINEST
 
 
 def _continued(formula: Formula, aside: Sequence[Array], at: Sequence[Array]) -> Array:
@@ -336,55 +352,55 @@ def _survey(formula: Formula, parameters: Sequence[Array]) -> Survey:
     for p in parameters:  # zeros of y - f should be met exactly
         grid = np.sort(np.concatenate([grid, p[:, None] + _grid(4, 1.0)], axis=1), axis=1)
         grid = np.clip(grid, -REACH, REACH)
-    surfaces = _Surfaces(formula)
-    found = _borders(surfaces, parameters, grid) if surfaces.count else []
-    borders: tuple[Border, ...] = ()
-    if found:
-        row = np.array([f[0] for f in found])
-        x = np.array([f[1] for f in found])
-        scale = np.maximum(1.0, np.abs(x))
-        gap = _gaps(row, x, ASIDE * scale)
-        own = [p[row] for p in parameters]
-        sides = []
-        rough = np.array([f[3] for f in found])
-        for direction in (-1.0, 1.0):
-            side = _continued(formula, [*own, x + direction * gap], [*own, x])
-            rough = rough | ~np.isfinite(side).all(axis=0)
-            sides.append(side)
-        doubt = np.zeros((3, x.size))
-        if rough.any():
-            few = [p[rough] for p in own]
-            far = _gaps(row, x, 100 * ASIDE * scale)
-            for side, direction in zip(sides, (-1.0, 1.0), strict=True):
-                side[:, rough], off = _extrapolated(formula, few, x[rough], direction * far[rough])
-                doubt[:, rough] += off
-        left, right = sides
-        at = np.array(formula.evaluate((0, 1, 2), *own, x))
-        near = [np.abs(left), np.abs(right)]
-        near += [np.abs(np.array(formula.evaluate((0, 1, 2), *own, x + t * gap))) for t in (-10.0, -1.0, 1.0, 10.0)]
-        size = np.max(np.where(np.isfinite(near), near, 0.0), axis=0)
-        # x itself is known to rounding only
-        blur = 8 * np.spacing(np.abs(x)) * np.concatenate([size[1:], np.zeros_like(size[:1])])
-        apart = np.abs(left - right) > np.where(rough, ROUGH_JUMP, JUMP) * size + blur + 10 * doubt
-        jumps = np.where(np.isfinite(left) & np.isfinite(right), apart, left != right)
-        borders = tuple(
-            Border(
-                float(x[i]),
-                tuple(float(p[i]) for p in own),
-                found[i][2],
-                tuple(left[:, i].tolist()),
-                tuple(right[:, i].tolist()),
-                tuple(at[:, i].tolist()),
-                tuple(jumps[:, i].tolist()),
-                tuple(size[:, i].tolist()),
-                bool(rough[i]),
-            )
-            for i in range(len(found))
-        )
+    surfaces = _Surfaces(formula, parameters)
+    places = _places(surfaces, grid) if surfaces.count else []
+    borders = _borders(formula, parameters, places) if places else ()
     inner = tuple(b for b in borders if not _is_end(b))
     points = [np.broadcast_to(p[:, None], grid.shape).ravel() for p in parameters] + [grid.ravel()]
     values = np.array(formula.evaluate((0, 1, 2), *points))
     return Survey(inner, len(inner) < len(borders), _undefined(points, values, borders), tuple(points), values)
+
+
+def _borders(formula: Formula, parameters: Sequence[Array], places: Sequence[_Place]) -> tuple[Border, ...]:
+    """Compare the one-sided limits of f, f', f'' at the places."""
+    row = np.array([p.row for p in places])
+    x = np.array([p.x for p in places])
+    rough = np.array([p.degenerate for p in places])
+    own = [p[row] for p in parameters]
+    scale = np.maximum(1.0, np.abs(x))
+    gap, far = (_gaps(row, x, most * scale) for most in (ASIDE, 100 * ASIDE))
+    left, right = (_continued(formula, [*own, x + step], [*own, x]) for step in (-gap, gap))
+    rough |= ~np.isfinite([left, right]).all(axis=(0, 1))
+    doubt = np.zeros((3, x.size))
+    if rough.any():
+        few = [p[rough] for p in own]
+        for side, step in ((left, -far), (right, far)):
+            side[:, rough], off = _extrapolated(formula, few, x[rough], step[rough])
+            doubt[:, rough] += off
+    at, *near = (np.array(formula.evaluate((0, 1, 2), *own, x + t * gap)) for t in (0.0, -10.0, -1.0, 1.0, 10.0))
+    sizes = np.abs([left, right, *near])
+    size = np.max(np.where(np.isfinite(sizes), sizes, 0.0), axis=0)
+    blur = 8 * np.spacing(scale) * np.concatenate([size[1:], np.zeros_like(size[:1])])  # x is known to rounding only
+    apart = np.abs(left - right) > np.where(rough, ROUGH_JUMP, JUMP) * size + blur + 10 * doubt
+    jumps = np.where(np.isfinite(left) & np.isfinite(right), apart, left != right)
+
+    def limits(values: Array, i: int) -> tuple[Any, ...]:
+        return tuple(values[:, i].tolist())
+
+    return tuple(
+        Border(
+            x=place.x,
+            parameters=tuple(float(p[i]) for p in own),
+            exact=place.exact,
+            left=limits(left, i),
+            right=limits(right, i),
+            at=limits(at, i),
+            jumps=limits(jumps, i),
+            size=limits(size, i),
+            rough=bool(rough[i]),
+        )
+        for i, place in enumerate(places)
+    )
 
 
 def _is_end(border: Border) -> bool:
