@@ -1,0 +1,156 @@
+"""Are the errors honest? Coverage of the 95 % intervals, and the O(1/N) bias of the recursion against its errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from featurephase.dynamics.asymptotic import run_replicate
+from featurephase.hessian.spectrum import spectrum
+from featurephase.prediction import problem_subspaces
+from featurephase.replicates import replicate_seeds
+from featurephase.statistics import mean_and_se, student_interval
+from featurephase.thresholds.network import network_threshold
+
+from .cases import CASES, Case
+from .experiments import network_of
+
+#: A hard outlier well clear of the bulk, on the example of theory 1, section 7.
+CASE, TIME = replace(CASES["one neuron"], delta=20.0), 6
+
+
+def numbers(case: Case, time: int, samples: int, seed: np.random.SeedSequence) -> dict[str, float]:
+    """Losses, norm, edges, hard outlier and overlap of one replicate; nan for an outlier that it does not show."""
+    network, link = network_of(case), case.problem.teacher.link
+
+    def look(moment):
+        return spectrum(
+            network,
+            link,
+            moment,
+            delta=case.delta,
+            weight_decay=case.lam,
+            easy_basis=case.easy_basis,
+            hard_basis=case.hard_basis,
+        )
+
+    r = run_replicate(
+        case.problem,
+        case.delta,
+        seed,
+        easy_basis=case.easy_basis,
+        steps=time,
+        samples=samples,
+        observers={time: look},
+    )
+    s = r.observations[time]
+    first = s.hard_left[0] if s.hard_left else None
+    return {
+        "train loss": r.train_loss[time],
+        "test loss": r.test_loss[time],
+        "Q11": r.gram[time, 0, 0],
+        "left edge": s.left_edge,
+        "right edge": s.right_edge,
+        "hard outlier": first.value if first else np.nan,
+        "hard overlap": first.overlap if first else np.nan,
+    }
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How often the interval of one repetition held the truth; ``bias`` in standard errors of a repetition."""
+
+    name: str
+    truth: float
+    truth_se: float
+    hits: int
+    repetitions: int
+    bias: float
+
+    def row(self) -> str:
+        return (
+            f"| {self.name} | {self.truth:.5f} ± {self.truth_se:.5f} | {self.hits}/{self.repetitions} "
+            f"| {100 * self.hits / self.repetitions:.0f} % | {self.bias:+.2f} |"
+        )
+
+
+HEADER = (
+    "| quantity | truth ± se | intervals that hold it | coverage | bias / se of a repetition |\n|---|---|---|---|---|"
+)
+
+
+def _covered(
+    name: str, truth: float, truth_se: float, means: np.ndarray, errors: np.ndarray, replicates: int
+) -> Coverage:
+    low, high = student_interval(means, errors, replicates)
+    hits = int(np.count_nonzero((low <= truth) & (truth <= high)))
+    return Coverage(name, truth, truth_se, hits, len(means), float((means.mean() - truth) / np.mean(errors)))
+
+
+def trajectory_and_spectrum_coverage(
+    repetitions: int, samples: int, replicates: int, truth_samples: int, truth_replicates: int
+) -> list[Coverage]:
+    large = [numbers(CASE, TIME, truth_samples, s) for s in replicate_seeds(1000, truth_replicates)]
+    small = [
+        [numbers(CASE, TIME, samples, s) for s in replicate_seeds(2000 + r, replicates)] for r in range(repetitions)
+    ]
+    found = []
+    for name in large[0]:
+        truth, truth_se = mean_and_se([x[name] for x in large])
+        stats = [mean_and_se([x[name] for x in rep]) for rep in small]
+        means, errors = (np.array([float(s[i]) for s in stats]) for i in (0, 1))
+        found.append(_covered(name, float(truth), float(truth_se), means, errors, replicates))
+    return found
+
+
+def threshold_coverage(
+    repetitions: int, samples: int, replicates: int, truth_samples: int, truth_replicates: int
+) -> Coverage:
+    """delta_NN(1) of the same neuron, between 4 and 5."""
+    spaces = problem_subspaces(CASE.problem)
+
+    def found(seed: int, count: int, size: int):
+        problem = CASE.problem.replace(asymptotics={"seed": seed, "replicates": count, "samples": size})
+        return network_threshold(problem, 1, spaces, guess=4.5, value_only=True, workers=1)
+
+    truth = found(1, truth_replicates, truth_samples)
+    small = [found(100 + r, replicates, samples) for r in range(repetitions)]
+    means, errors = np.array([t.value for t in small]), np.array([t.value_se for t in small])
+    return _covered("delta_NN(1)", truth.value, truth.value_se, means, errors, replicates)
+
+
+@dataclass(frozen=True)
+class Bias:
+    """The mean at N/4 less that at N, and the bias that it implies at 100 000 paths, 8 replicates, in standard errors."""
+
+    name: str
+    difference: float
+    difference_se: float
+    implied: float
+    implied_se: float
+
+    def row(self) -> str:
+        measured = f"{self.difference:+.6f} ± {self.difference_se:.6f}"
+        return f"| {self.name} | {measured} | {self.implied:+.3f} ± {self.implied_se:.3f} |"
+
+
+BIAS_HEADER = (
+    "| quantity | mean at N/4 - mean at N | implied bias at N = 100 000, R = 8, in standard errors |\n|---|---|---|"
+)
+
+
+def bias(samples: int, replicates: int, reference: Callable[..., dict[str, float]] = numbers) -> Iterator[Bias]:
+    """If the mean at N is x + b/N, the difference is 3 b/N; the bias at N_0 is b/N_0, its error sd/sqrt(8)."""
+    large = [reference(CASE, TIME, samples, s) for s in replicate_seeds(3000, replicates)]
+    small = [reference(CASE, TIME, samples // 4, s) for s in replicate_seeds(4000, 4 * replicates)]
+    default_samples, default_replicates = 100_000, 8
+    for name in large[0]:
+        a, a_se = mean_and_se([x[name] for x in small])
+        b, b_se = mean_and_se([x[name] for x in large])
+        difference, se = float(a - b), float(np.hypot(a_se, b_se))
+        per_path = float(b_se) * np.sqrt(replicates * samples)  # standard deviation of one path
+        default_se = per_path / np.sqrt(default_samples * default_replicates)
+        factor = samples / 3 / default_samples / default_se
+        yield Bias(name, difference, se, difference * factor, se * factor)
