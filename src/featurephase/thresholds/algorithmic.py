@@ -64,8 +64,8 @@ class AlgorithmicThreshold(Result):
     lower_bound
         delta_alg is above this except with the probability of a false decision (1e-5).
     window_bias
-        The largest change of ``delta_alg`` by halving the windows in y, from twice those chosen on: the bias left by
-        their width is of that size at most.
+        The largest change of ``delta_alg`` by a halving of the windows in y. What their width leaves is at most of that
+        size, usually much less.
     exact
         Whether the value (0 or inf) is proved rather than estimated.
     direction
@@ -352,7 +352,6 @@ class _Estimator:
         values, errors = mean_and_se(quotients(top))
         value, se = float(values[level]), float(errors[level])
         changes = np.abs(np.diff(np.einsum("rlpq,p,q->l", levels, top, top) / self.replicates))
-        bias = float(changes[max(level - 1, 0) :].max())
         matrix = np.einsum("c,cij->ij", top, self.family.matrices)
         matrix /= np.trace(matrix)
         blurred = self.blur and self.given.size
@@ -367,7 +366,7 @@ class _Estimator:
             delta_alg=1 / value,
             delta_alg_se=se / value**2,
             lower_bound=bound,
-            window_bias=bias / value**2,
+            window_bias=float(changes.max()) / value**2,
             exact=False,
             direction=self.family.hard @ matrix @ self.family.hard.T,
             samples=total,
