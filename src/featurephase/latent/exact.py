@@ -67,9 +67,15 @@ def inner(a: Floats, b: Floats) -> tuple[WidePair, Floats]:
 
     Rows are scaled by powers of two first. Terms below 2**-900 of the product of the largest elements lose digits.
     """
+    step = max(8192 // a.shape[1], 1)  # rows whose intermediate arrays stay in cache
+    parts = [_inner(a[i : i + step], b[i : i + step]) for i in range(0, len(a), step)]
+    high, low, exponent, size = (np.concatenate(x) for x in zip(*parts, strict=True)) if parts else [np.empty(0)] * 4
+    return WidePair(high, low, exponent.astype(np.int64)), size
+
+
+def _inner(a: Floats, b: Floats) -> tuple[Floats, Floats, NDArray[np.int64], Floats]:
     exponent_a, exponent_b = (np.frexp(np.abs(x).max(axis=-1))[1].astype(np.int64) for x in (a, b))
-    a, b = (np.ldexp(x, -e[:, None]) for x, e in ((a, exponent_a), (b, exponent_b)))
-    total, low = two_product(a, b)
+    total, low = two_product(*(np.ldexp(x, -e[:, None]) for x, e in ((a, exponent_a), (b, exponent_b))))
     size: Floats = np.abs(total).sum(axis=-1)
     while (count := total.shape[-1]) > 1:
         half = count // 2
@@ -79,7 +85,7 @@ def inner(a: Floats, b: Floats) -> tuple[WidePair, Floats]:
             folded = np.concatenate([folded, total[:, -1:]], axis=-1)
             error = np.concatenate([error, low[:, -1:]], axis=-1)
         total, low = folded, error
-    return WidePair(total[:, 0], low[:, 0], exponent_a + exponent_b), size
+    return total[:, 0], low[:, 0], exponent_a + exponent_b, size
 
 
 def combination(u: WidePair, w: WidePair, r: WidePair, sign: float, raw: tuple[Floats, ...]) -> WidePair:

@@ -299,7 +299,7 @@ def _measure(u: ArrayLike, w: ArrayLike, times: Floats, parameters: Mapping[str,
     """Both numerical trajectories; the descent with a step small enough to follow the flow, in at most 20000 steps."""
     u, w = np.atleast_1d(np.asarray(u, dtype=np.float64)), np.atleast_1d(np.asarray(w, dtype=np.float64))
     finite = times[np.isfinite(times)]
-    options = {name: value for name, value in parameters.items() if name != "saddle_tolerance"}
+    options: dict[str, Any] = {name: value for name, value in parameters.items() if name != "saddle_tolerance"}
     flow = integrate_flow(u, w, finite, **options)
     end = float(finite.max(initial=0.0))
     fastest = float(np.max(np.abs(flow.kernel), initial=0.0)) * 2.0 * parameters["second_moment"]

@@ -54,7 +54,8 @@ Flags = NDArray[np.bool_]
 #: Points evaluated at once: their intermediate arrays stay in cache.
 _BLOCK = 8192
 #: Coefficients within 2**-40 and 2**40, and x = 4 D t either 0, up to 150 or beyond 900: there float64 is enough
-#: for all that follows. The smallest numbers are squares of (e^-150 2^-160) and of (1e-30 2^-80); e^-900 2^80 is no number.
+#: for all that follows. The smallest numbers are squares of e^-150 2^-160 and of 1e-30 2^-80; e^-900 2^80 is below
+#: the range.
 _MODERATE = 40
 _PLAIN_FROM, _PLAIN_UP_TO, _OVER_FROM = 1e-30, 150.0, 900.0
 #: Exponents within these bounds multiply three times without leaving float64.
@@ -528,19 +529,23 @@ class Flow:
             exponential, phi = where(slow, one, exponential), where(slow, time * Wide.of(self.loss_factor), phi)
         return exponential, phi
 
-    def _plain_decay(self, rows: NDArray[np.intp], time: Floats) -> tuple[Plain, Plain, Flags]:
-        """The same in float64, and the points at which that is not enough."""
+    def _plain_decay(self, rows: NDArray[np.intp], time: Floats, decays: bool) -> tuple[Plain, Plain, Flags]:
+        """The same in float64, and the points at which that is not enough; ``decays``: for what goes to 0 as well."""
         scale = 2.0 ** self._rate.e[rows]
-        rate, low = self._rate.m[rows] * scale, self._rate.low[rows] * scale
+        rate = self._rate.m[rows] * scale
         rough = rate * time
-        finite = np.where(rough < _OVER_FROM, time, 0.0)
-        x, error = two_product(rate, finite)
-        error += low * finite
-        exponential = np.exp(-x)
+        few = (rough < _PLAIN_FROM) & (time > 0.0)
+        if not decays and (self._target.m[rows] != 0.0).all():
+            # E counts beside coefficients of 2**-40 only, x < 28: its relative error of x roundings is harmless
+            return Plain(np.exp(-rough)), Plain(-np.expm1(-rough)), few
         over = rough >= _OVER_FROM
-        lost = ((rough > _PLAIN_UP_TO) & ~over) | ((rough < _PLAIN_FROM) & (time > 0.0))
+        finite = np.where(over, 0.0, time)
+        x, error = two_product(rate, finite)
+        error += self._rate.low[rows] * scale * finite
+        exponential = np.exp(-x)
         phi = np.where(over, 1.0, error * exponential - np.expm1(-x))
-        return Plain(np.where(over, 0.0, exponential - exponential * error)), Plain(phi), lost
+        exponential = np.where(over, 0.0, exponential - exponential * error)
+        return Plain(exponential), Plain(phi), few | ((rough > _PLAIN_UP_TO) & ~over)
 
     def _motion(self, rows: NDArray[np.intp], time: Wide) -> _Motion:
         """``rows`` and ``time`` broadcast against each other."""
@@ -561,7 +566,8 @@ class Flow:
         """The scalars in float64, and the points at which that is not enough."""
         coefficients, usable = self._plain
         c = coefficients.rows(rows)
-        exponential, phi, lost = self._plain_decay(rows, time)
+        decays = not {"residual", "excess_loss", "loss"}.isdisjoint(wanted)
+        exponential, phi, lost = self._plain_decay(rows, time, decays)
         return _evaluate(c, _move(c, exponential, phi), np.isinf(time), wanted), lost | ~usable[rows]
 
     def _relative_motion(self, rows: NDArray[np.intp], x: _Motion, log_xi: Floats) -> tuple[Floats, Floats]:

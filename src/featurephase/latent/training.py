@@ -51,8 +51,9 @@ def integrate_flow(
     loss_factor: float = 1.0,
     rtol: float = 1e-12,
     atol: float = 1e-14,
+    method: str = "DOP853",
 ) -> Measurement:
-    """Integrate the gradient flow of all weights numerically (DOP853).
+    """Integrate the gradient flow of all weights numerically, by a method of ``scipy.integrate.solve_ivp``.
 
     Raises
     ------
@@ -75,7 +76,7 @@ def integrate_flow(
     order = np.unique(t)
     start = np.concatenate([u0, w0])
     if order.size and order[-1] > 0.0:
-        run = solve_ivp(slope, (0.0, order[-1]), start, method="DOP853", t_eval=order, rtol=rtol, atol=atol)
+        run = solve_ivp(slope, (0.0, order[-1]), start, method=method, t_eval=order, rtol=rtol, atol=atol)
         if not run.success:
             raise InputError(f"the integration failed: {run.message}")
         path = run.y.T
