@@ -1,0 +1,129 @@
+"""The tangent recursion against published numbers and the exact law; the escape time; detection in curves."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from featurephase.dynamics.implicit import run_implicit
+from featurephase.escape import (
+    HardGrowth,
+    crossing_time,
+    escape_available,
+    escape_law,
+    grokking_times,
+    hard_growth,
+    level_time,
+)
+from featurephase.problem import GradientDescent, Problem, Student, Teacher
+
+
+def problem(steps=20, activation="gelu", **training) -> Problem:
+    return Problem(
+        teacher=Teacher(1, "1.5*tanh(g1**2)"),
+        student=Student(activation, [1.0]),
+        loss="squared",
+        training=GradientDescent(0.8, steps, **training),
+    )
+
+
+EASY, HARD = np.zeros((1, 0)), np.eye(1)
+
+
+def growths(p, delta, replicates=6, samples=20_000, **keys):
+    seeds = np.random.SeedSequence(3).spawn(replicates)
+    return [hard_growth(p, delta, s, easy_basis=EASY, hard_basis=HARD, samples=samples, **keys) for s in seeds]
+
+
+def test_growth_and_injected_noise_of_the_worked_example():
+    """Theory 1, section 6, delta = 8: growth 1.546, 1.898, 2.053 and d times the injected variance .759, 2.37, 4.80."""
+    found = growths(problem(), 8.0)
+    for t, growth, injected in ((5, 1.546, 0.759), (10, 1.898, 2.37), (20, 2.053, 4.80)):
+        g = np.array([x.growth()[t, 0, 0] for x in found])
+        v = np.array([x.covariance(initial=False)[t, 0, 0] for x in found])
+        for measured, reference in ((g, growth), (v, injected)):
+            se = measured.std(ddof=1) / np.sqrt(len(measured))
+            assert abs(measured.mean() - reference) < 4 * np.hypot(se, 0.01 * reference), (
+                t,
+                measured.mean(),
+                reference,
+            )
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"optimiser": "nesterov", "momentum": 0.5},
+        {"batch_fraction": 0.5, "batches": "reshuffled"},
+        {"gradient_scaling": "normalise", "step_size": 0.3},
+    ],
+    ids=str,
+)
+def test_variance_of_the_overlap_under_other_rules(keys):
+    """d Var c(t) of the exact law at d = 600 over 250 runs: relative error sqrt(2/250), finite-size allowance 10 %."""
+    p = problem(6).replace(training=keys)
+    predicted = np.array([x.covariance()[6, 0, 0] for x in growths(p, 8.0, replicates=3)])
+    runs = np.random.SeedSequence(1).spawn(250)
+    c = np.array([run_implicit(p, 4800, 600, s, test_samples=0).overlap[6, 0, 0] for s in runs])
+    measured = 600 * np.mean(c**2)
+    assert abs(measured / predicted.mean() - 1) < 4 * np.hypot(np.sqrt(2 / 250), 0.03) + 0.1
+
+
+def test_several_neurons_and_directions():
+    """m = k_H = 2: the covariance matrix of vec c(3) against the exact law at d = 400."""
+    p = Problem(
+        teacher=Teacher(2, "tanh(g1**2) + 0.6*tanh(g2**2)"),
+        student=Student("gelu", [1.0, -0.7], [[1.0, 0.3], [0.3, 0.8]]),
+        loss="squared",
+        training=GradientDescent(0.6, 3),
+    )
+    found = [
+        hard_growth(p, 6.0, s, easy_basis=np.zeros((2, 0)), hard_basis=np.eye(2), samples=20_000)
+        for s in np.random.SeedSequence(0).spawn(3)
+    ]
+    predicted = np.mean([x.covariance()[3] for x in found], axis=0)
+    c = np.array(
+        [run_implicit(p, 2400, 400, s, test_samples=0).overlap[3].ravel() for s in np.random.SeedSequence(1).spawn(400)]
+    )
+    measured = 400 * c.T @ c / 400
+    size = np.sqrt(np.outer(np.diag(predicted), np.diag(predicted)))
+    assert np.max(np.abs(measured - predicted) / size) < 4.5 * np.sqrt(2 / 400) + 0.08
+
+
+def test_law_of_the_escape_time_of_a_pure_exponential():
+    """c(t) = c(0) 1.1^t with Gaussian c(0): P(T <= t) = P(|N| > level sqrt(d)/1.1^t), and no end where it shrinks."""
+    t = np.arange(41)
+    paths = (1.1**t)[:, None, None, None]
+    growth = HardGrowth(paths, np.zeros((41, 0, 1, 1)), np.ones(41))
+    law = escape_law([growth] * 2, 10_000, draws=20_000)
+    median = np.ceil(np.log(0.5 * 100 / 0.67449) / np.log(1.1))
+    assert abs(law.median - median) <= 1
+    assert law.rate == pytest.approx(1.1)
+    assert law.low < law.median < law.high
+    shrinking = HardGrowth((0.9**t)[:, None, None, None], np.zeros((41, 0, 1, 1)), np.ones(41))
+    assert escape_law([shrinking] * 2, 10_000).median == np.inf
+
+
+def test_what_has_no_linear_theory_says_so():
+    assert "singular" in escape_available(problem(activation="relu"))
+    assert "fresh" in escape_available(problem(batches="one-pass", batch_fraction=0.5))
+    assert escape_available(problem()) == ""
+    with pytest.raises(ValueError, match="nothing is hard"):
+        hard_growth(problem(), 2.0, np.random.SeedSequence(0), easy_basis=np.eye(1), hard_basis=np.zeros((1, 0)))
+
+
+def test_crossings():
+    falling = np.concatenate([np.linspace(1, 0, 11), np.zeros(90)])
+    assert crossing_time(falling, 0.5) == 5
+    bounce = falling.copy()
+    bounce[20] = 0.9  # a crossing that does not last
+    assert crossing_time(bounce, 0.5) == 21
+    assert np.isnan(crossing_time(np.linspace(1, 0.95, 100), 0.5))  # no drop
+    assert np.isnan(crossing_time(np.ones(100), 0.5))
+    assert np.isnan(crossing_time([1.0, np.nan], 0.5))
+    assert np.isnan(crossing_time(np.linspace(0, 1, 50), 0.5))
+    plateau = np.concatenate([np.full(50, 0.9), np.full(50, 0.1)])
+    found = grokking_times(falling, plateau)
+    assert (found.train_time, found.test_time, found.delay) == (5, 50, 45)
+    assert level_time([0.1, 0.6, 0.4, 0.7, 0.8], 0.5) == 3
+    assert np.isnan(level_time([0.1, 0.6, 0.4], 0.5))

@@ -1,0 +1,237 @@
+"""simulate: methods agree, documents are complete, awkward cases are handled."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from featurephase.data import UserData, load_data
+from featurephase.errors import InputError, MemoryLimitError
+from featurephase.problem import GradientDescent, Problem, Student, Teacher
+from featurephase.simulation import hard_overlap, median_and_se, simulate
+
+
+def problem(link="1.5*tanh(g1**2)", activation="gelu", steps=5, k=1, **student) -> Problem:
+    return Problem(
+        teacher=Teacher(k, link, easy_basis=np.zeros((k, 0))),
+        student=Student(activation, student.pop("readout", [1.0]), **student),
+        loss="squared",
+        training=GradientDescent(0.8, steps),
+    )
+
+
+QUICK = {"recovery": False, "predicted": False, "workers": 1}
+
+
+def test_methods_agree_and_documents_are_complete():
+    found = {
+        m: simulate(problem(), dimension=40, delta=3.0, method=m, seeds=30, **QUICK) for m in ("dense", "implicit")
+    }
+    a, b = (found[m].runs[0] for m in found)
+    for name in ("train_loss", "test_loss", "gram", "hard_overlap"):
+        x, y = getattr(a, name), getattr(b, name)
+        se = np.hypot(getattr(a, f"{name}_se"), getattr(b, f"{name}_se"))
+        assert np.all(np.abs(x - y) <= 4.5 * se + 1e-12), name
+    document = json.loads(json.dumps(found["dense"].to_dict(), allow_nan=False))
+    run = document["runs"][0]
+    assert (run["dimension"], run["samples"], run["replicates"], len(run["hard_overlap"])) == (40, 120, 30, 6)
+    assert set(run["grokking"]) >= {"train_time", "test_time", "delay", "predicted_time"}
+    (h,) = run["hessian"]
+    assert len(h["smallest"]) == len(h["largest"]) == len(h["hard_overlaps"]) == 4
+    assert found["implicit"].runs[0].hessian[0].smallest is None
+    assert "dense" in found["implicit"].message
+    assert found["implicit"].ok
+
+
+def test_same_seed_same_bytes():
+    a, b = (simulate(problem(), dimension=30, delta=2.0, seeds=2, **QUICK).to_dict() for _ in range(2))
+    assert json.dumps(a) == json.dumps(b)
+
+
+def test_hessian_is_that_of_the_full_risk():
+    """Weight decay shifts every eigenvalue by its coefficient; the start is the same."""
+    plain = problem(steps=0)
+    decayed = plain.replace(training={"weight_decay": 0.5})
+    a, b = (simulate(p, dimension=20, delta=3.0, seeds=2, **QUICK).runs[0].hessian[0] for p in (plain, decayed))
+    np.testing.assert_allclose(b.smallest, a.smallest + 0.5, atol=1e-10)
+
+
+def test_recovery_looks_at_the_trend_in_the_dimension():
+    hard = simulate(problem(steps=3), dimension=640, delta=2.0, seeds=8, method="implicit", predicted=False, workers=1)
+    (found,) = hard.runs[0].recovery
+    assert found.verdict == "none"
+    assert found.dimensions == (40, 160, 640)
+    assert abs(found.exponent + 0.5) < 4 * found.exponent_se
+    easy = problem("tanh(3*g1)", "tanh", steps=20)  # declared hard: the capture is what counts here
+    (found,) = (
+        simulate(easy, dimension=640, delta=20.0, seeds=2, method="implicit", predicted=False, workers=1)
+        .runs[0]
+        .recovery
+    )
+    assert found.verdict == "strong"
+    assert found.capture > 0.95
+    noisy = problem("tanh(g1) + 2*e1", "tanh", steps=20)
+    (found,) = (
+        simulate(noisy, dimension=640, delta=1.0, seeds=8, method="implicit", predicted=False, workers=1)
+        .runs[0]
+        .recovery
+    )
+    assert found.verdict == "weak"
+
+
+@pytest.mark.slow
+def test_grokking_is_timed_and_predicted():
+    """Well above the transition every seed escapes; the measured median lies in the predicted interval."""
+    p = problem(steps=150)
+    run = simulate(p, dimension=300, delta=60.0, seeds=6, method="implicit", recovery=False, workers=1).runs[0]
+    g = run.grokking
+    assert g.fraction == 1.0
+    assert 0 < g.train_time <= g.test_time
+    assert g.predicted_low <= g.escape_time <= g.predicted_high
+
+
+@pytest.mark.parametrize(
+    ("link", "keys"),
+    [
+        ("0.7 + 0*g1", {}),  # constant labels
+        ("0*g1", {"init_norm": 0.0}),  # nothing at all: zero variance
+        ("tanh(g1)", {"readout": [1.0, 1.0], "init_gram": [[1.0, 1.0], [1.0, 1.0]]}),  # duplicate neurons
+    ],
+)
+@pytest.mark.parametrize("method", ["dense", "implicit"])
+def test_degenerate_problems(link, keys, method):
+    run = simulate(problem(link, **keys), dimension=12, delta=2.0, seeds=3, method=method, **QUICK).runs[0]
+    assert run.status == "ok"
+    assert np.all(np.isfinite(run.train_loss))
+    assert np.all(np.isfinite(run.hard_overlap))
+
+
+@pytest.mark.parametrize("method", ["dense", "implicit"])
+@pytest.mark.parametrize(("d", "delta"), [(6, 3.0), (40, 0.1)])
+def test_fewer_dimensions_than_steps_and_fewer_samples_than_dimensions(method, d, delta):
+    run = simulate(problem(steps=40), dimension=d, delta=delta, seeds=2, method=method, **QUICK).runs[0]
+    assert np.all(np.isfinite(run.gram))
+
+
+def test_divergence_is_a_status():
+    found = simulate(
+        problem(activation="h**2", steps=30).replace(training={"step_size": 50.0}),
+        dimension=20,
+        delta=2.0,
+        seeds=2,
+        method="dense",
+        **QUICK,
+    )
+    assert found.status.startswith("diverged at step")
+    assert not found.ok
+    assert found.runs[0].hessian[0].status == found.status
+
+
+def test_one_seed_has_no_standard_error():
+    found = simulate(problem(), dimension=20, delta=2.0, seeds=1, method="implicit", **QUICK)
+    assert np.all(np.isnan(found.runs[0].train_loss_se))
+    assert "standard error" in found.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("keys", "why"),
+    [
+        ({"dimension": None}, "no dimension"),
+        ({"dimension": 0}, "whole number"),
+        ({"dimension": 1}, "at least latent_dim"),
+        ({"delta": 0.001}, "at least 1"),
+        ({"method": "exact"}, "dense or implicit"),
+        ({"seeds": 0}, "seeds = 0"),
+        ({"start": "zero"}, "orthonormal"),
+        ({"times": [9]}, "from 0 to 5"),
+    ],
+)
+def test_impossible_requests(keys, why):
+    with pytest.raises(InputError, match=why):
+        simulate(problem(), **({"dimension": 20, "delta": 2.0, **QUICK} | keys))
+
+
+@pytest.mark.parametrize("method", ["dense", "implicit"])
+def test_more_memory_than_there_is_is_refused_with_the_estimate(method):
+    with pytest.raises(MemoryLimitError, match=r"needs .*iB .* and .* are available"):
+        simulate(problem(steps=50), dimension=10**6, delta=10**5, method=method, **QUICK)
+
+
+def test_user_data(tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((200, 10)) @ rng.standard_normal((10, 10)) + 3.0
+    y = np.tanh(x[:, 0])
+    np.save(tmp_path / "x.npy", x)
+    np.savez(tmp_path / "xy.npz", x=x, y=y)
+    np.savetxt(tmp_path / "x.csv", x, delimiter=",", header=",".join("abcdefghij"), comments="")
+    np.savetxt(tmp_path / "y.csv", y)
+    data = load_data(tmp_path / "x.npy", labels=tmp_path / "y.csv", whiten=True)
+    np.testing.assert_allclose(data.features.T @ data.features / 200, np.eye(10), atol=1e-10)
+    np.testing.assert_allclose(load_data(tmp_path / "x.csv").features, x)
+    np.testing.assert_allclose(load_data(tmp_path / "xy.npz", labels=tmp_path / "xy.npz").labels, y)
+    run = simulate(problem(), data=data, seeds=3, **QUICK).runs[0]
+    assert (run.dimension, run.samples, run.method) == (10, 160, "dense")
+    assert np.all(np.isfinite(run.test_loss))
+    assert np.all(np.isnan(run.overlap))  # labels from a file: nobody knows the latent directions
+    by_link = simulate(problem(), data=UserData(data.features), seeds=3, **QUICK).runs[0]
+    assert np.all(np.isfinite(by_link.overlap))
+
+
+def test_user_data_that_is_not_data(tmp_path):
+    np.save(tmp_path / "one.npy", np.arange(5.0))
+    np.save(tmp_path / "nan.npy", np.full((4, 4), np.nan))
+    np.save(tmp_path / "flat.npy", np.ones((9, 4)))
+    np.save(tmp_path / "object.npy", np.array([{}, []], dtype=object), allow_pickle=True)
+    np.save(tmp_path / "good.npy", np.eye(4))
+    (tmp_path / "words.csv").write_text("a,b\nc,d\n")
+    for name, why in (
+        ("one.npy", "rows and d"),
+        ("nan.npy", "not finite"),
+        ("object.npy", "not a .npy"),
+        ("words.csv", "not a .csv"),
+        ("absent.npy", "cannot read"),
+        ("x.txt", "must end in"),
+    ):
+        with pytest.raises(InputError, match=why):
+            load_data(tmp_path / name)
+    with pytest.raises(InputError, match="variance"):
+        load_data(tmp_path / "flat.npy", whiten=True)
+    with pytest.raises(InputError, match="one number for each"):
+        load_data(tmp_path / "good.npy", labels=tmp_path / "one.npy")
+
+
+def test_small_helpers():
+    gram, overlap = np.array([[4.0, 0.0], [0.0, 0.0]]), np.array([[1.0, 0.0], [0.0, 0.0]])
+    assert hard_overlap(gram, overlap, np.eye(2)[:, :1]) == 0.5
+    assert hard_overlap(np.zeros((1, 1)), np.zeros((1, 1)), np.eye(1)) == 0.0
+    assert median_and_se([1.0, 2.0, np.nan])[0] == 2.0
+    assert np.isnan(median_and_se([1.0, np.nan, np.nan])[0])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interruption_leaves_nothing_half_done(tmp_path, number):
+    """Ctrl-C or a termination in the middle: exit code 130, no traceback, no file."""
+    (tmp_path / "p.toml").write_text(problem(steps=4000).replace(run={"delta": [4.0]}).to_toml())
+    command = [sys.executable, "-m", "featurephase", "simulate", "p.toml", "--dimension", "400", "--method", "dense"]
+    process = subprocess.Popen(
+        [*command, "--save", "out.nc", "--time", "0"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    time.sleep(6)
+    assert process.poll() is None
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert out == b""
+    assert b"Traceback" not in err
+    assert [f.name for f in tmp_path.iterdir()] == ["p.toml"]
