@@ -51,7 +51,7 @@ STUDIES = {
 
 
 def _train(model: nn.Module, x: torch.Tensor, y: torch.Tensor, epochs: int, probed: bool) -> tuple[float, dict]:
-    """CPU seconds of ``epochs`` epochs of momentum SGD at batch size 64, probe included, and the probe's own account."""
+    """CPU seconds of ``epochs`` epochs of momentum SGD at batch size 64, probe included, and its own account."""
     optimiser = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
     loss = nn.functional.cross_entropy
     generator = torch.Generator().manual_seed(0)

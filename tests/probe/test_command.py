@@ -194,5 +194,5 @@ def test_width_scaling_of_the_parameterisations():
         slopes = np.diff(logs, axis=1)[:, 0] / np.log(widths[1] / widths[0])
         error = slopes.std(ddof=1) / np.sqrt(seeds)
         # The exponent is approached like 1/width: it is 0.06 (ntk) and 0.1 (muP) off between 512 and 1024
-        # (docs/probe.md), so half of that around the twice as large geometric mean of these two widths; doubled for safety.
+        # (docs/probe.md), so half of that around the geometric mean of these two widths, twice as large; doubled.
         assert abs(slopes.mean() - expected) <= 4 * error + 0.1, name

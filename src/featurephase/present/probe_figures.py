@@ -148,5 +148,8 @@ def series_figure(panels: Sequence[Mapping[str, Any]], *, width: float = 9.5, he
         for colour, line in zip(PALETTE, panel["predictions"], strict=False):
             axes.plot(line["x"], line["y"], "--", lw=1.2, color=line.get("color", colour), label=line["label"])
         axes.set(xscale="log", yscale="log", xlabel=panel["xlabel"], ylabel=panel["ylabel"], title=panel["title"])
+        ticks = sorted({float(x) for points in panel["points"] for x in points["x"]})
+        axes.set_xticks(ticks, [f"{x:g}" for x in ticks])
+        axes.xaxis.minorticks_off()
         axes.legend(fontsize=8)
     return figure

@@ -63,9 +63,16 @@ def lanczos(
         step = len(diagonal)
         vector = product(basis[step])
         diagonal.append(float(basis[step] @ vector))
+        # The three-term recurrence first, then all of the basis: again where that still took much away.
+        vector = vector - diagonal[-1] * basis[step]
+        if step:
+            vector -= beside[-1] * basis[step - 1]
         known = basis[: step + 1]
-        for _ in range(2):  # twice is enough
-            vector = vector - known.T @ (known @ vector)
+        for _ in range(3):
+            before = float(vector.norm())
+            vector -= known.T @ (known @ vector)
+            if float(vector.norm()) >= 0.7 * before:
+                break
         beta = float(vector.norm())
         done = step + 1
         scale = max(map(abs, diagonal)) + max(map(abs, beside), default=0.0)

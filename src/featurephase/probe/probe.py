@@ -67,8 +67,9 @@ class Probe:
     hessian
         When to analyse the Hessian on the probe batch: ``"ends"`` (start and end), ``"all"`` records,
         ``"none"``.
-    hessian_count, hessian_tolerance
-        Eigenvalues at either end, and the relative accuracy asked of Lanczos.
+    hessian_count, hessian_tolerance, hessian_products
+        Eigenvalues at either end, the residual asked of Lanczos relative to the largest one, and the most
+        Hessian-vector products (the status says if they did not suffice).
     subspace
         Matrix (trainable parameters, r), or mapping name -> (r, \\*shape): overlaps of the Hessian's
         eigenvectors with it.
@@ -114,7 +115,8 @@ class Probe:
         eigenvalues: int = 5,
         hessian: str = "ends",
         hessian_count: int = 3,
-        hessian_tolerance: float = 1e-3,
+        hessian_tolerance: float = 1e-2,
+        hessian_products: int = 40,
         subspace: Any = None,
         telescope_every: int | None = None,
         effective_parameters: bool = False,
@@ -139,6 +141,7 @@ class Probe:
             "count": hessian_count,
             "tolerance": hessian_tolerance,
             "seed": seed,
+            "max_products": hessian_products,
             "memory_limit": memory_limit,
         }
         self._telescope_every = telescope_every
