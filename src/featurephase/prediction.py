@@ -291,7 +291,7 @@ class _Observer:
             self.network,
             self.problem.teacher.link,
             moment,
-            delta=self.delta,
+            delta=self.problem.training.data_ratio(self.delta),
             weight_decay=self.problem.training.weight_decay,
             easy_basis=self.easy_basis,
             hard_basis=self.hard_basis,

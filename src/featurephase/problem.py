@@ -421,6 +421,10 @@ class GradientDescent:
         """Whether every step has samples of its own."""
         return self.batches == "one-pass"
 
+    def data_ratio(self, delta: float) -> float:
+        """n/d of the data that the Hessian is about: with one pass the fresh samples of one step, else all of them."""
+        return delta * self.batch_fraction if self.one_pass else delta
+
     @property
     def reuses_batches(self) -> bool:
         """Whether steps use parts of the data and come back to them."""
