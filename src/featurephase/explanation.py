@@ -1,7 +1,7 @@
 """``explain``: which latent directions a network learns from given data, by which mechanism, and what would change it.
 
-Everything here is put together from the data's thresholds, the network's thresholds and the spectrum at the last step;
-the only number of its own is the estimate of the escape step at finite dimension.
+Everything here is put together from what other modules compute: the data's thresholds and the network's, what gradient
+descent reaches, the spectrum at the last step, and the law of the escape time at finite dimension.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from featurephase.dynamics.asymptotic import ReplicateTrajectory, run_replicate
 from featurephase.errors import InputError, show
+from featurephase.escape import EscapeLaw
 from featurephase.prediction import (
     HessianPrediction,
     OutlierPrediction,
@@ -22,11 +22,9 @@ from featurephase.prediction import (
     experiment_text,
     predict,
     problem_subspaces,
-    seconds_per_run,
 )
-from featurephase.replicates import replicate_seeds, run_tasks
 from featurephase.results import Result
-from featurephase.statistics import mean_and_se
+from featurephase.simulation import predicted_escape
 from featurephase.subspaces.reached import ReachedSubspace, reached_subspace
 from featurephase.subspaces.symmetry import direction_name
 from featurephase.thresholds.network import NO_TRANSITION, NetworkThreshold, Threshold, threshold
@@ -40,20 +38,10 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-__all__ = ["DirectionExplanation", "EscapeEstimate", "Explanation", "explain"]
+__all__ = ["DirectionExplanation", "Explanation", "explain"]
 
-#: Share of the weights on the hard directions at which they count as learned, and up to which growth is linear.
-ESCAPE_TARGET = 0.5
-_LINEAR = 0.15
 #: Standard errors that delta must be away from a threshold for a verdict.
 _CLEAR = 2.0
-
-
-class EscapeEstimate(NamedTuple):
-    """When the hard overlap at dimension d is expected to reach half of the weights; nan: not determined."""
-
-    step: float
-    step_se: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +59,7 @@ class DirectionExplanation:
         it by the last step. Hard ones: whether gradient descent is unstable along it at the last step, so that it is
         found, in dimension d after about ``escape_step`` steps.
     overlap, overlap_se
-        Easy directions: |e'Theta|/|Theta|, root mean square over the steps. ``None`` for others.
+        Easy directions: ``|e'Theta|/|Theta|``, root mean square over the steps. ``None`` for others.
     delta_nn, delta_nn_se
         n/d from which on this network learns it (hard directions: at the last step, all of them together); 0 for an
         easy direction that is reached, ``None`` where there is no such statement.
@@ -79,8 +67,9 @@ class DirectionExplanation:
         n/d that the best polynomial-time first-order method needs.
     samples_needed, samples_needed_se
         ``delta_nn`` times the dimension; ``None`` without a dimension.
-    escape_step, escape_step_se
-        Step at which a hard direction that is learned is expected to make up half of the weights at this dimension.
+    escape_step, escape_step_se, escape_low, escape_high
+        Step at which a hard direction that is learned makes up half of the weights at this dimension: the median over
+        runs from random starts, its error, and the interval that holds 90 % of the runs.
     mechanism, change
         How it is learned or why not, and what would change that: a sentence each.
     """
@@ -99,6 +88,8 @@ class DirectionExplanation:
     samples_needed_se: float | None = None
     escape_step: float | None = None
     escape_step_se: float | None = None
+    escape_low: float | None = None
+    escape_high: float | None = None
     mechanism: str = ""
     change: str = ""
 
@@ -171,78 +162,12 @@ class Explanation(Result):
         return explanation_table(self)
 
 
-# ---- when a hard direction is found at finite dimension
-
-
-def _run(problem: Problem, delta: float, seed: np.random.SeedSequence) -> ReplicateTrajectory:
-    return run_replicate(problem, delta, seed, test=False)
-
-
-def escape_estimate(
-    problem: Problem,
-    delta: float,
-    dimension: int,
-    spaces: LatentSubspaces,
-    outlier: OutlierPrediction,
-    *,
-    quiet: bool = True,
-    workers: int | None = None,
-) -> EscapeEstimate:
-    """A first estimate of the step at which the hard overlap reaches half of the weights.
-
-    A run with N sample paths, all latent rows and a random start of the size it has in dimension N/delta carries the
-    start and the noise that the samples inject at every step at that dimension. To first order the overlap is Gaussian
-    and proportional to d^(-1/2) (theory 1, section 6), so its root mean square over replicates, times
-    (N/delta/d)^(1/2), is that of dimension d up to the step t0 at which the runs leave the linear regime. From there
-    it grows by 1 + eta |lambda| a step, lambda the negative hard outlier at the last step of the training:
-    T = t0 + log(target/rms(t0)) / log(1 + eta |lambda|).
-
-    The escape step of one run is random; this is where a typical run is. The error is that of the root mean square and
-    of lambda; that lambda is frozen is not in it.
-    """
-    student, asymptotics = problem.student, problem.asymptotics
-    hard = spaces.relevant_hard_basis
-    own = asymptotics.samples / delta
-    values, vectors = np.linalg.eigh(student.init_gram - student.init_overlap.T @ student.init_overlap)
-    root = (vectors * np.sqrt(np.maximum(values, 0.0))).T
-    rng = np.random.default_rng(np.random.SeedSequence(asymptotics.seed, spawn_key=(7,)))
-    seeds = replicate_seeds(asymptotics.seed, asymptotics.replicates)
-    tasks = []
-    for seed in seeds:
-        start = hard @ rng.standard_normal((hard.shape[1], len(root))) @ root / np.sqrt(own)
-        try:
-            begun = problem.replace(
-                student={"init_overlap": student.init_overlap + start, "init_gram": student.init_gram}
-            )
-        except InputError:  # so few samples that the start does not fit into its own norm
-            return EscapeEstimate(np.nan, np.nan)
-        tasks.append((begun, delta, seed))
-    found = run_tasks(
-        _run, tasks, work=seconds_per_run(problem, problem.training.steps), label="escape", quiet=quiet, workers=workers
-    )
-    squares = np.array(
-        [
-            np.sum(np.einsum("kh,tkm->thm", hard, r.overlap) ** 2, axis=(1, 2)) / np.trace(r.gram, axis1=1, axis2=2)
-            for r in found
-        ]
-    )
-    mean, se = mean_and_se(squares)
-    linear = np.flatnonzero(mean > _LINEAR**2)
-    t0 = int(linear[0]) - 1 if linear.size else len(mean) - 1
-    if t0 < 0 or not np.isfinite(mean[: t0 + 1]).all():
-        return EscapeEstimate(np.nan, np.nan)
-    share = np.sqrt(mean[: t0 + 1] * own / dimension)
-    rate = np.log1p(problem.training.step_size * -outlier.value)
-    rate_se = problem.training.step_size * np.nan_to_num(outlier.value_se) / np.exp(rate)
-    early = np.flatnonzero(share >= ESCAPE_TARGET)
-    if early.size:
-        t0 = int(early[0])
-    wait = max(0.0, np.log(ESCAPE_TARGET / share[t0]) / rate)
-    error = np.hypot(se[t0] / (2 * mean[t0]) / rate, wait * rate_se / rate)
-    return EscapeEstimate(float(t0 + wait), float(error))
-
-
 # ---- words
+
+
+def _left_hard_outlier(hessian: HessianPrediction) -> OutlierPrediction | None:
+    """The smallest hard outlier left of the bulk."""
+    return next((o for o in hessian.hard_outliers if o.side == "left"), None)
 
 
 class _Facts(NamedTuple):
@@ -257,12 +182,12 @@ class _Facts(NamedTuple):
     run: TrajectoryPrediction
     hessian: HessianPrediction
     reached: ReachedSubspace | None
-    escape: EscapeEstimate | None
+    escape: EscapeLaw | None
 
     @property
     def outlier(self) -> OutlierPrediction | None:
         """The smallest hard outlier left of the bulk."""
-        return next((o for o in self.hessian.hard_outliers if o.side == "left"), None)
+        return _left_hard_outlier(self.hessian)
 
     @property
     def crossing(self) -> tuple[float, float]:
@@ -322,9 +247,9 @@ def _hard_words(facts: _Facts, learned: bool | None) -> tuple[str, str]:
             f"eigenvector with squared overlap {_number(outlier.overlap, outlier.overlap_se)} on the hard directions: "
             f"gradient descent is unstable along {them} and leaves its plateau by a factor {factor:.3g} a step{jump}"
         )
-        if facts.escape is not None and facts.escape.step > steps:
+        if facts.escape is not None and facts.escape.median > steps:
             mechanism += (
-                f", in this dimension at about step {facts.escape.step:.3g}, after the {steps} of this training"
+                f", in this dimension at about step {facts.escape.median:.3g}, after the {steps} of this training"
             )
         return mechanism, (
             f"fewer samples: below n/d = {_number(value, se)} the outlier is gone at that step; {other}"
@@ -438,8 +363,10 @@ def _directions(facts: _Facts) -> Iterator[DirectionExplanation]:
                 delta_alg_se=thresholds.delta_alg_se,
                 samples_needed=None if d is None else value * d,
                 samples_needed_se=None if d is None else se * d,
-                escape_step=None if facts.escape is None else facts.escape.step,
-                escape_step_se=None if facts.escape is None else facts.escape.step_se,
+                escape_step=None if facts.escape is None else facts.escape.median,
+                escape_step_se=None if facts.escape is None else facts.escape.median_se,
+                escape_low=None if facts.escape is None else facts.escape.low,
+                escape_high=None if facts.escape is None else facts.escape.high,
                 mechanism=mechanism,
                 change=change,
             )
@@ -550,7 +477,7 @@ def explain(
     times = [steps] if hard else []
     prediction = predict(problem, delta=ratio, times=times, subspaces=spaces, quiet=quiet, workers=workers)
     run = prediction.runs[0]
-    hessian = run.hessian[0] if hard else HessianPrediction(time=steps)
+    hessian = run.hessian[-1] if hard else HessianPrediction(time=steps)
     thresholds = threshold(problem, times=[steps], limit=False, subspaces=spaces, quiet=quiet, workers=workers)
     network = thresholds.delta_nn[0] if thresholds.delta_nn else None
     reached = None
@@ -558,19 +485,13 @@ def explain(
         reached = reached_subspace(problem, ratio, subspaces=spaces, quiet=quiet, workers=workers)
     facts = _Facts(problem, ratio, dimension, spaces, thresholds, network, run, hessian, reached, None)
     outlier = facts.outlier
-    plain = problem.training == type(problem.training)(problem.training.step_size, steps, problem.training.weight_decay)
     warnings = []
-    if hard and dimension is not None and outlier is not None and outlier.value < 0 and _hard_learned(facts):
-        if plain:
-            facts = facts._replace(
-                escape=escape_estimate(problem, ratio, dimension, spaces, outlier, quiet=quiet, workers=workers)
-            )
-            warnings.append(
-                "the escape step is a first estimate: growth at the rate of the outlier of the last step, for a run "
-                "whose overlap is the root mean square; single runs scatter around it by more than its error"
-            )
-        else:
-            warnings.append("no escape step: its estimate is for full-batch gradient descent with a constant step size")
+    if hard and steps > 0 and dimension is not None and _hard_learned(facts):
+        try:
+            law = predicted_escape(problem, ratio, dimension, spaces, quiet=quiet, workers=workers)
+            facts = facts._replace(escape=law)
+        except ValueError as reason:
+            warnings.append(f"no escape step: {reason}")
     if hard and network is not None and steps > 0:
         warnings.append(
             f"delta_NN is that of step {steps}; it drifts with the number of steps (featurephase threshold --time inf)"

@@ -57,6 +57,8 @@ def _numbers(entry: DirectionExplanation) -> str:
     ):
         if value is not None and (entry.kind != "easy" or name == "overlap"):
             words.append(f"{name} {measured(value, np.nan if se is None else se)}")
+    if entry.escape_low is not None and entry.escape_high is not None:
+        words[-1] += f" (90 % of runs: {entry.escape_low:.3g} to {entry.escape_high:.3g})"
     return ", ".join(words)
 
 

@@ -257,6 +257,7 @@ def explanation_dataset(explanation: Explanation) -> xarray.Dataset:
     variables: dict[str, Any] = {
         name + suffix: (("direction",), column(name + suffix)) for name in numbers for suffix in ("", "_se")
     }
+    variables |= {name: (("direction",), column(name)) for name in ("escape_low", "escape_high")}
     learned = {True: "yes", False: "no", None: "undetermined"}
     for name in ("kind", "mechanism", "change"):
         variables[name] = (("direction",), _text(getattr(e, name) for e in entries))

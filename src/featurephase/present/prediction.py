@@ -54,7 +54,8 @@ def prediction_figure(prediction: Prediction) -> Figure:
     """
     runs = prediction.runs[:MOST_COLUMNS]
     spectra = max((len(run.hessian) for run in runs), default=0)
-    heights = [2.3, 2.0] + ([1.2 + 0.75 * min(spectra, 8)] if spectra else [])
+    met = any(np.any(run.overlap) for run in runs)
+    heights = [2.3, 2.0 if met else 0.7] + ([1.2 + 0.75 * min(spectra, 8)] if spectra else [])
     figure = new_figure(max(4.6, 3.5 * len(runs) + 0.9), sum(heights) + 0.9)
     axes = figure.subplots(len(heights), len(runs), squeeze=False, height_ratios=heights, sharey="row")
     for column, run in zip(axes.T, runs, strict=True):

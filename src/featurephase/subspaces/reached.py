@@ -54,8 +54,8 @@ class ReachedSubspace(Result):
     reached_basis, missed_basis
         Orthonormal columns (k, r) and (k, k_E - r); their span is U_E. Undecided directions count as missed.
     overlaps, overlaps_se
-        (k_E,): root mean square over the steps of |e'Theta|/|Theta| along each direction, reached ones first (0 where
-        the estimate of the square is negative).
+        (k_E,): root mean square over the steps of ``|e'Theta|/|Theta|`` along each direction, reached ones first (0
+        where the estimate of the square is negative).
     bounds
         (k_E,): the overlap is below this except with the probability of a false decision (1e-5).
     decisions

@@ -123,7 +123,7 @@ class ThresholdLimit:
     drift
         value(t) - value(t/2).
     converged
-        Whether |drift| <= max(2 standard errors, 2 %).
+        Whether ``|drift| <= max(2 standard errors, 2 %)``.
     history_time, history, history_se
         delta_NN(t) along the way.
     """
@@ -220,7 +220,7 @@ class _Observer:
                 self.network,
                 self.problem.teacher.link,
                 moment,
-                delta=self.delta,
+                delta=self.problem.training.data_ratio(self.delta),
                 weight_decay=self.problem.training.weight_decay,
                 hard_basis=self.hard_basis,
                 blocks=blocks,
