@@ -38,6 +38,9 @@ KINDS = (
     "tiny, no target",
     "mixed scales",
     "unbalanced",
+    "moderate",
+    "moderate, small start",
+    "moderate, no target",
 )
 
 
@@ -129,12 +132,38 @@ def random_model(rng: np.random.Generator, kind: str, max_width: int) -> Model:
     elif kind == "mixed scales":
         x.u = rng.standard_normal(d) * 10.0 ** rng.uniform(-150, 50, d)
         x.w = rng.standard_normal(d) * 10.0 ** rng.uniform(-150, 50, d)
+    elif kind.startswith("moderate"):  # float64 does without exponents here
+        size = 1e-4 if kind == "moderate, small start" else 1.0
+        x.u, x.w = size * rng.standard_normal(d), size * rng.standard_normal(d)
+        x.eta_u, x.eta_w, x.gamma, x.second_moment = decades(-0.5, 0.5), decades(-0.5, 0.5), decades(-1, 0), 1.5
+        x.cross_moment = 0.0 if kind == "moderate, no target" else float(rng.standard_normal())
     elif kind == "unbalanced":
         x.w = w * 1e-100
     return x
 
 
-def random_times(rng: np.random.Generator, time_scale: float) -> list[float]:
-    """0, one time of the motion's own scale, one anywhere, and infinity."""
+def random_times(rng: np.random.Generator, time_scale: float, kind: str = "") -> list[float]:
+    """0, one of the motion's own scale, one anywhere, and infinity; more where the evaluation changes its means."""
+    if kind.startswith("moderate"):
+        edges = [
+            1e-40,
+            1e-20,
+            1e-8,
+            1e-3,
+            0.1,
+            1.0,
+            5.0,
+            12.0,
+            25.0,
+            60.0,
+            149.0,
+            151.0,
+            400.0,
+            600.0,
+            899.0,
+            901.0,
+            1e4,
+        ]
+        return [0.0, *(time_scale * x for x in edges), math.inf]
     own = float(min(max(time_scale, 1e-300), 1e300) * 10.0 ** rng.uniform(-4.0, 2.5))
     return [0.0, min(own, 1e300), float(10.0 ** rng.uniform(-300.0, 300.0)), math.inf]

@@ -665,7 +665,7 @@ class Flow:
         arrays = {name: np.empty(table) for name in wanted}
         beyond: dict[str, str] = {}
         everything = t.reshape(-1)
-        plain_enough = not any(name.startswith("relative") for name in wanted)
+        plain_enough = bool(wanted) and not any(name.startswith("relative") for name in wanted)
 
         def store(name: str, place: Any, value: Wide | Floats, at: Floats) -> None:
             if isinstance(value, Wide):
@@ -685,6 +685,12 @@ class Flow:
                     values, lost = self._plain_scalars(lines, moments, wanted)
                     for name in wanted:
                         store(name, place, values[name], moments)
+                    # what is left of the residual is never 0 at a finite time: a 0 has underflowed
+                    alive = ~lost & (self._r0.m != 0.0)[lines] & np.isfinite(moments) & (moments > 0.0)
+                    for name in {"output", "residual", "excess_loss", "loss"}.intersection(wanted):
+                        zero = arrays[name][place] == 0.0
+                        if zero.any() and (zero & alive).any():
+                            beyond[name] = "underflow"
                     if not lost.any():
                         continue
                     where_lost = np.nonzero(np.broadcast_to(lost, arrays[wanted[0]][place].shape))

@@ -6,6 +6,7 @@ Both measure output, loss, kernel and alignment from the weights, and use nothin
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -51,7 +52,7 @@ def integrate_flow(
     loss_factor: float = 1.0,
     rtol: float = 1e-12,
     atol: float = 1e-14,
-    method: str = "DOP853",
+    method: Literal["RK45", "DOP853", "Radau", "LSODA"] = "DOP853",
 ) -> Measurement:
     """Integrate the gradient flow of all weights numerically, by a method of ``scipy.integrate.solve_ivp``.
 
