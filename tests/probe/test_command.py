@@ -162,7 +162,8 @@ def test_schedules():
         due = make_schedule(spec)
         return [t for t in range(last + 1) if due(t)]
 
-    assert steps("logarithmic", 100) == [0, 1, 2, 3, 6, 10, 18, 32, 56, 100]
+    assert steps("logarithmic", 100) == [0, 1, 2, 5, 10, 22, 46, 100]
+    assert steps("logarithmic:4", 100) == [0, 1, 2, 3, 6, 10, 18, 32, 56, 100]
     assert steps("logarithmic:1") == [0, 1, 10, 100, 1000]
     assert steps("linear:500") == [0, 500, 1000, 1500, 2000]
     assert steps("demand") == []

@@ -116,7 +116,7 @@ def extreme_eigenvalues(
     *,
     count: int = 3,
     tolerance: float = 1e-2,
-    max_products: int = 40,
+    max_products: int = 30,
     memory_limit: int = 1 << 30,
     subspace: Array | None = None,
     seed: int = 0,

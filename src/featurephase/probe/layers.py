@@ -31,7 +31,8 @@ def leading_pair(matrix: Tensor) -> tuple[float, Tensor, Tensor]:
     size = array.shape[0]
     operator = LinearOperator((size, size), matvec=lambda v: array @ (array.T @ v), dtype=array.dtype)
     start = np.random.default_rng(0).standard_normal(size).astype(array.dtype)
-    vector = eigsh(operator, k=1, which="LA", v0=start)[1][:, 0]
+    tolerance = 1e-6 if array.dtype == np.float32 else 1e-11
+    vector = eigsh(operator, k=1, which="LA", v0=start, tol=tolerance)[1][:, 0]
     left = torch.as_tensor(vector, dtype=matrix.dtype, device=matrix.device)
     right = wide.T @ left
     value = float(torch.linalg.vector_norm(right))

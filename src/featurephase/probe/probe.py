@@ -116,7 +116,7 @@ class Probe:
         hessian: str = "ends",
         hessian_count: int = 3,
         hessian_tolerance: float = 1e-2,
-        hessian_products: int = 40,
+        hessian_products: int = 30,
         subspace: Any = None,
         telescope_every: int | None = None,
         effective_parameters: bool = False,

@@ -13,7 +13,7 @@ __all__ = ["Schedule", "make_schedule"]
 Schedule: TypeAlias = Callable[[int], bool]
 
 #: Records per factor of ten in training steps of the default schedule.
-PER_DECADE = 4
+PER_DECADE = 3
 
 
 def _logarithmic(per_decade: int) -> Schedule:
@@ -34,7 +34,7 @@ def make_schedule(spec: str | Collection[int]) -> Schedule:
     Parameters
     ----------
     spec
-        ``"logarithmic"`` or ``"logarithmic:K"`` (K records per factor of ten; 4), ``"linear:M"`` (every M
+        ``"logarithmic"`` or ``"logarithmic:K"`` (K records per factor of ten; 3), ``"linear:M"`` (every M
         steps), ``"demand"`` (never by itself), or the steps themselves.
 
     Raises
