@@ -44,6 +44,7 @@ __all__ = ["BlockThreshold", "NetworkThreshold", "Threshold", "ThresholdLimit", 
 
 NO_TRANSITION = "no transition in the range searched"
 NOT_CONVERGED = "not-converged"
+NOT_NEGATIVE = "hard outlier not negative at the end of the range"
 
 #: Points per decade of the coarse scan in delta, and its replicates and samples (relative to those asked for).
 _SCAN_PER_DECADE = 4
@@ -82,7 +83,9 @@ class NetworkThreshold:
     negative
         Whether the outlier is negative (instability of gradient descent, feature learning) where it appears.
     value_negative
-        From this delta on it is negative.
+        From this delta on it is negative; nan if it is not so at the end of the range (see ``negative_crossings``).
+    negative_crossings
+        All deltas at which a negative hard outlier appears or disappears, ascending.
     continuous
         Whether its overlap with the hard subspace grows from 0 (True) or jumps (False).
     directions
@@ -103,6 +106,8 @@ class NetworkThreshold:
     negative: bool | None = None
     value_negative: float = np.nan
     value_negative_se: float = np.nan
+    negative_crossings: Array = field(default_factory=lambda: np.empty(0))
+    negative_crossings_se: Array = field(default_factory=lambda: np.empty(0))
     continuous: bool | None = None
     directions: Array = field(default_factory=lambda: np.empty(0))
     directions_se: Array = field(default_factory=lambda: np.empty(0))
@@ -328,7 +333,7 @@ def _bracketed_root(
     """The sign change nearest to the guess, in log delta, from evaluations that close in on it from both sides."""
     guess = float(np.clip(np.log(target.guess), *bounds))
     function(guess)
-    step = 1.5 * _BRACKET
+    step, width = 1.5 * _BRACKET, np.inf
     for _ in range(_MOST_EVALUATIONS):
         points = sorted(x for x in readings if not np.isnan(function(x)))
         pairs = [(a, b) for a, b in pairwise(points) if (function(a) < 0) != (function(b) < 0)]
@@ -338,9 +343,11 @@ def _bracketed_root(
             root = a - fa * (b - a) / (fb - fa)
             if b - a <= _BRACKET:
                 return root
-            # Step beyond the interpolated root, towards the farther end, so that both ends close in.
+            # Step beyond the interpolated root, towards the farther end, so that both ends close in; bisect if not.
             margin = 0.4 * _BRACKET
             root += margin if b - root > root - a else -margin
+            root = (a + b) / 2 if b - a > 0.6 * width else root
+            width = b - a
             function(float(np.clip(root, a + margin, b - margin)))
             continue
         # No sign change yet: go where the slope points, or outwards on both sides.
@@ -349,6 +356,7 @@ def _bracketed_root(
             slope = (function(high) - function(low)) / (high - low)
             end = high if abs(function(high)) < abs(function(low)) else low
             wanted = end - 1.3 * function(end) / slope
+            wanted += 0.6 * _BRACKET * np.sign(wanted - end)  # beyond, so that a convex margin is crossed too
             reach = 0.7 if wanted > high else -0.7
             nxt = min(wanted, high + reach) if wanted > high else max(wanted, low + reach)
             if low < nxt < high:
@@ -410,6 +418,7 @@ def network_threshold(
     network = Network(problem.student.activation, problem.student.readout, problem.loss)
     if network.activation.singular_curvature or network.loss.singular_curvature:
         return NetworkThreshold(time=time, status=SINGULAR_CURVATURE, message=explained(SINGULAR_CURVATURE))
+    stays_negative = True
     scan_delta, scan_margin, scan_margin_se = np.empty(0), np.empty((0, 0)), np.empty((0, 0))
     if guess is None:
         coarse = max(min(samples, _FEWEST_SAMPLES), int(samples * _SCAN_SAMPLES))
@@ -437,7 +446,8 @@ def network_threshold(
         crossings = _sign_changes(grid_alive, edge[:, 0])
         targets = [_Target("edge", 0, c) for c in crossings]
         if not value_only:
-            targets += [_Target("zero", 0, c) for c in _sign_changes(grid_alive, zero)[-1:]]
+            targets += [_Target("zero", 0, c) for c in _sign_changes(grid_alive, zero)]
+            stays_negative = bool(zero[-1] < 0)
             for j in range(1, edge.shape[1]):
                 targets += [_Target("edge", j, c) for c in _sign_changes(grid_alive, edge[:, j])[-1:]]
             if network.width > 1:
@@ -472,7 +482,7 @@ def network_threshold(
     )
     by_target = [tuple(roots[i] for roots in found) for i in range(len(targets))]
     scan = {"scan_delta": scan_delta, "scan_margin": scan_margin, "scan_margin_se": scan_margin_se}
-    return _assemble(problem, time, spaces, targets, by_target, scan, value_only)
+    return _assemble(problem, time, spaces, targets, by_target, scan, value_only, stays_negative)
 
 
 def _crossings_only(crossings: Sequence[float]) -> dict[str, Any]:
@@ -509,6 +519,7 @@ def _assemble(
     by_target: Sequence[tuple[_Root, ...]],
     scan: dict[str, Array],
     value_only: bool,
+    stays_negative: bool,
 ) -> NetworkThreshold:
     """Means over replicates of every root."""
     summary = [mean_and_se([r.delta for r in roots]) for roots in by_target]
@@ -518,7 +529,7 @@ def _assemble(
     width, hard = problem.student.width, spaces.hard_basis.shape[1]
     directions, directions_se = np.full(width * hard, np.nan), np.full(width * hard, np.nan)
     blocks = dict.fromkeys(range(width), (np.nan, np.nan))
-    negative_value, negative_se = np.nan, np.nan
+    zeros = []
     for i, target in enumerate(targets):
         value, se = float(summary[i][0]), float(summary[i][1])
         if target.kind == "edge":
@@ -526,7 +537,9 @@ def _assemble(
         elif target.kind == "block":
             blocks[target.index] = (value, se)
         else:
-            negative_value, negative_se = value, se
+            zeros.append((value, se))
+    zeros.sort()
+    negative_value, negative_se = zeros[-1] if zeros and stays_negative else (np.nan, np.nan)
     value, se = float(summary[main][0]), float(summary[main][1])
     if width == 1:
         blocks[0] = (value, se)
@@ -543,6 +556,13 @@ def _assemble(
         status, message = UNBOUNDED_CURVATURE, explained(UNBOUNDED_CURVATURE, f"t = {time}, near delta = {value:.3g}")
         value = se = negative_value = negative_se = np.nan
         directions[:] = directions_se[:] = np.nan
+    elif not stays_negative and not value_only:
+        status = NOT_NEGATIVE
+        message = f"t = {time}: the hard outlier that stands left of the bulk from delta = {value:.4g} on is "
+        if zeros:
+            message += f"negative, so that gradient descent is unstable, only up to delta = {zeros[-1][0]:.4g}"
+        else:
+            message += "nowhere negative: gradient descent is stable along the hard directions"
     return NetworkThreshold(
         time=time,
         status=status,
@@ -554,6 +574,8 @@ def _assemble(
         negative=None if np.isnan(value) else bool(np.mean([r.left_edge for r in roots]) < 0.0),
         value_negative=negative_value,
         value_negative_se=negative_se,
+        negative_crossings=np.array([v for v, _ in zeros]),
+        negative_crossings_se=np.array([s for _, s in zeros]),
         continuous=None if np.isnan(value) else bool(np.mean([r.critical for r in roots]) >= 0.5),
         directions=directions,
         directions_se=directions_se,

@@ -1,0 +1,198 @@
+"""delta_NN: the root search on curves whose roots are known, closed cases at a random start, and what has no answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from scipy.optimize import brentq
+from scipy.special import stdtrit
+
+from featurephase.errors import InputError
+from featurephase.prediction import problem_subspaces
+from featurephase.problem import Problem
+from featurephase.thresholds import network as module
+from featurephase.thresholds.network import NO_TRANSITION, NOT_CONVERGED, NOT_NEGATIVE, network_threshold, threshold
+
+SEED = np.random.SeedSequence(0)
+
+
+@dataclass
+class KnownCurve:
+    """A margin with known roots in delta, diverging below ``diverges``."""
+
+    margin: object
+    diverges: float = 0.0
+    calls: int = 0
+
+    def read(self, delta, seed):
+        self.calls += 1
+        if delta < self.diverges:
+            return None
+        value = self.margin(delta)
+        return module._Reading(np.array([value]), value, True, -1.0, False, np.array([value]))
+
+
+def root_of(curve, guess, bounds=(0.05, 1000.0)):
+    return module._roots(curve, SEED, [module._Target("edge", 0, guess)], bounds)[0].delta
+
+
+@pytest.mark.parametrize("guess", [4.0, 6.0, 7.3, 20.0, 100.0])
+def test_root_of_a_smooth_margin(guess):
+    curve = KnownCurve(lambda d: 1.0 - (d / 7.3) ** 0.7)
+    # linear interpolation over 5 % in log delta: relative error at most .05^2/8 |m''/m'| = 2.2e-4 for this margin
+    assert root_of(curve, guess) == pytest.approx(7.3, rel=2.5e-4)
+    assert curve.calls <= 12
+
+
+def test_nearest_of_two_roots():
+    curve = KnownCurve(lambda d: np.log(d / 2.0) * np.log(d / 30.0))
+    assert root_of(curve, 2.2) == pytest.approx(2.0, rel=1e-3)
+    assert root_of(curve, 27.0) == pytest.approx(30.0, rel=1e-3)
+
+
+def test_no_root_is_nan():
+    assert np.isnan(root_of(KnownCurve(lambda d: 1.0 + d), 5.0, bounds=(1.0, 100.0)))
+
+
+def test_a_root_is_found_beside_a_region_that_diverges():
+    assert root_of(KnownCurve(lambda d: np.log(8.0 / d), diverges=7.0), 12.0) == pytest.approx(8.0, rel=1e-3)
+
+
+def test_sign_changes_are_interpolated_in_log_delta():
+    grid = np.array([1.0, 10.0, 100.0, 1000.0])
+    assert module._sign_changes(grid, np.array([1.0, -1.0, -1.0, 3.0])) == pytest.approx([10**0.5, 10**2.25])
+
+
+def phase_retrieval(a: float, weight_decay: float = 0.0, **asymptotics: int) -> Problem:
+    """Curvature 2 (3 h^2 - g^2)/(a + g^2) at a random start (theory 1, section 5)."""
+    problem = Problem.from_toml(f"""
+[teacher]
+latent_dim = 1
+link = "g1**2"
+[student]
+activation = "h**2"
+readout = [1.0]
+[loss]
+expression = "(y - f)**2/(2*({a} + y))"
+[training]
+step_size = 0.01
+steps = 0
+weight_decay = {weight_decay}
+""")
+    return problem.replace(asymptotics=asymptotics)
+
+
+# source: theory 1, section 5: transitions 1.1349 (a = 1), continuous, and 2.2877 (a = 3), discontinuous
+@pytest.mark.parametrize(("a", "delta", "continuous"), [(1.0, 1.1349, True), (3.0, 2.2877, False)])
+def test_random_start(a, delta, continuous):
+    problem = phase_retrieval(a, samples=60_000, replicates=6)
+    found = network_threshold(problem, 0, problem_subspaces(problem), delta_range=(0.3, 10.0))
+    assert abs(found.value - delta) < stdtrit(5, 0.999) * found.value_se
+    assert found.value_se < 0.04 * delta
+    assert found.negative
+    assert found.continuous is continuous
+    assert len(found.crossings) == 1
+
+
+def delta_of_an_outlier_at_zero(a: float) -> float:
+    """Where the hard outlier of a random start sits at 0, by quadrature: E[R g^2] = 0 and delta = 1/E[R]."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(200)
+    weights = weights / weights.sum()
+    g, h = np.meshgrid(nodes, nodes)
+    pair = np.outer(weights, weights)
+    curvature = 2 * (3 * h**2 - g**2) / (a + g**2)
+
+    def response(s):
+        return s * curvature / (1 + s * curvature)
+
+    s = brentq(lambda s: np.sum(pair * response(s) * g**2), 1e-3, 0.4999)
+    return 1 / np.sum(pair * response(s))
+
+
+def test_an_outlier_that_is_negative_in_a_window_only():
+    problem = phase_retrieval(1.0, samples=30_000, replicates=6)
+    found = network_threshold(problem, 0, problem_subspaces(problem), delta_range=(0.3, 30.0))
+    assert found.status == NOT_NEGATIVE
+    assert np.isnan(found.value_negative)
+    assert found.negative_crossings[0] == pytest.approx(found.value, rel=1e-3)
+    error = found.negative_crossings[1] - delta_of_an_outlier_at_zero(1.0)
+    assert abs(error) < stdtrit(5, 0.999) * found.negative_crossings_se[1]
+    assert f"{found.negative_crossings[1]:.4g}" in found.message
+
+
+def test_weight_decay_closes_the_window():
+    problem = phase_retrieval(1.0, weight_decay=2.0, samples=10_000, replicates=2)
+    plain = phase_retrieval(1.0, samples=10_000, replicates=2)
+    found = network_threshold(problem, 0, problem_subspaces(problem), delta_range=(0.5, 5.0))
+    # common random numbers: the spectrum moves as a whole, so the outlier appears at the very same delta
+    expected = network_threshold(plain, 0, problem_subspaces(plain), delta_range=(0.5, 5.0))
+    assert found.value == pytest.approx(expected.value, rel=1e-9)
+    assert found.negative is False
+    assert found.status == NOT_NEGATIVE
+    assert "nowhere negative" in found.message
+
+
+def small(toml: str) -> Problem:
+    return Problem.from_toml(toml).replace(asymptotics={"samples": 2000, "replicates": 2})
+
+
+HARD = """
+[teacher]
+latent_dim = 1
+link = "1.5*tanh(g1**2)"
+[student]
+activation = "gelu"
+readout = [1.0]
+[loss]
+name = "squared"
+[training]
+step_size = 0.8
+steps = 8
+"""
+
+
+def test_no_transition_in_the_range():
+    found = threshold(small(HARD), times=[1], delta_range=(0.2, 1.0))
+    entry = found.delta_nn[0]
+    assert found.status == entry.status == NO_TRANSITION
+    assert np.isnan(entry.value)
+    assert "up to delta = 1" in entry.message
+
+
+def test_a_range_above_the_transition():
+    entry = threshold(small(HARD), times=[1], delta_range=(100.0, 1000.0)).delta_nn[0]
+    assert entry.status == NO_TRANSITION
+    assert "lies below" in entry.message
+
+
+def test_singular_curvature_has_no_threshold():
+    found = threshold(small(HARD.replace("gelu", "relu")), times=[1])
+    assert found.status == "singular-curvature"
+    assert found.delta_alg == pytest.approx(0.5, rel=0.01)
+    assert "gelu" in found.message
+
+
+def test_nothing_hard():
+    found = threshold(small(HARD.replace("1.5*tanh(g1**2)", "tanh(g1)")), times=[1])
+    assert found.ok
+    assert found.delta_alg == 0.0
+    assert found.delta_nn == ()
+    assert "nothing is hard" in found.message
+
+
+def test_limit_reports_how_far_it_came():
+    problem = small(HARD).replace(threshold={"max_steps": 20})
+    limit = threshold(problem, limit=True).delta_nn_limit
+    assert limit.status == NOT_CONVERGED
+    assert not limit.converged
+    assert limit.history_time == (15,)
+    assert limit.value > 0
+
+
+def test_bad_arguments():
+    with pytest.raises(InputError, match="time 9"):
+        threshold(small(HARD), times=[9])
+    with pytest.raises(InputError, match="delta_range"):
+        threshold(small(HARD), times=[1], delta_range=(5.0, 1.0))
