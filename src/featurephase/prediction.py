@@ -476,7 +476,7 @@ def _hessian(time: int, found: Sequence[Spectrum]) -> HessianPrediction:
         return HessianPrediction(time=time, status=UNBOUNDED_CURVATURE, message=message)
     left, left_se = mean_and_se([s.left_edge for s in found])
     right, right_se = mean_and_se([s.right_edge for s in found])
-    unbounded_above = np.mean([s.right_drifts for s in found]) > 0.5
+    unbounded_above = bool(np.mean([s.right_drifts for s in found]) > 0.5)
     return HessianPrediction(
         time=time,
         left_edge=float(left),

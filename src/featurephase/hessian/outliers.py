@@ -112,8 +112,7 @@ def margins(bulk: Bulk, point: BranchPoint, directions: Directions) -> Array:
     They are those of ``I + delta E[R (x) (g g' - I)]`` for hard directions g: 1 far below the bulk, 0 where an
     outlier sits (theory 1, section 4, Delta(lambda)).
     """
-    eigenvalues: Array = bulk.delta * np.linalg.eigvalsh(_condense(bulk, point, directions).matrix)
-    return eigenvalues
+    return np.asarray(bulk.delta * np.linalg.eigvalsh(_condense(bulk, point, directions).matrix), dtype=np.float64)
 
 
 def outliers(bulk: Bulk, edge: Edge, directions: Directions) -> tuple[list[Outlier], Array]:

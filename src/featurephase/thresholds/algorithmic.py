@@ -84,6 +84,11 @@ class AlgorithmicThreshold(Result):
     samples: int
     replicates: int
 
+    @property
+    def error(self) -> float:
+        """Standard error and window bias together: what delta_alg is uncertain by."""
+        return math.hypot(self.delta_alg_se, self.window_bias) if math.isfinite(self.window_bias) else self.delta_alg_se
+
     def to_xarray(self) -> xarray.Dataset:
         """The value with its error, and the direction over (latent, latent2)."""
         import xarray

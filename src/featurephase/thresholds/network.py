@@ -711,7 +711,7 @@ def threshold(
         found = algorithmic or algorithmic_threshold(
             problem.teacher, spaces, seed=problem.asymptotics.seed, quiet=quiet
         )
-        alg, alg_se = found.delta_alg, found.delta_alg_se
+        alg, alg_se = found.delta_alg, found.error
         if not found.ok:
             statuses.append((found.status, found.message))
         for t in wanted:
