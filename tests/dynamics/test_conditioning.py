@@ -65,6 +65,16 @@ def test_basis_is_orthonormal_and_new_rows_have_the_prescribed_part_on_it(sample
     assert np.max(np.abs(on_phi - np.eye(24) / np.sqrt(delta))[known]) < 1e-10
 
 
+def test_few_paths_are_a_small_system():
+    """The limit's law shrinks as directions become known, and adds none beyond N/delta."""
+    law = AsymptoticLaw(4.0, samples=40)
+    np.testing.assert_allclose(law.coupling(3, 2), np.diag([(0.25 - 3 / 40) ** 0.5, (0.25 - 4 / 40) ** 0.5]))
+    assert law.coupling(9, 2).shape == (1, 2)
+    assert not law.exhausted(9)
+    assert law.exhausted(10)
+    np.testing.assert_allclose(AsymptoticLaw(4.0).coupling(100, 1), [[0.5]])
+
+
 @pytest.mark.slow
 def test_orthogonality_survives_a_thousand_steps():
     rng = np.random.default_rng(2)

@@ -77,7 +77,7 @@ def run_replicate(
     network = Network(problem.student.activation, problem.student.readout, problem.loss)
     streams = np.random.SeedSequence(seed.entropy, spawn_key=seed.spawn_key).spawn(4)
     rng, noise_rng, test_rng, batch_rng = (np.random.default_rng(s) for s in streams)
-    law = AsymptoticLaw(training.data_ratio(delta))
+    law = AsymptoticLaw(training.data_ratio(delta), samples)
 
     expected = network.width * (1 if training.one_pass else min(steps, (capacity or steps) // network.width))
 

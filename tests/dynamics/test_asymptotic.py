@@ -1,0 +1,79 @@
+"""Long runs in the limit: no bias that grows with time, whatever the tolerance and the capacity of the basis."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from featurephase.dynamics.asymptotic import run_replicate
+from featurephase.problem import Problem
+from featurephase.replicates import replicate_seeds
+from featurephase.statistics import mean_and_se
+
+ONE_NEURON = Problem.from_toml(
+    """
+    [teacher]
+    latent_dim = 1
+    link = "1.5*tanh(g1**2)"
+    [student]
+    activation = "gelu"
+    readout = [1.0]
+    [loss]
+    name = "squared"
+    [training]
+    step_size = 0.8
+    steps = 1000
+    """
+)
+HARD = np.zeros((1, 0))
+
+
+def norms(delta, steps, samples, replicates, seed, **options):
+    """|theta|^2 at the last step, (replicates,)."""
+    return np.array(
+        [
+            run_replicate(
+                ONE_NEURON, delta, s, easy_basis=HARD, steps=steps, samples=samples, test=False, **options
+            ).gram[-1, 0, 0]
+            for s in replicate_seeds(seed, replicates)
+        ]
+    )
+
+
+def gelu(h):
+    from scipy.special import erf
+
+    c = (1 + erf(h / np.sqrt(2))) / 2
+    return h * c, c + h * np.exp(-h * h / 2) / np.sqrt(2 * np.pi)
+
+
+def dense_norm(delta, steps, d, seed):
+    """The same at finite d, the overlap with the teacher held at its limit, 0."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((round(delta * d), d))
+    y = 1.5 * np.tanh(x[:, 0] ** 2)
+    theta = np.eye(d)[1]
+    for _ in range(steps):
+        s, ds = gelu(x @ theta)
+        theta = theta - 0.8 * x.T @ ((s - y) * ds) / len(x)
+        theta[0] = 0.0
+    return float(theta @ theta)
+
+
+@pytest.mark.slow
+def test_long_runs_with_few_paths_agree_with_dense_ones():
+    """t = 250, delta = 20: with R = 1/sqrt(delta) throughout, 3000 paths gave 1.0 where dense runs give .85."""
+    theory, theory_se = mean_and_se(norms(20.0, 250, 3000, 16, 1))
+    dense, dense_se = mean_and_se([dense_norm(20.0, 250, 200, s) for s in range(10)])
+    assert abs(theory - dense) < 4 * np.hypot(theory_se, dense_se)
+    assert np.hypot(theory_se, dense_se) < 0.03
+
+
+@pytest.mark.slow
+def test_tolerance_and_capacity_of_the_basis_hardly_matter():
+    """t = 1000: a tolerance of 1e-10 or 1e-6, or a quarter of the capacity, changes less than the error of 8 replicates."""
+    reference = norms(20.0, 1000, 3000, 8, 2)
+    se = float(mean_and_se(reference)[1])
+    for options in ({"tolerance": 1e-10, "capacity": None}, {"tolerance": 1e-6}, {"capacity": 150}):
+        other = norms(20.0, 1000, 3000, 8, 2, **options)
+        assert abs(float(np.mean(other - reference))) < 3 * np.hypot(se, float(mean_and_se(other)[1])), options
