@@ -71,7 +71,7 @@ def test_long_runs_with_few_paths_agree_with_dense_ones():
 
 @pytest.mark.slow
 def test_tolerance_and_capacity_of_the_basis_hardly_matter():
-    """t = 1000: a tolerance of 1e-10 or 1e-6, or a quarter of the capacity, changes less than the error of 8 replicates."""
+    """t = 1000: a tolerance of 1e-10 or 1e-6, or less capacity, changes less than the error of 8 replicates."""
     reference = norms(20.0, 1000, 3000, 8, 2)
     se = float(mean_and_se(reference)[1])
     for options in ({"tolerance": 1e-10, "capacity": None}, {"tolerance": 1e-6}, {"capacity": 150}):

@@ -23,7 +23,7 @@ def trajectories() -> Iterator[tuple[str, list[Comparison]]]:
     for case in (c for c in CASES.values() if c.delta <= 8.0):  # the others are compared by their spectra
         yield (
             case.name,
-            trajectory_comparison(case, [0, 1, 3, case.steps], samples=30_000, replicates=8, dimension=400, seeds=40),
+            trajectory_comparison(case, [0, 1, 3, case.steps], samples=30_000, replicates=8, dimension=300, seeds=40),
         )
 
 
@@ -31,9 +31,9 @@ def spectra() -> Iterator[tuple[str, list[Comparison]]]:
     for name, delta, t in SPECTRA:
         width = len(CASES[name].readout)
         sizes = (
-            {"samples": 30_000, "replicates": 8, "dimension": 250, "seeds": 32}
+            {"samples": 20_000, "replicates": 8, "dimension": 200, "seeds": 30}
             if width == 1
-            else {"samples": 10_000, "replicates": 8, "dimension": 400 // width, "seeds": 20}
+            else {"samples": 8_000, "replicates": 6, "dimension": 360 // width, "seeds": 16}
         )
         yield name, spectrum_comparison(replace(CASES[name], delta=delta), t, density=width in (1, 2, 4), **sizes)
 
