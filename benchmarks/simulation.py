@@ -1,0 +1,265 @@
+"""What finite networks cost, and how often compare is right. Ratios matter, not the figures.
+
+    python benchmarks/simulation.py implicit     n = 1e6, d = 1e5, 100 steps; n = 1e5, d = 5000, 2000 steps
+    python benchmarks/simulation.py step         dense step against streaming X from memory, NumPy, torch, jax
+    python benchmarks/simulation.py hessian      eigenpairs against hessian-eigenthings and curvlinops, where installed
+    python benchmarks/simulation.py law          two-sample tests of implicit against dense, 200 runs at three sizes
+    python benchmarks/simulation.py overlaps     exponent of the hard overlap over d = 500 .. 50000
+    python benchmarks/simulation.py compare      false alarms over six problems, detections of wrong ones
+
+Set OMP_NUM_THREADS and OPENBLAS_NUM_THREADS to the cores to be used. ``--repeats`` and ``--quick`` reduce the work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import resource
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from featurephase.dynamics.dense import DenseDesign
+from featurephase.dynamics.implicit import run_implicit
+from featurephase.dynamics.network import Network
+from featurephase.functions import activation, loss
+from featurephase.problem import GradientDescent, Problem, Student, Teacher
+
+
+def problem(steps: int, width: int = 1, **keys) -> Problem:
+    return Problem(
+        teacher=Teacher(1, "1.5*tanh(g1**2)"),
+        student=Student("gelu", [1.0] if width == 1 else list(np.linspace(1, -0.6, width))),
+        loss="squared",
+        training=GradientDescent(0.8, steps, **keys),
+    )
+
+
+def best(function: Callable[[], object], repeats: int = 7) -> float:
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def implicit(quick: bool) -> None:
+    cases = [(10**6, 10**5, 100), (10**5, 5000, 2000)]
+    for n, d, steps in cases:
+        if quick:
+            n, d = n // 10, d // 10
+        start = time.perf_counter()
+        found = run_implicit(problem(steps), n, d, np.random.SeedSequence(0))
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        print(
+            f"implicit n = {n}, d = {d}, {steps} steps: {time.perf_counter() - start:.0f} s, peak {peak:.2f} GiB, "
+            f"{found.basis} directions, final loss {found.train_loss[-1]:.5f}",
+            flush=True,
+        )
+
+
+def step(quick: bool) -> None:
+    n, d = (2000, 500) if quick else (8000, 2000)
+    rng = np.random.default_rng(0)
+    for dtype in (np.float64, np.float32):
+        x = rng.standard_normal((n, d)).astype(dtype)
+        flat, design = x.ravel(), DenseDesign(x)
+        y = np.tanh(x[:, 0].astype(float) ** 2)
+        stream = best(lambda flat=flat: np.dot(flat, flat))
+        for m in (1, 8):
+            network = Network(activation("tanh"), np.linspace(1, -0.6, m), loss("squared"))
+            theta = rng.standard_normal((d, m)) / np.sqrt(d)
+            low = theta.astype(dtype)
+
+            def ours(design=design, network=network, theta=theta, y=y):
+                return design.gradient(theta, lambda h, s: network.losses_and_gradient(h, y[s])[1])
+
+            def plain(x=x, network=network, low=low, y=y, dtype=dtype):
+                f = network.losses_and_gradient((x @ low).T.astype(float), y)[1].T.astype(dtype)
+                return x.T @ f
+
+            a, b = best(ours), best(plain)
+            print(
+                f"{np.dtype(dtype).name} m = {m}: step {1e3 * a:.1f} ms = {a / (2 * stream):.2f} of streaming X twice "
+                f"({2e3 * stream:.1f} ms); plain two-product NumPy {1e3 * b:.1f} ms, {b / a:.2f} times ours",
+                flush=True,
+            )
+            if importlib.util.find_spec("torch"):
+                import torch
+
+                tx, tt = torch.from_numpy(x), torch.from_numpy(low)
+                ty, ta = torch.from_numpy(y.astype(dtype)), torch.from_numpy(network.readout.astype(dtype))
+
+                def by_torch(tx=tx, tt=tt, ty=ty, ta=ta):
+                    v = torch.tanh(tx @ tt)
+                    return tx.T @ (((v @ ta) - ty)[:, None] * (1 - v * v) * ta)
+
+                print(f"    torch {1e3 * best(by_torch):.1f} ms, {best(by_torch) / a:.2f} times ours", flush=True)
+
+
+def hessian(quick: bool) -> None:
+    from featurephase.hessian.empirical import EmpiricalHessian, extreme_eigenpairs
+
+    d, m = (400 if quick else 2000), 4
+    rng = np.random.default_rng(0)
+    x, theta = rng.standard_normal((3 * d, d)), rng.standard_normal((d, m)) / np.sqrt(d)
+    y = 1.5 * np.tanh(x[:, 0] ** 2)
+    a = np.array([1.0, -0.8, 0.6, 1.2])
+    operator = EmpiricalHessian(DenseDesign(x), Network(activation("gelu"), a, loss("squared")), theta, y)
+    v = rng.standard_normal(m * d)
+    mine = best(lambda: operator @ v)
+    start = time.perf_counter()
+    low, high = extreme_eigenpairs(operator, 3, 3, tolerance=1e-8)
+    print(
+        f"hessian d = {d}, n = {3 * d}, m = {m}: {1e3 * mine:.1f} ms an application; 3 + 3 eigenpairs in "
+        f"{time.perf_counter() - start:.1f} s, {low.applications} applications, residual {low.residuals.max():.1e}",
+        flush=True,
+    )
+    print("   ", low.values, high.values)
+    if not importlib.util.find_spec("torch"):
+        print("    torch is not installed: nothing to compare with")
+        return
+    import torch
+
+    torch.set_default_dtype(torch.float64)
+    tx, ty, ta = (torch.from_numpy(z) for z in (x, y, a))
+    model = torch.nn.Linear(d, m, bias=False)
+    model.weight.data = torch.from_numpy(theta.T.copy())
+
+    def risk(weight: torch.Tensor) -> torch.Tensor:
+        f = torch.nn.functional.gelu(tx @ weight.T) @ ta
+        return ((f - ty) ** 2).mean() / 2
+
+    def double_backward(vector: np.ndarray) -> np.ndarray:
+        weight = model.weight.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(risk(weight), weight, create_graph=True)
+        (product,) = torch.autograd.grad(gradient, weight, torch.from_numpy(vector.reshape(m, d)))
+        return product.numpy().ravel()
+
+    np.testing.assert_allclose(double_backward(v), operator @ v, rtol=1e-6, atol=1e-10)
+    other = best(lambda: double_backward(v), 5)
+    print(f"    double backward in torch: {1e3 * other:.1f} ms, {other / mine:.1f} times ours", flush=True)
+    network = torch.nn.Sequential(model, torch.nn.GELU(), torch.nn.Linear(m, 1, bias=False))
+    network[2].weight.data = ta[None]
+    network[2].weight.requires_grad_(False)
+    parameters = [model.weight]
+    if importlib.util.find_spec("curvlinops"):
+        from curvlinops import HessianLinearOperator
+
+        linear = HessianLinearOperator(network, torch.nn.MSELoss(), parameters, [(tx, ty[:, None])])
+        tv = torch.from_numpy(v)
+        reference = (linear @ tv).numpy() / 2  # the loss there has no 1/2
+        np.testing.assert_allclose(reference, operator @ v, rtol=1e-6, atol=1e-10)
+        other = best(lambda: linear @ tv, 5)
+        print(f"    curvlinops: {1e3 * other:.1f} ms an application, {other / mine:.1f} times ours", flush=True)
+    if importlib.util.find_spec("hessian_eigenthings"):
+        print(
+            "    hessian-eigenthings is installed: its operator is the double backward timed above, plus its own work"
+        )
+
+
+def law(quick: bool) -> None:
+    import importlib
+    import sys
+    from pathlib import Path
+
+    sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "dynamics"))
+    tests = importlib.import_module("test_finite_size")
+    for n, d in ((40, 20), (400, 100), (6000, 300)):
+        for m in (1, 3):
+            for name, keys in tests.OPTIMISERS.items():
+                p, count = tests.smallest_p(tests.problem(m, **keys), n, d, 20 if quick else 200)
+                print(f"(n, d) = ({n}, {d}), m = {m}, {name}: smallest p {p:.4f} of {count}", flush=True)
+
+
+def overlaps(quick: bool) -> None:
+    x, y, weight = [], [], []
+    for d, runs in ((500, 256), (1500, 256), (5000, 128), (15000, 64), (50000, 24)):
+        runs = runs // 8 if quick else runs
+        seeds = np.random.SeedSequence(d).spawn(runs)
+        c = np.array([run_implicit(problem(10), 4 * d, d, s, test_samples=0).overlap[10, 0, 0] for s in seeds])
+        square, se = np.mean(c**2), np.std(c**2, ddof=1) / np.sqrt(runs)
+        print(
+            f"d = {d}: root mean square hard overlap {square**0.5:.4f}, d times square {d * square:.2f} +- {d * se:.2f}"
+        )
+        x.append(np.log(d))
+        y.append(np.log(square) / 2)
+        weight.append((2 * square / se) ** 2)
+    x, y, weight = map(np.array, (x, y, weight))
+    spread = np.sum(weight * (x - np.sum(weight * x) / weight.sum()) ** 2)
+    slope = np.sum(weight * (x - np.sum(weight * x) / weight.sum()) * y) / spread
+    print(f"exponent {slope:.3f} +- {spread**-0.5:.3f}")
+
+
+SIX = {
+    "even, one neuron": {},
+    "easy": {"link": "tanh(3*g1)", "activation": "tanh"},
+    "mixed, two neurons": {"k": 2, "link": "tanh(g1) + 1.5*tanh(g2**2)", "readout": [1.0, 1.2], "step_size": 0.5},
+    "weight decay, heavy ball": {"weight_decay": 0.1, "optimiser": "heavy-ball", "momentum": 0.3},
+    "noise, robust loss": {"link": "g1 + 0.5*e1", "loss": "pseudo_huber", "activation": "softplus"},
+    "reshuffled batches": {"batch_fraction": 0.5, "batches": "reshuffled"},
+}
+
+
+def build(k=1, link="1.5*tanh(g1**2)", activation="gelu", readout=(1.0,), loss="squared", **training) -> Problem:
+    return Problem(
+        teacher=Teacher(k, link),
+        student=Student(activation, list(readout)),
+        loss=loss,
+        training=GradientDescent(**({"step_size": 0.8, "steps": 8} | training)),
+    ).replace(asymptotics={"samples": 40_000, "replicates": 6})
+
+
+def compare(quick: bool, repeats: int, dimension: int, seeds: int) -> None:
+    from featurephase.comparison import compare as judge
+    from featurephase.prediction import predict, problem_subspaces
+
+    totals = {"correct": [0, 0], "activation": [0, 0], "loss": [0, 0], "delta": [0, 0]}
+    for name, keys in SIX.items():
+        base = build(**keys)
+        spaces = problem_subspaces(base)
+        other = {
+            "activation": build(**(keys | {"activation": "silu" if keys.get("activation") != "silu" else "gelu"})),
+            "loss": build(**(keys | {"loss": "pseudo_huber" if keys.get("loss") != "pseudo_huber" else "squared"})),
+        }
+        for seed in range(repeats):
+            p = base.replace(asymptotics={"seed": seed})
+            theory = predict(p, delta=3.0, times=[], subspaces=spaces)
+            common = {
+                "dimension": dimension,
+                "delta": 3.0,
+                "seeds": seeds,
+                "times": [],
+                "escape": False,
+                "subspaces": spaces,
+                "prediction": theory,
+            }
+            verdicts = {
+                "correct": judge(p, **common).agree,
+                **{word: judge(p, simulated=q, **common).agree for word, q in other.items()},
+                "delta": judge(p, simulated_delta=2.7, **common).agree,
+            }
+            for word, agree in verdicts.items():
+                totals[word][0] += not agree
+                totals[word][1] += 1
+        print(name, {w: f"{a}/{b}" for w, (a, b) in totals.items()}, flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["implicit", "step", "hessian", "law", "overlaps", "compare"])
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--repeats", type=int, default=50)
+    parser.add_argument("--dimension", type=int, default=800)
+    parser.add_argument("--seeds", type=int, default=48)
+    arguments = parser.parse_args()
+    if arguments.what == "compare":
+        compare(arguments.quick, arguments.repeats, arguments.dimension, arguments.seeds)
+    else:
+        globals()[arguments.what](arguments.quick)
+
+
+if __name__ == "__main__":
+    main()
