@@ -291,6 +291,13 @@ def test_beyond_float64_is_zero_or_infinite_and_said() -> None:
     assert fp.latent(**ONE, times=[0.0, 1e300, np.inf]).message == ""
 
 
+def test_the_angle_of_one_unit_outlives_its_output() -> None:
+    """Width 1 without a target: the output falls below the range, its sign does not."""
+    flow = Flow([0.8], [0.5], cross_moment=0.0)
+    assert flow.at([1e3, 1e6]).alignment.tolist() == [1.0, 1.0]
+    assert np.isnan(flow.at(np.inf).alignment)
+
+
 def test_start_and_end_are_exact() -> None:
     flow = Flow(**TWO)
     u, w = flow.weights(0.0)

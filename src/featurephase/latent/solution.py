@@ -516,6 +516,7 @@ class Flow:
         with np.errstate(all="ignore"):
             usable = self._coefficients.moderate() & ~self._algebraic & ~self._linear
             usable &= (self._rate.m != 0.0) & (np.abs(self._rate.e) < _SAFE)
+            usable &= (self._G.m != 0.0) | (self._target.m != 0.0)  # else the sign of a vanishing u . w is the angle
             return self._coefficients.plain(), usable
 
     def _decay(self, rows: NDArray[np.intp], time: Wide) -> tuple[Wide, Wide]:
