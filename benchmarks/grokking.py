@@ -55,7 +55,7 @@ def main() -> None:
             n = round(delta * d)
             tasks = [(problem, n, d, s) for s in replicate_seeds(d, arguments.seeds)]
             found = run_tasks(one, tasks, work=1e-8 * n * arguments.steps * 30, label=f"d = {d}, delta = {delta:g}")
-            law = predicted_escape(problem, delta, d, spaces, steps=min(arguments.steps, 200))
+            law = predicted_escape(problem, delta, d, spaces, steps=min(arguments.steps, 150))
             times = [grokking_times(train, test) for train, test, _ in found]
             row = {
                 "dimension": d,
