@@ -123,7 +123,7 @@ def threshold_coverage(
 
 @dataclass(frozen=True)
 class Bias:
-    """The mean at N/4 less that at N, and the bias that it implies at 100 000 paths, 8 replicates, in standard errors."""
+    """The mean at N/4 less that at N, and the bias implied at 100 000 paths and 8 replicates, in standard errors."""
 
     name: str
     difference: float
