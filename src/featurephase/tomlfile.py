@@ -15,6 +15,8 @@ __all__ = ["MAX_BYTES", "MAX_KEY_PARTS", "parse", "read_text"]
 
 #: Largest file that is read. An experiment is a page of text; a 100 x 100 Gram matrix still fits.
 MAX_BYTES = 256 * 1024
+#: Most characters of a file name that a message shows.
+_NAME = 400
 
 #: Longest dotted key. The standard library's parser spends time and memory that grow with the square of the
 #: number of parts (a 200 kB key costs 20 GB), and no file of ours needs more than two.
@@ -103,7 +105,7 @@ def _read_bytes(path: str) -> bytes:
     with os.fdopen(descriptor, "rb") as file:
         mode = os.fstat(file.fileno()).st_mode
         if not stat.S_ISREG(mode):
-            raise InputError(f"cannot read {show(path)}: it is {_kind(mode)}; a regular file is needed")
+            raise InputError(f"cannot read {show(path, _NAME)}: it is {_kind(mode)}; a regular file is needed")
         return file.read(MAX_BYTES + 1)
 
 
@@ -116,7 +118,7 @@ def read_text(path: str | os.PathLike[str]) -> str:
         If it cannot be read, is not a regular file, is larger than :data:`MAX_BYTES` or is not UTF-8.
     """
     name = os.fspath(path)
-    source = "standard input" if name == "-" else show(name)
+    source = "standard input" if name == "-" else show(name, _NAME)
     try:
         data = _read_bytes(name)
     except IsADirectoryError:
