@@ -17,18 +17,23 @@ from pathlib import Path
 import numpy as np
 
 from featurephase.dynamics.implicit import run_implicit
-from featurephase.escape import ESCAPE_LEVEL, grokking_times, level_time
+from featurephase.escape import ESCAPE_LEVEL, HardGrowth, escape_law, grokking_times, hard_growth, level_time
 from featurephase.present.figures import PALETTE, new_figure, write_figure
 from featurephase.problem import GradientDescent, Problem, Student, Teacher
 from featurephase.replicates import replicate_seeds, run_tasks
-from featurephase.simulation import hard_overlap, median_and_se, predicted_escape
-from featurephase.subspaces import latent_subspaces
+from featurephase.simulation import hard_overlap, median_and_se
 
 
 def one(problem: Problem, n: int, d: int, seed: np.random.SeedSequence) -> tuple[np.ndarray, np.ndarray, float]:
     found = run_implicit(problem, n, d, seed, tolerance=1e-5)
     share = hard_overlap(found.gram, found.overlap, np.eye(1))
     return found.train_loss, found.test_loss, level_time(share, ESCAPE_LEVEL)
+
+
+def growth(problem: Problem, delta: float, seed: np.random.SeedSequence, steps: int) -> HardGrowth:
+    return hard_growth(
+        problem, delta, seed, easy_basis=np.zeros((1, 0)), hard_basis=np.eye(1), steps=steps, samples=20_000
+    )
 
 
 def main() -> None:
@@ -46,16 +51,20 @@ def main() -> None:
         loss="squared",
         training=GradientDescent(0.8, arguments.steps),
     )
-    spaces = latent_subspaces(problem.teacher, quiet=True)
     figure = new_figure(3.3 * len(arguments.dimensions) + 1.2, 3.6)
     panels = figure.subplots(1, len(arguments.dimensions), squeeze=False, sharey=True)[0]
     rows = []
+    horizon = min(arguments.steps, 150)
+    growths = {  # the law depends on d through a factor alone
+        delta: run_tasks(growth, [(problem, delta, s, horizon) for s in replicate_seeds(1, 4)], work=60.0)
+        for delta in arguments.deltas
+    }
     for axes, d in zip(panels, arguments.dimensions, strict=True):
         for colour, delta in zip(PALETTE, arguments.deltas, strict=False):
             n = round(delta * d)
             tasks = [(problem, n, d, s) for s in replicate_seeds(d, arguments.seeds)]
             found = run_tasks(one, tasks, work=1e-8 * n * arguments.steps * 30, label=f"d = {d}, delta = {delta:g}")
-            law = predicted_escape(problem, delta, d, spaces, steps=min(arguments.steps, 150))
+            law = escape_law(growths[delta], d)
             times = [grokking_times(train, test) for train, test, _ in found]
             row = {
                 "dimension": d,
