@@ -107,7 +107,8 @@ class Explanation(Result):
     easy_basis, hard_basis, reached_basis
         U_E, U_H and U_GD(T), orthonormal columns.
     delta_alg, delta_nn, delta_nn_negative
-        Of the hard directions, the last two at the last step; ``None`` if nothing is hard.
+        Of the hard directions, the last two at the last step; ``None`` if nothing is hard (delta_alg is
+        0 then).
     left_edge, hard_outlier, hard_outlier_overlap
         Of the Hessian at the last step; ``None`` where there is none.
     directions
@@ -126,8 +127,8 @@ class Explanation(Result):
     easy_basis: Array
     hard_basis: Array
     reached_basis: Array
-    delta_alg: float | None
-    delta_alg_se: float | None
+    delta_alg: float
+    delta_alg_se: float
     delta_nn: float | None
     delta_nn_se: float | None
     delta_nn_negative: float | None
@@ -524,8 +525,8 @@ def explain(
         easy_basis=spaces.easy_basis,
         hard_basis=spaces.hard_basis,
         reached_basis=spaces.easy_basis[:, :0] if reached is None else reached.reached_basis,
-        delta_alg=known(thresholds, "delta_alg"),
-        delta_alg_se=known(thresholds, "delta_alg_se"),
+        delta_alg=thresholds.delta_alg,
+        delta_alg_se=thresholds.delta_alg_se,
         delta_nn=known(network, "value"),
         delta_nn_se=known(network, "value_se"),
         delta_nn_negative=known(network, "value_negative"),

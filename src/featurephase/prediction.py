@@ -92,6 +92,7 @@ class OutlierPrediction:
     overlap: float
     overlap_se: float
     fraction: float
+    fraction_se: float
     side: str
 
 
@@ -120,8 +121,9 @@ class HessianPrediction:
     left_edge_se: float = np.nan
     right_edge: float = np.nan
     right_edge_se: float = np.nan
-    drifting: float = 0.0
-    continuous: bool = True
+    drifting: float = np.nan
+    drifting_se: float = np.nan
+    continuous: bool | None = None
     hard_outliers: tuple[OutlierPrediction, ...] = ()
     outliers: tuple[OutlierPrediction, ...] = ()
     density: Array | None = None
@@ -411,11 +413,16 @@ def asked_times(problem: Problem, times: Iterable[int] | None) -> tuple[int, ...
     """The steps at which the Hessian is analysed: those given, else those of the problem, else the last one."""
     steps = problem.training.steps
     chosen = problem.run.times if times is None else times
-    values = (steps,) if chosen is None else tuple(sorted({int(t) for t in chosen}))
+    return (steps,) if chosen is None else whole_steps(chosen, steps)
+
+
+def whole_steps(times: Iterable[float], last: int) -> tuple[int, ...]:
+    """Times as steps in ascending order, each once; all whole numbers from 0 to ``last``."""
+    values = np.unique(np.asarray(list(times), dtype=np.float64))
     for t in values:
-        if not 0 <= t <= steps:
-            raise InputError(f"time {t}: must be a whole number from 0 to {steps} (training.steps)")
-    return values
+        if not (0 <= t <= last and t == np.floor(t)):
+            raise InputError(f"time {t:g}: must be a whole number from 0 to {last} (training.steps)")
+    return tuple(int(t) for t in values)
 
 
 def _summary(
@@ -470,7 +477,7 @@ def _hessian(time: int, found: Sequence[Spectrum]) -> HessianPrediction:
     bad = [s.status for s in found if s.status != "ok"]
     if bad:
         return HessianPrediction(time=time, status=bad[0], message=explained(bad[0], f"Hessian at t = {time}"))
-    drifting = float(np.mean([s.left_drifts for s in found]))
+    drifting, drifting_se = mean_and_se([np.float64(s.left_drifts) for s in found])
     if drifting > 0.5:
         message = explained(UNBOUNDED_CURVATURE, f"Hessian at t = {time}")
         return HessianPrediction(time=time, status=UNBOUNDED_CURVATURE, message=message)
@@ -483,7 +490,8 @@ def _hessian(time: int, found: Sequence[Spectrum]) -> HessianPrediction:
         left_edge_se=float(left_se),
         right_edge=np.inf if unbounded_above else float(right),
         right_edge_se=0.0 if unbounded_above else float(right_se),
-        drifting=drifting,
+        drifting=float(drifting),
+        drifting_se=float(drifting_se),
         continuous=bool(np.mean([s.left_critical for s in found]) >= 0.5),
         hard_outliers=_matched([s.hard_left for s in found], [_right(s.hard_right, unbounded_above) for s in found]),
         outliers=_matched([s.visited_left for s in found], [_right(s.visited_right, unbounded_above) for s in found]),
@@ -504,13 +512,15 @@ def _matched(left: list[list[Outlier]], right: list[list[Outlier]]) -> tuple[Out
             same = [x[j] for x in lists if len(x) > j]
             value, value_se = mean_and_se([o.value for o in same])
             overlap, overlap_se = mean_and_se([o.overlap for o in same])
+            fraction, fraction_se = mean_and_se([np.float64(len(x) > j) for x in lists])
             merged.append(
                 OutlierPrediction(
                     value=float(value),
                     value_se=float(value_se),
                     overlap=float(overlap),
                     overlap_se=float(overlap_se),
-                    fraction=len(same) / len(lists),
+                    fraction=float(fraction),
+                    fraction_se=float(fraction_se),
                     side=side,
                 )
             )

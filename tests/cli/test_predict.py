@@ -50,7 +50,7 @@ def test_the_document_is_the_contract(outcome) -> None:
             for outliers in (h["hard_outliers"], h["outliers"]):
                 assert [o["value"] for o in outliers] == sorted(o["value"] for o in outliers)
                 for o in outliers:
-                    assert {"value", "value_se", "overlap", "overlap_se", "fraction"} <= o.keys()
+                    assert {"value", "value_se", "overlap", "overlap_se", "fraction", "fraction_se"} <= o.keys()
                     assert 0 < o["overlap"] <= 1
                     assert 0 < o["fraction"] <= 1
             assert "density" not in h
@@ -140,6 +140,7 @@ def test_a_hessian_that_does_not_exist(invoke, experiment_file, change, status) 
             assert h["status"] == status
             assert h["message"]
             assert (h["left_edge"], h["left_edge_se"], h["right_edge"]) == ("nan", "nan", "nan")
+            assert (h["drifting"], h["drifting_se"], h["continuous"]) == ("nan", "nan", None)
             assert h["hard_outliers"] == h["outliers"] == []
 
 

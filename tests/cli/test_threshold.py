@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import xarray
 
+import featurephase as fp
 from featurephase._version import __version__
 
 
@@ -52,6 +53,20 @@ def test_the_limit_keeps_its_promise(outcome) -> None:
     assert limit["status"] == ("ok" if settled else "not-converged")
     assert outcome[1].code == (0 if settled else 3)
     assert document["status"] == limit["status"]
+
+
+@pytest.mark.parametrize("time", [1.5, -1, np.nan, 10**6])
+def test_python_takes_whole_steps_and_infinity_only(experiment_file, time) -> None:
+    problem = fp.load(experiment_file())
+    with pytest.raises(fp.InputError, match="must be a whole number from 0 to"):
+        fp.threshold(problem, times=[np.inf, time])
+    with pytest.raises(fp.InputError, match="must be a whole number from 0 to"):
+        fp.predict(problem, times=[time])
+
+
+def test_infinity_is_the_limit_in_python_too(outcome, experiment_file) -> None:
+    found = fp.threshold(fp.load(experiment_file()), times=[1, np.inf]).to_dict()
+    assert found == outcome[1].document
 
 
 def test_files(outcome) -> None:

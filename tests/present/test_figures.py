@@ -57,7 +57,9 @@ def test_share_is_at_most_one(prediction: Prediction) -> None:
 
 
 def test_a_spectrum_without_density_or_right_edge_is_drawn(prediction: Prediction) -> None:
-    outlier = OutlierPrediction(value=-2.0, value_se=np.nan, overlap=0.3, overlap_se=np.nan, fraction=0.5, side="left")
+    outlier = OutlierPrediction(
+        value=-2.0, value_se=np.nan, overlap=0.3, overlap_se=np.nan, fraction=0.5, fraction_se=0.5, side="left"
+    )
     entries = (
         HessianPrediction(time=0, left_edge=-1.0, left_edge_se=0.1, right_edge=np.inf, hard_outliers=(outlier,)),
         HessianPrediction(time=3, left_edge=-1.0, left_edge_se=0.1, right_edge=2.0, right_edge_se=0.1),

@@ -7,7 +7,7 @@ with few samples finds all sign changes first (Montanari & Wang, arXiv 2602.0143
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,14 @@ from featurephase.hessian.spectrum import (
     HardMargins,
     hard_margins,
 )
-from featurephase.prediction import check_problem_memory, experiment_text, explained, problem_subspaces, seconds_per_run
+from featurephase.prediction import (
+    check_problem_memory,
+    experiment_text,
+    explained,
+    problem_subspaces,
+    seconds_per_run,
+    whole_steps,
+)
 from featurephase.replicates import replicate_seeds, run_tasks
 from featurephase.results import Result
 from featurephase.statistics import mean_and_se
@@ -659,7 +666,7 @@ def _limit(
 def threshold(
     problem: Problem,
     *,
-    times: Sequence[int] | None = None,
+    times: Iterable[float] | None = None,
     limit: bool | None = None,
     delta_range: tuple[float, float] | None = None,
     subspaces: LatentSubspaces | None = None,
@@ -674,9 +681,9 @@ def threshold(
     problem
         The experiment.
     times
-        Steps t at which delta_NN(t) is wanted; default: none but the limit.
+        Steps t at which delta_NN(t) is wanted; infinity is the limit. Default: none but the limit.
     limit
-        Whether to follow t -> infinity; default: if no times are given.
+        Whether to follow t -> infinity; default: if no times are given, or infinity is among them.
     delta_range
         Where to search; default: the problem's ``threshold.delta_range``.
     subspaces, algorithmic
@@ -690,11 +697,9 @@ def threshold(
     low, high = problem.threshold.delta_range if delta_range is None else delta_range
     if not (0 < low < high < np.inf):
         raise InputError(f"delta_range = {low:g}, {high:g}: must be two finite numbers with 0 < a < b")
-    wanted = tuple(sorted({int(t) for t in times or ()}))
-    for t in wanted:
-        if not 0 <= t <= problem.training.steps:
-            raise InputError(f"time {t}: must be a whole number from 0 to {problem.training.steps} (training.steps)")
-    follow = not wanted if limit is None else limit
+    asked = [] if times is None else list(times)
+    wanted = whole_steps([t for t in asked if t != np.inf], problem.training.steps)
+    follow = (not wanted or np.inf in asked) if limit is None else limit
     longest = max([*wanted, problem.threshold.max_steps if follow else 0])
     check_problem_memory(problem, longest)
     spaces = problem_subspaces(problem) if subspaces is None else subspaces
