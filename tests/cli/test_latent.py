@@ -138,6 +138,7 @@ def test_mistakes_cost_one_clear_line(arguments: list[str], words: str, capsys) 
         ("[latent]\nu = [1]\nw = ['a']\ncross_moment = 1\n", "latent.w = 'a'"),
         ("[latent]\nu = [1]\nw = [true]\ncross_moment = 1\n", "must be a number"),
         ("[latent\n", "not valid TOML"),
+        ("[latent]\nu = [1]\nw = [1]\ncross_moment = 1\n[latnt]\n", "unknown table or key 'latnt'"),
     ],
 )
 def test_mistakes_in_a_file(text: str, words: str, tmp_path, capsys) -> None:

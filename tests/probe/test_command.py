@@ -46,13 +46,33 @@ def test_document_has_the_words_of_the_contract(capsys):
             if isinstance(value, list) and key != "shape" and not key.endswith("_se"):
                 assert np.shape(entry[f"{key}_se"]) == np.shape(value) == (len(times),), key
     for entry in document["hessian"]:
-        assert entry["status"] == "ok"
+        assert (entry["status"], entry["message"], entry["seed"]) == ("ok", "", 5)
+        assert entry["version"] == document["version"]
     parts = document["mechanisms"]
     total = sum(parts[k] for k in ("alignment", "disalignment", "growth", "shrinkage", "unattributed"))
     assert total == pytest.approx(parts["log_kernel_ratio"], abs=1e-9)
     assert set(document["verdict"]) >= {"phase", "mechanism", "since", "words"}
     assert document["cost"]["records"] == len(times)
     assert {"telescoping_error", "telescoping_error_se", "linearisation_error"} <= set(document["telescoping"])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("[probe]\nwidht = 3\n", "widht"), ("[probe\n", "not valid TOML"), ("[probe]\n#" + "x" * 300_000, "256 KiB")],
+)
+def test_mistakes_in_a_file(tmp_path, capsys, text, words):
+    file = tmp_path / "probe.toml"
+    file.write_text(text)
+    assert command(["probe", str(file), "--json"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: ")
+    assert words in captured.err
+
+
+def test_a_device_is_not_read(capsys):
+    assert command(["probe", "/dev/zero", "--json"]) == 2
+    assert "a regular file is needed" in capsys.readouterr().err
 
 
 def test_same_seed_same_document(capsys):
@@ -130,7 +150,7 @@ def test_unknown_keys_and_types():
         Experiment.from_toml("[probe]\ndepth = 2.5")
     with pytest.raises(InputError, match="expected bool"):
         Experiment.from_toml("[probe]\nbias = 1")
-    with pytest.raises(InputError, match="not a TOML file"):
+    with pytest.raises(InputError, match="not valid TOML"):
         Experiment.from_toml("[probe")
     with pytest.raises(InputError, match=r"table \[probe\]"):
         Experiment.from_toml("[teacher]\nlatent_dim = 1")

@@ -51,6 +51,11 @@ def _from_file(file: str) -> dict[str, Any]:
 
     source = "standard input" if file == "-" else show(file)
     document = parse(read_text(file), source)
+    if others := document.keys() - {"latent", "title"}:
+        from featurephase.problem import ACCEPTED
+
+        if unknown := others - {key.split(".")[0] for key in ACCEPTED}:  # the table may stand in an experiment file
+            raise InputError(f"{source}: unknown table or key {show(min(unknown))}; accepted: title, [latent]")
     table = document.get("latent")
     if not isinstance(table, dict):
         raise InputError(f"{source}: needs a table [latent] with u, w and cross_moment")

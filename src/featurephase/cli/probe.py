@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -138,8 +136,9 @@ def probe(
     }
     check_targets(figure, save)
     from featurephase.probe.experiment import Experiment, run_replicates
+    from featurephase.tomlfile import read_text
 
-    experiment = Experiment.from_toml("" if file is None else _read(file), flags)
+    experiment = Experiment.from_toml("" if file is None else read_text(file), flags)
     if quick:
         experiment = experiment.quick()
     result = run_replicates(experiment, progress=not quiet)
@@ -155,10 +154,3 @@ def _numbers(flag: str, text: str | None) -> list[float] | None:
         return [float(part) for part in text.split(",")]
     except ValueError as error:
         raise InputError(f"{flag} {text!r}: expected numbers separated by commas") from error
-
-
-def _read(file: str) -> str:
-    try:
-        return sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read {file!r}: {error}") from error

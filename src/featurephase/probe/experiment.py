@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
@@ -13,6 +12,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from featurephase import tomlfile
 from featurephase.errors import InputError
 from featurephase.probe.functional import Network, Tensor
 from featurephase.probe.kernel import exact_kernel, top_eigenvalues
@@ -86,10 +86,7 @@ class Experiment:
         InputError
             If the text is not TOML, or a key or the type of a value is unknown.
         """
-        try:
-            document = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            raise InputError(f"not a TOML file: {error}") from error
+        document = tomlfile.parse(text, "the experiment file")
         extra = sorted(set(document) - {"probe", "title"})
         if extra:
             raise InputError(f"unknown key {extra[0]!r}: expected the table [probe]")

@@ -347,7 +347,8 @@ class Probe:
             subspace=self._subspace,
             **self._hessian_options,
         )
-        self._hessians.append({"time": at, **found})
+        words = "" if found["status"] == "ok" else f"Hessian at step {at:g}: {found['status']}"
+        self._hessians.append({"time": at, **found, "message": words})
 
     def close(self) -> None:
         """Record the end and analyse the Hessian there; leaving the ``with`` block does this."""

@@ -63,6 +63,13 @@ class ProbeResult(Result):
     verdict: Mapping[str, Any] = field(default_factory=dict)
     cost: Mapping[str, Any] = field(default_factory=dict)
 
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON document; every entry of the Hessian says its seed and version too."""
+        document = super().to_dict()
+        for entry in document["hessian"]:
+            entry.update(seed=self.seed, version=self.version)
+        return document
+
     def to_xarray(self) -> xarray.Dataset:
         """Series over ``time`` (and ``eigenvalue``, ``layer``, ``pair``, ``hessian_time``), provenance in
         the attributes."""
@@ -139,7 +146,9 @@ def average(results: Sequence[ProbeResult]) -> ProbeResult:
     good = [r for r in results if r.ok]
     failed = len(results) - len(good)
     if not good:
-        return replace(results[0], replicates=len(results), message="; ".join(r.message for r in results))
+        return replace(
+            results[0], replicates=len(results), message="; ".join(dict.fromkeys(r.message for r in results))
+        )
     first = good[0]
     if any(r.times.shape != first.times.shape or np.any(r.times != first.times) for r in good):
         raise InputError("the replicates recorded at different times")

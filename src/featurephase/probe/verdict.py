@@ -57,15 +57,15 @@ def decide(
     -------
     dict
         ``phase``, ``mechanism`` ("none" in the kernel phase), ``since`` (first record from which on the
-        change stays above 0.1; nan in the kernel phase), ``kernel_change``, ``decided`` (whether the
-        phase holds within two standard errors), ``words``.
+        change stays above 0.1; nan in the kernel phase), ``kernel_change``, ``kernel_change_se``, ``decided``
+        (whether the phase holds within two standard errors), ``words``.
     """
     values, errors = np.asarray(change, float), np.asarray(change_se, float)
     last = float(values[-1]) if values.size else float("nan")
     if not np.isfinite(last):
         words = "The kernel change is undefined: the kernel at the start is zero or the network diverged."
         return {"phase": "undetermined", "mechanism": "none", "since": float("nan"), "kernel_change": last,
-                "decided": False, "words": words}  # fmt: skip
+                "kernel_change_se": float("nan"), "decided": False, "words": words}  # fmt: skip
     phase = _phase(last)
     error = float(np.nan_to_num(errors[-1]))
     decided = _phase(last - 2 * error) == _phase(last + 2 * error)
@@ -89,5 +89,5 @@ def decide(
             amount = mechanisms[mechanism]
             total = sum(mechanisms.get(name, 0.0) for name in (*_DEEDS, "unattributed"))
             words += f"; mostly by {_DEEDS[mechanism]}: {amount:+.3g} of the change {total:+.3g} of ln(kernel)"
-    return {"phase": phase, "mechanism": mechanism, "since": since, "kernel_change": last, "decided": decided,
-            "words": words + "."}  # fmt: skip
+    return {"phase": phase, "mechanism": mechanism, "since": since, "kernel_change": last,
+            "kernel_change_se": error, "decided": decided, "words": words + "."}  # fmt: skip
