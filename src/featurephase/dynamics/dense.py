@@ -30,7 +30,7 @@ __all__ = ["DenseDesign", "dense_bytes", "run_dense"]
 
 #: Rows of X read twice in a row: large enough that what Python adds to a block does not count, small enough for the
 #: cache that the cores share.
-_BLOCK_BYTES = 4 * 1024 * 1024
+_BLOCK_BYTES = 8 * 1024 * 1024
 
 
 class DenseDesign:
