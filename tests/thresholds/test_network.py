@@ -184,7 +184,7 @@ def test_nothing_hard():
 
 def test_limit_reports_how_far_it_came():
     problem = small(HARD).replace(threshold={"max_steps": 20})
-    limit = threshold(problem, limit=True).delta_nn_limit
+    limit = threshold(problem, times=[np.inf]).delta_nn_limit
     assert limit.status == NOT_CONVERGED
     assert not limit.converged
     assert limit.history_time == (15,)

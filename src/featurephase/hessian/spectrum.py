@@ -304,20 +304,18 @@ def _block_spectrum(
 ) -> Spectrum:
     """The lower edge and the hard outliers left of it, neuron by neuron (theory 1, section 5)."""
     hard = hard_directions(moment, hard_basis) if hard_basis.shape[1] else None
-    edges: list[Edge] = []
-    drifting = False
+    edges: list[tuple[Edge, bool]] = []
     found: list[Outlier] = []
     for bulk in _left_bulks(network, link, moment, delta, True, support):
         if not np.any(bulk.curvature):
             continue
         edge, drifts = edge_of(bulk, support.unbounded_below)
-        drifting |= drifts
-        edges.append(edge)
+        edges.append((edge, drifts))
         if hard is not None:
             found += outliers(bulk, edge, hard)[0]
     if not edges:
         return Spectrum("ok", weight_decay, np.nan)
-    lowest = min(edges, key=lambda e: e.point.value)
+    lowest, drifts = min(edges, key=lambda e: e[0].point.value)
     # An outlier of one neuron that stands inside the bulk of another is no eigenvalue of the whole.
     outside = sorted((o for o in found if o.value < lowest.point.value), key=lambda o: o.value)
     return Spectrum(
@@ -325,7 +323,7 @@ def _block_spectrum(
         lowest.point.value + weight_decay,
         np.nan,
         lowest.critical,
-        left_drifts=drifting,
+        left_drifts=drifts,
         hard_left=_shift(1.0, weight_decay)(outside),
     )
 

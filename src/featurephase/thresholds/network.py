@@ -247,7 +247,7 @@ class _Observer:
         lowest = min(by_neuron, key=lambda b: b.left_edge)
         margins = np.sort(np.concatenate([b.at_edge for b in by_neuron]))
         own = np.array([b.at_edge[0] for b in by_neuron])
-        at_zero, drifts = min(b.at_zero for b in by_neuron), any(b.drifts for b in by_neuron)
+        at_zero, drifts = min(b.at_zero for b in by_neuron), lowest.drifts
         return _Reading(margins, at_zero, lowest.critical, lowest.left_edge, drifts, own)
 
 
@@ -681,7 +681,8 @@ def threshold(
     problem
         The experiment.
     times
-        Steps t at which delta_NN(t) is wanted; infinity is the limit. Default: none but the limit.
+        Steps t at which delta_NN(t) is wanted; infinity is the limit. Default: the problem's ``run.times``, else the
+        last step, and the limit.
     limit
         Whether to follow t -> infinity; default: if no times are given, or infinity is among them.
     delta_range
@@ -697,9 +698,11 @@ def threshold(
     low, high = problem.threshold.delta_range if delta_range is None else delta_range
     if not (0 < low < high < np.inf):
         raise InputError(f"delta_range = {low:g}, {high:g}: must be two finite numbers with 0 < a < b")
-    asked = [] if times is None else list(times)
-    wanted = whole_steps([t for t in asked if t != np.inf], problem.training.steps)
-    follow = (not wanted or np.inf in asked) if limit is None else limit
+    steps = problem.training.steps
+    default = (steps,) if problem.run.times is None else problem.run.times
+    asked = [*default, np.inf] if times is None else list(times)
+    wanted = whole_steps([t for t in asked if t != np.inf], steps)
+    follow = np.inf in asked if limit is None else limit
     longest = max([*wanted, problem.threshold.max_steps if follow else 0])
     check_problem_memory(problem, longest)
     spaces = problem_subspaces(problem) if subspaces is None else subspaces
