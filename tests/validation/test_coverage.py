@@ -13,7 +13,7 @@ from . import coverage
 
 @pytest.mark.slow
 def test_intervals_of_losses_edges_and_outliers():
-    found = coverage.trajectory_and_spectrum_coverage(120, 1500, 5, 30_000, 12)
+    found = coverage.trajectory_and_spectrum_coverage(120, 1000, 4, 20_000, 12)
     for c in found:
         assert 0.90 <= c.hits / c.repetitions <= 0.99, "\n".join(x.row() for x in found)
 
@@ -21,5 +21,5 @@ def test_intervals_of_losses_edges_and_outliers():
 @pytest.mark.slow
 def test_bias_is_below_the_standard_error():
     """Measured at N = 2000; nothing above one standard error of the default run, within three errors of the measure."""
-    for b in coverage.bias(2000, 40):
+    for b in coverage.bias(2000, 30):
         assert abs(b.implied) - 3 * b.implied_se < 1, b.row()
