@@ -67,6 +67,9 @@ def test_recovery_looks_at_the_trend_in_the_dimension():
     hard = simulate(problem(steps=3), dimension=640, delta=2.0, seeds=8, method="implicit", predicted=False, workers=1)
     (found,) = hard.runs[0].recovery
     assert found.verdict == "none"
+    document = hard.to_dict()["runs"][0]
+    assert document["recovery"] == ["none"]
+    assert document["recovery_evidence"][0]["dimensions"] == [40, 160, 640]
     assert found.dimensions == (40, 160, 640)
     assert abs(found.exponent + 0.5) < 4 * found.exponent_se
     easy = problem("tanh(3*g1)", "tanh", steps=20)  # declared hard: the capture is what counts here

@@ -231,8 +231,9 @@ def compare(
         warnings += notes
     finite = [q.p for q in quantities if np.isfinite(q.p)]
     smallest = min(finite, default=1.0)
-    agree = smallest * len(finite) >= LEVEL
     bad = [r for r in theory.runs if r.status != "ok"]
+    # What diverges cannot be compared, so nothing agrees.
+    agree = smallest * len(finite) >= LEVEL and not any(r.status.startswith("diverged") for r in bad)
     return Comparison(
         status=bad[0].status if bad else "ok",
         message=bad[0].message if bad else "",

@@ -239,6 +239,11 @@ class Simulation(Result):
         for run in document["runs"]:
             for entry in run["hessian"]:
                 entry["seed"], entry["version"] = self.seed, self.version
+                if self.method == "dense" and entry["status"] != "ok":  # null is for what a method does not have
+                    for key in ("smallest", "largest", "hard_overlaps"):
+                        entry[key] = entry[key + "_se"] = "nan"
+            run["recovery_evidence"] = run["recovery"]
+            run["recovery"] = [found["verdict"] for found in run["recovery_evidence"]]
         return document
 
     def to_xarray(self) -> xarray.Dataset:

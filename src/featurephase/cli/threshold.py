@@ -45,7 +45,7 @@ def threshold(
 ) -> None:
     """From which n/d on the hard directions are learned: by this network, and by the best first-order method.
 
-    Without --time, and with --time inf, the threshold is followed as the number of steps grows.
+    Without --time: at the last step, and followed as the number of steps grows (which --time inf asks for alone).
 
     Examples:
 
