@@ -219,7 +219,7 @@ class Bulk:
             return None
         for _ in range(_NEWTON_STEPS):
             metric = root.T @ root
-            operator = eye_pair(m) - self.delta * moments.pair
+            operator = np.eye(m * m) - self.delta * moments.pair
             constant = eye / self.delta - moments.mean
             # operator X - delta dz metric = delta (constant + z metric), tr(metric X) = 0: z enters linearly.
             bordered = np.zeros((m * m + 1, m * m + 1))
@@ -388,11 +388,6 @@ class Bulk:
 def nearest(points: dict[float, BranchPoint], trace: float) -> BranchPoint:
     """The known branch point whose parameter is closest in ratio."""
     return points[min(points, key=lambda t: abs(np.log(t / trace)))]
-
-
-def eye_pair(m: int) -> Array:
-    """The identity on m x m matrices as an (m^2, m^2) matrix."""
-    return np.eye(m * m)
 
 
 def stieltjes_transform(

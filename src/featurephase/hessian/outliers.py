@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import brentq
 
-from featurephase.hessian.bulk import BranchPoint, Bulk, Edge, eye_pair
+from featurephase.hessian.bulk import BranchPoint, Bulk, Edge
 
 Array = NDArray[np.float64]
 
@@ -158,7 +158,7 @@ def _overlap(bulk: Bulk, point: BranchPoint, directions: Directions, index: int)
     )
     # dS/dlambda = delta L X L' with (1 - delta E[R (x) R]) X = delta L'L
     metric = point.root.T @ point.root
-    slope = np.linalg.solve(eye_pair(m) - bulk.delta * point.moments.pair, bulk.delta * metric.ravel()).reshape(m, m)
+    slope = np.linalg.solve(np.eye(m * m) - bulk.delta * point.moments.pair, bulk.delta * metric.ravel()).reshape(m, m)
     total = 0.0
     for i, where in enumerate(directions.slices):
         y = directions.block(i)

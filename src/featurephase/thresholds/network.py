@@ -461,7 +461,7 @@ def network_threshold(
                 for r in range(own.shape[1]):
                     targets += [_Target("block", r, c) for c in _sign_changes(grid_alive, own[:, r])[-1:]]
         ends_negative = bool(edge[-1, 0] < 0)
-        if ends_negative and not targets:  # below the grid, or between its last two readable points
+        if ends_negative and not targets:  # below the first delta that does not diverge
             targets = [_Target("edge", 0, float(grid_alive[0]))] if grid_alive[0] > low else []
     else:
         targets, ends_negative, crossings = [_Target("edge", 0, guess)], True, [guess]
