@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import qr, solve_triangular
 
+from featurephase.dynamics.points import PathCoordinates
 from featurephase.memory import available_memory, require_memory
 
 Array = NDArray[np.float64]
@@ -76,20 +77,25 @@ class AsymptoticLaw:
         n/d.
     samples
         N; infinite for no correction.
+    integrated
+        Directions left out of K because averages with them fluctuate far less than those of N independent paths
+        (:data:`featurephase.dynamics.points.INTEGRATED` where paths are quasi-random).
     """
 
     delta: float
     samples: float = np.inf
+    integrated: int = 0
 
     def coupling(self, visited: int, new: int) -> Array:
         """``I sqrt(1/delta - K/N)``, shape (rows, new): no row is added once K reaches N/delta."""
-        variance = 1.0 / self.delta - (visited + np.arange(new)) / self.samples
+        known = np.maximum(visited + np.arange(new) - self.integrated, 0)
+        variance = 1.0 / self.delta - known / self.samples
         diagonal: Array = np.diag(np.sqrt(np.maximum(variance, 0.0)))
         return diagonal[variance > 0.0]
 
     def exhausted(self, visited: int) -> bool:
         """Whether K has reached N/delta."""
-        return visited >= self.samples / self.delta
+        return visited - self.integrated >= self.samples / self.delta
 
 
 @dataclass(frozen=True)
@@ -147,7 +153,7 @@ class ConditionedDesign:
         self,
         rows: Array,
         law: Law,
-        rng: np.random.Generator,
+        rng: np.random.Generator | PathCoordinates,
         *,
         tolerance: float = RESIDUAL_TOLERANCE,
         capacity: int | None = None,
