@@ -42,13 +42,14 @@ class PathCoordinates:
 
     def __init__(self, samples: int, rng: np.random.Generator, quasi: int = QUASI_RANDOM) -> None:
         self.samples, self.rng = samples, rng
+        self._points: Array = np.empty((quasi, samples))
         if quasi:
             sequence = qmc.Sobol(quasi, scramble=True, bits=_BITS, rng=rng)
-            points = sequence.random_base2(max(samples - 1, 0).bit_length())[rng.permutation(samples)]
-            self._points: Array = np.ascontiguousarray(points.T)
+            order = rng.permutation(samples)
+            first = 1 << (samples.bit_length() - 1)  # a power of two, which SciPy wants to begin with
+            for part in (slice(0, first), slice(first, samples)):
+                self._points[:, order[part]] = sequence.random(len(order[part])).T
             self._points += 0.5**_BITS / 2
-        else:
-            self._points = np.empty((0, samples))
 
     def standard_normal(self, size: tuple[int, int] | None = None, *, out: Array | None = None) -> Array:
         """The next rows as N(0, 1) variables, (rows, N)."""
