@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurephase.dynamics.asymptotic import BASIS_CAPACITY, ReplicateTrajectory, run_replicate
-from featurephase.dynamics.points import QUASI_RANDOM
 from featurephase.dynamics.network import Network
+from featurephase.dynamics.points import QUASI_RANDOM
 from featurephase.errors import InputError
 from featurephase.hessian.outliers import Outlier
 from featurephase.hessian.spectrum import FULL_WIDTH, SINGULAR_CURVATURE, UNBOUNDED_CURVATURE, Spectrum, spectrum
