@@ -250,7 +250,10 @@ def _tangent(
         for s in range(m):
             c[j * m + s, j] = root[s]
     rows = np.concatenate([path.rows(b, hard_basis) for b in range(len(path.design.slices))], axis=1)
-    design = ConditionedDesign(rows, AsymptoticLaw(delta), rng, tolerance=_TANGENT_TOLERANCE, capacity=BASIS_CAPACITY)
+    # Corrected by this design's own K: what K/N takes away is the noise of the K rows of V in these gradients. The
+    # directions of all columns are among them; those of the trajectory itself, even in g_H, are not.
+    law = AsymptoticLaw(delta, path.samples)
+    design = ConditionedDesign(rows, law, rng, tolerance=_TANGENT_TOLERANCE, capacity=BASIS_CAPACITY)
     index = {s.start: b for b, s in enumerate(path.design.slices)}
     linear = replace(path.rule, scaling="none")  # perturbations are shaped by the trajectory's gradient, below
     state = linear.start(c.transpose(1, 0, 2).reshape(hard, columns * m))
