@@ -110,7 +110,8 @@ class Grokking:
     escape_time
         First step from which on |P_H Theta| stays above half of |Theta|.
     predicted_time
-        Median of the predicted law of ``escape_time``, and ``predicted_low``, ``predicted_high``, which hold 90 %.
+        Median of the predicted law of ``escape_time``, and ``predicted_low``, ``predicted_high``, which hold 90 %; nan
+        where none is predicted (``message`` says why).
     """
 
     train_time: float
@@ -602,7 +603,8 @@ def _predicted(
     if start == "prescribed" or not spaces.ok or problem.training.steps == 0:
         return None, "the escape time is predicted for a random start" if start == "prescribed" else ""
     try:
-        return predicted_escape(problem, delta, dimension, spaces, quiet=quiet, workers=workers), ""
+        law = predicted_escape(problem, delta, dimension, spaces, quiet=quiet, workers=workers)
+        return law, f"no escape time: {law.message}" if law.message else ""
     except ValueError as reason:
         return None, str(reason)
 
@@ -714,7 +716,7 @@ def _grokking(found: Sequence[SeedRun], law: EscapeLaw | None, reason: str) -> G
         fraction=float(np.mean([np.isfinite(g.test_time) for g in each])),
         escape_time=escape,
         escape_time_se=escape_se,
-        predicted_time=np.nan if law is None else law.median,
+        predicted_time=np.nan if law is None or np.isinf(law.median) else law.median,
         predicted_time_se=np.nan if law is None else law.median_se,
         predicted_low=np.nan if law is None else law.low,
         predicted_high=np.nan if law is None else law.high,
