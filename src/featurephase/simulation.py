@@ -239,7 +239,7 @@ class Simulation(Result):
         document = super().to_dict()
         for run in document["runs"]:
             for entry in run["hessian"]:
-                entry["seed"], entry["version"] = self.seed, self.version
+                self.stamp(entry)
                 if self.method == "dense" and entry["status"] != "ok":  # null is for what a method does not have
                     for key in ("smallest", "largest", "hard_overlaps"):
                         entry[key] = entry[key + "_se"] = "nan"
