@@ -444,7 +444,8 @@ def simulate(
     seeds
         Independent repetitions.
     times
-        Where the Hessian is analysed (dense); default: the problem's ``run.times``, else the last step.
+        Where the Hessian is analysed (dense); default: the problem's ``run.times``, else the last step. Given
+        here it is asked for: without a data matrix the status is then ``"not-available"``.
     eigenvalues
         How many at each end.
     start
@@ -505,7 +506,8 @@ def simulate(
             verdicts = _recovery(problem, value, d, found, spaces, start, quiet, workers)
         runs.append(_summary(problem, value, samples, d, chosen, found, analysed, spaces, law, reason, verdicts))
     problems = [(r.status, r.message) for r in runs if r.status != "ok"]
-    problems += [(h.status, h.message) for r in runs for h in r.hessian if h.status not in ("ok", "not-available")]
+    fine = ("ok", "not-available") if times is None else ("ok",)  # without a matrix nobody need have asked for it
+    problems += [(h.status, h.message) for r in runs for h in r.hessian if h.status not in fine]
     notes = [h.message for r in runs for h in r.hessian if h.status == "not-available"]
     return Simulation(
         status=problems[0][0] if problems else "ok",
