@@ -207,7 +207,7 @@ class Prediction(Result):
         for run in document["runs"]:
             for entry in run["hessian"]:
                 del entry["density"]
-                entry["seed"], entry["version"] = self.seed, self.version
+                self.stamp(entry)
             run["replicates"] = self.replicates
         return document
 
