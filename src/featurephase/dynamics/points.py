@@ -20,7 +20,7 @@ __all__ = ["INTEGRATED", "QUASI_RANDOM", "PathCoordinates"]
 #: Coordinates of a path that are quasi-random.
 QUASI_RANDOM = 24
 #: How many of them integrate so well that they count as known exactly: from about the ninth on, averages of products
-#: with a Sobol' coordinate fluctuate like pseudo-random ones (docs/validation.md, "Long runs", measures it).
+#: with a Sobol' coordinate fluctuate like pseudo-random ones (docs/validation.md, "Sample paths", measures it).
 INTEGRATED = 8
 #: Binary digits of a point: all that a float64 holds, so that none is 0 or 1 once it is moved to its cell's centre.
 _BITS = 52
