@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from scipy.stats import binom, cauchy
+from scipy.stats import t as student
 
-from featurephase.comparison import _eigenvalue_shift, _extrapolated, _judged, _law_shift, _Measured, compare
+from featurephase.comparison import (
+    _eigenvalue_shift,
+    _escaped_fraction,
+    _extrapolated,
+    _judged,
+    _law_shift,
+    _Measured,
+    _trajectory_quantities,
+    compare,
+)
+from featurephase.dynamics.asymptotic import run_replicate
 from featurephase.errors import InputError, MemoryLimitError
+from featurephase.escape import EscapeLaw
+from featurephase.prediction import predict, problem_subspaces
 from featurephase.problem import GradientDescent, Problem, Student, Teacher
+from featurephase.replicates import replicate_seeds
 
 
 def problem(activation="gelu", loss="squared", steps=4) -> Problem:
@@ -47,8 +63,19 @@ def test_extrapolation_in_the_dimension():
     assert all(q.finite_size == 0 for q in found.quantities)
 
 
+@dataclass(frozen=True)
+class Stand:
+    """A run that is known by its dimension alone."""
+
+    dimension: int
+
+    @property
+    def trajectory(self):
+        return self.dimension
+
+
 def constant(value):
-    return lambda run: value[run]
+    return lambda dimension: value[dimension]
 
 
 def test_corrections_are_exact_where_their_law_is():
@@ -56,19 +83,84 @@ def test_corrections_are_exact_where_their_law_is():
     for exponent in (1.0, 2 / 3):
         value = {d: 2 + 3 * d**-exponent for d in (100, 200, 400)}
         q = _Measured("x", 1, 2.0, 0.0, constant(value), exponent)
-        assert _extrapolated(q, {d: [d, d] for d in value})[0] == pytest.approx(2.0)
-        shift, _ = _eigenvalue_shift(q, [400, 400], [200, 200])
+        assert _extrapolated(q, {d: [Stand(d)] * 2 for d in value})[0] == pytest.approx(2.0)
+        shift, _ = _eigenvalue_shift(q, [Stand(400)] * 2, [Stand(200)] * 2)
         assert value[400] - shift == pytest.approx(2.0)
     value = {d: 2 + 3 / d for d in (200, 400)}
     q = _Measured("x", 1, 2.0, 0.0, constant(value))
-    assert value[400] - _law_shift(q, [200, 200], [400, 400])[0] == pytest.approx(2.0)
+    assert value[400] - _law_shift(q, [Stand(200)] * 2, [Stand(400)] * 2)[0] == pytest.approx(2.0)
 
 
 def test_zero_variance_is_judged_exactly():
     q = _Measured("x", 1, 1.0, 0.0, lambda r: 1.0)
-    assert _judged(q, 1.0, 1.0, 0.0, 0.0, 0.0, 8).p == 1.0
-    assert _judged(q, 1.0, 1.1, 0.0, 0.0, 0.0, 8).p == 0.0
-    assert np.isnan(_judged(q, 1.0, np.nan, 0.0, 0.0, 0.0, 8).z)
+    nothing = (0.0, 7)
+    assert _judged(q, 1.0, 1.0, nothing, 0.0, [nothing]).p == 1.0
+    assert _judged(q, 1.0, 1.1, nothing, 0.0, [nothing]).p == 0.0
+
+
+def test_a_theory_that_exists_does_not_agree_with_a_simulation_that_does_not():
+    nothing = (0.0, 7)
+    q = _Measured("x", 1, 1.0, 0.0, lambda r: 1.0)
+    assert _judged(q, 1.0, np.nan, (np.nan, 7), 0.0, [nothing]).p == 0.0
+    assert _judged(q, 1.0, 1.0, nothing, np.nan, [nothing]).p == 0.0
+    q = _Measured("x", 1, np.nan, 0.0, lambda r: 1.0)
+    assert np.isnan(_judged(q, 1.0, 1.0, nothing, 0.0, [nothing]).p)
+
+
+def test_degrees_of_freedom_are_those_of_the_error_that_counts():
+    """Two replicates of a theory of little precision: its t has one degree of freedom, whatever the seeds."""
+    q = _Measured("x", 1, 0.0, 1.0, lambda r: 1.0)
+    assert _judged(q, 1.0, 3.0, (1e-6, 47), 0.0, [(1.0, 1)]).p == pytest.approx(2 * cauchy.sf(3.0), rel=1e-6)
+    assert _judged(q, 1.0, 3.0, (1.0, 47), 0.0, [(1e-6, 1)]).p == pytest.approx(2 * student.sf(3.0, 47), rel=1e-6)
+
+
+def test_simulations_that_diverge_disagree_and_are_named():
+    p = Problem(
+        teacher=Teacher(1, "g1**2", easy_basis=np.zeros((1, 0))),
+        student=Student("h**2", [1.0], init_norm=0.5),
+        loss="squared",
+        training=GradientDescent(0.3, 12),
+    ).replace(asymptotics={"samples": 2000, "replicates": 4}, run={"delta": [6.0]})
+    found = compare(p, dimension=12, seeds=16, times=(), escape=False, workers=1)
+    assert found.status == "ok"  # the limit does not diverge
+    assert not found.agree
+    assert any("diverges at d = 12" in w for w in found.warnings)
+
+
+def test_error_along_an_oblique_direction():
+    """tanh(g1 + g2): both overlaps are one number, and their errors do not average out."""
+    p = Problem(
+        teacher=Teacher(2, "tanh(g1 + g2)", easy_basis=[[1.0], [1.0]]),
+        student=Student("tanh", [1.0]),
+        loss="squared",
+        training=GradientDescent(0.5, 3),
+    ).replace(asymptotics={"samples": 1000, "replicates": 8}, run={"times": []})
+    spaces = problem_subspaces(p)
+    run = predict(p, delta=2.0, subspaces=spaces, workers=1).runs[0]
+    along = [
+        spaces.easy_basis[:, 0] @ run_replicate(p, 2.0, s, easy_basis=spaces.easy_basis).overlap[3, :, 0]
+        for s in replicate_seeds(0, 8)
+    ]
+    (q,) = [q for q in _trajectory_quantities(run, [3], spaces.easy_basis) if q.name.startswith("overlap")]
+    assert q.theory == pytest.approx(np.mean(along), rel=1e-9)
+    assert q.theory_se == pytest.approx(np.std(along, ddof=1) / np.sqrt(8), rel=1e-9)
+
+
+def law(times):
+    return EscapeLaw(500, np.sort(np.array(times, dtype=float)), 1.5, 10.0, 0.5, 5.0, 20.0)
+
+
+def test_a_predicted_escape_that_does_not_happen_is_a_disagreement():
+    early = law(range(1, 21))
+    assert _escaped_fraction(early, 0, 16, 30, 1.0, 8.0).p < 1e-6
+    assert _escaped_fraction(early, 16, 16, 30, 1.0, 8.0).p == 1.0
+    never = law([np.inf] * 15 + [100.0] * 5)
+    assert _escaped_fraction(never, 16, 16, 30, 1.0, 8.0).p < 1e-6
+    halfway = law(range(1, 41))
+    found = _escaped_fraction(halfway, 3, 16, 20, 0.0, 8.0)
+    assert found.p == pytest.approx(2 * binom.cdf(3, 16, 0.5))
+    assert found.z < 0
+    assert _escaped_fraction(halfway, 3, 16, 20, 1e9, 8.0).p == 1.0  # a law without precision decides nothing
 
 
 @pytest.mark.parametrize(

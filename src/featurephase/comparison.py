@@ -33,12 +33,14 @@ from featurephase.prediction import (
 )
 from featurephase.results import Result
 from featurephase.simulation import SeedRun, median_and_se, predicted_escape, run_seeds
-from featurephase.statistics import mean_and_se
+from featurephase.statistics import mean_and_se, welch_degrees
 
 if TYPE_CHECKING:
     import xarray
     from matplotlib.figure import Figure
 
+    from featurephase.dynamics.training import ReplicateTrajectory
+    from featurephase.escape import EscapeLaw
     from featurephase.problem import Problem
     from featurephase.subspaces import LatentSubspaces
 
@@ -75,7 +77,8 @@ class ComparedQuantity:
     z
         ``(simulation - theory - finite_size)`` over its standard error.
     p
-        Its two-sided probability under Student's t with as many degrees of freedom as the fewest seeds give.
+        Its two-sided probability under Student's t with Welch's degrees of freedom; 0 where the theory is finite and a
+        simulation diverges.
     """
 
     name: str
@@ -149,15 +152,19 @@ class Comparison(Result):
 
 @dataclass(frozen=True)
 class _Measured:
-    """One number in theory and in single runs: ``sample`` reads it off a run."""
+    """One number in theory and in single runs: ``sample`` reads it off one."""
 
     name: str
     time: int
     theory: float
     theory_se: float
-    sample: Callable[[SeedRun], float]
+    sample: Callable[[ReplicateTrajectory], float]
     exponent: float = 1.0
     eigenvalue: bool = False
+
+
+#: A standard error and its degrees of freedom.
+Error = tuple[float, int]
 
 
 def compare(
@@ -232,7 +239,7 @@ def compare(
     finite = [q.p for q in quantities if np.isfinite(q.p)]
     smallest = min(finite, default=1.0)
     bad = [r for r in theory.runs if r.status != "ok"]
-    # What diverges cannot be compared, so nothing agrees.
+    # What diverges, in theory or in simulation, cannot be compared, so nothing agrees.
     agree = smallest * len(finite) >= LEVEL and not any(r.status.startswith("diverged") for r in bad)
     return Comparison(
         status=bad[0].status if bad else "ok",
@@ -320,63 +327,80 @@ def _compare_run(
         law = {d: setup.law(d, _LAW_SEEDS * setup.seeds, 1) for d in (small, largest)}
         if times:
             half = setup.dense(small, _HALF_SEEDS * setup.seeds, times, eigenvalues, 2)
+    for runs, what in ((dense, "the simulation"), (law, "the exact law that gives the bias")):
+        notes += [_divergence(run, d, found, what) for d, found in runs.items() if _diverged(found)]
     quantities = []
     for q in measured:
+        shift, errors = 0.0, [(q.theory_se, len(run.trajectories) - 1)]
         if len(sizes) > 1:
-            (mean, se), (shift, shift_se) = _extrapolated(q, dense), (0.0, 0.0)
+            mean, error = _extrapolated(q, dense)
         else:
-            mean, se = _mean(q, dense[largest])
+            mean, error = _mean(q, dense[largest])
             if q.eigenvalue:
-                shift, shift_se = _eigenvalue_shift(q, dense[largest], half)
+                shift, more = _eigenvalue_shift(q, dense[largest], half)
             else:
-                shift, shift_se = _law_shift(q, law[max(largest // 2, 1)], law[largest])
-        quantities.append(_judged(q, run.delta, mean, se, shift, shift_se, setup.seeds))
+                shift, more = _law_shift(q, law[max(largest // 2, 1)], law[largest])
+            errors += more
+        quantities.append(_judged(q, run.delta, mean, error, shift, errors))
     if escape:
         quantities += _escape_quantities(setup, dense[largest], largest, notes)
     return quantities, _curves(run, dense[largest]), notes
 
 
-def _reader(name: str, *index: int) -> Callable[[SeedRun], float]:
+def _diverged(found: Sequence[SeedRun]) -> int:
+    return sum(r.trajectory.diverged_at is not None for r in found)
+
+
+def _divergence(run: TrajectoryPrediction, dimension: int, found: Sequence[SeedRun], what: str) -> str:
+    return (
+        f"delta = {run.delta:g}: {what} diverges at d = {dimension} in {_diverged(found)} of {len(found)} seeds, the "
+        "theory does not: no agreement; a larger dimension or a smaller step size may help"
+        if run.status == "ok"
+        else f"delta = {run.delta:g}: {what} diverges at d = {dimension} in {_diverged(found)} of {len(found)} seeds"
+    )
+
+
+def _reader(name: str, *index: int) -> Callable[[ReplicateTrajectory], float]:
     """Reads one entry of an array of the trajectory."""
 
-    def read(run: SeedRun) -> float:
-        return float(getattr(run.trajectory, name)[index])
+    def read(run: ReplicateTrajectory) -> float:
+        return float(getattr(run, name)[index])
 
     return read
 
 
-def _change(t: int) -> Callable[[SeedRun], float]:
-    def read(run: SeedRun) -> float:
-        return float(run.trajectory.train_loss[t] - run.trajectory.train_loss[0])
+def _change(t: int) -> Callable[[ReplicateTrajectory], float]:
+    def read(run: ReplicateTrajectory) -> float:
+        return float(run.train_loss[t] - run.train_loss[0])
 
     return read
 
 
-def _along(direction: Array, t: int, neuron: int) -> Callable[[SeedRun], float]:
-    def read(run: SeedRun) -> float:
-        return float(direction @ run.trajectory.overlap[t, :, neuron])
+def _along(direction: Array, t: int, neuron: int) -> Callable[[ReplicateTrajectory], float]:
+    def read(run: ReplicateTrajectory) -> float:
+        return float(direction @ run.overlap[t, :, neuron])
 
     return read
 
 
 def _trajectory_quantities(run: TrajectoryPrediction, shown: Sequence[int], easy_basis: Array) -> Iterable[_Measured]:
     m = run.gram.shape[1]
+
+    def measured(name: str, t: int, sample: Callable[[ReplicateTrajectory], float]) -> _Measured:
+        value, se = mean_and_se([sample(r) for r in run.trajectories])
+        return _Measured(name, t, float(value), float(se), sample)
+
     for t in (t for t in shown if t > 0):
         for name in ("test_loss", "train_loss"):
-            value, se = getattr(run, name)[t], getattr(run, f"{name}_se")[t]
-            yield _Measured(name, t, float(value), float(se), _reader(name, t))
+            yield measured(name, t, _reader(name, t))
         # The draw of the labels moves the whole curve: its fall is measured far better than its height.
-        fall_se = float(np.hypot(run.train_loss_se[t], run.train_loss_se[0]))
-        yield _Measured("train_loss_change", t, float(run.train_loss[t] - run.train_loss[0]), fall_se, _change(t))
+        yield measured("train_loss_change", t, _change(t))
         for r in range(m):
             for s in range(r, m):
-                value, se = float(run.gram[t, r, s]), float(run.gram_se[t, r, s])
-                yield _Measured(f"gram[{r}][{s}]", t, value, se, _reader("gram", t, r, s))
+                yield measured(f"gram[{r}][{s}]", t, _reader("gram", t, r, s))
         for j, direction in enumerate(easy_basis.T):
             for r in range(m):
-                value = float(direction @ run.overlap[t, :, r])
-                se = float(np.sqrt(direction**2 @ run.overlap_se[t, :, r] ** 2))
-                yield _Measured(f"overlap[easy {j + 1}][{r}]", t, value, se, _along(direction, t, r))
+                yield measured(f"overlap[easy {j + 1}][{r}]", t, _along(direction, t, r))
 
 
 def _hessian_quantities(h: HessianPrediction, notes: list[str]) -> list[_Measured]:
@@ -405,67 +429,79 @@ def _hessian_quantities(h: HessianPrediction, notes: list[str]) -> list[_Measure
     return out
 
 
-def _eigenvalue(time: int, side: str, rank: int) -> Callable[[SeedRun], float]:
-    """Reads the eigenvalue of that rank from its end of the spectrum."""
+def _eigenvalue(time: int, side: str, rank: int) -> Callable[[ReplicateTrajectory], float]:
+    """Reads the eigenvalue of that rank from its end of the spectrum; nan after divergence."""
 
-    def read(run: SeedRun) -> float:
-        sample = run.trajectory.observations[time]
+    def read(run: ReplicateTrajectory) -> float:
+        if time not in run.observations:
+            return float("nan")
+        sample = run.observations[time]
         return float(sample.smallest[rank] if side == "left" else sample.largest[-1 - rank])
 
     return read
 
 
-def _mean(q: _Measured, runs: Sequence[SeedRun]) -> tuple[float, float]:
-    mean, se = mean_and_se([q.sample(r) for r in runs])
-    return float(mean), float(se)
+def _mean(q: _Measured, runs: Sequence[SeedRun]) -> tuple[float, Error]:
+    mean, se = mean_and_se([q.sample(r.trajectory) for r in runs])
+    return float(mean), (float(se), len(runs) - 1)
 
 
-def _law_shift(q: _Measured, half: Sequence[SeedRun], full: Sequence[SeedRun]) -> tuple[float, float]:
-    """The 1/d bias at d from the exact law at d/2 and d."""
-    (a, a_se), (b, b_se) = _mean(q, half), _mean(q, full)
-    return a - b, float(np.hypot(a_se, b_se))
+def _law_shift(q: _Measured, half: Sequence[SeedRun], full: Sequence[SeedRun]) -> tuple[float, list[Error]]:
+    """The 1/d bias at d from the exact law at d/2 and d, and the errors to be added."""
+    (a, a_error), (b, b_error) = _mean(q, half), _mean(q, full)
+    return a - b, [a_error, b_error]
 
 
-def _eigenvalue_shift(q: _Measured, full: Sequence[SeedRun], half: Sequence[SeedRun]) -> tuple[float, float]:
-    """The d^(-exponent) shift at d of an eigenvalue.
+def _eigenvalue_shift(q: _Measured, full: Sequence[SeedRun], half: Sequence[SeedRun]) -> tuple[float, list[Error]]:
+    """The d^(-exponent) shift at d of an eigenvalue, and the errors to be added.
 
-    The mean at d enters its own correction, ``x - f (x_half - x)``: the error returned is what has to be added, in
-    squares, to that of x.
+    The mean at d enters its own correction, ``x - f (x_half - x)``: what it adds is added, in squares, to the error of
+    x. The exponent's share is no sampling error, and has the degrees of freedom of the seeds at d for want of any.
     """
-    (a, a_se), (b, b_se) = _mean(q, half), _mean(q, full)
+    (a, (a_se, a_nu)), (b, (b_se, b_nu)) = _mean(q, half), _mean(q, full)
     factor = 1.0 / (2.0**q.exponent - 1.0)
     shift = (a - b) * factor
     own = b_se * np.sqrt((1.0 + factor) ** 2 - 1.0)
-    return shift, float(np.sqrt((factor * a_se) ** 2 + (_SHIFT_ERROR * shift) ** 2 + own**2))
+    return shift, [(factor * a_se, a_nu), (float(np.hypot(own, _SHIFT_ERROR * shift)), b_nu)]
 
 
-def _extrapolated(q: _Measured, runs: dict[int, list[SeedRun]]) -> tuple[float, float]:
+def _extrapolated(q: _Measured, runs: dict[int, list[SeedRun]]) -> tuple[float, Error]:
     """Weighted least squares of the means in d^(-exponent): the intercept and its standard error."""
     sizes = sorted(runs)
-    values = np.array([_mean(q, runs[d]) for d in sizes])
+    found = [_mean(q, runs[d]) for d in sizes]
+    values = np.array([mean for mean, _ in found])
+    errors = np.array([se for _, (se, _) in found])
     x = np.array(sizes, dtype=np.float64) ** -q.exponent
-    spread = np.maximum(values[:, 1], 1e-15 * np.maximum(np.abs(values[:, 0]), 1e-300))
+    spread = np.maximum(errors, 1e-15 * np.maximum(np.abs(values), 1e-300))
+    if not np.all(np.isfinite(spread)):
+        return np.nan, (np.nan, 1)
     design = np.stack([np.ones_like(x), x], axis=1) / spread[:, None]
     covariance = np.linalg.inv(design.T @ design)
-    return float((covariance @ design.T @ (values[:, 0] / spread))[0]), float(np.sqrt(covariance[0, 0]))
+    parts = covariance[0] @ design.T / spread  # of each mean in the intercept
+    nu = welch_degrees(parts * errors, [nu for _, (_, nu) in found])
+    return float(parts @ values), (float(np.sqrt(covariance[0, 0])), round(nu))
 
 
 def _judged(
-    q: _Measured, delta: float, mean: float, se: float, shift: float, shift_se: float, seeds: int
+    q: _Measured, delta: float, mean: float, error: Error, shift: float, others: Sequence[Error]
 ) -> ComparedQuantity:
+    """The difference in units of all errors; a theory that exists does not agree with a simulation that does not."""
     from scipy.special import stdtr
 
-    total = float(np.sqrt(np.nan_to_num(q.theory_se) ** 2 + se**2 + shift_se**2))
+    errors = np.array([se for se, _ in (error, *others)])
+    total = float(np.sqrt(np.sum(errors**2)))
     difference = mean - q.theory - shift
     round_off = 1e-9 * max(abs(mean), abs(q.theory), 1e-300)
-    if not np.isfinite(difference):
+    if not np.isfinite(q.theory):
         z = p = np.nan
+    elif not np.isfinite(difference) or not np.isfinite(total):
+        z, p = np.nan, 0.0
     elif total <= round_off:  # zero variance: both are exact, and equal or not
         z = 0.0 if abs(difference) <= 10 * round_off else float(np.copysign(np.inf, difference))
         p = 1.0 if z == 0.0 else 0.0
     else:
         z = difference / total
-        p = float(2.0 * stdtr(max(seeds - 1, 1), -abs(z)))
+        p = float(2.0 * stdtr(welch_degrees(errors, [max(nu, 1) for _, nu in (error, *others)]), -abs(z)))
     return ComparedQuantity(
         name=q.name,
         time=q.time,
@@ -473,9 +509,9 @@ def _judged(
         theory=q.theory,
         theory_se=q.theory_se,
         finite_size=shift,
-        finite_size_se=shift_se,
+        finite_size_se=float(np.sqrt(sum(se**2 for se, _ in others[1:]))),
         simulation=mean,
-        simulation_se=se,
+        simulation_se=error[0],
         z=float(z),
         p=p,
     )
@@ -484,7 +520,7 @@ def _judged(
 def _escape_quantities(
     setup: _Setup, found: Sequence[SeedRun], dimension: int, notes: list[str]
 ) -> list[ComparedQuantity]:
-    """The escape time, where theory or simulation sees one within the run.
+    """How many seeds escape within the run, and when, where theory or simulation sees any.
 
     The law is that of the linear theory, continued to an overlap of one half: half a step of growth by a factor e is
     allowed for what it leaves out.
@@ -492,6 +528,8 @@ def _escape_quantities(
     steps = setup.problem.training.steps
     if setup.start == "prescribed" or steps < 2 or not setup.spaces.ok:
         return []
+    times = np.array([r.escape_time for r in found])
+    escaped = int(np.count_nonzero(np.isfinite(times)))
     try:
         law = predicted_escape(
             setup.problem, setup.run.delta, dimension, setup.spaces, quiet=setup.quiet, workers=setup.workers
@@ -500,29 +538,64 @@ def _escape_quantities(
         notes.append(f"escape time not compared: {reason}")
         return []
     if law.status != "ok":
-        notes.append(f"escape time not compared: {law.message}")
+        seen = f"; {escaped} of {len(found)} seeds escape at d = {dimension}" if escaped else ""
+        notes.append(f"escape time not compared: {law.message}{seen}")
         return []
-    median, se = median_and_se(r.escape_time for r in found)
-    if not (np.isfinite(law.median) and law.high < steps and np.isfinite(median)):
+    if escaped == 0 and law.low > steps:
         notes.append("escape time not compared: it does not fall within the run")
         return []
     allowed = 0.5 / np.log(law.rate) if law.rate > 1.0 else np.inf
     error = float(np.hypot(np.nan_to_num(law.median_se), allowed))
-    q = _Measured("escape_time", steps, law.median, error, lambda r: r.escape_time)
-    return [_judged(q, setup.run.delta, median, se, 0.0, 0.0, setup.seeds)]
+    quantities = [_escaped_fraction(law, escaped, len(found), steps, error, setup.run.delta)]
+    median, se = median_and_se(times)
+    if np.isfinite(law.median) and law.high < steps and np.isfinite(median):
+        q = _Measured("escape_time", steps, law.median, error, lambda _: np.nan)
+        nu = len(found) - 1
+        quantities.append(_judged(q, setup.run.delta, median, (se, nu), 0.0, [(error, nu)]))
+    return quantities
+
+
+def _escaped_fraction(
+    law: EscapeLaw, escaped: int, seeds: int, steps: int, error: float, delta: float
+) -> ComparedQuantity:
+    """The share of seeds that have escaped by the last step: a binomial test.
+
+    The law gives an interval for it, by moving its times by two of their errors; inside that, nothing is in doubt.
+    """
+    from scipy.stats import binom, norm
+
+    def within(last: float) -> float:
+        return float(np.mean(np.isfinite(law.times) & (law.times <= last)))
+
+    low, high, share = within(steps - 2 * error), within(steps + 2 * error), escaped / seeds
+    p, sign = 1.0, 0.0
+    if share < low:
+        p, sign = 2.0 * float(binom.cdf(escaped, seeds, low)), -1.0
+    elif share > high:
+        p, sign = 2.0 * float(binom.sf(escaped - 1, seeds, high)), 1.0
+    p = min(p, 1.0)
+    return ComparedQuantity(
+        name="escaped_fraction",
+        time=steps,
+        delta=delta,
+        theory=within(steps),
+        theory_se=(high - low) / 4.0,
+        finite_size=0.0,
+        finite_size_se=0.0,
+        simulation=share,
+        simulation_se=float(np.sqrt(share * (1.0 - share) / seeds)),
+        z=sign * float(norm.isf(p / 2.0)),
+        p=p,
+    )
 
 
 def _curves(run: TrajectoryPrediction, found: Sequence[SeedRun]) -> ComparedCurves:
-    train, train_se = mean_and_se([r.trajectory.train_loss for r in found])
-    test, test_se = mean_and_se([r.trajectory.test_loss for r in found])
-    size, size_se = mean_and_se([np.einsum("trr->t", r.trajectory.gram) for r in found])
-    theory_size = np.einsum("trr->t", run.gram)
-    theory_size_se = np.sqrt(np.einsum("trr->t", run.gram_se**2))
+    def over(runs: Sequence[ReplicateTrajectory]) -> list[tuple[Array, Array]]:
+        sizes = [np.einsum("trr->t", r.gram) for r in runs]
+        return [mean_and_se([r.train_loss for r in runs]), mean_and_se([r.test_loss for r in runs]), mean_and_se(sizes)]
+
+    names = ("training loss", "test loss", "squared norm of the weights")
+    theory, simulation = over(run.trajectories), over([r.trajectory for r in found])
     return ComparedCurves(
-        delta=run.delta,
-        curves={
-            "training loss": (run.train_loss, run.train_loss_se, train, train_se),
-            "test loss": (run.test_loss, run.test_loss_se, test, test_se),
-            "squared norm of the weights": (theory_size, theory_size_se, size, size_se),
-        },
+        delta=run.delta, curves={n: (*t, *s) for n, t, s in zip(names, theory, simulation, strict=True)}
     )

@@ -7,7 +7,7 @@ numbers). Everything is a mean over replicates with its standard error.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -150,6 +150,8 @@ class TrajectoryPrediction:
         One entry for each time asked for.
     basis, dropped
         Visited directions of sample space, and the largest relative residual at which one was left out.
+    trajectories
+        What the means are over, without Hessians: for errors of what is made of several numbers. Not in JSON.
     """
 
     delta: float
@@ -169,6 +171,7 @@ class TrajectoryPrediction:
     hessian: tuple[HessianPrediction, ...]
     basis: int
     dropped: float
+    trajectories: tuple[ReplicateTrajectory, ...] = field(default=(), repr=False, metadata={"json": False})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -470,6 +473,7 @@ def _summary(
         hessian=tuple(hessian),
         basis=max(r.basis for r in found),
         dropped=max(r.dropped for r in found),
+        trajectories=tuple(replace(r, observations={}) for r in found),
     )
 
 

@@ -67,6 +67,8 @@ _PREDICTED_REPLICATES = 4
 _FRACTIONS = (0.25, 0.0625)
 #: ... and calls a capture that falls at least this fast with d (exponent) none: midway between -1/2 and 0.
 _DECAY = 0.25
+#: Marks the random streams of the smaller dimensions, each of its own.
+_RECOVERY = 2
 #: A capture of at least this is strong.
 _STRONG = 0.9
 
@@ -140,8 +142,8 @@ class Recovery:
         Unit vector, (k,).
     verdict
         ``"none"``: the capture decays at least like d^(-1/4) (a start at random decays like d^(-1/2)); ``"strong"``: it
-        does not, and is at least 0.9 at the largest d; ``"weak"``: anything between. ``"undetermined"`` where it
-        cannot be measured.
+        does not, and is at least 0.9 at the largest d; ``"weak"``: anything between. ``"undetermined"`` where the
+        exponent cannot be measured, or is within two standard errors of -1/4.
     capture
         Root mean square over seeds of the length of the direction's projection on the span of the weights after the
         last step, at ``dimension``.
@@ -640,7 +642,7 @@ def _recovery(
     sizes = [size for f in _FRACTIONS if (size := round(f * dimension)) >= 4 * least and round(delta * size) >= 4]
     runs = {dimension: found}
     for size in sizes:
-        seeds = replicate_seeds(problem.asymptotics.seed + 2, 4 * len(found))
+        seeds = np.random.SeedSequence([problem.asymptotics.seed, _RECOVERY, size]).spawn(4 * len(found))
         runs[size] = run_seeds(
             problem,
             size,
@@ -675,6 +677,8 @@ def _recovered(direction: Array, runs: dict[int, list[SeedRun]]) -> Recovery:
         exponent, exponent_se = float(np.sum(w * (x - centre) * y) / spread), float(spread**-0.5)
     if not np.isfinite(exponent):
         verdict = "none" if largest == 0.0 else "undetermined"
+    elif abs(exponent + _DECAY) < 2.0 * exponent_se:
+        verdict = "undetermined"
     elif exponent < -_DECAY:
         verdict = "none"
     else:

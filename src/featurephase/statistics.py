@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
 
-__all__ = ["mean_and_se", "student_interval"]
+__all__ = ["mean_and_se", "student_interval", "welch_degrees"]
 
 
 def mean_and_se(replicates: ArrayLike) -> tuple[Array, Array]:
@@ -36,3 +36,16 @@ def student_interval(mean: ArrayLike, se: ArrayLike, replicates: int, level: flo
     half = stdtrit(replicates - 1, (1.0 + level) / 2.0) * np.asarray(se, dtype=np.float64)
     centre = np.asarray(mean, dtype=np.float64)
     return centre - half, centre + half
+
+
+def welch_degrees(errors: ArrayLike, degrees: ArrayLike) -> float:
+    """Degrees of freedom of the root of a sum of squared standard errors (Welch 1947, Satterthwaite 1946).
+
+    Between the fewest of ``degrees``, where one error is all, and their sum.
+    """
+    variances, nu = np.asarray(errors, dtype=np.float64) ** 2, np.asarray(degrees, dtype=np.float64)
+    largest = float(np.max(variances, initial=0.0))
+    if not largest > 0.0:
+        return float(np.sum(nu))
+    shares = variances / largest
+    return float(np.sum(shares) ** 2 / np.sum(shares**2 / nu))

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurephase.present.figures import PALETTE, new_figure
-from featurephase.statistics import student_interval
+from featurephase.statistics import mean_and_se, student_interval
 from featurephase.subspaces.symmetry import direction_name
 
 if TYPE_CHECKING:
@@ -36,13 +36,15 @@ def latent_directions(prediction: Prediction) -> Iterator[tuple[str, bool, Array
 
 def share(run: TrajectoryPrediction, direction: Array) -> tuple[Array, Array]:
     """|e'Theta| / |Theta|_F of a latent direction e against time, with its standard error (first order)."""
-    row = np.einsum("k,tkm->tm", direction, run.overlap)
-    row_se = np.sqrt(np.einsum("k,tkm->tm", direction**2, run.overlap_se**2))
-    size = np.sqrt(np.trace(run.gram, axis1=1, axis2=2))
-    length = np.linalg.norm(row, axis=1)
+    row, square = np.einsum("k,tkm->tm", direction, run.overlap), np.einsum("trr->t", run.gram)
+    length, size = np.linalg.norm(row, axis=1), np.sqrt(square)
     with np.errstate(invalid="ignore", divide="ignore"):
-        error = np.sqrt(np.sum((row * row_se) ** 2, axis=1)) / length
-        return length / size, np.where(length > 0, error, 0.0) / size
+        unit = np.where(length[:, None] > 0, row / length[:, None], 0.0)
+        moved = [
+            np.einsum("tm,k,tkm->t", unit, direction, r.overlap) - length / (2 * square) * np.einsum("trr->t", r.gram)
+            for r in run.trajectories
+        ]
+        return length / size, mean_and_se(moved)[1] / size
 
 
 def prediction_figure(prediction: Prediction) -> Figure:
