@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from featurephase.dynamics.optimisers import FirstOrderRule
 from featurephase.errors import InputError, show
 from featurephase.escape import EscapeLaw
 from featurephase.prediction import (
@@ -240,13 +241,14 @@ def _hard_words(facts: _Facts, learned: bool | None) -> tuple[str, str]:
             f"a smooth activation and a loss with bounded curvature; `featurephase simulate` needs neither; {warm}",
         )
     if learned and outlier is not None:
-        factor = 1.0 + facts.problem.training.step_size * abs(outlier.value)
+        factor = FirstOrderRule.of(facts.problem.training).growth_factor(outlier.value, max(steps - 1, 0))
+        pace = f" by a factor {factor:.3g} a step" if np.isfinite(factor) else ""
         jump = "" if facts.hessian.continuous else "; the bulk ends in a non-critical edge, so that the overlap jumps"
         mechanism = (
             f"at t = {steps} an eigenvalue of the Hessian, {_number(outlier.value, outlier.value_se)}, stands left of "
             f"the bulk (edge {_number(facts.hessian.left_edge, facts.hessian.left_edge_se)}) and below 0, its "
             f"eigenvector with squared overlap {_number(outlier.overlap, outlier.overlap_se)} on the hard directions: "
-            f"gradient descent is unstable along {them} and leaves its plateau by a factor {factor:.3g} a step{jump}"
+            f"gradient descent is unstable along {them} and leaves its plateau{pace}{jump}"
         )
         if facts.escape is not None and facts.escape.median > steps:
             mechanism += (

@@ -44,6 +44,15 @@ def test_nesterov_by_hand():
     np.testing.assert_allclose(walk(rule, START, 5, bowl), c, rtol=1e-12)
 
 
+@pytest.mark.parametrize(("momentum", "nesterov"), [(0.0, False), (0.6, False), (0.6, True)])
+def test_growth_along_a_negative_eigenvector(momentum, nesterov):
+    """On a saddle of curvature -.2, penalty .05 included, the last of a hundred steps grows by the factor."""
+    rule = FirstOrderRule(0.5, 0.05, momentum, nesterov, Schedule("cosine", 200, final=1.0))
+    before, after = (walk(rule, np.ones((1, 1)), t, lambda w: -0.25 * w)[0, 0] for t in (99, 100))
+    assert rule.growth_factor(-0.2, 99) == pytest.approx(after / before, rel=1e-8)
+    assert np.isnan(FirstOrderRule(0.5, scaling="normalise").growth_factor(-0.2, 0))
+
+
 @pytest.mark.parametrize("scaling", ["none", "clip", "normalise", "orthogonalise"])
 @pytest.mark.parametrize("nesterov", [False, True])
 def test_every_rule_commutes_with_rotations(scaling, nesterov):

@@ -137,6 +137,18 @@ class FirstOrderRule:
             clip_norm=training.clip_norm,
         )
 
+    def growth_factor(self, eigenvalue: float, step: int) -> float:
+        """Factor a step by which weights move along an eigenvector of the Hessian of the full risk, once it dominates.
+
+        The largest modulus of a root of the rule's recursion with the step size of ``step``; nan where the gradient is
+        scaled, whose size is that of all its directions.
+        """
+        if self.scaling != "none":
+            return float("nan")
+        kept, beta = 1.0 - self.step_size * self.schedule(step) * eigenvalue, self.momentum
+        linear, constant = ((1.0 + beta) * kept, beta * kept) if self.nesterov else (kept + beta, beta)
+        return float(np.max(np.abs(np.roots([1.0, -linear, constant]))))
+
     def start(self, weights: Array) -> OptimiserState:
         """The state before the first step."""
         return OptimiserState(weights, weights)
