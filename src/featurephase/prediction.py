@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from featurephase.dynamics.asymptotic import BASIS_CAPACITY, ReplicateTrajectory, run_replicate
 from featurephase.dynamics.network import Network
+from featurephase.dynamics.optimisers import require_batches
 from featurephase.dynamics.points import QUASI_RANDOM
 from featurephase.errors import InputError
 from featurephase.hessian.outliers import Outlier
@@ -38,6 +39,7 @@ __all__ = [
     "OutlierPrediction",
     "Prediction",
     "TrajectoryPrediction",
+    "check_problem_batches",
     "check_problem_memory",
     "experiment_text",
     "explained",
@@ -278,6 +280,20 @@ def check_problem_memory(problem: Problem, steps: int, workers: int = 2) -> None
     require_memory(count, f"{problem.asymptotics.samples} sample paths, {steps} steps and {width} neurons")
 
 
+def check_problem_batches(problem: Problem) -> None:
+    """Refuse batches that would leave some without a sample path.
+
+    Raises
+    ------
+    InputError
+        If there are more batches than ``asymptotics.samples``.
+    """
+    if problem.training.reuses_batches:
+        require_batches(
+            problem.training.batch_count, problem.asymptotics.samples, "sample paths (asymptotics.samples, --samples)"
+        )
+
+
 @dataclass(frozen=True)
 class _Observer:
     """Analyses the Hessian of one replicate; a class, so that worker processes can receive it."""
@@ -365,6 +381,7 @@ def predict(
     steps = problem.training.steps
     analysed = asked_times(problem, times)
     check_problem_memory(problem, steps)
+    check_problem_batches(problem)
     spaces = problem_subspaces(problem) if subspaces is None else subspaces
     bases = (spaces.easy_basis, spaces.hard_basis) if spaces.ok else None
     seeds = replicate_seeds(problem.asymptotics.seed, problem.asymptotics.replicates)

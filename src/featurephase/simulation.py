@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from featurephase.dynamics.dense import DenseDesign, Precision, dense_bytes, run_dense
 from featurephase.dynamics.implicit import implicit_bytes, implicit_capacity, run_implicit
 from featurephase.dynamics.network import Network
+from featurephase.dynamics.optimisers import require_batches
 from featurephase.dynamics.start import STARTS
 from featurephase.dynamics.training import Moment, ReplicateTrajectory
 from featurephase.errors import InputError
@@ -370,10 +371,7 @@ def run_seeds(
         raise InputError(f"start = {start!r}: must be {', '.join(STARTS)}")
     training, m, k = problem.training, problem.student.width, problem.teacher.latent_dim
     batch = samples if not training.one_pass else round(samples * training.batch_fraction)
-    if round(samples * training.batch_fraction) < 1:
-        raise InputError(
-            f"training.batch_fraction = {training.batch_fraction:g} of n = {samples}: a batch would have no sample"
-        )
+    require_batches(training.batch_count, samples, "samples (n)")
     if dimension < k + m:
         raise InputError(
             f"dimension = {dimension}: must be at least latent_dim + width = {k + m}, for the latent directions and "
