@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featurephase.dynamics.asymptotic import BASIS_CAPACITY, ReplicateTrajectory, run_replicate
+from featurephase.dynamics.asymptotic import BASIS_CAPACITY, ReplicateTrajectory, replicate_bytes, run_replicate
 from featurephase.dynamics.network import Network
 from featurephase.dynamics.optimisers import require_batches
-from featurephase.dynamics.points import QUASI_RANDOM
 from featurephase.errors import InputError
 from featurephase.hessian.outliers import Outlier
 from featurephase.hessian.spectrum import FULL_WIDTH, SINGULAR_CURVATURE, UNBOUNDED_CURVATURE, Spectrum, spectrum
@@ -274,10 +273,9 @@ def check_problem_memory(problem: Problem, steps: int, workers: int = 2) -> None
     MemoryLimitError
         With what would be needed and what there is.
     """
-    width = problem.student.width
-    rows = 2 * min(steps * width, BASIS_CAPACITY) + problem.teacher.latent_dim + 12 * width + 2 * QUASI_RANDOM
-    count = min(workers, problem.asymptotics.replicates) * rows * problem.asymptotics.samples * 8.0
-    require_memory(count, f"{problem.asymptotics.samples} sample paths, {steps} steps and {width} neurons")
+    width, samples = problem.student.width, problem.asymptotics.samples
+    count = min(workers, problem.asymptotics.replicates) * replicate_bytes(problem, steps, samples)
+    require_memory(count, f"{samples} sample paths, {steps} steps and {width} neurons")
 
 
 def check_problem_batches(problem: Problem) -> None:
