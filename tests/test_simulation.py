@@ -15,6 +15,7 @@ import pytest
 
 from featurephase.data import UserData, load_data
 from featurephase.errors import InputError, MemoryLimitError
+from featurephase.memory import require_memory
 from featurephase.problem import GradientDescent, Problem, Student, Teacher
 from featurephase.simulation import hard_overlap, median_and_se, simulate
 
@@ -176,6 +177,23 @@ def test_impossible_requests(keys, why):
 def test_more_memory_than_there_is_is_refused_with_the_estimate(method):
     with pytest.raises(MemoryLimitError, match=r"needs .*iB .* and .* are available"):
         simulate(problem(steps=50), dimension=10**6, delta=10**5, method=method, **QUICK)
+
+
+def test_every_delta_is_checked_before_the_first_runs(monkeypatch):
+    monkeypatch.setattr("featurephase.simulation.run_tasks", lambda *_, **__: pytest.fail("something ran"))
+    for impossible, why in ((1e9, "are available"), (1e-3, "at least 1"), (1e308, "at most")):
+        with pytest.raises(InputError, match=why):
+            simulate(problem(), dimension=60, delta=[4.0, impossible], method="dense", **QUICK)
+
+
+def test_an_escape_prediction_that_does_not_fit_is_left_out_with_the_reason(monkeypatch):
+    """It is an extra: what was asked for stands."""
+    monkeypatch.setattr("featurephase.simulation.require_growth_memory", lambda *_: require_memory(1e18, "the escape"))
+    found = simulate(problem(), dimension=20, delta=3.0, seeds=2, recovery=False)
+    assert found.ok
+    assert np.isnan(found.runs[0].grokking.predicted_time)
+    assert found.runs[0].grokking.message.startswith("no escape time: the escape needs 9.09e+05 TiB of memory and")
+    assert "no escape time" in found.table()
 
 
 def test_user_data(tmp_path):

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featurephase.errors import InputError
+from featurephase.errors import InputError, MemoryLimitError
 from featurephase.prediction import (
     HessianPrediction,
     Prediction,
@@ -32,7 +32,7 @@ from featurephase.prediction import (
     problem_subspaces,
 )
 from featurephase.results import Result
-from featurephase.simulation import SeedRun, median_and_se, predicted_escape, run_seeds
+from featurephase.simulation import SeedRun, median_and_se, planned_seeds, predicted_escape, run_seeds
 from featurephase.statistics import mean_and_se
 
 if TYPE_CHECKING:
@@ -206,10 +206,16 @@ def compare(
         Fewer than two seeds, a missing delta, or more memory than there is.
     """
     sizes = tuple(sorted({int(d) for d in np.atleast_1d(np.asarray(dimension))}))
+    if not sizes or sizes[0] < 1:
+        raise InputError(f"dimension = {', '.join(map(str, sizes)) or 'none'}: must be whole numbers >= 1")
     if seeds < 2:
         raise InputError(f"seeds = {seeds}: at least 2 are needed for standard errors")
-    deltas = asked_deltas(problem, delta)
+    deltas = asked_deltas(problem, delta) if prediction is None else tuple(run.delta for run in prediction.runs)
     analysed = asked_times(problem, times)
+    experiment = problem if simulated is None else simulated
+    for value in deltas:
+        actual = value if simulated_delta is None else simulated_delta
+        _require_runs(problem, experiment, value, actual, sizes, analysed, start)
     spaces = problem_subspaces(problem) if subspaces is None else subspaces
     theory = prediction or predict(
         problem, delta=deltas, times=analysed, subspaces=spaces, quiet=quiet, workers=workers
@@ -218,7 +224,6 @@ def compare(
     shown = sorted({min(1, steps), steps // 3, steps} if curve_times is None else {int(t) for t in curve_times})
     if any(not 0 <= t <= steps for t in shown):
         raise InputError(f"curve_times = {shown}: must be whole numbers from 0 to {steps} (training.steps)")
-    experiment = problem if simulated is None else simulated
     quantities: list[ComparedQuantity] = []
     curves: list[ComparedCurves] = []
     warnings: list[str] = []
@@ -250,6 +255,38 @@ def compare(
         curves=tuple(curves),
         experiment=experiment_text(problem),
     )
+
+
+def _require_runs(
+    problem: Problem,
+    simulated: Problem,
+    delta: float,
+    simulated_delta: float,
+    sizes: tuple[int, ...],
+    analysed: Sequence[int],
+    start: str,
+) -> None:
+    """Refuse what could not be simulated at one delta, before anything is computed."""
+    smooth = not (simulated.student.activation.singular_curvature or simulated.loss.singular_curvature)
+    times = analysed if smooth else ()
+    for d in sizes:
+        planned_seeds(simulated, d, simulated_delta, method="dense", times=times, start=start)
+    if len(sizes) > 1:
+        return
+    planned_seeds(problem, sizes[0], delta, method="implicit", start=start)
+    try:
+        planned_seeds(problem, _half(sizes[0]), delta, method="implicit", start=start)
+    except MemoryLimitError:
+        raise
+    except InputError as reason:
+        raise InputError(
+            f"dimension = {sizes[0]}: what finite d adds is found by further runs at d/2 (two or more dimensions do "
+            f"without), and those are impossible: {reason}"
+        ) from reason
+
+
+def _half(dimension: int) -> int:
+    return max(dimension // 2, 1)
 
 
 @dataclass(frozen=True)
@@ -316,7 +353,7 @@ def _compare_run(
     law: dict[int, list[SeedRun]] = {}
     half: list[SeedRun] = []
     if len(sizes) == 1:
-        small = max(largest // 2, 1)
+        small = _half(largest)
         law = {d: setup.law(d, _LAW_SEEDS * setup.seeds, 1) for d in (small, largest)}
         if times:
             half = setup.dense(small, _HALF_SEEDS * setup.seeds, times, eigenvalues, 2)
@@ -329,7 +366,7 @@ def _compare_run(
             if q.eigenvalue:
                 shift, shift_se = _eigenvalue_shift(q, dense[largest], half)
             else:
-                shift, shift_se = _law_shift(q, law[max(largest // 2, 1)], law[largest])
+                shift, shift_se = _law_shift(q, law[_half(largest)], law[largest])
         quantities.append(_judged(q, run.delta, mean, se, shift, shift_se, setup.seeds))
     if escape:
         quantities += _escape_quantities(setup, dense[largest], largest, notes)

@@ -18,15 +18,17 @@ from featurephase.dynamics.network import Network
 from featurephase.dynamics.optimisers import require_batches
 from featurephase.dynamics.start import STARTS
 from featurephase.dynamics.training import Moment, ReplicateTrajectory
-from featurephase.errors import InputError
+from featurephase.errors import InputError, MemoryLimitError
 from featurephase.escape import (
     ESCAPE_LEVEL,
     EscapeLaw,
     escape_available,
     escape_law,
     grokking_times,
+    growth_bytes,
     hard_growth,
     level_time,
+    require_growth_memory,
 )
 from featurephase.hessian.empirical import EmpiricalHessian, extreme_eigenpairs
 from featurephase.hessian.spectrum import SINGULAR_CURVATURE
@@ -51,10 +53,12 @@ __all__ = [
     "Grokking",
     "HessianMeasurement",
     "Recovery",
+    "SeedPlan",
     "SeedRun",
     "Simulation",
     "SimulationRun",
     "hard_overlap",
+    "planned_seeds",
     "predicted_escape",
     "run_seeds",
     "simulate",
@@ -64,6 +68,8 @@ __all__ = [
 _PREDICTED_STEPS = 300
 _PREDICTED_SAMPLES = 20_000
 _PREDICTED_REPLICATES = 4
+#: Beyond this n a float is no longer every whole number.
+_MOST_SAMPLES = 2**53
 #: Recovery compares d with these fractions of it ...
 _FRACTIONS = (0.25, 0.0625)
 #: ... and calls a capture that falls at least this fast with d (exponent) none: midway between -1/2 and 0.
@@ -338,30 +344,37 @@ def _run_seed(
     return SeedRun(found, hard, level_time(hard, ESCAPE_LEVEL))
 
 
-def run_seeds(
+@dataclass(frozen=True)
+class SeedPlan:
+    """What running one seed takes: n, d, the options of the run, bytes and seconds (an estimate)."""
+
+    samples: int
+    dimension: int
+    options: dict[str, Any]
+    need: float
+    work: float
+
+
+def planned_seeds(
     problem: Problem,
     dimension: int,
     delta: float,
     *,
     method: Method,
-    seeds: Sequence[np.random.SeedSequence],
-    hard_basis: Array,
     times: Sequence[int] = (),
-    eigenvalues: int = 4,
     start: str = "orthonormal",
     precision: Precision = "float64",
     data: UserData | None = None,
-    quiet: bool = True,
-    workers: int | None = None,
-    label: str = "simulate",
-) -> tuple[int, int, list[SeedRun]]:
-    """All seeds at one delta: n, d and what each seed saw.
+) -> SeedPlan:
+    """What :func:`run_seeds` would need with the same arguments; to be asked before anything long begins.
 
     Raises
     ------
     InputError
         If n or d is too small, or more memory is needed than there is.
     """
+    if delta * dimension > _MOST_SAMPLES:
+        raise InputError(f"delta = {delta:g} at dimension {dimension}: n = delta d must be at most {_MOST_SAMPLES:.2g}")
     samples = round(delta * dimension)
     if data is not None:
         samples, dimension = data.training_samples, data.dimension
@@ -392,15 +405,51 @@ def run_seeds(
             need += 8.0 * (m * m * batch + 3 * min(m * dimension, 1200) ** 2 + 100 * m * dimension)
         require_memory(need, f"a {batch} x {dimension} data matrix in {precision} with its Hessian (dense)")
         work = 1e-9 * batch * dimension * (training.steps * m + 300.0 * m * len(times))
+    return SeedPlan(samples, dimension, options, need, work)
+
+
+def fitting_workers(need: float, workers: int | None) -> int:
+    """How many tasks of ``need`` bytes may run side by side, at most ``workers``."""
     fitting = max(1, int(0.8 * available_memory() / max(need, 1.0)))
+    return fitting if workers is None else min(workers, fitting)
+
+
+def run_seeds(
+    problem: Problem,
+    dimension: int,
+    delta: float,
+    *,
+    method: Method,
+    seeds: Sequence[np.random.SeedSequence],
+    hard_basis: Array,
+    times: Sequence[int] = (),
+    eigenvalues: int = 4,
+    start: str = "orthonormal",
+    precision: Precision = "float64",
+    data: UserData | None = None,
+    quiet: bool = True,
+    workers: int | None = None,
+    label: str = "simulate",
+) -> tuple[int, int, list[SeedRun]]:
+    """All seeds at one delta: n, d and what each seed saw.
+
+    Raises
+    ------
+    InputError
+        If n or d is too small, or more memory is needed than there is.
+    """
+    plan = planned_seeds(
+        problem, dimension, delta, method=method, times=times, start=start, precision=precision, data=data
+    )
+    samples, dimension, options = plan.samples, plan.dimension, plan.options
     tasks = [(problem, method, samples, dimension, s, options, hard_basis, times, eigenvalues) for s in seeds]
     found = run_tasks(
         _run_seed,
         tasks,
-        work=work,
+        work=plan.work,
         label=label,
         quiet=quiet,
-        workers=fitting if workers is None else min(workers, fitting),
+        workers=fitting_workers(plan.need, workers),
     )
     return samples, dimension, found
 
@@ -474,12 +523,17 @@ def simulate(
     deltas = (data.training_samples / data.dimension,) if data is not None else asked_deltas(problem, delta)
     d = data.dimension if data is not None else int(dimension or 0)
     analysed = asked_times(problem, times)
+    common: dict[str, Any] = {"start": start, "precision": precision, "data": data}
+    plans: list[tuple[float, Method, tuple[int, ...]]] = []
+    for value in deltas:  # what cannot run is refused before anything does
+        chosen: Method = method or ("dense" if data is not None or value * d * d <= 4e6 else "implicit")
+        wanted = analysed if chosen == "dense" and not _singular(problem) else ()
+        planned_seeds(problem, d, value, method=chosen, times=wanted, **common)
+        plans.append((value, chosen, wanted))
     spaces = problem_subspaces(problem) if subspaces is None else subspaces
     streams = replicate_seeds(problem.asymptotics.seed, seeds)
     runs = []
-    for value in deltas:
-        chosen: Method = method or ("dense" if data is not None or value * d * d <= 4e6 else "implicit")
-        wanted = analysed if chosen == "dense" and not _singular(problem) else ()
+    for value, chosen, wanted in plans:
         samples, d, found = run_seeds(
             problem,
             d,
@@ -489,11 +543,9 @@ def simulate(
             hard_basis=spaces.hard_basis,
             times=wanted,
             eigenvalues=eigenvalues,
-            start=start,
-            precision=precision,
-            data=data,
             quiet=quiet,
             workers=workers,
+            **common,
         )
         known = data is None or data.labels is None
         law, reason = (
@@ -575,13 +627,15 @@ def predicted_escape(
     Raises
     ------
     ValueError
-        Where there is no such law; says why.
+        Where there is no such law, or more memory is needed than there is; says why.
     """
     reason = escape_available(problem)
     hard = spaces.relevant_hard_basis
     if reason or hard.shape[1] == 0:
         raise ValueError(reason or "nothing is hard: there is no plateau to escape from")
     horizon = min(problem.training.steps, _PREDICTED_STEPS) if steps is None else steps
+    require_growth_memory(problem, hard.shape[1], horizon, samples)
+    workers = fitting_workers(growth_bytes(problem, hard.shape[1], horizon, samples), workers)
     tasks = [
         (problem, delta, s, spaces.easy_basis, hard, horizon, samples)
         for s in replicate_seeds(problem.asymptotics.seed + 1, replicates)
@@ -605,6 +659,8 @@ def _predicted(
     try:
         law = predicted_escape(problem, delta, dimension, spaces, quiet=quiet, workers=workers)
         return law, f"no escape time: {law.message}" if law.message else ""
+    except MemoryLimitError as reason:
+        return None, f"no escape time: {reason}"
     except ValueError as reason:
         return None, str(reason)
 
