@@ -208,6 +208,9 @@ def test_user_data(tmp_path):
     np.testing.assert_allclose(data.features.T @ data.features / 200, np.eye(10), atol=1e-10)
     np.testing.assert_allclose(load_data(tmp_path / "x.csv").features, x)
     np.testing.assert_allclose(load_data(tmp_path / "xy.npz", labels=tmp_path / "xy.npz").labels, y)
+    np.testing.assert_allclose(load_data(tmp_path / "xy.npz").labels, y)  # without being asked for
+    np.savez(tmp_path / "only.npz", x=x)
+    assert load_data(tmp_path / "only.npz").labels is None
     run = simulate(problem(), data=data, seeds=3, **QUICK).runs[0]
     assert (run.dimension, run.samples, run.method) == (10, 160, "dense")
     assert np.all(np.isfinite(run.test_loss))
@@ -237,6 +240,39 @@ def test_user_data_that_is_not_data(tmp_path):
         load_data(tmp_path / "flat.npy", whiten=True)
     with pytest.raises(InputError, match="one number for each"):
         load_data(tmp_path / "good.npy", labels=tmp_path / "one.npy")
+
+
+def test_the_first_row_of_a_csv_file_is_never_lost(tmp_path):
+    """It is names where no cell is a number; a bad cell among numbers is named, whatever its row."""
+    path = tmp_path / "x.csv"
+    numbers = "1,2,3\n4,5,6\n7,8,9\n"
+    for text, encoding in ((numbers, "utf-8"), (numbers, "utf-8-sig"), ("a,b,c\n" + numbers, "utf-8-sig")):
+        path.write_text(text, encoding=encoding)
+        np.testing.assert_array_equal(load_data(path).features, np.arange(1.0, 10.0).reshape(3, 3))
+    for text, where in (
+        ("1,2,x\n" + numbers, r"row 1, cell 3: 'x' where a number is needed; a first row of names has no numbers"),
+        ("1,,2\n" + numbers, "row 1, cell 2: '' where"),
+        (",0,1\n" + numbers, "row 1, cell 1: '' where"),
+        ("a,b,c\n\n" + numbers + "1,2 3,4\n", "row 6, cell 2: '2 3' where a number is needed$"),
+        (numbers + "1,2\n", "number of columns"),
+    ):
+        path.write_text(text)
+        with pytest.raises(InputError, match=where):
+            load_data(path)
+
+
+def test_a_damaged_archive_is_refused_wherever_it_is_damaged(tmp_path):
+    path = tmp_path / "x.npz"
+    np.savez_compressed(path, x=np.random.default_rng(0).standard_normal((20, 4)))
+    whole = path.read_bytes()
+    refused = set()
+    for place in range(0, len(whole), 3):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
+        try:
+            load_data(path)
+        except InputError as error:
+            refused.add(type(error.__cause__).__name__)
+    assert {"error", "BadZipFile"} <= refused  # zlib.error
 
 
 def test_small_helpers():
