@@ -215,8 +215,54 @@ def test_user_data(tmp_path):
     assert (run.dimension, run.samples, run.method) == (10, 160, "dense")
     assert np.all(np.isfinite(run.test_loss))
     assert np.all(np.isnan(run.overlap))  # labels from a file: nobody knows the latent directions
+    assert np.all(np.isnan(run.hessian[0].hard_overlaps))
+    assert np.all(np.isfinite(run.hessian[0].smallest))
+    assert "nobody knows latent directions" in run.message
     by_link = simulate(problem(), data=UserData(data.features), seeds=3, **QUICK).runs[0]
     assert np.all(np.isfinite(by_link.overlap))
+    assert np.all(np.isfinite(by_link.hessian[0].hard_overlaps))
+    assert by_link.message == ""
+    labelled = simulate(problem(), data=data, seeds=3, **QUICK)
+    assert "U_H" not in labelled.table()
+    assert "nobody knows" in labelled.message
+    assert labelled.ok
+    none = simulate(problem(), data=UserData(data.features, held_out=0.0), seeds=3, **QUICK)
+    assert np.all(np.isnan(none.runs[0].test_loss))
+    assert none.message == none.runs[0].message == "no row is held out (held_out = 0), so there is no test loss"
+
+
+def test_methods_may_differ_from_delta_to_delta(tmp_path):
+    """Each run keeps what its own method has: the spectrum, or nothing with a reason."""
+    import xarray
+
+    found = simulate(problem(), dimension=60, delta=[4.0, 2000.0], seeds=2, **QUICK)
+    assert (found.method, [run.method for run in found.runs]) == ("dense, implicit", ["dense", "implicit"])
+    dense, implicit = (run["hessian"][0] for run in found.to_dict()["runs"])
+    assert len(dense["smallest"]) == len(dense["smallest_se"]) == 4
+    for key in ("smallest", "smallest_se", "largest", "largest_se", "hard_overlaps", "hard_overlaps_se"):
+        assert implicit[key] is None
+    with xarray.open_dataset(found.save(tmp_path / "mix.nc"), engine="h5netcdf") as saved:
+        np.testing.assert_array_equal(saved["smallest"][0, 0], found.runs[0].hessian[0].smallest)
+        assert np.all(np.isnan(saved["smallest"][1]))
+
+
+def test_an_eigensolver_that_does_not_converge_is_a_status(monkeypatch):
+    from dataclasses import replace
+
+    from featurephase import simulation
+
+    def loose(*arguments, **keys):
+        low, high = extreme_eigenpairs(*arguments, **keys)
+        return replace(low, converged=False), high
+
+    extreme_eigenpairs = simulation.extreme_eigenpairs
+    monkeypatch.setattr(simulation, "extreme_eigenpairs", loose)
+    found = simulate(problem(), dimension=20, delta=3.0, seeds=2, method="dense", **QUICK)
+    (entry,) = found.runs[0].hessian
+    assert (found.status, entry.status) == ("not-converged", "not-converged")
+    assert "did not reach its tolerance" in entry.message
+    assert np.all(np.isfinite(entry.smallest))
+    assert entry.message in found.table()
 
 
 def test_user_data_that_is_not_data(tmp_path):

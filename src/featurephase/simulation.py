@@ -50,6 +50,7 @@ Array = NDArray[np.float64]
 Method = Literal["dense", "implicit"]
 
 __all__ = [
+    "NOT_CONVERGED",
     "Grokking",
     "HessianMeasurement",
     "Recovery",
@@ -64,6 +65,7 @@ __all__ = [
     "simulate",
 ]
 
+NOT_CONVERGED = "not-converged"
 #: The tangent recursion behind the predicted escape time is followed this far, and continued at its final rate.
 _PREDICTED_STEPS = 300
 _PREDICTED_SAMPLES = 20_000
@@ -87,9 +89,13 @@ class HessianMeasurement:
     smallest, largest
         Ascending, (c,); ``None`` where they cannot be had (``message`` says why).
     hard_overlaps
-        Squared projections of the eigenvectors of ``smallest`` on R^m (x) U_H, (c,).
+        Squared projections of the eigenvectors of ``smallest`` on R^m (x) U_H, (c,); nan where the labels are the
+        user's, because nobody knows the latent directions.
     residual
         Largest |H v - lambda v| over eigenpairs and seeds.
+    status, message
+        ``"ok"``; ``"not-available"`` without a data matrix; ``"singular-curvature"``; ``"diverged at step t"``;
+        ``"not-converged"``: the eigensolver did not reach its tolerance, and the values are good to ``residual``.
     """
 
     time: int
@@ -219,7 +225,7 @@ class Simulation(Result):
     title
         Of the experiment.
     method, start, precision
-        How it was simulated.
+        How it was simulated; both methods where some deltas had the one and some the other.
     replicates
         Seeds.
     easy_basis, hard_basis
@@ -247,7 +253,7 @@ class Simulation(Result):
         for run in document["runs"]:
             for entry in run["hessian"]:
                 self.stamp(entry)
-                if self.method == "dense" and entry["status"] != "ok":  # null is for what a method does not have
+                if run["method"] == "dense" and entry["smallest"] is None:  # null: what a method does not have
                     for key in ("smallest", "largest", "hard_overlaps"):
                         entry[key] = entry[key + "_se"] = "nan"
             run["recovery_evidence"] = run["recovery"]
@@ -284,6 +290,7 @@ class HessianSample:
     largest: Array
     hard_overlaps: Array
     residual: float
+    converged: bool
 
 
 @dataclass(frozen=True)
@@ -297,22 +304,27 @@ class SeedRun:
 
 @dataclass(frozen=True)
 class _Observer:
-    """Analyses the Hessian of one seed; a class, so that worker processes can receive it."""
+    """Analyses the Hessian of one seed; a class, so that worker processes can receive it.
+
+    ``hard_basis`` None: nobody knows the latent directions, and overlaps with them are nan.
+    """
 
     network: Network
     weight_decay: float
-    hard_basis: Array
+    hard_basis: Array | None
     count: int
 
     def __call__(self, moment: Moment) -> HessianSample:
         design: DenseDesign = moment.design
         operator = EmpiricalHessian(design, self.network, moment.weights, moment.responses, self.weight_decay)
         low, high = extreme_eigenpairs(operator, self.count, self.count)
-        frame = (
-            design.latent_frame if design.latent_frame is not None else np.eye(design.dimension, len(self.hard_basis))
-        )
+        overlaps = np.full(len(low.values), np.nan)
+        if self.hard_basis is not None:
+            frame = design.latent_frame
+            frame = np.eye(design.dimension, len(self.hard_basis)) if frame is None else frame
+            overlaps = operator.overlaps(low.vectors, frame @ self.hard_basis)
         residual = float(max(low.residuals.max(initial=0.0), high.residuals.max(initial=0.0)))
-        return HessianSample(low.values, high.values, operator.overlaps(low.vectors, frame @ self.hard_basis), residual)
+        return HessianSample(low.values, high.values, overlaps, residual, low.converged and high.converged)
 
 
 def hard_overlap(gram: Array, overlap: Array, hard_basis: Array) -> Array:
@@ -338,7 +350,8 @@ def _run_seed(
         found = run_implicit(problem, samples, dimension, seed, **options)
     else:
         network = Network(problem.student.activation, problem.student.readout, problem.loss)
-        observer = _Observer(network, problem.training.weight_decay, hard_basis, count)
+        known = options["data"] is None or options["data"].labels is None
+        observer = _Observer(network, problem.training.weight_decay, hard_basis if known else None, count)
         found = run_dense(problem, samples, dimension, seed, observers=dict.fromkeys(times, observer), **options)
     hard = hard_overlap(found.gram, found.overlap, hard_basis)
     return SeedRun(found, hard, level_time(hard, ESCAPE_LEVEL))
@@ -532,6 +545,7 @@ def simulate(
         plans.append((value, chosen, wanted))
     spaces = problem_subspaces(problem) if subspaces is None else subspaces
     streams = replicate_seeds(problem.asymptotics.seed, seeds)
+    missing = "" if data is None else _not_in(data)
     runs = []
     for value, chosen, wanted in plans:
         samples, d, found = run_seeds(
@@ -554,17 +568,20 @@ def simulate(
         verdicts: tuple[Recovery, ...] = ()
         if recovery and data is None:
             verdicts = _recovery(problem, value, d, found, spaces, start, quiet, workers)
-        runs.append(_summary(problem, value, samples, d, chosen, found, analysed, spaces, law, reason, verdicts))
+        runs.append(
+            _summary(problem, value, samples, d, chosen, found, analysed, spaces, law, reason, verdicts, missing)
+        )
     problems = [(r.status, r.message) for r in runs if r.status != "ok"]
     fine = ("ok", "not-available") if times is None else ("ok",)  # without a matrix nobody need have asked for it
     problems += [(h.status, h.message) for r in runs for h in r.hessian if h.status not in fine]
     notes = [h.message for r in runs for h in r.hessian if h.status == "not-available"]
+    notes += [missing] * bool(missing)
     return Simulation(
         status=problems[0][0] if problems else "ok",
         message="; ".join(dict.fromkeys([m for _, m in problems] + notes)),
         seed=problem.asymptotics.seed,
         title=problem.title,
-        method=runs[0].method,
+        method=", ".join(dict.fromkeys(r.method for r in runs)),
         start=start,
         precision=precision,
         replicates=seeds,
@@ -574,6 +591,16 @@ def simulate(
         warnings=tuple(_warnings(problem, runs)),
         experiment=experiment_text(problem),
     )
+
+
+def _not_in(data: UserData) -> str:
+    """What the user's data cannot tell, in words."""
+    notes = []
+    if data.training_samples == len(data.features):
+        notes.append(f"no row is held out (held_out = {data.held_out:g}), so there is no test loss")
+    if data.labels is not None:
+        notes.append("the labels are the user's, so nobody knows latent directions: there are no overlaps with them")
+    return "; ".join(notes)
 
 
 def _singular(problem: Problem) -> bool:
@@ -792,10 +819,11 @@ def _summary(
     law: EscapeLaw | None,
     reason: str,
     verdicts: tuple[Recovery, ...],
+    note: str,
 ) -> SimulationRun:
     ends = [r.trajectory.diverged_at for r in found if r.trajectory.diverged_at is not None]
     status = f"diverged at step {min(ends)}" if ends else "ok"
-    message = f"delta = {delta:g}: {status} in {len(ends)} of {len(found)} seeds; {explained(status)}" if ends else ""
+    message = f"delta = {delta:g}: {status} in {len(ends)} of {len(found)} seeds; {explained(status)}" if ends else note
     hessian = tuple(_hessian(problem, t, method, found, status) for t in times)
 
     def over(get: Callable[[SeedRun], Array]) -> tuple[Array, Array]:
@@ -853,15 +881,25 @@ def _hessian(problem: Problem, time: int, method: Method, found: Sequence[SeedRu
     smallest, smallest_se = mean_and_se([s.smallest for s in present])
     largest, largest_se = mean_and_se([s.largest for s in present])
     overlaps, overlaps_se = mean_and_se([s.hard_overlaps for s in present])
+    residual = max(s.residual for s in present)
+    status = message = ""
+    if not all(s.converged for s in present):
+        status = NOT_CONVERGED
+        message = (
+            f"Hessian at t = {time}: the eigensolver did not reach its tolerance; eigenvalues are good to "
+            f"{residual:.1e} (residual)"
+        )
     return HessianMeasurement(
         time=time,
+        status=status or "ok",
+        message=message,
         smallest=smallest,
         smallest_se=smallest_se,
         largest=largest,
         largest_se=largest_se,
         hard_overlaps=overlaps,
         hard_overlaps_se=overlaps_se,
-        residual=max(s.residual for s in present),
+        residual=residual,
     )
 
 

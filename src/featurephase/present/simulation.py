@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -55,7 +56,9 @@ def _run(run: SimulationRun) -> list[str]:
             continue
         low, high = measured(h.smallest[0], h.smallest_se[0]), measured(h.largest[-1], h.largest_se[-1])
         lines.append(f"  Hessian at t = {h.time}: smallest eigenvalue {low}, largest {high}")
-        if h.hard_overlaps is not None and h.hard_overlaps_se is not None:
+        if h.status != "ok":
+            lines.append(f"    {h.message}")
+        if h.hard_overlaps is not None and h.hard_overlaps_se is not None and np.isfinite(h.hard_overlaps[0]):
             lines.append(
                 f"    squared overlap of the smallest with U_H {measured(h.hard_overlaps[0], h.hard_overlaps_se[0])}"
             )
@@ -129,6 +132,8 @@ def simulation_dataset(result: Simulation) -> xarray.Dataset:
     """Curves over (delta, time, ..), eigenvalues over (delta, hessian_time, eigenvalue)."""
     import xarray
 
+    from featurephase.simulation import Grokking
+
     runs = result.runs
     variables: dict[str, Any] = {}
     shapes = {
@@ -142,22 +147,17 @@ def simulation_dataset(result: Simulation) -> xarray.Dataset:
         for word in (name, f"{name}_se"):
             variables[word] = (("delta", *dims), np.stack([getattr(run, word) for run in runs]))
     times = [h.time for h in runs[0].hessian]
-    entries = [[h for h in run.hessian if h.smallest is not None] for run in runs]
-    if times and all(len(row) == len(times) for row in entries):
+    measured = [h.smallest for run in runs for h in run.hessian if h.smallest is not None]
+    if measured:
+        none = np.full(len(measured[0]), np.nan)  # where a method has no Hessian, or the run diverged before
         for word in ("smallest", "largest", "hard_overlaps"):
             for each in (word, f"{word}_se"):
-                values = np.stack([np.stack([getattr(h, each) for h in row]) for row in entries])
+                found = [[getattr(h, each) for h in run.hessian] for run in runs]
+                values = np.array([[none if x is None else x for x in row] for row in found])
                 variables[each] = (("delta", "hessian_time", "eigenvalue"), values)
-    for word in (
-        "train_time",
-        "test_time",
-        "delay",
-        "escape_time",
-        "predicted_time",
-        "predicted_low",
-        "predicted_high",
-    ):
-        variables[word] = (("delta",), [getattr(run.grokking, word) for run in runs])
+    for f in fields(Grokking):
+        if f.name != "message":
+            variables[f.name] = (("delta",), [getattr(run.grokking, f.name) for run in runs])
     variables["dimension"] = (("delta",), [run.dimension for run in runs])
     variables["samples"] = (("delta",), [run.samples for run in runs])
     dataset = xarray.Dataset(
