@@ -62,6 +62,12 @@ def test_what_cannot_be_simulated_is_refused_before_the_theory_runs(monkeypatch)
             compare(problem(), **(KEYS | keys))
 
 
+def test_samples_are_those_of_every_delta():
+    found = compare(problem(), times=[], delta=[2.0, 5.0], **(KEYS | {"dimension": [20, 40], "seeds": 2}))
+    assert found.deltas == (2.0, 5.0)
+    assert found.samples == ((40, 80), (100, 200))
+
+
 def constant(value):
     return lambda run: value[run]
 

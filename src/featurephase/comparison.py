@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -112,8 +113,10 @@ class Comparison(Result):
         at most 5 % of comparisons, however the numbers hang together).
     smallest_p, comparisons
         What the verdict rests on.
-    dimensions, samples, replicates
-        d (several: extrapolated), n at each, and seeds.
+    dimensions, deltas, replicates
+        d (several: extrapolated), n/d, and seeds.
+    samples
+        n, a row for each delta with an entry for each d.
     """
 
     title: str
@@ -121,7 +124,8 @@ class Comparison(Result):
     smallest_p: float
     comparisons: int
     dimensions: tuple[int, ...]
-    samples: tuple[int, ...]
+    deltas: tuple[float, ...]
+    samples: tuple[tuple[int, ...], ...]
     replicates: int
     quantities: tuple[ComparedQuantity, ...]
     warnings: tuple[str, ...] = ()
@@ -248,7 +252,10 @@ def compare(
         smallest_p=float(smallest),
         comparisons=len(finite),
         dimensions=sizes,
-        samples=tuple(round(deltas[0] * d) for d in sizes),
+        deltas=deltas,
+        samples=tuple(
+            tuple(round((value if simulated_delta is None else simulated_delta) * d) for d in sizes) for value in deltas
+        ),
         replicates=seeds,
         quantities=tuple(quantities),
         warnings=tuple(dict.fromkeys(warnings)),
@@ -348,8 +355,6 @@ def _compare_run(
     largest = sizes[-1]
     dense = {d: setup.dense(d, round(setup.seeds * max(1.0, largest / d)), times, eigenvalues, 0) for d in sizes}
     measured = list(_trajectory_quantities(run, shown, setup.spaces.easy_basis))
-    for h in spectra:
-        measured += _hessian_quantities(h, notes)
     law: dict[int, list[SeedRun]] = {}
     half: list[SeedRun] = []
     if len(sizes) == 1:
@@ -357,6 +362,11 @@ def _compare_run(
         law = {d: setup.law(d, _LAW_SEEDS * setup.seeds, 1) for d in (small, largest)}
         if times:
             half = setup.dense(small, _HALF_SEEDS * setup.seeds, times, eigenvalues, 2)
+    for h in spectra:
+        if _converged(h.time, [*chain(*dense.values()), *half]):
+            measured += _hessian_quantities(h, notes)
+        else:
+            notes.append(f"t = {h.time}: the eigensolver did not reach its tolerance in every run; nothing is compared")
     quantities = []
     for q in measured:
         if len(sizes) > 1:
@@ -371,6 +381,12 @@ def _compare_run(
     if escape:
         quantities += _escape_quantities(setup, dense[largest], largest, notes)
     return quantities, _curves(run, dense[largest]), notes
+
+
+def _converged(time: int, runs: Sequence[SeedRun]) -> bool:
+    """Whether every Hessian analysed at a time is as accurate as was asked."""
+    samples = (run.trajectory.observations.get(time) for run in runs)
+    return all(s is None or s.converged for s in samples)
 
 
 def _reader(name: str, *index: int) -> Callable[[SeedRun], float]:
