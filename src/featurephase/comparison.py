@@ -115,6 +115,8 @@ class Comparison(Result):
         What the verdict rests on.
     dimensions, deltas, replicates
         d (several: extrapolated), n/d, and seeds.
+    theory_replicates
+        Of the limit.
     samples
         n, a row for each delta with an entry for each d.
     """
@@ -127,6 +129,7 @@ class Comparison(Result):
     deltas: tuple[float, ...]
     samples: tuple[tuple[int, ...], ...]
     replicates: int
+    theory_replicates: int
     quantities: tuple[ComparedQuantity, ...]
     warnings: tuple[str, ...] = ()
     curves: tuple[ComparedCurves, ...] = field(default=(), metadata={"json": False})
@@ -257,6 +260,7 @@ def compare(
             tuple(round((value if simulated_delta is None else simulated_delta) * d) for d in sizes) for value in deltas
         ),
         replicates=seeds,
+        theory_replicates=theory.replicates,
         quantities=tuple(quantities),
         warnings=tuple(dict.fromkeys(warnings)),
         curves=tuple(curves),

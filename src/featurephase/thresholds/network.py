@@ -48,7 +48,15 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-__all__ = ["BlockThreshold", "NetworkThreshold", "Threshold", "ThresholdLimit", "network_threshold", "threshold"]
+__all__ = [
+    "SCAN_REPLICATES",
+    "BlockThreshold",
+    "NetworkThreshold",
+    "Threshold",
+    "ThresholdLimit",
+    "network_threshold",
+    "threshold",
+]
 
 NO_TRANSITION = "no transition in the range searched"
 NOT_CONVERGED = "not-converged"
@@ -56,7 +64,7 @@ NOT_NEGATIVE = "hard outlier not negative at the end of the range"
 
 #: Points per decade of the coarse scan in delta, and its replicates and samples (relative to those asked for).
 _SCAN_PER_DECADE = 4
-_SCAN_REPLICATES = 2
+SCAN_REPLICATES = 2
 _SCAN_SAMPLES = 0.1
 _FEWEST_SAMPLES = 4000
 #: A root is read off by interpolation once two evaluations this close (in log delta) enclose it: an error of
@@ -435,13 +443,13 @@ def network_threshold(
         curve = _Curve(problem, time, *bases, coarse, not value_only)
         scanned = run_tasks(
             _read,
-            [(curve, float(d), s) for d in grid for s in seeds[:_SCAN_REPLICATES]],
+            [(curve, float(d), s) for d in grid for s in seeds[:SCAN_REPLICATES]],
             work=seconds_per_run(problem, time) * coarse / problem.asymptotics.samples,
             label=f"scan t = {time}",
             quiet=quiet,
             workers=workers,
         )
-        pairs = [scanned[i : i + _SCAN_REPLICATES] for i in range(0, len(scanned), _SCAN_REPLICATES)]
+        pairs = [scanned[i : i + SCAN_REPLICATES] for i in range(0, len(scanned), SCAN_REPLICATES)]
         ran = [(d, [r for r in p if r is not None]) for d, p in zip(grid, pairs, strict=True) if None not in p]
         if not ran:
             message = f"gradient descent diverges before t = {time} at every delta from {low:g} to {high:g}"
