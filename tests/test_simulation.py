@@ -16,8 +16,10 @@ import pytest
 from featurephase.data import UserData, load_data
 from featurephase.errors import InputError, MemoryLimitError
 from featurephase.memory import require_memory
+from featurephase.prediction import problem_subspaces
 from featurephase.problem import GradientDescent, Problem, Student, Teacher
-from featurephase.simulation import hard_overlap, median_and_se, simulate
+from featurephase.replicates import replicate_seeds
+from featurephase.simulation import hard_overlap, median_and_se, predicted_escape, simulate
 
 
 def problem(link="1.5*tanh(g1**2)", activation="gelu", steps=5, k=1, **student) -> Problem:
@@ -45,11 +47,32 @@ def test_methods_agree_and_documents_are_complete():
     run = document["runs"][0]
     assert (run["dimension"], run["samples"], run["replicates"], len(run["hard_overlap"])) == (40, 120, 30, 6)
     assert set(run["grokking"]) >= {"train_time", "test_time", "delay", "predicted_time"}
+    assert all(
+        f"{key}_se" in run["grokking"] for key in run["grokking"] if not key.endswith("_se") and key != "message"
+    )
     (h,) = run["hessian"]
     assert len(h["smallest"]) == len(h["largest"]) == len(h["hard_overlaps"]) == 4
     assert found["implicit"].runs[0].hessian[0].smallest is None
     assert "dense" in found["implicit"].message
     assert found["implicit"].ok
+
+
+def test_the_prediction_shares_no_random_numbers_with_any_run(monkeypatch):
+    """Neither with the seeds of the same experiment, nor with those of one seeded next to it."""
+    used = []
+
+    def record(function, tasks, **_):
+        used.extend(argument for task in tasks for argument in task if isinstance(argument, np.random.SeedSequence))
+        raise ValueError("recorded")
+
+    monkeypatch.setattr("featurephase.simulation.run_tasks", record)
+    with pytest.raises(ValueError, match="recorded"):
+        predicted_escape(problem(), 8.0, 20, problem_subspaces(problem()))
+    words = lambda seed: tuple(seed.generate_state(4))  # noqa: E731
+    others = {words(s) for seed in range(4) for s in replicate_seeds(seed, 50)}
+    assert len(used) == 4
+    assert not {words(s) for s in used} & others
+    assert len({words(s) for s in used} | {words(s) for s in replicate_seeds(0, 4, 2)}) == 8
 
 
 def test_same_seed_same_bytes():
@@ -99,6 +122,8 @@ def test_grokking_is_timed_and_predicted():
     g = run.grokking
     assert g.fraction == 1.0
     assert 0 < g.train_time <= g.test_time
+    assert g.fraction_se == 0.0
+    assert 0 < g.predicted_low_se < g.predicted_high_se
     assert g.predicted_low <= g.escape_time <= g.predicted_high
 
 

@@ -387,8 +387,8 @@ class EscapeLaw:
         Factor by which the overlap grows per step at the end of the plateau.
     median, median_se
         Of the time, with the standard error over replicates of the tangent run; inf where most runs never escape.
-    low, high
-        Interval that holds 90 % of the runs.
+    low, high, low_se, high_se
+        Interval that holds 90 % of the runs, and the standard errors of its ends.
     status, message
         ``"ok"``; ``"stable"``: no hard outlier stands below 0 at the end, and the median is inf; ``"undecided"``: the
         replicates disagree on that, or the bulk has no edge, and what depends on it is nan. The message says why.
@@ -400,7 +400,9 @@ class EscapeLaw:
     median: float
     median_se: float
     low: float
+    low_se: float
     high: float
+    high_se: float
     status: str = "ok"
     message: str = ""
 
@@ -434,8 +436,12 @@ def escape_law(
     low, median, high = (
         value if (value := _quantile(times, q)) == _quantile(freely, q) else np.nan for q in (0.05, 0.5, 0.95)
     )
-    medians = np.array([_quantile(t, 0.5) for t in gated])
-    known = np.isfinite(median) and len(medians) > 1 and np.all(np.isfinite(medians))
+
+    def error(level: float, value: float) -> float:
+        own = np.array([_quantile(t, level) for t in gated])
+        known = np.isfinite(value) and len(own) > 1 and np.all(np.isfinite(own))
+        return float(own.std(ddof=1) / np.sqrt(len(own))) if known else np.nan
+
     status, message = "ok", ""
     if np.isnan(ends).any() and np.isnan(median):
         status, message = "undecided", "the curvature is unbounded and the bulk has no edge for an outlier to stand by"
@@ -456,9 +462,11 @@ def escape_law(
         times,
         float(np.median([r for _, r in each])),
         median,
-        float(medians.std(ddof=1) / np.sqrt(len(medians))) if known else np.nan,
+        error(0.5, median),
         low,
+        error(0.05, low),
         high,
+        error(0.95, high),
         status,
         message,
     )

@@ -37,6 +37,7 @@ from featurephase.prediction import asked_deltas, asked_times, experiment_text, 
 from featurephase.replicates import replicate_seeds, run_tasks
 from featurephase.results import Result
 from featurephase.statistics import mean_and_se
+from featurephase.thresholds.network import NOT_CONVERGED
 
 if TYPE_CHECKING:
     import xarray
@@ -50,7 +51,6 @@ Array = NDArray[np.float64]
 Method = Literal["dense", "implicit"]
 
 __all__ = [
-    "NOT_CONVERGED",
     "Grokking",
     "HessianMeasurement",
     "Recovery",
@@ -65,11 +65,12 @@ __all__ = [
     "simulate",
 ]
 
-NOT_CONVERGED = "not-converged"
 #: The tangent recursion behind the predicted escape time is followed this far, and continued at its final rate.
 _PREDICTED_STEPS = 300
 _PREDICTED_SAMPLES = 20_000
 _PREDICTED_REPLICATES = 4
+#: Its random numbers are its own.
+_ESCAPE_STREAM = 1
 #: Beyond this n a float is no longer every whole number.
 _MOST_SAMPLES = 2**53
 #: Recovery compares d with these fractions of it ...
@@ -134,12 +135,15 @@ class Grokking:
     delay: float
     delay_se: float
     fraction: float
+    fraction_se: float
     escape_time: float
     escape_time_se: float
     predicted_time: float
     predicted_time_se: float
     predicted_low: float
+    predicted_low_se: float
     predicted_high: float
+    predicted_high_se: float
     message: str = ""
 
 
@@ -665,7 +669,7 @@ def predicted_escape(
     workers = fitting_workers(growth_bytes(problem, hard.shape[1], horizon, samples), workers)
     tasks = [
         (problem, delta, s, spaces.easy_basis, hard, horizon, samples)
-        for s in replicate_seeds(problem.asymptotics.seed + 1, replicates)
+        for s in replicate_seeds(problem.asymptotics.seed, replicates, _ESCAPE_STREAM)
     ]
     work = 1e-6 * samples * horizon * problem.student.width
     growths = run_tasks(_growth_task, tasks, work=work, label="escape", quiet=quiet, workers=workers)
@@ -789,6 +793,7 @@ def _grokking(found: Sequence[SeedRun], law: EscapeLaw | None, reason: str) -> G
     test, test_se = median_and_se(g.test_time for g in each)
     delay, delay_se = median_and_se(g.delay for g in each)
     escape, escape_se = median_and_se(r.escape_time for r in found)
+    fraction, fraction_se = mean_and_se([float(np.isfinite(g.test_time)) for g in each])
     return Grokking(
         train_time=train,
         train_time_se=train_se,
@@ -796,13 +801,16 @@ def _grokking(found: Sequence[SeedRun], law: EscapeLaw | None, reason: str) -> G
         test_time_se=test_se,
         delay=delay,
         delay_se=delay_se,
-        fraction=float(np.mean([np.isfinite(g.test_time) for g in each])),
+        fraction=float(fraction),
+        fraction_se=float(fraction_se),
         escape_time=escape,
         escape_time_se=escape_se,
         predicted_time=np.nan if law is None or np.isinf(law.median) else law.median,
         predicted_time_se=np.nan if law is None else law.median_se,
         predicted_low=np.nan if law is None else law.low,
+        predicted_low_se=np.nan if law is None else law.low_se,
         predicted_high=np.nan if law is None else law.high,
+        predicted_high_se=np.nan if law is None else law.high_se,
         message=reason,
     )
 
