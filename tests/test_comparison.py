@@ -63,6 +63,27 @@ def test_extrapolation_in_the_dimension():
     assert all(q.finite_size == 0 for q in found.quantities)
 
 
+def test_what_cannot_be_simulated_is_refused_before_the_theory_runs(monkeypatch):
+    monkeypatch.setattr("featurephase.comparison.predict", lambda *_, **__: pytest.fail("the theory ran"))
+    for keys, why in (
+        ({"delta": [3.0, 1e9]}, "are available"),
+        ({"dimension": [60, 10**8]}, "are available"),
+        ({"dimension": 0}, "dimension = 0: must be whole numbers >= 1"),
+        ({"dimension": [-20, 40]}, "dimension = -20, 40: must be"),
+        ({"dimension": 3}, r"dimension = 3: what finite d adds is found by further runs at d/2 .* dimension = 1: must"),
+        ({"dimension": 2, "delta": 0.4}, "dimension = 2: .* delta = 0.4 at dimension 1"),
+        ({"start": "zero"}, "orthonormal"),
+    ):
+        with pytest.raises(InputError, match=why):
+            compare(problem(), **(KEYS | keys))
+
+
+def test_samples_are_those_of_every_delta():
+    found = compare(problem(), times=[], delta=[2.0, 5.0], **(KEYS | {"dimension": [20, 40], "seeds": 2}))
+    assert found.deltas == (2.0, 5.0)
+    assert found.samples == ((40, 80), (100, 200))
+
+
 @dataclass(frozen=True)
 class Stand:
     """A run that is known by its dimension alone."""

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
+from featurephase import escape
 from featurephase.dynamics.implicit import run_implicit
+from featurephase.errors import MemoryLimitError
 from featurephase.escape import (
     HardGrowth,
     crossing_time,
     escape_available,
     escape_law,
     grokking_times,
+    growth_bytes,
     hard_growth,
     level_time,
 )
@@ -155,6 +160,35 @@ def test_what_has_no_linear_theory_says_so():
     assert escape_available(problem()) == ""
     with pytest.raises(ValueError, match="nothing is hard"):
         hard_growth(problem(), 2.0, np.random.SeedSequence(0), easy_basis=np.eye(1), hard_basis=np.zeros((1, 0)))
+
+
+def test_memory_is_bounded_and_refused_with_both_figures(monkeypatch):
+    """Ten neurons, 60 steps: gradients of all steps at once would be 80 MB; in parts they are what is reckoned."""
+    wide = problem(steps=60).replace(student={"readout": [0.1] * 10})
+    one = {"easy_basis": EASY, "hard_basis": HARD, "samples": 20_000}
+    monkeypatch.setattr(escape, "_tangent", lambda path, *rest: (rest[3][:, :0], rest[3]))
+    monkeypatch.setattr(escape, "_unstable_until", lambda *_: np.inf)
+    whole = hard_growth(wide, 4.0, np.random.SeedSequence(0), **one)
+    monkeypatch.setattr(escape, "_PRODUCT_BYTES", 2**20)
+    traced = escape._Path.injected
+    peak = []
+
+    def measured(*arguments):
+        tracemalloc.start()
+        found = traced(*arguments)
+        peak.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        return found
+
+    monkeypatch.setattr(escape._Path, "injected", measured)
+    parts = hard_growth(wide, 4.0, np.random.SeedSequence(0), **one)
+    covariance, again = (np.einsum("tjhr,sjhr->ts", g.noise, g.noise) for g in (whole, parts))
+    np.testing.assert_allclose(again, covariance, atol=2 * escape._NOISE_LEFT * np.trace(covariance))
+    assert peak[0] < 40 * 600**2 + 8 * 2**20
+    monkeypatch.setattr("featurephase.memory.available_memory", lambda: 2**20)
+    with pytest.raises(MemoryLimitError, match=r"60 steps of 10 neurons .* needs .* and 1 MiB are available"):
+        hard_growth(wide, 4.0, np.random.SeedSequence(0), **one)
+    assert growth_bytes(wide, 1, 300, 20_000) > 8 * 3000**2
 
 
 def test_crossings():

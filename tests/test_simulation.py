@@ -15,8 +15,11 @@ import pytest
 
 from featurephase.data import UserData, load_data
 from featurephase.errors import InputError, MemoryLimitError
+from featurephase.memory import require_memory
+from featurephase.prediction import problem_subspaces
 from featurephase.problem import GradientDescent, Problem, Student, Teacher
-from featurephase.simulation import hard_overlap, median_and_se, simulate
+from featurephase.replicates import replicate_seeds
+from featurephase.simulation import hard_overlap, median_and_se, predicted_escape, simulate
 
 
 def problem(link="1.5*tanh(g1**2)", activation="gelu", steps=5, k=1, **student) -> Problem:
@@ -44,11 +47,32 @@ def test_methods_agree_and_documents_are_complete():
     run = document["runs"][0]
     assert (run["dimension"], run["samples"], run["replicates"], len(run["hard_overlap"])) == (40, 120, 30, 6)
     assert set(run["grokking"]) >= {"train_time", "test_time", "delay", "predicted_time"}
+    assert all(
+        f"{key}_se" in run["grokking"] for key in run["grokking"] if not key.endswith("_se") and key != "message"
+    )
     (h,) = run["hessian"]
     assert len(h["smallest"]) == len(h["largest"]) == len(h["hard_overlaps"]) == 4
     assert found["implicit"].runs[0].hessian[0].smallest is None
     assert "dense" in found["implicit"].message
     assert found["implicit"].ok
+
+
+def test_the_prediction_shares_no_random_numbers_with_any_run(monkeypatch):
+    """Neither with the seeds of the same experiment, nor with those of one seeded next to it."""
+    used = []
+
+    def record(function, tasks, **_):
+        used.extend(argument for task in tasks for argument in task if isinstance(argument, np.random.SeedSequence))
+        raise ValueError("recorded")
+
+    monkeypatch.setattr("featurephase.simulation.run_tasks", record)
+    with pytest.raises(ValueError, match="recorded"):
+        predicted_escape(problem(), 8.0, 20, problem_subspaces(problem()))
+    words = lambda seed: tuple(seed.generate_state(4))  # noqa: E731
+    others = {words(s) for seed in range(4) for s in replicate_seeds(seed, 50)}
+    assert len(used) == 4
+    assert not {words(s) for s in used} & others
+    assert len({words(s) for s in used} | {words(s) for s in replicate_seeds(0, 4, 2)}) == 8
 
 
 def test_same_seed_same_bytes():
@@ -98,6 +122,8 @@ def test_grokking_is_timed_and_predicted():
     g = run.grokking
     assert g.fraction == 1.0
     assert 0 < g.train_time <= g.test_time
+    assert g.fraction_se == 0.0
+    assert 0 < g.predicted_low_se < g.predicted_high_se
     assert g.predicted_low <= g.escape_time <= g.predicted_high
 
 
@@ -178,6 +204,23 @@ def test_more_memory_than_there_is_is_refused_with_the_estimate(method):
         simulate(problem(steps=50), dimension=10**6, delta=10**5, method=method, **QUICK)
 
 
+def test_every_delta_is_checked_before_the_first_runs(monkeypatch):
+    monkeypatch.setattr("featurephase.simulation.run_tasks", lambda *_, **__: pytest.fail("something ran"))
+    for impossible, why in ((1e9, "are available"), (1e-3, "at least 1"), (1e308, "at most")):
+        with pytest.raises(InputError, match=why):
+            simulate(problem(), dimension=60, delta=[4.0, impossible], method="dense", **QUICK)
+
+
+def test_an_escape_prediction_that_does_not_fit_is_left_out_with_the_reason(monkeypatch):
+    """It is an extra: what was asked for stands."""
+    monkeypatch.setattr("featurephase.simulation.require_growth_memory", lambda *_: require_memory(1e18, "the escape"))
+    found = simulate(problem(), dimension=20, delta=3.0, seeds=2, recovery=False)
+    assert found.ok
+    assert np.isnan(found.runs[0].grokking.predicted_time)
+    assert found.runs[0].grokking.message.startswith("no escape time: the escape needs 9.09e+05 TiB of memory and")
+    assert "no escape time" in found.table()
+
+
 def test_user_data(tmp_path):
     rng = np.random.default_rng(0)
     x = rng.standard_normal((200, 10)) @ rng.standard_normal((10, 10)) + 3.0
@@ -190,12 +233,61 @@ def test_user_data(tmp_path):
     np.testing.assert_allclose(data.features.T @ data.features / 200, np.eye(10), atol=1e-10)
     np.testing.assert_allclose(load_data(tmp_path / "x.csv").features, x)
     np.testing.assert_allclose(load_data(tmp_path / "xy.npz", labels=tmp_path / "xy.npz").labels, y)
+    np.testing.assert_allclose(load_data(tmp_path / "xy.npz").labels, y)  # without being asked for
+    np.savez(tmp_path / "only.npz", x=x)
+    assert load_data(tmp_path / "only.npz").labels is None
     run = simulate(problem(), data=data, seeds=3, **QUICK).runs[0]
     assert (run.dimension, run.samples, run.method) == (10, 160, "dense")
     assert np.all(np.isfinite(run.test_loss))
     assert np.all(np.isnan(run.overlap))  # labels from a file: nobody knows the latent directions
+    assert np.all(np.isnan(run.hessian[0].hard_overlaps))
+    assert np.all(np.isfinite(run.hessian[0].smallest))
+    assert "nobody knows latent directions" in run.message
     by_link = simulate(problem(), data=UserData(data.features), seeds=3, **QUICK).runs[0]
     assert np.all(np.isfinite(by_link.overlap))
+    assert np.all(np.isfinite(by_link.hessian[0].hard_overlaps))
+    assert by_link.message == ""
+    labelled = simulate(problem(), data=data, seeds=3, **QUICK)
+    assert "U_H" not in labelled.table()
+    assert "nobody knows" in labelled.message
+    assert labelled.ok
+    none = simulate(problem(), data=UserData(data.features, held_out=0.0), seeds=3, **QUICK)
+    assert np.all(np.isnan(none.runs[0].test_loss))
+    assert none.message == none.runs[0].message == "no row is held out (held_out = 0), so there is no test loss"
+
+
+def test_methods_may_differ_from_delta_to_delta(tmp_path):
+    """Each run keeps what its own method has: the spectrum, or nothing with a reason."""
+    import xarray
+
+    found = simulate(problem(), dimension=60, delta=[4.0, 2000.0], seeds=2, **QUICK)
+    assert (found.method, [run.method for run in found.runs]) == ("dense, implicit", ["dense", "implicit"])
+    dense, implicit = (run["hessian"][0] for run in found.to_dict()["runs"])
+    assert len(dense["smallest"]) == len(dense["smallest_se"]) == 4
+    for key in ("smallest", "smallest_se", "largest", "largest_se", "hard_overlaps", "hard_overlaps_se"):
+        assert implicit[key] is None
+    with xarray.open_dataset(found.save(tmp_path / "mix.nc"), engine="h5netcdf") as saved:
+        np.testing.assert_array_equal(saved["smallest"][0, 0], found.runs[0].hessian[0].smallest)
+        assert np.all(np.isnan(saved["smallest"][1]))
+
+
+def test_an_eigensolver_that_does_not_converge_is_a_status(monkeypatch):
+    from dataclasses import replace
+
+    from featurephase import simulation
+
+    def loose(*arguments, **keys):
+        low, high = extreme_eigenpairs(*arguments, **keys)
+        return replace(low, converged=False), high
+
+    extreme_eigenpairs = simulation.extreme_eigenpairs
+    monkeypatch.setattr(simulation, "extreme_eigenpairs", loose)
+    found = simulate(problem(), dimension=20, delta=3.0, seeds=2, method="dense", **QUICK)
+    (entry,) = found.runs[0].hessian
+    assert (found.status, entry.status) == ("not-converged", "not-converged")
+    assert "did not reach its tolerance" in entry.message
+    assert np.all(np.isfinite(entry.smallest))
+    assert entry.message in found.table()
 
 
 def test_user_data_that_is_not_data(tmp_path):
@@ -219,6 +311,39 @@ def test_user_data_that_is_not_data(tmp_path):
         load_data(tmp_path / "flat.npy", whiten=True)
     with pytest.raises(InputError, match="one number for each"):
         load_data(tmp_path / "good.npy", labels=tmp_path / "one.npy")
+
+
+def test_the_first_row_of_a_csv_file_is_never_lost(tmp_path):
+    """It is names where no cell is a number; a bad cell among numbers is named, whatever its row."""
+    path = tmp_path / "x.csv"
+    numbers = "1,2,3\n4,5,6\n7,8,9\n"
+    for text, encoding in ((numbers, "utf-8"), (numbers, "utf-8-sig"), ("a,b,c\n" + numbers, "utf-8-sig")):
+        path.write_text(text, encoding=encoding)
+        np.testing.assert_array_equal(load_data(path).features, np.arange(1.0, 10.0).reshape(3, 3))
+    for text, where in (
+        ("1,2,x\n" + numbers, r"row 1, cell 3: 'x' where a number is needed; a first row of names has no numbers"),
+        ("1,,2\n" + numbers, "row 1, cell 2: '' where"),
+        (",0,1\n" + numbers, "row 1, cell 1: '' where"),
+        ("a,b,c\n\n" + numbers + "1,2 3,4\n", "row 6, cell 2: '2 3' where a number is needed$"),
+        (numbers + "1,2\n", "number of columns"),
+    ):
+        path.write_text(text)
+        with pytest.raises(InputError, match=where):
+            load_data(path)
+
+
+def test_a_damaged_archive_is_refused_wherever_it_is_damaged(tmp_path):
+    path = tmp_path / "x.npz"
+    np.savez_compressed(path, x=np.random.default_rng(0).standard_normal((20, 4)))
+    whole = path.read_bytes()
+    refused = set()
+    for place in range(0, len(whole), 3):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
+        try:
+            load_data(path)
+        except InputError as error:
+            refused.add(type(error.__cause__).__name__)
+    assert {"error", "BadZipFile"} <= refused  # zlib.error
 
 
 def test_small_helpers():

@@ -15,12 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from featurephase.errors import InputError
+from featurephase.errors import InputError, MemoryLimitError
 from featurephase.prediction import (
     HessianPrediction,
     Prediction,
@@ -32,7 +33,7 @@ from featurephase.prediction import (
     problem_subspaces,
 )
 from featurephase.results import Result
-from featurephase.simulation import SeedRun, median_and_se, predicted_escape, run_seeds
+from featurephase.simulation import SeedRun, median_and_se, planned_seeds, predicted_escape, run_seeds
 from featurephase.statistics import mean_and_se, welch_degrees
 
 if TYPE_CHECKING:
@@ -115,8 +116,12 @@ class Comparison(Result):
         at most 5 % of comparisons, however the numbers hang together).
     smallest_p, comparisons
         What the verdict rests on.
-    dimensions, samples, replicates
-        d (several: extrapolated), n at each, and seeds.
+    dimensions, deltas, replicates
+        d (several: extrapolated), n/d, and seeds.
+    theory_replicates
+        Of the limit.
+    samples
+        n, a row for each delta with an entry for each d.
     """
 
     title: str
@@ -124,8 +129,10 @@ class Comparison(Result):
     smallest_p: float
     comparisons: int
     dimensions: tuple[int, ...]
-    samples: tuple[int, ...]
+    deltas: tuple[float, ...]
+    samples: tuple[tuple[int, ...], ...]
     replicates: int
+    theory_replicates: int
     quantities: tuple[ComparedQuantity, ...]
     warnings: tuple[str, ...] = ()
     curves: tuple[ComparedCurves, ...] = field(default=(), metadata={"json": False})
@@ -213,10 +220,16 @@ def compare(
         Fewer than two seeds, a missing delta, or more memory than there is.
     """
     sizes = tuple(sorted({int(d) for d in np.atleast_1d(np.asarray(dimension))}))
+    if not sizes or sizes[0] < 1:
+        raise InputError(f"dimension = {', '.join(map(str, sizes)) or 'none'}: must be whole numbers >= 1")
     if seeds < 2:
         raise InputError(f"seeds = {seeds}: at least 2 are needed for standard errors")
-    deltas = asked_deltas(problem, delta)
+    deltas = asked_deltas(problem, delta) if prediction is None else tuple(run.delta for run in prediction.runs)
     analysed = asked_times(problem, times)
+    experiment = problem if simulated is None else simulated
+    for value in deltas:
+        actual = value if simulated_delta is None else simulated_delta
+        _require_runs(problem, experiment, value, actual, sizes, analysed, start)
     spaces = problem_subspaces(problem) if subspaces is None else subspaces
     theory = prediction or predict(
         problem, delta=deltas, times=analysed, subspaces=spaces, quiet=quiet, workers=workers
@@ -225,7 +238,6 @@ def compare(
     shown = sorted({min(1, steps), steps // 3, steps} if curve_times is None else {int(t) for t in curve_times})
     if any(not 0 <= t <= steps for t in shown):
         raise InputError(f"curve_times = {shown}: must be whole numbers from 0 to {steps} (training.steps)")
-    experiment = problem if simulated is None else simulated
     quantities: list[ComparedQuantity] = []
     curves: list[ComparedCurves] = []
     warnings: list[str] = []
@@ -250,13 +262,49 @@ def compare(
         smallest_p=float(smallest),
         comparisons=len(finite),
         dimensions=sizes,
-        samples=tuple(round(deltas[0] * d) for d in sizes),
+        deltas=deltas,
+        samples=tuple(
+            tuple(round((value if simulated_delta is None else simulated_delta) * d) for d in sizes) for value in deltas
+        ),
         replicates=seeds,
+        theory_replicates=theory.replicates,
         quantities=tuple(quantities),
         warnings=tuple(dict.fromkeys(warnings)),
         curves=tuple(curves),
         experiment=experiment_text(problem),
     )
+
+
+def _require_runs(
+    problem: Problem,
+    simulated: Problem,
+    delta: float,
+    simulated_delta: float,
+    sizes: tuple[int, ...],
+    analysed: Sequence[int],
+    start: str,
+) -> None:
+    """Refuse what could not be simulated at one delta, before anything is computed."""
+    smooth = not (simulated.student.activation.singular_curvature or simulated.loss.singular_curvature)
+    times = analysed if smooth else ()
+    for d in sizes:
+        planned_seeds(simulated, d, simulated_delta, method="dense", times=times, start=start)
+    if len(sizes) > 1:
+        return
+    planned_seeds(problem, sizes[0], delta, method="implicit", start=start)
+    try:
+        planned_seeds(problem, _half(sizes[0]), delta, method="implicit", start=start)
+    except MemoryLimitError:
+        raise
+    except InputError as reason:
+        raise InputError(
+            f"dimension = {sizes[0]}: what finite d adds is found by further runs at d/2 (two or more dimensions do "
+            f"without), and those are impossible: {reason}"
+        ) from reason
+
+
+def _half(dimension: int) -> int:
+    return max(dimension // 2, 1)
 
 
 @dataclass(frozen=True)
@@ -318,17 +366,20 @@ def _compare_run(
     largest = sizes[-1]
     dense = {d: setup.dense(d, round(setup.seeds * max(1.0, largest / d)), times, eigenvalues, 0) for d in sizes}
     measured = list(_trajectory_quantities(run, shown, setup.spaces.easy_basis))
-    for h in spectra:
-        measured += _hessian_quantities(h, notes)
     law: dict[int, list[SeedRun]] = {}
     half: list[SeedRun] = []
     if len(sizes) == 1:
-        small = max(largest // 2, 1)
+        small = _half(largest)
         law = {d: setup.law(d, _LAW_SEEDS * setup.seeds, 1) for d in (small, largest)}
         if times:
             half = setup.dense(small, _HALF_SEEDS * setup.seeds, times, eigenvalues, 2)
     for runs, what in ((dense, "the simulation"), (law, "the exact law that gives the bias")):
         notes += [_divergence(run, d, found, what) for d, found in runs.items() if _diverged(found)]
+    for h in spectra:
+        if _converged(h.time, [*chain(*dense.values()), *half]):
+            measured += _hessian_quantities(h, notes)
+        else:
+            notes.append(f"t = {h.time}: the eigensolver did not reach its tolerance in every run; nothing is compared")
     quantities = []
     for q in measured:
         shift, errors = 0.0, [(q.theory_se, len(run.trajectories) - 1)]
@@ -339,7 +390,7 @@ def _compare_run(
             if q.eigenvalue:
                 shift, more = _eigenvalue_shift(q, dense[largest], half)
             else:
-                shift, more = _law_shift(q, law[max(largest // 2, 1)], law[largest])
+                shift, more = _law_shift(q, law[_half(largest)], law[largest])
             errors += more
         quantities.append(_judged(q, run.delta, mean, error, shift, errors))
     if escape:
@@ -358,6 +409,12 @@ def _divergence(run: TrajectoryPrediction, dimension: int, found: Sequence[SeedR
         if run.status == "ok"
         else f"delta = {run.delta:g}: {what} diverges at d = {dimension} in {_diverged(found)} of {len(found)} seeds"
     )
+
+
+def _converged(time: int, runs: Sequence[SeedRun]) -> bool:
+    """Whether every Hessian analysed at a time is as accurate as was asked."""
+    samples = (run.trajectory.observations.get(time) for run in runs)
+    return all(s is None or s.converged for s in samples)
 
 
 def _reader(name: str, *index: int) -> Callable[[ReplicateTrajectory], float]:

@@ -5,8 +5,10 @@ The theory is for isotropic Gaussian features: whether it holds on others is wha
 
 from __future__ import annotations
 
+import lzma
 import os
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +16,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featurephase.errors import InputError
+from featurephase.errors import InputError, show
 from featurephase.memory import require_memory
 
 Array = NDArray[np.float64]
 
 __all__ = ["UserData", "load_data"]
 
+#: What reading a damaged file raises; RuntimeError: encrypted, or a compression that Python does not know.
+_DAMAGED = (ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 #: Directions whose variance is below this fraction of the largest are not whitened but left out: they are round-off.
 _NULL = 1e-10
 
@@ -90,10 +94,11 @@ def load_data(
     ----------
     path
         ``.npz``: the array ``x`` (or ``X``, ``features``, or the only one); ``.csv``: numbers separated by commas, with
-        or without a line of names.
+        or without a first line of names.
     labels
-        A file with one number a row (``.npz``: the array ``y``, ``labels``, or the only one). ``None``: the link labels
-        the rows, with latent directions at random.
+        A file with one number a row (``.npz``: the array ``y``, ``labels``, or the only one). ``None``: the array ``y``
+        or ``labels`` of ``path`` if it is a ``.npz`` file with one; else the link labels the rows, with latent
+        directions at random.
     whiten
         Whether to centre the features and turn their covariance into the identity.
     held_out
@@ -105,15 +110,19 @@ def load_data(
         If a file cannot be read or is not what is described here. Nothing in a file is ever executed.
     """
     features = _read(path, ("x", "X", "features"))
-    column = None if labels is None else _read(labels, ("y", "labels"))
+    assert features is not None
+    column = _read(path if labels is None else labels, ("y", "labels"), optional=labels is None)
     if column is not None and column.ndim == 2 and 1 in column.shape:
         column = column.ravel()
     data = UserData(features, column, held_out)
     return data.whitened() if whiten else data
 
 
-def _read(path: str | os.PathLike[str], names: tuple[str, ...]) -> Array:
+def _read(path: str | os.PathLike[str], names: tuple[str, ...], *, optional: bool = False) -> Array | None:
+    """The array in a file; ``optional``: only an array of one of these names, ``None`` where there is none."""
     source = Path(path)
+    if optional and source.suffix != ".npz":
+        return None
     if source.suffix not in (".npy", ".npz", ".csv"):
         raise InputError(f"data {str(source)!r}: the name must end in .npy, .npz or .csv")
     try:
@@ -124,18 +133,22 @@ def _read(path: str | os.PathLike[str], names: tuple[str, ...]) -> Array:
             array = np.load(source, allow_pickle=False)
             if source.suffix == ".npz":
                 with array:
-                    array = _member(array, names, source)
+                    if optional and not set(names) & set(array.files):
+                        return None
+                    array = _member(array, names, source, optional)
     except OSError as error:
         raise InputError(f"cannot read {str(source)!r}: {error.strerror or error}") from error
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+    except InputError:
+        raise
+    except _DAMAGED as error:
         raise InputError(f"{str(source)!r} is not a {source.suffix} file of numbers: {error}") from error
     if not (isinstance(array, np.ndarray) and array.dtype.kind in "fiub"):
         raise InputError(f"{str(source)!r}: an array of real numbers is needed")
     return array.astype(np.float64)
 
 
-def _member(archive: Any, names: tuple[str, ...], source: Path) -> Any:
-    if len(archive.files) == 1:
+def _member(archive: Any, names: tuple[str, ...], source: Path, named: bool) -> Any:
+    if len(archive.files) == 1 and not named:
         return archive[archive.files[0]]
     for name in names:
         if name in archive.files:
@@ -144,11 +157,33 @@ def _member(archive: Any, names: tuple[str, ...], source: Path) -> Any:
 
 
 def _read_csv(source: Path) -> Array:
-    with source.open(encoding="utf-8") as file:
-        first = file.readline()
+    """Numbers in rows; the first row is names if none of its cells is a number, and data otherwise."""
+    with source.open(encoding="utf-8-sig") as file:  # a byte order mark is no part of the first cell
+        first = [_is_number(cell) for cell in file.readline().split(",")]
+    header = 0 if any(first) else 1
     try:
-        [float(word) for word in first.split(",")]
-        header = 0
+        return np.loadtxt(source, delimiter=",", skiprows=header, ndmin=2, encoding="utf-8-sig")
+    except ValueError as error:
+        raise ValueError(_bad_cell(source, header) or str(error)) from error
+
+
+def _bad_cell(source: Path, header: int) -> str:
+    """Which cell is not a number, counted from 1 as in the file; empty where that is not what is wrong."""
+    with source.open(encoding="utf-8-sig") as file:
+        for row, line in enumerate(file, 1):
+            cells = line.split("#")[0].strip().split(",")
+            if row <= header or cells == [""]:
+                continue
+            for column, cell in enumerate(cells, 1):
+                if not _is_number(cell):
+                    other = "; a first row of names has no numbers" if row == 1 else ""
+                    return f"row {row}, cell {column}: {show(cell.strip())} where a number is needed{other}"
+    return ""
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
     except ValueError:
-        header = 1
-    return np.loadtxt(source, delimiter=",", skiprows=header, ndmin=2, encoding="utf-8")
+        return False
+    return True

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from featurephase.dynamics.asymptotic import BASIS_CAPACITY, replicate_streams, run_replicate
-from featurephase.dynamics.conditioning import AsymptoticLaw, ConditionedDesign
+from featurephase.dynamics.asymptotic import BASIS_CAPACITY, replicate_bytes, replicate_streams, run_replicate
+from featurephase.dynamics.conditioning import BLOCK, AsymptoticLaw, ConditionedDesign
 from featurephase.dynamics.network import Network
 from featurephase.dynamics.optimisers import BatchSequence, FirstOrderRule, OptimiserState
 from featurephase.dynamics.training import Moment
 from featurephase.hessian.spectrum import FULL_WIDTH, hard_margins
+from featurephase.memory import require_memory
 
 if TYPE_CHECKING:
     from featurephase.problem import Problem
@@ -37,18 +38,26 @@ __all__ = [
     "escape_available",
     "escape_law",
     "grokking_times",
+    "growth_bytes",
     "hard_growth",
     "level_time",
+    "require_growth_memory",
 ]
 
 #: A run has escaped when |P_H Theta| first stays above this fraction of |Theta|.
 ESCAPE_LEVEL = 0.5
+#: All samples of a block.
+_WHOLE = slice(None)
 #: Share of the loss at the start that must go for a fall to count.
 LEAST_DROP = 0.1
 #: Injected noise is kept up to this fraction of its variance.
 _NOISE_LEFT = 1e-4
 #: Times at which it is asked whether the plateau is unstable, where it is not at the last one.
 _STABILITY_TIMES = 9
+#: Components of the injected noise that are reckoned with before their number is known: 10 to 40 in practice.
+_EXPECTED_MODES = 40
+#: Bytes of the gradients that are multiplied with each other at a time, for the covariance of the injected noise.
+_PRODUCT_BYTES = 64 * 1024 * 1024
 #: Relative residual at which the tangent run adds directions: far below its Monte Carlo noise.
 _TANGENT_TOLERANCE = 1e-5
 
@@ -109,6 +118,33 @@ class HardGrowth:
         return np.sqrt(square) / self.norm
 
 
+def growth_bytes(problem: Problem, hard: int, steps: int, samples: int, modes: int = _EXPECTED_MODES) -> float:
+    """Memory of :func:`hard_growth` for ``hard`` directions, and ``modes`` components of the injected noise."""
+    m = problem.student.width
+    size = steps * hard * m
+    trajectory = replicate_bytes(problem, steps, samples) + 16.0 * steps * min(size, BASIS_CAPACITY) * m
+    if problem.training.reuses_batches:
+        trajectory += 8.0 * steps * samples
+    covariance = 40.0 * size**2 + 3.0 * _PRODUCT_BYTES  # the matrix, its eigenvectors, and what LAPACK works in
+    columns = (hard * m + modes) * m
+    tangent = 8.0 * (columns * (3 * samples + 3 * min(BLOCK, samples)) + 2 * BASIS_CAPACITY * samples)
+    return trajectory + max(covariance, tangent + 8.0 * steps * columns * hard)
+
+
+def require_growth_memory(problem: Problem, hard: int, steps: int, samples: int, modes: int = _EXPECTED_MODES) -> None:
+    """Refuse a tangent run that would not fit.
+
+    Raises
+    ------
+    MemoryLimitError
+        With what would be needed and what there is.
+    """
+    require_memory(
+        growth_bytes(problem, hard, steps, samples, modes),
+        f"predicting the escape over {steps} steps of {problem.student.width} neurons with {samples} sample paths",
+    )
+
+
 def hard_growth(
     problem: Problem,
     delta: float,
@@ -132,6 +168,8 @@ def hard_growth(
     ------
     ValueError
         If :func:`escape_available` says why not, or nothing is hard.
+    MemoryLimitError
+        If more memory is needed than there is (:func:`growth_bytes`).
 
     Notes
     -----
@@ -145,6 +183,7 @@ def hard_growth(
         raise ValueError(reason or "nothing is hard: there is no plateau to escape from")
     training = problem.training
     steps = training.steps if steps is None else steps
+    require_growth_memory(problem, hard_basis.shape[1], steps, samples)
     main_seed, tangent_seed = np.random.SeedSequence(seed.entropy, spawn_key=seed.spawn_key).spawn(2)
     observers: dict[int, Callable[[Moment], Any]] = dict.fromkeys(range(steps), _keep_weights)
     observers[steps] = _keep_all
@@ -158,6 +197,7 @@ def hard_growth(
     path = _Path(problem, moment, weights, samples, main_seed)
     rng = np.random.default_rng(tangent_seed)
     noise = path.injected(hard_basis, delta)
+    require_growth_memory(problem, hard_basis.shape[1], steps, samples, noise.shape[1])
     start, injected = _tangent(path, problem, delta, hard_basis, noise, rng)
     norm = np.sqrt(np.einsum("trr->t", found.gram))
     return HardGrowth(start, injected, norm, _unstable_until(path, problem, delta, moment, hard_basis))
@@ -233,22 +273,22 @@ class _Path:
             batches = BatchSequence(samples, training.batch_count, training.batches == "reshuffled", batch_rng)
             self.shares = [batches.weights(t) for t in range(self.steps)]
 
-    def rows(self, block: int, basis: Array) -> Array:
-        """g_H on one block of samples, (k_H, block)."""
-        out: Array = basis.T @ self.design.projections(block)[: len(basis)]
+    def rows(self, block: int, basis: Array, part: slice = _WHOLE) -> Array:
+        """g_H on one block of samples, or part of it, (k_H, block)."""
+        out: Array = basis.T @ self.design.projections(block)[: len(basis), part]
         return out
 
-    def _preactivations(self, t: int, block: int) -> Array:
+    def _preactivations(self, t: int, block: int, part: slice = _WHOLE) -> Array:
         query = self.queries[t]
-        out: Array = query.T @ self.design.projections(block)[: len(query)]
+        out: Array = query.T @ self.design.projections(block)[: len(query), part]
         return out
 
-    def gradient(self, t: int, block: int) -> Array:
-        """F at step t on one block, (m, block), batch weights included."""
+    def gradient(self, t: int, block: int, part: slice = _WHOLE) -> Array:
+        """F at step t on one block, or part of it, (m, block), batch weights included."""
         where = self.design.slices[block]
-        slope = self.network.losses_and_gradient(self._preactivations(t, block), self.responses[where])[1]
+        slope = self.network.losses_and_gradient(self._preactivations(t, block, part), self.responses[where][part])[1]
         share = self.shares[t]
-        return slope if share is None else slope * share[where]
+        return slope if share is None else slope * share[where][part]
 
     def curvature(self, t: int, block: int) -> Array:
         """W at step t on one block, (m, m, block), batch weights included."""
@@ -270,11 +310,14 @@ class _Path:
         m, hard = self.network.width, hard_basis.shape[1]
         size = self.steps * hard * m
         total = np.zeros((size, size))
-        for b in range(len(self.design.slices)):
-            g = self.rows(b, hard_basis)
-            f = np.stack([self.gradient(t, b) for t in range(self.steps)]) if self.steps else np.empty((0, m, 0))
-            product = (f[:, None] * g[None, :, None]).reshape(size, -1)
-            total += product @ product.T
+        chunk = max(1, _PRODUCT_BYTES // (8 * max(size, 1)))
+        for b, where in enumerate(self.design.slices):
+            count = (where.stop - where.start) if size else 0
+            for part in (slice(a, min(a + chunk, count)) for a in range(0, count, chunk)):
+                g = self.rows(b, hard_basis, part)
+                f = np.stack([self.gradient(t, b, part) for t in range(self.steps)])
+                product = (f[:, None] * g[None, :, None]).reshape(size, -1)
+                total += product @ product.T
         values, vectors = np.linalg.eigh(total / (self.samples * delta))
         order = np.argsort(-values)
         remaining = 1.0 - np.cumsum(values[order]) / max(float(np.sum(values)), 1e-300)
@@ -344,8 +387,8 @@ class EscapeLaw:
         Factor by which the overlap grows per step at the end of the plateau.
     median, median_se
         Of the time, with the standard error over replicates of the tangent run; inf where most runs never escape.
-    low, high
-        Interval that holds 90 % of the runs.
+    low, high, low_se, high_se
+        Interval that holds 90 % of the runs, and the standard errors of its ends.
     status, message
         ``"ok"``; ``"stable"``: no hard outlier stands below 0 at the end, and the median is inf; ``"undecided"``: the
         replicates disagree on that, or the bulk has no edge, and what depends on it is nan. The message says why.
@@ -357,7 +400,9 @@ class EscapeLaw:
     median: float
     median_se: float
     low: float
+    low_se: float
     high: float
+    high_se: float
     status: str = "ok"
     message: str = ""
 
@@ -391,8 +436,12 @@ def escape_law(
     low, median, high = (
         value if (value := _quantile(times, q)) == _quantile(freely, q) else np.nan for q in (0.05, 0.5, 0.95)
     )
-    medians = np.array([_quantile(t, 0.5) for t in gated])
-    known = np.isfinite(median) and len(medians) > 1 and np.all(np.isfinite(medians))
+
+    def error(level: float, value: float) -> float:
+        own = np.array([_quantile(t, level) for t in gated])
+        known = np.isfinite(value) and len(own) > 1 and np.all(np.isfinite(own))
+        return float(own.std(ddof=1) / np.sqrt(len(own))) if known else np.nan
+
     status, message = "ok", ""
     if np.isnan(ends).any() and np.isnan(median):
         status, message = "undecided", "the curvature is unbounded and the bulk has no edge for an outlier to stand by"
@@ -413,9 +462,11 @@ def escape_law(
         times,
         float(np.median([r for _, r in each])),
         median,
-        float(medians.std(ddof=1) / np.sqrt(len(medians))) if known else np.nan,
+        error(0.5, median),
         low,
+        error(0.05, low),
         high,
+        error(0.95, high),
         status,
         message,
     )

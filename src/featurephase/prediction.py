@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featurephase.dynamics.asymptotic import BASIS_CAPACITY, ReplicateTrajectory, run_replicate
+from featurephase.dynamics.asymptotic import BASIS_CAPACITY, ReplicateTrajectory, replicate_bytes, run_replicate
 from featurephase.dynamics.network import Network
-from featurephase.dynamics.points import QUASI_RANDOM
+from featurephase.dynamics.optimisers import require_batches
 from featurephase.errors import InputError
 from featurephase.hessian.outliers import Outlier
 from featurephase.hessian.spectrum import FULL_WIDTH, SINGULAR_CURVATURE, UNBOUNDED_CURVATURE, Spectrum, spectrum
@@ -38,6 +38,7 @@ __all__ = [
     "OutlierPrediction",
     "Prediction",
     "TrajectoryPrediction",
+    "check_problem_batches",
     "check_problem_memory",
     "experiment_text",
     "explained",
@@ -275,10 +276,23 @@ def check_problem_memory(problem: Problem, steps: int, workers: int = 2) -> None
     MemoryLimitError
         With what would be needed and what there is.
     """
-    width = problem.student.width
-    rows = 2 * min(steps * width, BASIS_CAPACITY) + problem.teacher.latent_dim + 12 * width + 2 * QUASI_RANDOM
-    count = min(workers, problem.asymptotics.replicates) * rows * problem.asymptotics.samples * 8.0
-    require_memory(count, f"{problem.asymptotics.samples} sample paths, {steps} steps and {width} neurons")
+    width, samples = problem.student.width, problem.asymptotics.samples
+    count = min(workers, problem.asymptotics.replicates) * replicate_bytes(problem, steps, samples)
+    require_memory(count, f"{samples} sample paths, {steps} steps and {width} neurons")
+
+
+def check_problem_batches(problem: Problem) -> None:
+    """Refuse batches that would leave some without a sample path.
+
+    Raises
+    ------
+    InputError
+        If there are more batches than ``asymptotics.samples``.
+    """
+    if problem.training.reuses_batches:
+        require_batches(
+            problem.training.batch_count, problem.asymptotics.samples, "sample paths (asymptotics.samples, --samples)"
+        )
 
 
 @dataclass(frozen=True)
@@ -368,6 +382,7 @@ def predict(
     steps = problem.training.steps
     analysed = asked_times(problem, times)
     check_problem_memory(problem, steps)
+    check_problem_batches(problem)
     spaces = problem_subspaces(problem) if subspaces is None else subspaces
     bases = (spaces.easy_basis, spaces.hard_basis) if spaces.ok else None
     seeds = replicate_seeds(problem.asymptotics.seed, problem.asymptotics.replicates)

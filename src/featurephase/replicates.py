@@ -14,9 +14,15 @@ T = TypeVar("T")
 __all__ = ["replicate_seeds", "run_tasks"]
 
 
-def replicate_seeds(seed: int, replicates: int) -> list[np.random.SeedSequence]:
-    """Independent random streams, one for each replicate; the first ones do not depend on how many there are."""
-    return np.random.SeedSequence(seed).spawn(replicates)
+def replicate_seeds(seed: int, replicates: int, stream: int = 0) -> list[np.random.SeedSequence]:
+    """Independent random streams, one for each replicate; the first ones do not depend on how many there are.
+
+    ``stream``: 0 for the runs themselves; other runs of the same experiment take one of their own, which no run of an
+    experiment with another seed shares.
+    """
+    # Keys count down from the last one: those of the replicates, and of what they spawn, count up from 0.
+    root = np.random.SeedSequence(seed, spawn_key=(2**32 - stream,) if stream else ())
+    return root.spawn(replicates)
 
 
 def run_tasks(

@@ -15,17 +15,20 @@ from numpy.typing import NDArray
 from featurephase.dynamics.dense import DenseDesign, Precision, dense_bytes, run_dense
 from featurephase.dynamics.implicit import implicit_bytes, implicit_capacity, run_implicit
 from featurephase.dynamics.network import Network
+from featurephase.dynamics.optimisers import require_batches
 from featurephase.dynamics.start import STARTS
 from featurephase.dynamics.training import Moment, ReplicateTrajectory
-from featurephase.errors import InputError
+from featurephase.errors import InputError, MemoryLimitError
 from featurephase.escape import (
     ESCAPE_LEVEL,
     EscapeLaw,
     escape_available,
     escape_law,
     grokking_times,
+    growth_bytes,
     hard_growth,
     level_time,
+    require_growth_memory,
 )
 from featurephase.hessian.empirical import EmpiricalHessian, extreme_eigenpairs
 from featurephase.hessian.spectrum import SINGULAR_CURVATURE
@@ -34,6 +37,7 @@ from featurephase.prediction import asked_deltas, asked_times, experiment_text, 
 from featurephase.replicates import replicate_seeds, run_tasks
 from featurephase.results import Result
 from featurephase.statistics import mean_and_se
+from featurephase.thresholds.network import NOT_CONVERGED
 
 if TYPE_CHECKING:
     import xarray
@@ -50,10 +54,12 @@ __all__ = [
     "Grokking",
     "HessianMeasurement",
     "Recovery",
+    "SeedPlan",
     "SeedRun",
     "Simulation",
     "SimulationRun",
     "hard_overlap",
+    "planned_seeds",
     "predicted_escape",
     "run_seeds",
     "simulate",
@@ -63,6 +69,10 @@ __all__ = [
 _PREDICTED_STEPS = 300
 _PREDICTED_SAMPLES = 20_000
 _PREDICTED_REPLICATES = 4
+#: Its random numbers are its own.
+_ESCAPE_STREAM = 1
+#: Beyond this n a float is no longer every whole number.
+_MOST_SAMPLES = 2**53
 #: Recovery compares d with these fractions of it ...
 _FRACTIONS = (0.25, 0.0625)
 #: ... and calls a capture that falls at least this fast with d (exponent) none: midway between -1/2 and 0.
@@ -82,9 +92,13 @@ class HessianMeasurement:
     smallest, largest
         Ascending, (c,); ``None`` where they cannot be had (``message`` says why).
     hard_overlaps
-        Squared projections of the eigenvectors of ``smallest`` on R^m (x) U_H, (c,).
+        Squared projections of the eigenvectors of ``smallest`` on R^m (x) U_H, (c,); nan where the labels are the
+        user's, because nobody knows the latent directions.
     residual
         Largest |H v - lambda v| over eigenpairs and seeds.
+    status, message
+        ``"ok"``; ``"not-available"`` without a data matrix; ``"singular-curvature"``; ``"diverged at step t"``;
+        ``"not-converged"``: the eigensolver did not reach its tolerance, and the values are good to ``residual``.
     """
 
     time: int
@@ -123,12 +137,15 @@ class Grokking:
     delay: float
     delay_se: float
     fraction: float
+    fraction_se: float
     escape_time: float
     escape_time_se: float
     predicted_time: float
     predicted_time_se: float
     predicted_low: float
+    predicted_low_se: float
     predicted_high: float
+    predicted_high_se: float
     message: str = ""
 
 
@@ -214,7 +231,7 @@ class Simulation(Result):
     title
         Of the experiment.
     method, start, precision
-        How it was simulated.
+        How it was simulated; both methods where some deltas had the one and some the other.
     replicates
         Seeds.
     easy_basis, hard_basis
@@ -242,7 +259,7 @@ class Simulation(Result):
         for run in document["runs"]:
             for entry in run["hessian"]:
                 self.stamp(entry)
-                if self.method == "dense" and entry["status"] != "ok":  # null is for what a method does not have
+                if run["method"] == "dense" and entry["smallest"] is None:  # null: what a method does not have
                     for key in ("smallest", "largest", "hard_overlaps"):
                         entry[key] = entry[key + "_se"] = "nan"
             run["recovery_evidence"] = run["recovery"]
@@ -279,6 +296,7 @@ class HessianSample:
     largest: Array
     hard_overlaps: Array
     residual: float
+    converged: bool
 
 
 @dataclass(frozen=True)
@@ -292,22 +310,27 @@ class SeedRun:
 
 @dataclass(frozen=True)
 class _Observer:
-    """Analyses the Hessian of one seed; a class, so that worker processes can receive it."""
+    """Analyses the Hessian of one seed; a class, so that worker processes can receive it.
+
+    ``hard_basis`` None: nobody knows the latent directions, and overlaps with them are nan.
+    """
 
     network: Network
     weight_decay: float
-    hard_basis: Array
+    hard_basis: Array | None
     count: int
 
     def __call__(self, moment: Moment) -> HessianSample:
         design: DenseDesign = moment.design
         operator = EmpiricalHessian(design, self.network, moment.weights, moment.responses, self.weight_decay)
         low, high = extreme_eigenpairs(operator, self.count, self.count)
-        frame = (
-            design.latent_frame if design.latent_frame is not None else np.eye(design.dimension, len(self.hard_basis))
-        )
+        overlaps = np.full(len(low.values), np.nan)
+        if self.hard_basis is not None:
+            frame = design.latent_frame
+            frame = np.eye(design.dimension, len(self.hard_basis)) if frame is None else frame
+            overlaps = operator.overlaps(low.vectors, frame @ self.hard_basis)
         residual = float(max(low.residuals.max(initial=0.0), high.residuals.max(initial=0.0)))
-        return HessianSample(low.values, high.values, operator.overlaps(low.vectors, frame @ self.hard_basis), residual)
+        return HessianSample(low.values, high.values, overlaps, residual, low.converged and high.converged)
 
 
 def hard_overlap(gram: Array, overlap: Array, hard_basis: Array) -> Array:
@@ -333,10 +356,81 @@ def _run_seed(
         found = run_implicit(problem, samples, dimension, seed, **options)
     else:
         network = Network(problem.student.activation, problem.student.readout, problem.loss)
-        observer = _Observer(network, problem.training.weight_decay, hard_basis, count)
+        known = options["data"] is None or options["data"].labels is None
+        observer = _Observer(network, problem.training.weight_decay, hard_basis if known else None, count)
         found = run_dense(problem, samples, dimension, seed, observers=dict.fromkeys(times, observer), **options)
     hard = hard_overlap(found.gram, found.overlap, hard_basis)
     return SeedRun(found, hard, level_time(hard, ESCAPE_LEVEL))
+
+
+@dataclass(frozen=True)
+class SeedPlan:
+    """What running one seed takes: n, d, the options of the run, bytes and seconds (an estimate)."""
+
+    samples: int
+    dimension: int
+    options: dict[str, Any]
+    need: float
+    work: float
+
+
+def planned_seeds(
+    problem: Problem,
+    dimension: int,
+    delta: float,
+    *,
+    method: Method,
+    times: Sequence[int] = (),
+    start: str = "orthonormal",
+    precision: Precision = "float64",
+    data: UserData | None = None,
+) -> SeedPlan:
+    """What :func:`run_seeds` would need with the same arguments; to be asked before anything long begins.
+
+    Raises
+    ------
+    InputError
+        If n or d is too small, or more memory is needed than there is.
+    """
+    if delta * dimension > _MOST_SAMPLES:
+        raise InputError(f"delta = {delta:g} at dimension {dimension}: n = delta d must be at most {_MOST_SAMPLES:.2g}")
+    samples = round(delta * dimension)
+    if data is not None:
+        samples, dimension = data.training_samples, data.dimension
+    if samples < 1:
+        raise InputError(f"delta = {delta:g} at dimension {dimension}: n = delta d must be at least 1")
+    if start not in STARTS:
+        raise InputError(f"start = {start!r}: must be {', '.join(STARTS)}")
+    training, m, k = problem.training, problem.student.width, problem.teacher.latent_dim
+    batch = samples if not training.one_pass else round(samples * training.batch_fraction)
+    require_batches(training.batch_count, samples, "samples (n)")
+    if dimension < k + m:
+        raise InputError(
+            f"dimension = {dimension}: must be at least latent_dim + width = {k + m}, for the latent directions and "
+            "independent neurons"
+        )
+    options: dict[str, Any] = {"start": start}
+    directions = min(training.steps * m, samples, dimension)
+    if method == "implicit":
+        capacity = implicit_capacity(problem, samples, dimension, training.steps)
+        options["capacity"] = capacity
+        kept = directions if capacity is None else min(capacity, directions)
+        need = implicit_bytes(batch, m, k, 2 * m if training.one_pass else kept)
+        work = batch * training.steps * (m * 6e-8 + 4e-9 * m * min(directions, 200)) + 1e-7 * training.steps
+    else:
+        options |= {"precision": precision, "data": data}
+        need = dense_bytes(batch, dimension, m, np.dtype(precision).itemsize)
+        if times:  # a Hessian that is small enough is solved whole
+            need += 8.0 * (m * m * batch + 3 * min(m * dimension, 1200) ** 2 + 100 * m * dimension)
+        require_memory(need, f"a {batch} x {dimension} data matrix in {precision} with its Hessian (dense)")
+        work = 1e-9 * batch * dimension * (training.steps * m + 300.0 * m * len(times))
+    return SeedPlan(samples, dimension, options, need, work)
+
+
+def fitting_workers(need: float, workers: int | None) -> int:
+    """How many tasks of ``need`` bytes may run side by side, at most ``workers``."""
+    fitting = max(1, int(0.8 * available_memory() / max(need, 1.0)))
+    return fitting if workers is None else min(workers, fitting)
 
 
 def run_seeds(
@@ -363,48 +457,18 @@ def run_seeds(
     InputError
         If n or d is too small, or more memory is needed than there is.
     """
-    samples = round(delta * dimension)
-    if data is not None:
-        samples, dimension = data.training_samples, data.dimension
-    if samples < 1:
-        raise InputError(f"delta = {delta:g} at dimension {dimension}: n = delta d must be at least 1")
-    if start not in STARTS:
-        raise InputError(f"start = {start!r}: must be {', '.join(STARTS)}")
-    training, m, k = problem.training, problem.student.width, problem.teacher.latent_dim
-    batch = samples if not training.one_pass else round(samples * training.batch_fraction)
-    if round(samples * training.batch_fraction) < 1:
-        raise InputError(
-            f"training.batch_fraction = {training.batch_fraction:g} of n = {samples}: a batch would have no sample"
-        )
-    if dimension < k + m:
-        raise InputError(
-            f"dimension = {dimension}: must be at least latent_dim + width = {k + m}, for the latent directions and "
-            "independent neurons"
-        )
-    options: dict[str, Any] = {"start": start}
-    directions = min(training.steps * m, samples, dimension)
-    if method == "implicit":
-        capacity = implicit_capacity(problem, samples, dimension, training.steps)
-        options["capacity"] = capacity
-        kept = directions if capacity is None else min(capacity, directions)
-        need = implicit_bytes(batch, m, k, 2 * m if training.one_pass else kept)
-        work = batch * training.steps * (m * 6e-8 + 4e-9 * m * min(directions, 200)) + 1e-7 * training.steps
-    else:
-        options |= {"precision": precision, "data": data}
-        need = dense_bytes(batch, dimension, m, np.dtype(precision).itemsize)
-        if times:  # a Hessian that is small enough is solved whole
-            need += 8.0 * (m * m * batch + 3 * min(m * dimension, 1200) ** 2 + 100 * m * dimension)
-        require_memory(need, f"a {batch} x {dimension} data matrix in {precision} with its Hessian (dense)")
-        work = 1e-9 * batch * dimension * (training.steps * m + 300.0 * m * len(times))
-    fitting = max(1, int(0.8 * available_memory() / max(need, 1.0)))
+    plan = planned_seeds(
+        problem, dimension, delta, method=method, times=times, start=start, precision=precision, data=data
+    )
+    samples, dimension, options = plan.samples, plan.dimension, plan.options
     tasks = [(problem, method, samples, dimension, s, options, hard_basis, times, eigenvalues) for s in seeds]
     found = run_tasks(
         _run_seed,
         tasks,
-        work=work,
+        work=plan.work,
         label=label,
         quiet=quiet,
-        workers=fitting if workers is None else min(workers, fitting),
+        workers=fitting_workers(plan.need, workers),
     )
     return samples, dimension, found
 
@@ -478,12 +542,18 @@ def simulate(
     deltas = (data.training_samples / data.dimension,) if data is not None else asked_deltas(problem, delta)
     d = data.dimension if data is not None else int(dimension or 0)
     analysed = asked_times(problem, times)
-    spaces = problem_subspaces(problem) if subspaces is None else subspaces
-    streams = replicate_seeds(problem.asymptotics.seed, seeds)
-    runs = []
-    for value in deltas:
+    common: dict[str, Any] = {"start": start, "precision": precision, "data": data}
+    plans: list[tuple[float, Method, tuple[int, ...]]] = []
+    for value in deltas:  # what cannot run is refused before anything does
         chosen: Method = method or ("dense" if data is not None or value * d * d <= 4e6 else "implicit")
         wanted = analysed if chosen == "dense" and not _singular(problem) else ()
+        planned_seeds(problem, d, value, method=chosen, times=wanted, **common)
+        plans.append((value, chosen, wanted))
+    spaces = problem_subspaces(problem) if subspaces is None else subspaces
+    streams = replicate_seeds(problem.asymptotics.seed, seeds)
+    missing = "" if data is None else _not_in(data)
+    runs = []
+    for value, chosen, wanted in plans:
         samples, d, found = run_seeds(
             problem,
             d,
@@ -493,11 +563,9 @@ def simulate(
             hard_basis=spaces.hard_basis,
             times=wanted,
             eigenvalues=eigenvalues,
-            start=start,
-            precision=precision,
-            data=data,
             quiet=quiet,
             workers=workers,
+            **common,
         )
         known = data is None or data.labels is None
         law, reason = (
@@ -506,17 +574,20 @@ def simulate(
         verdicts: tuple[Recovery, ...] = ()
         if recovery and data is None:
             verdicts = _recovery(problem, value, d, found, spaces, start, quiet, workers)
-        runs.append(_summary(problem, value, samples, d, chosen, found, analysed, spaces, law, reason, verdicts))
+        runs.append(
+            _summary(problem, value, samples, d, chosen, found, analysed, spaces, law, reason, verdicts, missing)
+        )
     problems = [(r.status, r.message) for r in runs if r.status != "ok"]
     fine = ("ok", "not-available") if times is None else ("ok",)  # without a matrix nobody need have asked for it
     problems += [(h.status, h.message) for r in runs for h in r.hessian if h.status not in fine]
     notes = [h.message for r in runs for h in r.hessian if h.status == "not-available"]
+    notes += [missing] * bool(missing)
     return Simulation(
         status=problems[0][0] if problems else "ok",
         message="; ".join(dict.fromkeys([m for _, m in problems] + notes)),
         seed=problem.asymptotics.seed,
         title=problem.title,
-        method=runs[0].method,
+        method=", ".join(dict.fromkeys(r.method for r in runs)),
         start=start,
         precision=precision,
         replicates=seeds,
@@ -526,6 +597,16 @@ def simulate(
         warnings=tuple(_warnings(problem, runs)),
         experiment=experiment_text(problem),
     )
+
+
+def _not_in(data: UserData) -> str:
+    """What the user's data cannot tell, in words."""
+    notes = []
+    if data.training_samples == len(data.features):
+        notes.append(f"no row is held out (held_out = {data.held_out:g}), so there is no test loss")
+    if data.labels is not None:
+        notes.append("the labels are the user's, so nobody knows latent directions: there are no overlaps with them")
+    return "; ".join(notes)
 
 
 def _singular(problem: Problem) -> bool:
@@ -579,16 +660,18 @@ def predicted_escape(
     Raises
     ------
     ValueError
-        Where there is no such law; says why.
+        Where there is no such law, or more memory is needed than there is; says why.
     """
     reason = escape_available(problem)
     hard = spaces.relevant_hard_basis
     if reason or hard.shape[1] == 0:
         raise ValueError(reason or "nothing is hard: there is no plateau to escape from")
     horizon = min(problem.training.steps, _PREDICTED_STEPS) if steps is None else steps
+    require_growth_memory(problem, hard.shape[1], horizon, samples)
+    workers = fitting_workers(growth_bytes(problem, hard.shape[1], horizon, samples), workers)
     tasks = [
         (problem, delta, s, spaces.easy_basis, hard, horizon, samples)
-        for s in replicate_seeds(problem.asymptotics.seed + 1, replicates)
+        for s in replicate_seeds(problem.asymptotics.seed, replicates, _ESCAPE_STREAM)
     ]
     work = 1e-6 * samples * horizon * problem.student.width
     growths = run_tasks(_growth_task, tasks, work=work, label="escape", quiet=quiet, workers=workers)
@@ -609,6 +692,8 @@ def _predicted(
     try:
         law = predicted_escape(problem, delta, dimension, spaces, quiet=quiet, workers=workers)
         return law, f"no escape time: {law.message}" if law.message else ""
+    except MemoryLimitError as reason:
+        return None, f"no escape time: {reason}"
     except ValueError as reason:
         return None, str(reason)
 
@@ -712,6 +797,7 @@ def _grokking(found: Sequence[SeedRun], law: EscapeLaw | None, reason: str) -> G
     test, test_se = median_and_se(g.test_time for g in each)
     delay, delay_se = median_and_se(g.delay for g in each)
     escape, escape_se = median_and_se(r.escape_time for r in found)
+    fraction, fraction_se = mean_and_se([float(np.isfinite(g.test_time)) for g in each])
     return Grokking(
         train_time=train,
         train_time_se=train_se,
@@ -719,13 +805,16 @@ def _grokking(found: Sequence[SeedRun], law: EscapeLaw | None, reason: str) -> G
         test_time_se=test_se,
         delay=delay,
         delay_se=delay_se,
-        fraction=float(np.mean([np.isfinite(g.test_time) for g in each])),
+        fraction=float(fraction),
+        fraction_se=float(fraction_se),
         escape_time=escape,
         escape_time_se=escape_se,
         predicted_time=np.nan if law is None or np.isinf(law.median) else law.median,
         predicted_time_se=np.nan if law is None else law.median_se,
         predicted_low=np.nan if law is None else law.low,
+        predicted_low_se=np.nan if law is None else law.low_se,
         predicted_high=np.nan if law is None else law.high,
+        predicted_high_se=np.nan if law is None else law.high_se,
         message=reason,
     )
 
@@ -742,10 +831,11 @@ def _summary(
     law: EscapeLaw | None,
     reason: str,
     verdicts: tuple[Recovery, ...],
+    note: str,
 ) -> SimulationRun:
     ends = [r.trajectory.diverged_at for r in found if r.trajectory.diverged_at is not None]
     status = f"diverged at step {min(ends)}" if ends else "ok"
-    message = f"delta = {delta:g}: {status} in {len(ends)} of {len(found)} seeds; {explained(status)}" if ends else ""
+    message = f"delta = {delta:g}: {status} in {len(ends)} of {len(found)} seeds; {explained(status)}" if ends else note
     hessian = tuple(_hessian(problem, t, method, found, status) for t in times)
 
     def over(get: Callable[[SeedRun], Array]) -> tuple[Array, Array]:
@@ -803,15 +893,25 @@ def _hessian(problem: Problem, time: int, method: Method, found: Sequence[SeedRu
     smallest, smallest_se = mean_and_se([s.smallest for s in present])
     largest, largest_se = mean_and_se([s.largest for s in present])
     overlaps, overlaps_se = mean_and_se([s.hard_overlaps for s in present])
+    residual = max(s.residual for s in present)
+    status = message = ""
+    if not all(s.converged for s in present):
+        status = NOT_CONVERGED
+        message = (
+            f"Hessian at t = {time}: the eigensolver did not reach its tolerance; eigenvalues are good to "
+            f"{residual:.1e} (residual)"
+        )
     return HessianMeasurement(
         time=time,
+        status=status or "ok",
+        message=message,
         smallest=smallest,
         smallest_se=smallest_se,
         largest=largest,
         largest_se=largest_se,
         hard_overlaps=overlaps,
         hard_overlaps_se=overlaps_se,
-        residual=max(s.residual for s in present),
+        residual=residual,
     )
 
 

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
 
-__all__ = ["mean_and_se", "student_interval", "welch_degrees"]
+__all__ = ["mean_and_se", "student_interval", "student_quantile", "welch_degrees"]
 
 
 def mean_and_se(replicates: ArrayLike) -> tuple[Array, Array]:
@@ -31,11 +31,16 @@ def mean_and_se(replicates: ArrayLike) -> tuple[Array, Array]:
 
 def student_interval(mean: ArrayLike, se: ArrayLike, replicates: int, level: float = 0.95) -> tuple[Array, Array]:
     """Two-sided confidence interval of a mean over ``replicates`` independent repetitions."""
-    from scipy.special import stdtrit
-
-    half = stdtrit(replicates - 1, (1.0 + level) / 2.0) * np.asarray(se, dtype=np.float64)
+    half = student_quantile(replicates, level) * np.asarray(se, dtype=np.float64)
     centre = np.asarray(mean, dtype=np.float64)
     return centre - half, centre + half
+
+
+def student_quantile(replicates: int, level: float = 0.95) -> float:
+    """Half of that interval over the standard error: Student's t with ``replicates`` - 1 degrees of freedom."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(replicates - 1, (1.0 + level) / 2.0))
 
 
 def welch_degrees(errors: ArrayLike, degrees: ArrayLike) -> float:

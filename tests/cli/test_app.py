@@ -49,8 +49,8 @@ def command() -> Iterator[object]:
         (OSError(28, "No space left on device", "x.nc"), 1, "error: No space left on device: 'x.nc'"),
         (OSError("odd"), 1, "error: OSError: odd (--debug shows the traceback)"),
         (ValueError("defect"), 1, "error: ValueError: defect (--debug shows the traceback)"),
-        (KeyboardInterrupt(), 130, "interrupted; what was finished is kept"),
-        (typer.Abort(), 130, "interrupted; what was finished is kept"),
+        (KeyboardInterrupt(), 130, "interrupted; nothing was printed, and every file is whole or as it was"),
+        (typer.Abort(), 130, "interrupted; nothing was printed, and every file is whole or as it was"),
         (typer.BadParameter("bad"), 2, "error: Invalid value: bad"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else None,
@@ -184,4 +184,4 @@ def test_interruption(number: signal.Signals) -> None:
     os.kill(process.pid, number)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert (out, err) == ("", "interrupted; what was finished is kept\n")
+    assert (out, err) == ("", "interrupted; nothing was printed, and every file is whole or as it was\n")

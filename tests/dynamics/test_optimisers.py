@@ -7,7 +7,10 @@ import pytest
 
 from featurephase.dynamics.optimisers import BatchSequence, FirstOrderRule, OptimiserState, Schedule
 from featurephase.errors import InputError
-from featurephase.problem import GradientDescent, Problem, Student, Teacher
+from featurephase.prediction import predict, problem_subspaces
+from featurephase.problem import Asymptotics, GradientDescent, Problem, Student, Teacher
+from featurephase.simulation import simulate
+from featurephase.thresholds.network import network_threshold, threshold
 
 
 def walk(rule: FirstOrderRule, start: np.ndarray, steps: int, gradient) -> np.ndarray:
@@ -188,3 +191,36 @@ def test_the_limit_is_where_large_simulations_go(keys):
         a, b = np.array([read(r) for r in theory]), np.array([read(r) for r in runs])
         se = np.hypot(a.std(ddof=1) / 2, b.std(ddof=1) / np.sqrt(24))
         assert abs(a.mean() - b.mean()) < 5 * se + 3 / 1000
+
+
+def test_batches_without_samples_are_refused():
+    """More batches than samples or sample paths: some steps would have no gradient at all."""
+    p = Problem(
+        teacher=Teacher(1, "1.5*tanh(g1**2)", easy_basis=np.zeros((1, 0))),
+        student=Student("gelu", readout=[1.0]),
+        loss="squared",
+        training=GradientDescent(0.01, 2, batch_fraction=1 / 120),
+        asymptotics=Asymptotics(samples=100, replicates=2),
+    )
+    with pytest.raises(InputError, match="59 samples cannot be split into 60 batches"):
+        BatchSequence(59, 60, False, np.random.default_rng(0))
+    BatchSequence(60, 60, False, np.random.default_rng(0))
+    for method in ("dense", "implicit"):
+        with pytest.raises(InputError, match=r"training.batch_fraction = 0.008333: 40 samples .* at least 1/40"):
+            simulate(p, dimension=10, delta=4.0, seeds=2, method=method)
+    for command in (predict, threshold):
+        with pytest.raises(InputError, match=r"100 sample paths .* at least 120 sample paths"):
+            command(p, **({"delta": 4.0} if command is predict else {}))
+
+
+def test_runs_with_fewer_sample_paths_still_have_some_for_every_batch():
+    """The scan of a threshold takes fewer sample paths than asked for, but no fewer than there are batches."""
+    p = Problem(
+        teacher=Teacher(1, "1.5*tanh(g1**2)", easy_basis=np.zeros((1, 0))),
+        student=Student("gelu", readout=[1.0]),
+        loss="squared",
+        training=GradientDescent(0.01, 1, batch_fraction=1 / 5000),
+        asymptotics=Asymptotics(samples=6000, replicates=2),
+    )
+    found = network_threshold(p, 1, problem_subspaces(p), delta_range=(1, 40), value_only=True)
+    assert found.status == "ok"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import matplotlib as mpl
 import numpy as np
@@ -10,6 +10,7 @@ import pytest
 import xarray
 
 import featurephase as fp
+from featurephase.comparison import ComparedCurves, ComparedQuantity, Comparison
 from featurephase.prediction import HessianPrediction, OutlierPrediction, Prediction
 from featurephase.present.labelled import prediction_dataset, threshold_dataset
 from featurephase.present.prediction import share
@@ -17,6 +18,7 @@ from featurephase.problem import Asymptotics, GradientDescent, Problem, Student,
 from featurephase.thresholds.network import NetworkThreshold, Threshold, ThresholdLimit
 
 mpl.use("Agg")
+_NUMBERS = [f.name for f in fields(ComparedQuantity) if f.name != "name"]
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +48,46 @@ def test_prediction_figure(prediction: Prediction) -> None:
         assert easy.get_ydata()[-1] > 0.1
         assert not np.any(hard.get_ydata())
     assert [t.get_text() for t in axes[2, 0].get_yticklabels()] == ["t = 0", "t = 3"]
+
+
+def test_bands_of_simulations_and_comparisons_are_intervals_of_students_t() -> None:
+    """Two seeds: 12.7 standard errors, not 2."""
+    problem = Problem(
+        teacher=Teacher(1, "1.5*tanh(g1**2)", easy_basis=np.zeros((1, 0))),
+        student=Student("gelu", [1.0]),
+        loss="squared",
+        training=GradientDescent(step_size=0.5, steps=3),
+        asymptotics=Asymptotics(samples=1000, replicates=2),
+    )
+    found = fp.simulate(problem, dimension=10, delta=3.0, seeds=2, recovery=False, predicted=False)
+    run = found.runs[0]
+    losses, hard = found.figure().axes
+    for axes, mean, se in ((losses, run.train_loss, run.train_loss_se), (hard, run.hard_overlap, run.hard_overlap_se)):
+        corners = axes.collections[0].get_paths()[0].vertices[:, 1]
+        assert corners.max() == pytest.approx(np.max(mean + 12.706 * se), rel=1e-4)
+    quantity = ComparedQuantity(**dict.fromkeys(("name", *_NUMBERS), 0.0))
+    several = tuple(replace(quantity, name=str(z), z=z) for z in (1.0, 40.0, -np.inf, np.nan))
+    curve = tuple(np.full(4, value) for value in (1.0, 0.1, 1.2, 0.2))
+    comparison = Comparison(
+        title="",
+        agree=False,
+        smallest_p=0.0,
+        comparisons=3,
+        dimensions=(10,),
+        deltas=(3.0,),
+        samples=((30,),),
+        replicates=2,
+        theory_replicates=3,
+        quantities=several,
+        curves=(ComparedCurves(delta=3.0, curves={"loss": curve}),),
+    )
+    top, scores = comparison.figure().axes
+    assert top.collections[0].get_paths()[0].vertices[:, 1].max() == pytest.approx(1.0 + 4.3027 * 0.1, rel=1e-4)
+    bars = np.concatenate(top.collections[1].get_segments())
+    assert bars[:, 1].max() == pytest.approx(1.2 + 12.706 * 0.2, rel=1e-4)
+    inside, above, below = (line.get_xydata().tolist() for line in scores.lines)
+    assert (inside, above, below) == ([[0, 1.0]], [[1, 12.0]], [[2, -12.0]])
+    assert scores.get_title(loc="right") == "triangles: $|z| > 12$"
 
 
 def test_share_is_at_most_one(prediction: Prediction) -> None:

@@ -83,7 +83,7 @@ def _failure(error: BaseException) -> tuple[int, str]:
         case FeaturephaseError():
             return error.exit_code, f"error: {error}"
         case KeyboardInterrupt() | typer.Abort():
-            return EXIT_INTERRUPTED, "interrupted; what was finished is kept"
+            return EXIT_INTERRUPTED, "interrupted; nothing was printed, and every file is whole or as it was"
         case MemoryError():
             return EXIT_INPUT, f"error: {_out_of_memory(error)}"
         case RecursionError():

@@ -23,7 +23,15 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-__all__ = ["Moment", "ReplicateTrajectory", "TestSet", "initial_weights", "replicate_streams", "run_replicate"]
+__all__ = [
+    "Moment",
+    "ReplicateTrajectory",
+    "TestSet",
+    "initial_weights",
+    "replicate_bytes",
+    "replicate_streams",
+    "run_replicate",
+]
 
 #: Visited directions of sample space that a run may keep: bounds the memory of thousands of steps.
 BASIS_CAPACITY = 600
@@ -35,6 +43,13 @@ def initial_weights(init_gram: Array, init_overlap: Array) -> Array:
     keep = values > 1e-14 * max(float(np.trace(init_gram)), np.finfo(float).tiny)
     rest = (vectors[:, keep] * np.sqrt(values[keep])).T
     return np.concatenate([init_overlap, rest])
+
+
+def replicate_bytes(problem: Problem, steps: int, samples: int) -> float:
+    """Memory of one replicate: histories of the visited directions, and a few numbers for each sample path."""
+    width = problem.student.width
+    rows = 2 * min(steps * width, BASIS_CAPACITY) + problem.teacher.latent_dim + 12 * width + 2 * QUASI_RANDOM
+    return 8.0 * rows * samples
 
 
 def replicate_streams(seed: np.random.SeedSequence) -> tuple[np.random.Generator, ...]:

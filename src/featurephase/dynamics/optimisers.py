@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from featurephase.errors import InputError
+
 if TYPE_CHECKING:
     from featurephase.problem import GradientDescent
 
 Array = NDArray[np.float64]
 
-__all__ = ["BatchSequence", "FirstOrderRule", "OptimiserState", "Schedule", "padded"]
+__all__ = ["BatchSequence", "FirstOrderRule", "OptimiserState", "Schedule", "padded", "require_batches"]
 
 #: Singular values of the gradient below this fraction of the largest are zero to orthogonalisation.
 _RANK = 1e-7
@@ -193,14 +195,35 @@ class FirstOrderRule:
         return OptimiserState(new, weights, state.step + 1)
 
 
+def require_batches(count: int, samples: int, words: str = "samples") -> None:
+    """Refuse more batches than samples: a step whose batch is empty would have no gradient.
+
+    Raises
+    ------
+    InputError
+        If ``count`` is more than ``samples``, which the message calls ``words``.
+    """
+    if count > samples:
+        raise InputError(
+            f"training.batch_fraction = {1 / count:.4g}: {samples} {words} cannot be split into {count} batches "
+            f"without empty ones; accepted: a batch_fraction of at least 1/{samples}, or at least {count} {words}"
+        )
+
+
 class BatchSequence:
     """Which samples a step uses, when every sample is used again and again.
 
     The n samples are split at random into ``count`` batches of equal size (to within one); step t uses batch t mod
     count. ``reshuffled``: a new split at the start of every pass through the data.
+
+    Raises
+    ------
+    InputError
+        If there are more batches than samples.
     """
 
     def __init__(self, samples: int, count: int, reshuffled: bool, rng: np.random.Generator) -> None:
+        require_batches(count, samples)
         self.samples, self.count, self.reshuffled = samples, count, reshuffled
         self._rng = rng
         self._label = self._split()

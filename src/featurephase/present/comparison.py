@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from featurephase.present.figures import PALETTE, new_figure
+from featurephase.present.figures import PALETTE, band, new_figure
 from featurephase.present.labelled import provenance
 from featurephase.present.tables import aligned, ending, measured
+from featurephase.statistics import student_quantile
 
 if TYPE_CHECKING:
     import xarray
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from featurephase.comparison import Comparison
 
 __all__ = ["comparison_dataset", "comparison_figure", "comparison_table"]
+
+#: Where the axis of the z-scores ends.
+_HIGHEST_Z = 12
 
 
 def comparison_table(result: Comparison) -> str:
@@ -48,7 +52,10 @@ def comparison_table(result: Comparison) -> str:
 
 
 def comparison_figure(result: Comparison) -> Figure:
-    """Curves of theory (lines) and simulation (points with two standard errors), and the z-scores below."""
+    """Curves of theory (lines, bands) and simulation (points, bars) with 95 % intervals, and the z-scores below.
+
+    The grey band holds 95 % of the z-scores of a correct theory; a triangle is a z-score beyond the axis.
+    """
     runs = result.curves[:5]
     names = list(runs[0].curves)
     figure = new_figure(max(6.0, 3.4 * len(runs) + 1.0), 2.0 * len(names) + 2.2)
@@ -58,13 +65,12 @@ def comparison_figure(result: Comparison) -> Figure:
             axes = figure.add_subplot(grid[j, i])
             theory, theory_se, simulation, simulation_se = run.curves[name]
             t = np.arange(len(theory))
-            axes.plot(t, theory, color=PALETTE[0], label="theory")
-            axes.fill_between(t, theory - 2 * theory_se, theory + 2 * theory_se, color=PALETTE[0], alpha=0.2, lw=0)
+            band(axes, t, theory, theory_se, result.theory_replicates, PALETTE[0], "theory")
             every = slice(None, None, max(1, len(t) // 30))
             axes.errorbar(
                 t[every],
                 simulation[every],
-                2 * simulation_se[every],
+                student_quantile(result.replicates) * simulation_se[every],
                 fmt=".",
                 ms=4,
                 color=PALETTE[1],
@@ -79,8 +85,14 @@ def comparison_figure(result: Comparison) -> Figure:
                 axes.set_xlabel("step")
     axes = figure.add_subplot(grid[len(names), :])
     z = np.array([q.z for q in result.quantities])
-    axes.axhspan(-2, 2, color="0.5", alpha=0.12, lw=0)
-    axes.plot(np.arange(len(z)), np.clip(z, -12, 12), "o", ms=4, color=PALETTE[2])
+    place, inside = np.arange(len(z)), np.abs(z) <= _HIGHEST_Z
+    usual = student_quantile(result.replicates)
+    axes.axhspan(-usual, usual, color="0.5", alpha=0.12, lw=0)
+    axes.plot(place[inside], z[inside], "o", ms=4, color=PALETTE[2])
+    for side, marker in ((z > _HIGHEST_Z, "^"), (z < -_HIGHEST_Z, "v")):
+        axes.plot(place[side], np.sign(z[side]) * _HIGHEST_Z, marker, ms=7, color=PALETTE[1])
+    if np.any(np.abs(z) > _HIGHEST_Z):
+        axes.set_title(rf"triangles: $|z| > {_HIGHEST_Z}$", loc="right", fontsize="small")
     axes.set_xticks(range(len(z)), [f"{q.name} {q.time}" for q in result.quantities], rotation=90, fontsize="xx-small")
     axes.set_ylabel("z")
     verdict = "agree" if result.agree else "disagree"

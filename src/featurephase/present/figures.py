@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["PALETTE", "new_figure", "write_figure"]
+__all__ = ["PALETTE", "band", "new_figure", "write_figure"]
 
 #: Okabe-Ito, readable with every kind of colour vision.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
@@ -36,6 +37,15 @@ def new_figure(width: float = 7.0, height: float = 4.2) -> Figure:
     parameters: Any = mpl.rcParams
     parameters.update(STYLE | {"axes.prop_cycle": cycler(color=PALETTE)})
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def band(axes: Axes, x: Any, mean: Any, se: Any, replicates: int, colour: str, label: str | None = None) -> None:
+    """A curve and its 95 % interval of Student's t over the replicates; no band where one replicate has no error."""
+    from featurephase.statistics import student_interval
+
+    axes.plot(x, mean, color=colour, label=label)
+    if replicates > 1:
+        axes.fill_between(x, *student_interval(mean, se, replicates), color=colour, alpha=0.25, linewidth=0)
 
 
 def write_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:

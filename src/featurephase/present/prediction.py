@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featurephase.present.figures import PALETTE, new_figure
-from featurephase.statistics import mean_and_se, student_interval
+from featurephase.present.figures import PALETTE, band, new_figure
+from featurephase.statistics import mean_and_se, student_interval, student_quantile
 from featurephase.subspaces.symmetry import direction_name
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def prediction_figure(prediction: Prediction) -> Figure:
         _losses(column[0], run, prediction.replicates)
         _overlaps(column[1], run, prediction)
         if spectra:
-            _spectra(column[2], run)
+            _spectra(column[2], run, prediction.replicates)
     for row, least in ((axes[0], 0.0), (axes[1], 0.05)):
         row[0].set_ylim(0.0, max(least, 1.05 * max(a.dataLim.y1 for a in row if np.isfinite(a.dataLim.y1))))
     axes[0, 0].set_ylabel("loss")
@@ -85,8 +85,7 @@ def _losses(axes: Axes, run: TrajectoryPrediction, replicates: int) -> None:
         ("training", run.train_loss, run.train_loss_se, TRAIN),
         ("test", run.test_loss, run.test_loss_se, TEST),
     ):
-        axes.plot(run.times, value, color=colour, label=name)
-        axes.fill_between(run.times, *student_interval(value, se, replicates), color=colour, alpha=0.25, linewidth=0)
+        band(axes, run.times, value, se, replicates, colour, name)
     axes.set_xlabel("step")
 
 
@@ -103,7 +102,7 @@ def _overlaps(axes: Axes, run: TrajectoryPrediction, prediction: Prediction) -> 
     axes.set_xlabel("step")
 
 
-def _spectra(axes: Axes, run: TrajectoryPrediction) -> None:
+def _spectra(axes: Axes, run: TrajectoryPrediction, replicates: int) -> None:
     """One baseline for each time, later ones higher; densities share one scale within the panel."""
     labels: set[str] = set()
 
@@ -114,7 +113,7 @@ def _spectra(axes: Axes, run: TrajectoryPrediction) -> None:
 
     for level, entry in enumerate(run.hessian):
         if entry.status == "ok":
-            _spectrum(axes, level, entry, once)
+            _spectrum(axes, level, entry, replicates, once)
         else:
             axes.annotate(
                 entry.status, (0.5, level + 0.15), xycoords=("axes fraction", "data"), ha="center", color="0.4"
@@ -126,7 +125,8 @@ def _spectra(axes: Axes, run: TrajectoryPrediction) -> None:
     axes.set_xlabel("eigenvalue of the Hessian")
 
 
-def _spectrum(axes: Axes, level: int, entry: HessianPrediction, once: Any) -> None:
+def _spectrum(axes: Axes, level: int, entry: HessianPrediction, replicates: int, once: Any) -> None:
+    quantile = student_quantile(replicates)
     right = entry.right_edge if np.isfinite(entry.right_edge) else None
     if entry.density is not None:
         x, density = entry.density
@@ -142,7 +142,7 @@ def _spectrum(axes: Axes, level: int, entry: HessianPrediction, once: Any) -> No
     axes.errorbar(
         edges,
         [level] * len(edges),
-        xerr=[entry.left_edge_se] if right is None else [entry.left_edge_se, entry.right_edge_se],
+        xerr=quantile * np.array([entry.left_edge_se, entry.right_edge_se][: len(edges)]),
         fmt="|",
         markersize=11,
         color="0.25",
@@ -153,10 +153,11 @@ def _spectrum(axes: Axes, level: int, entry: HessianPrediction, once: Any) -> No
         (entry.hard_outliers, HARD, "v", "hard outlier"),
     ):
         for outlier in outliers:
+            shown = round(outlier.fraction * replicates)  # of one replicate there is no error
             axes.errorbar(
                 outlier.value,
                 level + 0.12,
-                xerr=None if np.isnan(outlier.value_se) else outlier.value_se,
+                xerr=student_quantile(shown) * outlier.value_se if shown > 1 else None,
                 fmt=marker,
                 color=colour,
                 markersize=6,

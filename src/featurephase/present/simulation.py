@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from featurephase.present.figures import PALETTE, new_figure
+from featurephase.present.figures import PALETTE, band, new_figure
 from featurephase.present.labelled import provenance
 from featurephase.present.tables import aligned, ending, measured
 from featurephase.subspaces.symmetry import direction_name
@@ -55,7 +56,9 @@ def _run(run: SimulationRun) -> list[str]:
             continue
         low, high = measured(h.smallest[0], h.smallest_se[0]), measured(h.largest[-1], h.largest_se[-1])
         lines.append(f"  Hessian at t = {h.time}: smallest eigenvalue {low}, largest {high}")
-        if h.hard_overlaps is not None and h.hard_overlaps_se is not None:
+        if h.status != "ok":
+            lines.append(f"    {h.message}")
+        if h.hard_overlaps is not None and h.hard_overlaps_se is not None and np.isfinite(h.hard_overlaps[0]):
             lines.append(
                 f"    squared overlap of the smallest with U_H {measured(h.hard_overlaps[0], h.hard_overlaps_se[0])}"
             )
@@ -70,7 +73,7 @@ def _run(run: SimulationRun) -> list[str]:
     if not np.isnan(g.predicted_time):
         lines.append(
             f"  escape: measured at step {measured(g.escape_time, g.escape_time_se)}, predicted at "
-            f"{g.predicted_time:.4g} (90 %: {g.predicted_low:.4g} to {g.predicted_high:.4g})"
+            f"{measured(g.predicted_time, g.predicted_time_se)} (90 %: {g.predicted_low:.4g} to {g.predicted_high:.4g})"
         )
     elif g.message:
         lines.append(f"  {g.message}")
@@ -84,7 +87,7 @@ def _run(run: SimulationRun) -> list[str]:
 
 
 def simulation_figure(result: Simulation) -> Figure:
-    """One column for each delta: losses above, hard overlap below with the predicted escape."""
+    """One column for each delta: losses above, hard overlap below with the predicted escape; 95 % bands."""
     runs = result.runs[:6]
     figure = new_figure(max(4.8, 3.6 * len(runs) + 0.8), 5.6)
     axes = figure.subplots(2, len(runs), squeeze=False, sharex="col", sharey="row")
@@ -95,8 +98,9 @@ def simulation_figure(result: Simulation) -> Figure:
             (run.train_loss, run.train_loss_se, PALETTE[0], "training loss"),
             (run.test_loss, run.test_loss_se, PALETTE[1], "test loss"),
         ):
-            _band(column[0], t, curve, error, colour, label)
-        _band(column[1], t, run.hard_overlap, run.hard_overlap_se, PALETTE[2], r"$|P_H\Theta|/|\Theta|$")
+            band(column[0], t, curve, error, run.replicates, colour, label)
+        label = r"$|P_H\Theta|/|\Theta|$"
+        band(column[1], t, run.hard_overlap, run.hard_overlap_se, run.replicates, PALETTE[2], label)
         g = run.grokking
         if np.isfinite(g.predicted_time) and g.predicted_low <= t[-1]:
             column[1].axvspan(
@@ -114,20 +118,16 @@ def simulation_figure(result: Simulation) -> Figure:
     axes[1, 0].set_ylabel("hard overlap")
     axes[1, 0].set_ylim(0.0, 1.02)
     axes[0, 0].legend(fontsize="small")
-    axes[1, 0].legend(fontsize="small")
+    max(axes[1], key=lambda a: len(a.get_legend_handles_labels()[0])).legend(fontsize="small", loc="upper left")
     figure.suptitle(f"{result.title or 'Simulation'} ({result.method}, {result.replicates} seeds)")
     return figure
-
-
-def _band(axes: Any, t: NDArray[Any], curve: Array, error: Array, colour: str, label: str) -> None:
-    axes.plot(t, curve, color=colour, label=label)
-    if np.any(np.isfinite(error)):
-        axes.fill_between(t, curve - 2 * error, curve + 2 * error, color=colour, alpha=0.2, lw=0)
 
 
 def simulation_dataset(result: Simulation) -> xarray.Dataset:
     """Curves over (delta, time, ..), eigenvalues over (delta, hessian_time, eigenvalue)."""
     import xarray
+
+    from featurephase.simulation import Grokking
 
     runs = result.runs
     variables: dict[str, Any] = {}
@@ -142,22 +142,17 @@ def simulation_dataset(result: Simulation) -> xarray.Dataset:
         for word in (name, f"{name}_se"):
             variables[word] = (("delta", *dims), np.stack([getattr(run, word) for run in runs]))
     times = [h.time for h in runs[0].hessian]
-    entries = [[h for h in run.hessian if h.smallest is not None] for run in runs]
-    if times and all(len(row) == len(times) for row in entries):
+    measured = [h.smallest for run in runs for h in run.hessian if h.smallest is not None]
+    if measured:
+        none = np.full(len(measured[0]), np.nan)  # where a method has no Hessian, or the run diverged before
         for word in ("smallest", "largest", "hard_overlaps"):
             for each in (word, f"{word}_se"):
-                values = np.stack([np.stack([getattr(h, each) for h in row]) for row in entries])
+                found = [[getattr(h, each) for h in run.hessian] for run in runs]
+                values = np.array([[none if x is None else x for x in row] for row in found])
                 variables[each] = (("delta", "hessian_time", "eigenvalue"), values)
-    for word in (
-        "train_time",
-        "test_time",
-        "delay",
-        "escape_time",
-        "predicted_time",
-        "predicted_low",
-        "predicted_high",
-    ):
-        variables[word] = (("delta",), [getattr(run.grokking, word) for run in runs])
+    for f in fields(Grokking):
+        if f.name != "message":
+            variables[f.name] = (("delta",), [getattr(run.grokking, f.name) for run in runs])
     variables["dimension"] = (("delta",), [run.dimension for run in runs])
     variables["samples"] = (("delta",), [run.samples for run in runs])
     dataset = xarray.Dataset(

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from featurephase.present.figures import PALETTE, new_figure
-from featurephase.statistics import student_interval
+from featurephase.statistics import student_interval, student_quantile
+from featurephase.thresholds.network import SCAN_REPLICATES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,7 +57,7 @@ def _margins(axes: Axes, threshold: Threshold) -> None:
         axes.errorbar(
             delta,
             margin,
-            yerr=entry.scan_margin_se[:, 0],
+            yerr=student_quantile(SCAN_REPLICATES) * entry.scan_margin_se[:, 0],
             color=colour,
             marker="o",
             markersize=3.5,

@@ -163,8 +163,7 @@ def reached_subspace(
     if not spaces.ok:
         raise InputError(f"the easy subspace is not known ({spaces.message}); give teacher.easy_basis")
     easy = spaces.easy_basis
-    samples = max(_FEWEST_SAMPLES, asymptotics.samples * asymptotics.replicates // _RUNS)
-
+    samples = max(_FEWEST_SAMPLES, problem.training.batch_count, asymptotics.samples * asymptotics.replicates // _RUNS)
     size = easy.shape[1]
     common: dict[str, Any] = {
         "seed": asymptotics.seed,

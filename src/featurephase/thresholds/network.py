@@ -26,6 +26,7 @@ from featurephase.hessian.spectrum import (
     hard_margins,
 )
 from featurephase.prediction import (
+    check_problem_batches,
     check_problem_memory,
     experiment_text,
     explained,
@@ -47,7 +48,15 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-__all__ = ["BlockThreshold", "NetworkThreshold", "Threshold", "ThresholdLimit", "network_threshold", "threshold"]
+__all__ = [
+    "SCAN_REPLICATES",
+    "BlockThreshold",
+    "NetworkThreshold",
+    "Threshold",
+    "ThresholdLimit",
+    "network_threshold",
+    "threshold",
+]
 
 NO_TRANSITION = "no transition in the range searched"
 NOT_CONVERGED = "not-converged"
@@ -55,7 +64,7 @@ NOT_NEGATIVE = "hard outlier not negative at the end of the range"
 
 #: Points per decade of the coarse scan in delta, and its replicates and samples (relative to those asked for).
 _SCAN_PER_DECADE = 4
-_SCAN_REPLICATES = 2
+SCAN_REPLICATES = 2
 _SCAN_SAMPLES = 0.1
 _FEWEST_SAMPLES = 4000
 #: A root is read off by interpolation once two evaluations this close (in log delta) enclose it: an error of
@@ -428,19 +437,19 @@ def network_threshold(
     stays_negative = True
     scan_delta, scan_margin, scan_margin_se = np.empty(0), np.empty((0, 0)), np.empty((0, 0))
     if guess is None:
-        coarse = max(min(samples, _FEWEST_SAMPLES), int(samples * _SCAN_SAMPLES))
+        coarse = max(min(samples, _fewest_samples(problem)), int(samples * _SCAN_SAMPLES))
         count = max(3, 1 + int(np.ceil(_SCAN_PER_DECADE * np.log10(high / low))))
         grid = np.geomspace(low, high, count)
         curve = _Curve(problem, time, *bases, coarse, not value_only)
         scanned = run_tasks(
             _read,
-            [(curve, float(d), s) for d in grid for s in seeds[:_SCAN_REPLICATES]],
+            [(curve, float(d), s) for d in grid for s in seeds[:SCAN_REPLICATES]],
             work=seconds_per_run(problem, time) * coarse / problem.asymptotics.samples,
             label=f"scan t = {time}",
             quiet=quiet,
             workers=workers,
         )
-        pairs = [scanned[i : i + _SCAN_REPLICATES] for i in range(0, len(scanned), _SCAN_REPLICATES)]
+        pairs = [scanned[i : i + SCAN_REPLICATES] for i in range(0, len(scanned), SCAN_REPLICATES)]
         ran = [(d, [r for r in p if r is not None]) for d, p in zip(grid, pairs, strict=True) if None not in p]
         if not ran:
             message = f"gradient descent diverges before t = {time} at every delta from {low:g} to {high:g}"
@@ -490,6 +499,11 @@ def network_threshold(
     by_target = [tuple(roots[i] for roots in found) for i in range(len(targets))]
     scan = {"scan_delta": scan_delta, "scan_margin": scan_margin, "scan_margin_se": scan_margin_se}
     return _assemble(problem, time, spaces, targets, by_target, scan, value_only, stays_negative)
+
+
+def _fewest_samples(problem: Problem) -> int:
+    """No run with fewer sample paths than this, unless the problem says so: every batch needs some of them."""
+    return max(_FEWEST_SAMPLES, problem.training.batch_count)
 
 
 def _crossings_only(crossings: Sequence[float]) -> dict[str, Any]:
@@ -612,7 +626,7 @@ def _limit(
             guess = float(np.clip(values[-1] * growth, *delta_range))
         samples = problem.asymptotics.samples
         if time > _LIMIT_SAMPLES:
-            samples = max(min(samples, _FEWEST_SAMPLES), samples * _LIMIT_SAMPLES // time)
+            samples = max(min(samples, _fewest_samples(problem)), samples * _LIMIT_SAMPLES // time)
         entry = network_threshold(
             problem,
             time,
@@ -705,6 +719,7 @@ def threshold(
     follow = np.inf in asked if limit is None else limit
     longest = max([*wanted, problem.threshold.max_steps if follow else 0])
     check_problem_memory(problem, longest)
+    check_problem_batches(problem)
     spaces = problem_subspaces(problem) if subspaces is None else subspaces
     statuses: list[tuple[str, str]] = []
     entries: list[NetworkThreshold] = []
