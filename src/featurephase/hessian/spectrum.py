@@ -49,7 +49,7 @@ FULL_WIDTH = 8
 #: m^4 per sample and m^6 per step (half a minute at 16 neurons, a quarter of an hour at 32) ...
 CHECKED_WIDTH = 16
 #: ... and on so many samples.
-CHECK_SAMPLES = 4096
+CHECK_SAMPLES = 2048
 #: Samples that the density uses: it is drawn, not compared.
 _DENSITY_SAMPLES = 20_000
 #: Where curvature is unbounded: the share of one sample in E[tr R^2] from which the edge is suspected to drift ...
