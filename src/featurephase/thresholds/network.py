@@ -533,21 +533,33 @@ def network_threshold(
     block = _Target("block", lowest * spaces.hard_basis.shape[1], entry.block_minimum)
     if full:
         part = next(i for i, t in enumerate(targets) if (t.kind, t.index) == (block.kind, block.index))
-        block_roots, whole_roots = by_target[part], by_target[_last_crossing(targets)]
+        both = zip(by_target[part], by_target[_last_crossing(targets)], strict=True)
+        gaps = [b.delta / w.delta - 1.0 for b, w in both]
     else:
         curve = _Curve(problem, time, *bases, CHECK_SAMPLES, True, True)
-        pair = [block, _Target("edge", 0, entry.block_minimum)]
-        checked = run_tasks(
-            _roots,
-            [(curve, seed, pair, (low, high)) for seed in seeds[:_CHECK_REPLICATES]],
-            work=seconds_per_run(problem, time) + 60.0,
+        gaps = run_tasks(
+            _gap,
+            [(curve, seed, block) for seed in seeds[:_CHECK_REPLICATES]],
+            work=seconds_per_run(problem, time) + 30.0,
             label=f"full equation, t = {time}",
             quiet=quiet,
             workers=workers,
         )
-        block_roots, whole_roots = (tuple(roots[i] for roots in checked) for i in range(2))
-    gap, gap_se = mean_and_se([b.delta / w.delta - 1.0 for b, w in zip(block_roots, whole_roots, strict=True)])
+    gap, gap_se = mean_and_se(gaps)
     return replace(entry, block_gap=float(gap), block_gap_se=float(gap_se))
+
+
+def _gap(curve: _Curve, seed: np.random.SeedSequence, block: _Target) -> float:
+    """One task: the roots in log delta of one block and of the full equation, by secants through two points near."""
+    log = np.log(block.guess) - np.array([0.0, _BRACKET])
+    near, below = (curve.read(float(np.exp(x)), seed) for x in log)
+    if near is None or below is None:
+        return np.nan
+    own, whole = (
+        log[0] - t.of(near) * (log[1] - log[0]) / (t.of(below) - t.of(near))
+        for t in (block, _Target("edge", 0, block.guess))
+    )
+    return float(np.exp(own - whole) - 1.0)
 
 
 def _last_crossing(targets: Sequence[_Target]) -> int:
