@@ -97,6 +97,7 @@ class Symmetric:
     def __init__(self, slope, second, g2):
         self.m = len(slope)
         self.b, self.d, self.g2 = slope, second, g2
+        self.ratio = 0.1  # q/p where it was last found
 
     def responses(self, p, q):
         """R averaged over the vectors of sum 0, and u'R u, of each sample (2, N); ``None``: not positive."""
@@ -126,12 +127,16 @@ class Symmetric:
             r = found.mean(axis=1) - 1 / delta
             return r[1] / q - r[0] / p
 
-        low = high = 0.05 * p
+        low = 0.9 * self.ratio * p
+        while difference(low) > 0:
+            low /= 1.5
+        high = 1.1 * low
         while (value := difference(high)) < 0:
-            low, high = high, 1.3 * high
-        if np.isnan(value) or high == low:
+            low, high = high, 1.1 * high
+        if np.isnan(value):
             return None
-        q = brentq(difference, low, high, xtol=1e-12 * p, rtol=1e-12)
+        q = brentq(difference, low, high, xtol=1e-10 * p, rtol=1e-10)
+        self.ratio = q / p
         found = self.responses(p, q)
         return (found[0].mean() - 1 / delta) / p, found[0], (self.m - 1) * p + q
 
@@ -153,7 +158,7 @@ class Symmetric:
         return -best.fun, float(np.exp(best.x))
 
     def edge_curvature(self, delta):
-        """c of the density (c/pi) sqrt(x) at the edge E: z = E - kappa v^2/2 + .. with v = tr S/delta less its value."""
+        """c of the density (c/pi) sqrt(x) at the edge E; z = E - kappa v^2/2 + .. in v = tr S/delta less its end."""
         edge, end = self.edge(delta)
         trace = self.branch(end, delta)[2]
         points = [self.branch(end * f, delta) for f in (0.96, 0.97, 0.98, 0.99)]
