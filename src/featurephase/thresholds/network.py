@@ -493,15 +493,18 @@ def network_threshold(
             stays_negative = bool(zero[-1] < 0)
             for j in range(1, edge.shape[1]):
                 targets += [_Target("edge", j, c) for c in _sign_changes(grid_alive, edge[:, j])[-1:]]
-            if network.width > 1:
-                for i in range(own.shape[1]):
-                    ends = _sign_changes(grid_alive, own[:, i])[-1:] if own[-1, i] < 0 else []
-                    targets += [_Target("block", i, c) for c in ends]
+        if network.width > 1 and not (full and value_only):
+            for i in range(own.shape[1]):
+                ends = _sign_changes(grid_alive, own[:, i])[-1:] if own[-1, i] < 0 else []
+                targets += [_Target("block", i, c) for c in ends]
         ends_negative = bool(edge[-1, 0] < 0)
         if ends_negative and not targets:  # below the first delta that does not diverge
             targets = [_Target("edge", 0, float(grid_alive[0]))] if grid_alive[0] > low else []
     else:
         targets, ends_negative, crossings = [_Target("edge", 0, guess)], True, [guess]
+        if not full:
+            hard = spaces.hard_basis.shape[1]
+            targets += [_Target("block", r * hard, guess) for r in range(network.width)]
     if not targets or not ends_negative:
         return NetworkThreshold(
             time=time,
@@ -607,7 +610,6 @@ def _assemble(
     summary = [mean_and_se([r.delta for r in roots]) for roots in by_target]
     edge = [i for i, t in enumerate(targets) if t.kind == "edge" and t.index == 0]
     main = _last_crossing(targets)
-    order = sorted(edge, key=lambda i: float(summary[i][0]))
     width, hard = problem.student.width, spaces.hard_basis.shape[1]
     directions, directions_se = np.full(width * hard, np.nan), np.full(width * hard, np.nan)
     own, own_se = np.full(width * hard, np.nan), np.full(width * hard, np.nan)
@@ -620,6 +622,14 @@ def _assemble(
             own[target.index], own_se[target.index] = value, se
         else:
             zeros.append((value, se))
+    lowest = float(np.min(own[::hard], initial=np.inf, where=~np.isnan(own[::hard])))
+    if width > FULL_WIDTH and np.isfinite(lowest):  # the minimum of means, rather than the mean of minima
+        minimum = next((v, se) for v, se in zip(own, own_se, strict=True) if v == lowest)
+        zeros = [minimum if np.isclose(zero[0], summary[main][0], rtol=1e-3) else zero for zero in zeros]
+        summary[main] = minimum
+        ascending = np.argsort(own)
+        directions, directions_se = own[ascending], own_se[ascending]
+    order = sorted(edge, key=lambda i: float(summary[i][0]))
     zeros.sort()
     negative_value, negative_se = zeros[-1] if zeros and stays_negative else (np.nan, np.nan)
     value, se = float(summary[main][0]), float(summary[main][1])
@@ -646,7 +656,7 @@ def _assemble(
         else:
             message += "nowhere negative: gradient descent is stable along the hard directions"
     by_neuron = [] if value_only else _blocks(own.reshape(width, hard), own_se.reshape(width, hard))
-    minimum = min(by_neuron, key=lambda b: np.nan_to_num(b.value, nan=np.inf), default=None)
+    first = min(by_neuron, key=lambda b: np.nan_to_num(b.value, nan=np.inf), default=None)
     return NetworkThreshold(
         time=time,
         status=status,
@@ -664,8 +674,8 @@ def _assemble(
         directions=directions,
         directions_se=directions_se,
         blocks=tuple(by_neuron),
-        block_minimum=np.nan if minimum is None else minimum.value,
-        block_minimum_se=np.nan if minimum is None else minimum.value_se,
+        block_minimum=np.nan if first is None else first.value,
+        block_minimum_se=np.nan if first is None else first.value_se,
         **scan,
     )
 
