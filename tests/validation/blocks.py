@@ -345,14 +345,19 @@ def threshold_comparison(found: NetworkThreshold, width: int, replicates: int) -
 
 
 def equal_thresholds(width: int, samples: int, replicates: int) -> tuple[float, Estimate]:
-    """Equal neurons, a = 1/m: min_r delta*_r by quadrature, delta_NN of the full equation with two unknowns."""
+    """Equal neurons, a = 1/m: min_r delta*_r by quadrature, and delta_NN of the full equation with two unknowns.
+
+    The ratio of the two is measured on the same samples, where most of their errors cancel.
+    """
     case = wide(width)
     exact = scalar(case).threshold()
-    values = [
-        symmetric_equation(case, 0, samples, s).threshold(0.6 * exact, 1.3 * exact)
-        for s in np.random.SeedSequence([11, width]).spawn(replicates)
-    ]
-    return exact, Estimate.of(np.array(values))
+    ratios = []
+    for s in np.random.SeedSequence([11, width]).spawn(replicates):
+        equation = symmetric_equation(case, 0, samples, s)
+        curvature = (equation.d + equation.b**2).ravel()
+        own = Scalar(curvature, np.tile(equation.g2, width), np.full(curvature.size, 1 / curvature.size)).threshold()
+        ratios.append(equation.threshold(0.7 * own, 1.1 * own) / own)
+    return exact, Estimate.of(np.array(ratios)).scaled(exact)
 
 
 def equal_threshold(width: int, samples: int, replicates: int, guess: float) -> Estimate:
