@@ -498,3 +498,11 @@ def test_sections_cannot_be_confused_with_other_files() -> None:
         Problem.from_toml(MINIMAL + "\n[[axis]]\nkey = 'a'\n")
     with pytest.raises(InputError, match="featurephase latent"):
         Problem.from_toml(MINIMAL + "\n[latent]\nu = [1]\n")
+
+
+def test_neurons_that_can_be_swapped() -> None:
+    gram = np.eye(4) + 0.2
+    assert Student("gelu", [1.0, 1.0, 0.5, 1.0], gram).exchangeable == ((0, 1, 3), (2,))
+    gram[0, 1] = gram[1, 0] = 0.1  # swapping 0 and 1 still changes nothing, 0 and 3 would
+    assert Student("gelu", [1.0] * 4, gram).exchangeable == ((0, 1), (2, 3))
+    assert Student("gelu", [1.0] * 2, init_overlap=[[0.1, -0.1]]).exchangeable == ((0,), (1,))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from featurephase.dynamics.optimisers import FirstOrderRule
 from featurephase.errors import InputError, show
 from featurephase.escape import EscapeLaw
+from featurephase.hessian.spectrum import FULL_WIDTH
 from featurephase.prediction import (
     HessianPrediction,
     OutlierPrediction,
@@ -502,6 +503,8 @@ def explain(
         warnings.append(
             f"delta_NN is that of step {steps}; it drifts with the number of steps (featurephase threshold --time inf)"
         )
+    if hard and problem.student.width > FULL_WIDTH:
+        warnings += [*prediction.warnings, *([thresholds.message] if thresholds.ok else [])]
     directions = list(_directions(facts))
     problems = [(run.status, run.message), (hessian.status, hessian.message)]
     if network is not None and hessian.status == "ok":

@@ -18,7 +18,15 @@ from featurephase.dynamics.network import Network
 from featurephase.dynamics.optimisers import require_batches
 from featurephase.errors import InputError
 from featurephase.hessian.outliers import Outlier
-from featurephase.hessian.spectrum import FULL_WIDTH, SINGULAR_CURVATURE, UNBOUNDED_CURVATURE, Spectrum, spectrum
+from featurephase.hessian.spectrum import (
+    CHECKED_WIDTH,
+    FULL_WIDTH,
+    SINGULAR_CURVATURE,
+    UNBOUNDED_CURVATURE,
+    Spectrum,
+    block_words,
+    spectrum,
+)
 from featurephase.memory import require_memory
 from featurephase.replicates import replicate_seeds, run_tasks
 from featurephase.results import Result
@@ -34,6 +42,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 __all__ = [
+    "BlockComparison",
     "HessianPrediction",
     "OutlierPrediction",
     "Prediction",
@@ -47,6 +56,8 @@ __all__ = [
     "seconds_per_run",
 ]
 
+#: Replicates in which the block approximation is compared with the full equation.
+_CHECK_REPLICATES = 2
 #: What each status means to people, with advice.
 MESSAGES = {
     SINGULAR_CURVATURE: (
@@ -99,6 +110,28 @@ class OutlierPrediction:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BlockComparison:
+    """How good the block approximation is: against the full matrix equation, on the same samples of a few replicates.
+
+    Attributes
+    ----------
+    left_edge
+        (edge by blocks - edge)/|edge|, weight decay left out: positive where the blocks are too high.
+    lowest
+        The same for the lowest hard outlier, or for the edge where there is none.
+    samples, replicates
+        What it was measured on.
+    """
+
+    left_edge: float
+    left_edge_se: float
+    lowest: float
+    lowest_se: float
+    samples: int
+    replicates: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class HessianPrediction:
     """The Hessian of the full risk (weight decay included) at one time.
 
@@ -112,6 +145,10 @@ class HessianPrediction:
         Fraction of replicates in which unbounded curvature makes the left edge drift; above one half there is none.
     continuous
         Whether the left edge is a critical point, so that an outlier leaves the bulk with an overlap that starts at 0.
+    blocks
+        Whether this is the block approximation: so beyond 8 neurons.
+    block_gap
+        Its distance from the full equation, at the last time asked for and up to 16 neurons; ``None`` elsewhere.
     density
         Abscissae and density of the bulk, (2, points), of the first replicate; ``None`` unless asked for.
     """
@@ -128,6 +165,8 @@ class HessianPrediction:
     continuous: bool | None = None
     hard_outliers: tuple[OutlierPrediction, ...] = ()
     outliers: tuple[OutlierPrediction, ...] = ()
+    blocks: bool = False
+    block_gap: BlockComparison | None = None
     density: Array | None = None
 
 
@@ -305,6 +344,7 @@ class _Observer:
     easy_basis: Array
     hard_basis: Array
     density_points: int
+    compared: bool
 
     def __call__(self, moment: Any) -> Spectrum:
         return spectrum(
@@ -315,6 +355,8 @@ class _Observer:
             weight_decay=self.problem.training.weight_decay,
             easy_basis=self.easy_basis,
             hard_basis=self.hard_basis,
+            groups=self.problem.student.exchangeable,
+            compared=self.compared,
             density_points=self.density_points,
         )
 
@@ -326,13 +368,17 @@ def _replicate(
     bases: tuple[Array, Array] | None,
     times: Sequence[int],
     density_points: int,
+    compared: int | None,
 ) -> ReplicateTrajectory:
-    """One task: a trajectory with the Hessians asked for; without bases all latent rows are kept and none is."""
+    """One task: a trajectory with the Hessians asked for; without bases all latent rows are kept and none is.
+
+    At the step ``compared`` the block approximation, if it is used, is compared with the full equation.
+    """
     if bases is None:
         return run_replicate(problem, delta, seed)
     network = Network(problem.student.activation, problem.student.readout, problem.loss)
-    observer = _Observer(network, problem, delta, *bases, density_points)
-    return run_replicate(problem, delta, seed, easy_basis=bases[0], observers=dict.fromkeys(times, observer))
+    observers = {t: _Observer(network, problem, delta, *bases, density_points, t == compared) for t in times}
+    return run_replicate(problem, delta, seed, easy_basis=bases[0], observers=observers)
 
 
 def predict(
@@ -386,8 +432,17 @@ def predict(
     spaces = problem_subspaces(problem) if subspaces is None else subspaces
     bases = (spaces.easy_basis, spaces.hard_basis) if spaces.ok else None
     seeds = replicate_seeds(problem.asymptotics.seed, problem.asymptotics.replicates)
+    checked = max(analysed, default=None) if FULL_WIDTH < problem.student.width <= CHECKED_WIDTH else None
     tasks = [
-        (problem, value, seed, bases, analysed, 160 if density and i == 0 else 0)
+        (
+            problem,
+            value,
+            seed,
+            bases,
+            analysed,
+            160 if density and i == 0 else 0,
+            checked if i < _CHECK_REPLICATES else None,
+        )
         for value in deltas
         for i, seed in enumerate(seeds)
     ]
@@ -468,7 +523,7 @@ def _summary(
         elif any(t not in r.observations for r in found):
             entry = HessianPrediction(time=t, status=status, message=f"{status}, before t = {t}")
         else:
-            entry = _hessian(t, [r.observations[t] for r in found])
+            entry = _hessian(t, [r.observations[t] for r in found], problem.student.width > FULL_WIDTH)
         hessian.append(entry)
     return TrajectoryPrediction(
         delta=delta,
@@ -492,7 +547,7 @@ def _summary(
     )
 
 
-def _hessian(time: int, found: Sequence[Spectrum]) -> HessianPrediction:
+def _hessian(time: int, found: Sequence[Spectrum], blocks: bool) -> HessianPrediction:
     """One time: edges over all replicates, outliers matched from the outside in."""
     bad = [s.status for s in found if s.status != "ok"]
     if bad:
@@ -515,7 +570,24 @@ def _hessian(time: int, found: Sequence[Spectrum]) -> HessianPrediction:
         continuous=bool(np.mean([s.left_critical for s in found]) >= 0.5),
         hard_outliers=_matched([s.hard_left for s in found], [_right(s.hard_right, unbounded_above) for s in found]),
         outliers=_matched([s.visited_left for s in found], [_right(s.visited_right, unbounded_above) for s in found]),
+        blocks=blocks,
+        block_gap=_block_comparison(found),
         density=next((s.density for s in found if s.density is not None), None),
+    )
+
+
+def _block_comparison(found: Sequence[Spectrum]) -> BlockComparison | None:
+    gaps = [s.gap for s in found if s.gap is not None]
+    if not gaps:
+        return None
+    (edge, lowest), (edge_se, lowest_se) = mean_and_se([(g.left_edge, g.lowest) for g in gaps])
+    return BlockComparison(
+        left_edge=float(edge),
+        left_edge_se=float(edge_se),
+        lowest=float(lowest),
+        lowest_se=float(lowest_se),
+        samples=gaps[0].samples,
+        replicates=len(gaps),
     )
 
 
@@ -549,10 +621,14 @@ def _matched(left: list[list[Outlier]], right: list[list[Outlier]]) -> tuple[Out
 
 def _warnings(problem: Problem, runs: Sequence[TrajectoryPrediction]) -> Iterable[str]:
     if problem.student.width > FULL_WIDTH and any(run.hessian for run in runs):
-        yield (
-            f"width {problem.student.width} > {FULL_WIDTH}: the Hessian is in the block approximation (one neuron at a "
-            "time), right up to a relative O(1/m) on the left of the spectrum; it does not describe the right side"
-        )
+        checked = [
+            f"left edge {h.block_gap.left_edge:+.1%}, lowest hard eigenvalue {h.block_gap.lowest:+.1%} from the full "
+            f"matrix equation's at delta = {run.delta:g}, t = {h.time}"
+            for run in runs
+            for h in run.hessian
+            if h.block_gap is not None
+        ]
+        yield block_words(problem.student.width, "the left of the spectrum (the right is not described)", checked)
     for run in runs:
         if run.dropped > 1e-4:
             yield (

@@ -298,6 +298,32 @@ class Student(_Value):
         return int(self.readout.size)
 
     @property
+    def exchangeable(self) -> tuple[tuple[int, ...], ...]:
+        """The neurons (from 0) in groups of one law: any two of a group can be swapped in a, Q0 and M0.
+
+        Gradient descent treats all neurons alike, so that they share one law at every time.
+        """
+        a, gram, overlap = self.readout, self.init_gram, self.init_overlap
+
+        def alike(r: int, s: int) -> bool:
+            others = np.delete(np.arange(self.width), [r, s])
+            return bool(
+                a[r] == a[s]
+                and gram[r, r] == gram[s, s]
+                and np.array_equal(overlap[:, r], overlap[:, s])
+                and np.array_equal(gram[r, others], gram[s, others])
+            )
+
+        groups: list[list[int]] = []
+        for r in range(self.width):
+            group = next((g for g in groups if alike(g[0], r)), None)
+            if group is None:
+                groups.append([r])
+            else:
+                group.append(r)
+        return tuple(tuple(g) for g in groups)
+
+    @property
     def _init(self) -> dict[str, Any]:
         """The initialisation in the shortest keys that give it back exactly; a zero overlap is left out."""
         gram = self.init_gram

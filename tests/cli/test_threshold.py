@@ -39,6 +39,9 @@ def test_the_document_is_the_contract(outcome) -> None:
     assert np.shape(entry["directions"]) == np.shape(entry["directions_se"]) == (1,)
     assert [b["neuron"] for b in entry["blocks"]] == [1]
     assert {"value", "value_se"} <= entry["blocks"][0].keys()
+    assert entry["blocks"][0]["directions"] == [entry["value"]]
+    assert (entry["block_minimum"], entry["block_minimum_se"]) == (entry["value"], entry["value_se"])
+    assert entry["block_gap"] == "nan"  # one neuron is no approximation
     assert np.shape(entry["scan_margin"]) == np.shape(entry["scan_margin_se"]) == (len(entry["scan_delta"]), 1)
 
 

@@ -196,3 +196,20 @@ def test_bad_arguments():
         threshold(small(HARD), times=[9])
     with pytest.raises(InputError, match="delta_range"):
         threshold(small(HARD), times=[1], delta_range=(5.0, 1.0))
+
+
+def test_distance_of_the_blocks_from_the_full_equation(monkeypatch):
+    """A wide network's, from two evaluations, is that of the roots on the same samples; and the message has it."""
+    toml = HARD.replace("readout = [1.0]", "readout = [0.5, 0.3]")
+    problem = small(toml)
+    narrow = threshold(problem, times=[0], delta_range=(2.0, 5.0))
+    assert narrow.message == ""
+    monkeypatch.setattr(module, "FULL_WIDTH", 1)
+    wide = threshold(problem, times=[0], delta_range=(2.0, 5.0))
+    whole, blocks = narrow.delta_nn[0], wide.delta_nn[0]
+    assert [b.value for b in blocks.blocks] == pytest.approx([b.value for b in whole.blocks], rel=1e-3)
+    assert blocks.value == blocks.block_minimum == min(b.value for b in blocks.blocks)
+    assert blocks.value in blocks.crossings
+    assert blocks.value == blocks.value_negative
+    assert blocks.block_gap == pytest.approx(whole.block_gap, abs=3e-3)
+    assert f"{blocks.block_gap:+.1%}" in wide.message

@@ -223,8 +223,8 @@ def margins(bulk: Bulk, point: BranchPoint, directions: Directions) -> Array:
     return np.asarray(bulk.delta * _Condensed(bulk, point, directions).values, dtype=np.float64)
 
 
-def outliers(bulk: Bulk, edge: Edge, directions: Directions) -> tuple[list[Outlier], Array]:
-    """Outliers below the edge, ascending, and the margins at the edge.
+def outliers(bulk: Bulk, edge: Edge, directions: Directions, most: int | None = None) -> tuple[list[Outlier], Array]:
+    """Outliers below the edge, ascending (only the ``most`` lowest of them), and the margins at the edge.
 
     B is formed whole at the edge alone, where its negative eigenvalues count the outliers. Each is then the root of an
     eigenvalue of B(lambda) on a subspace, which grows by residuals that B^-1 of the edge has been applied to, until
@@ -268,7 +268,7 @@ def outliers(bulk: Bulk, edge: Edge, directions: Directions) -> tuple[list[Outli
         return at(float(brentq(excess, low, end, xtol=1e-9, rtol=1e-12)))
 
     found: list[Outlier] = []
-    for index in range(count):
+    for index in range(count if most is None else min(count, most)):
         for _ in range(_ITERATIONS):
             point = root(index)
             values, visible, hidden = subspace.condensed(point)

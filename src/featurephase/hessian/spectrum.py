@@ -6,8 +6,8 @@ and nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,11 +25,15 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 __all__ = [
+    "CHECKED_WIDTH",
+    "CHECK_SAMPLES",
     "FULL_WIDTH",
     "SINGULAR_CURVATURE",
     "UNBOUNDED_CURVATURE",
+    "BlockGap",
     "HardMargins",
     "Spectrum",
+    "block_words",
     "hard_directions",
     "hard_margins",
     "spectrum",
@@ -41,6 +45,11 @@ UNBOUNDED_CURVATURE = "unbounded-curvature"
 #: Up to this width the matrix-valued equation is solved whole; beyond, neuron by neuron (the block approximation, exact
 #: as m grows at readout O(1/m)).
 FULL_WIDTH = 8
+#: Up to this width the block approximation is compared with the whole equation on request, at a cost that grows like
+#: m^4 per sample and m^6 per step (half a minute at 16 neurons, a quarter of an hour at 32) ...
+CHECKED_WIDTH = 16
+#: ... and on so many samples.
+CHECK_SAMPLES = 2048
 #: Samples that the density uses: it is drawn, not compared.
 _DENSITY_SAMPLES = 20_000
 #: Where curvature is unbounded: the share of one sample in E[tr R^2] from which the edge is suspected to drift ...
@@ -48,6 +57,38 @@ _EXTREME_SHARE = 0.01
 #: ... and the relative drift between N/4 and N samples from which there is no edge. Measured: 1e-4 where tails are
 #: invisible, 0.03 to 0.4 where they rule.
 _DRIFT = 0.01
+
+
+@dataclass(frozen=True)
+class BlockGap:
+    """The block approximation against the full matrix equation, on the same samples and without weight decay.
+
+    Attributes
+    ----------
+    left_edge
+        (edge by blocks - edge)/|edge|: positive where the blocks are too high.
+    lowest
+        The same for the lowest hard outlier (the edge where there is none).
+    samples
+        How many.
+    """
+
+    left_edge: float
+    lowest: float
+    samples: int
+
+
+def block_words(width: int, what: str, checked: Sequence[str]) -> str:
+    """What the block approximation is and how good, for people; ``checked``: distances from the full equation."""
+    words = (
+        f"width {width} > {FULL_WIDTH}: {what} in the block approximation (one neuron at a time), right up to a "
+        "relative O(1/m) at readout O(1/m)"
+    )
+    if checked:
+        return f"{words}; compared: {', '.join(checked)}"
+    if width <= CHECKED_WIDTH:
+        return f"{words}; not compared with the full matrix equation here"
+    return f"{words}; not compared with the full matrix equation, which is solved up to width {CHECKED_WIDTH}"
 
 
 @dataclass(frozen=True)
@@ -68,6 +109,8 @@ class Spectrum:
         Outliers aligned with U_H and on visited directions, the outermost first.
     density
         Abscissae and density (2, points), if asked for.
+    gap
+        How good the block approximation is, if it was used and is to be compared.
     """
 
     status: str
@@ -81,6 +124,7 @@ class Spectrum:
     visited_left: list[Outlier] = field(default_factory=list)
     visited_right: list[Outlier] = field(default_factory=list)
     density: Array | None = None
+    gap: BlockGap | None = None
 
 
 @dataclass(frozen=True)
@@ -143,23 +187,37 @@ def _beyond_samples(extreme: Array, unbounded: bool) -> Array:
     return extreme[:, :, :0] if unbounded or len(extreme) > 1 else extreme
 
 
-def _blocks(curvature: Array) -> list[Array]:
-    """The (1, 1, N) diagonal blocks of curvatures (m, m, N) or of their diagonals (m, N)."""
-    if curvature.ndim == 3:
-        curvature = np.einsum("rrn->rn", curvature)
-    return [row[None, None, :] for row in curvature]
+def _repeated(directions: Directions, samples: int, times: int) -> Directions:
+    """The same rows for each of several neurons whose samples are one after the other."""
+    count = len(directions.slices)
+    slices = [slice(s.start + r * samples, s.stop + r * samples) for r in range(times) for s in directions.slices]
+    return replace(directions, block=lambda i: directions.block(i % count), slices=slices)
 
 
-def _left_bulks(
-    network: Network, link: Link, moment: Moment, delta: float, blocks: bool, support: CurvatureSupport
-) -> list[Bulk]:
-    """One bulk for the whole network, or one for each neuron."""
-    h = moment.design.preactivations(moment.weights)
-    lowest = _beyond_samples(support.lowest, support.unbounded_below)
-    if not blocks:
-        return [Bulk(network.curvature(h, moment.responses), delta, lowest)]
-    own = network.block_curvature(h, moment.responses)
-    return [Bulk(w, delta, s) for w, s in zip(_blocks(own), _blocks(lowest), strict=True)]
+def _first(directions: Directions, samples: int) -> Directions:
+    """The same rows on the first samples only."""
+    slices = [slice(s.start, min(s.stop, samples)) for s in directions.slices if s.start < samples]
+
+    def block(i: int) -> Array:
+        return directions.block(i)[:, : slices[i].stop - slices[i].start]
+
+    return replace(directions, block=block, slices=slices)
+
+
+def _block_bulks(
+    diagonal: Array, delta: float, lowest: Array, groups: Sequence[Sequence[int]]
+) -> list[tuple[Sequence[int], Bulk]]:
+    """The scalar problems of the block approximation, from W_rr (m, N): one for each group of neurons of one law.
+
+    The samples of all neurons of a group count, so that equal neurons have equal edges, and the lowest of them is not
+    the luckiest.
+    """
+    beyond = np.einsum("rrn->rn", lowest)
+    return [(g, Bulk(diagonal[list(g)].reshape(1, 1, -1), delta, beyond[list(g)].reshape(1, 1, -1))) for g in groups]
+
+
+def _each(width: int) -> list[list[int]]:
+    return [[r] for r in range(width)]
 
 
 def hard_margins(
@@ -170,27 +228,42 @@ def hard_margins(
     delta: float,
     weight_decay: float,
     hard_basis: Array,
-    blocks: bool = False,
+    groups: Sequence[Sequence[int]] | None = None,
+    support: CurvatureSupport | None = None,
 ) -> list[HardMargins]:
-    """Margins of the hard outliers: one entry for the whole network, or with ``blocks`` one for each neuron.
+    """Margins of the hard outliers: one entry for the whole network, or by blocks one for each neuron.
 
     The caller has made sure that the curvature is regular.
+
+    Parameters
+    ----------
+    groups
+        For the block approximation: the neurons in groups of one law.
+    support
+        If known already.
     """
-    support = curvature_support(network, link, moment.weights)
-    directions = hard_directions(moment, hard_basis)
-    result = []
-    for bulk in _left_bulks(network, link, moment, delta, blocks, support):
-        count = bulk.width * hard_basis.shape[1]
-        if not np.any(bulk.curvature):  # the bulk is one atom at 0 and nothing stands left of it
-            result.append(HardMargins(np.ones(count), 1.0, True, weight_decay))
-            continue
-        edge, drifts = edge_of(bulk, support.unbounded_below)
-        at_edge = margins(bulk, edge.point, directions)
-        at_zero = float(at_edge[0])
-        if edge.point.value > -weight_decay:
-            at_zero = float(margins(bulk, bulk.at(-weight_decay, edge), directions)[0])
-        result.append(HardMargins(at_edge, at_zero, edge.critical, edge.point.value + weight_decay, drifts))
-    return result
+    support = curvature_support(network, link, moment.weights) if support is None else support
+    h, directions = moment.design.preactivations(moment.weights), hard_directions(moment, hard_basis)
+    lowest = _beyond_samples(support.lowest, support.unbounded_below)
+    if groups is None:
+        bulk = Bulk(network.curvature(h, moment.responses), delta, lowest)
+        return [_margins_of(bulk, directions, weight_decay, support.unbounded_below)]
+    result: dict[int, HardMargins] = {}
+    for group, bulk in _block_bulks(network.block_curvature(h, moment.responses), delta, lowest, groups):
+        rows = _repeated(directions, h.shape[1], len(group))
+        result |= dict.fromkeys(group, _margins_of(bulk, rows, weight_decay, support.unbounded_below))
+    return [result[r] for r in range(network.width)]
+
+
+def _margins_of(bulk: Bulk, directions: Directions, weight_decay: float, unbounded: bool) -> HardMargins:
+    if not np.any(bulk.curvature):  # the bulk is one atom at 0 and nothing stands left of it
+        return HardMargins(np.ones(bulk.width * directions.visible), 1.0, True, weight_decay)
+    edge, drifts = edge_of(bulk, unbounded)
+    at_edge = margins(bulk, edge.point, directions)
+    at_zero = float(at_edge[0])
+    if edge.point.value > -weight_decay:
+        at_zero = float(margins(bulk, bulk.at(-weight_decay, edge), directions)[0])
+    return HardMargins(at_edge, at_zero, edge.critical, edge.point.value + weight_decay, drifts)
 
 
 def spectrum(
@@ -203,6 +276,8 @@ def spectrum(
     easy_basis: Array,
     hard_basis: Array,
     blocks: bool | None = None,
+    groups: Sequence[Sequence[int]] | None = None,
+    compared: bool = False,
     density_points: int = 0,
 ) -> Spectrum:
     """Edges, outliers and density at one moment (theory 1, section 4).
@@ -213,6 +288,10 @@ def spectrum(
         Orthonormal columns, (k, k_E) and (k, k_H).
     blocks
         Whether to use the block approximation; default: for widths above :data:`FULL_WIDTH`.
+    groups
+        For the block approximation: the neurons in groups of one law; default: each by itself.
+    compared
+        Whether to compare the block approximation, where it is used, with the full equation: see :class:`BlockGap`.
     density_points
         Number of abscissae of the density, 0 for none.
     """
@@ -221,7 +300,10 @@ def spectrum(
     support = curvature_support(network, link, moment.weights)
     blocks = network.width > FULL_WIDTH if blocks is None else blocks
     if blocks:
-        return _block_spectrum(network, link, moment, delta, weight_decay, hard_basis, support)
+        groups = _each(network.width) if groups is None else groups
+        found = _block_spectrum(network, moment, delta, weight_decay, hard_basis, support, groups)
+        gap = _block_gap(network, moment, delta, hard_basis, groups) if compared and not found.left_drifts else None
+        return replace(found, gap=gap)
     h = moment.design.preactivations(moment.weights)
     curvature = network.curvature(h, moment.responses)
     hard = hard_directions(moment, hard_basis) if hard_basis.shape[1] else None
@@ -295,24 +377,25 @@ def _shift(sign: float, weight_decay: float) -> Callable[[list[Outlier]], list[O
 
 def _block_spectrum(
     network: Network,
-    link: Link,
     moment: Moment,
     delta: float,
     weight_decay: float,
     hard_basis: Array,
     support: CurvatureSupport,
+    groups: Sequence[Sequence[int]],
 ) -> Spectrum:
     """The lower edge and the hard outliers left of it, neuron by neuron (theory 1, section 5)."""
-    hard = hard_directions(moment, hard_basis) if hard_basis.shape[1] else None
+    h, hard = moment.design.preactivations(moment.weights), hard_directions(moment, hard_basis)
+    lowest_w = _beyond_samples(support.lowest, support.unbounded_below)
     edges: list[tuple[Edge, bool]] = []
     found: list[Outlier] = []
-    for bulk in _left_bulks(network, link, moment, delta, True, support):
+    for group, bulk in _block_bulks(network.block_curvature(h, moment.responses), delta, lowest_w, groups):
         if not np.any(bulk.curvature):
             continue
         edge, drifts = edge_of(bulk, support.unbounded_below)
         edges.append((edge, drifts))
-        if hard is not None:
-            found += outliers(bulk, edge, hard)[0]
+        if hard.visible:
+            found += outliers(bulk, edge, _repeated(hard, h.shape[1], len(group)))[0] * len(group)
     if not edges:
         return Spectrum("ok", weight_decay, np.nan)
     lowest, drifts = min(edges, key=lambda e: e[0].point.value)
@@ -326,6 +409,31 @@ def _block_spectrum(
         left_drifts=drifts,
         hard_left=_shift(1.0, weight_decay)(outside),
     )
+
+
+def _block_gap(
+    network: Network, moment: Moment, delta: float, hard_basis: Array, groups: Sequence[Sequence[int]]
+) -> BlockGap | None:
+    h = moment.design.preactivations(moment.weights)[:, :CHECK_SAMPLES]
+    curvature = network.curvature(h, moment.responses[: h.shape[1]])
+    hard = _first(hard_directions(moment, hard_basis), h.shape[1])
+
+    def lowest(bulk: Bulk, directions: Directions) -> tuple[float, float]:
+        edge = bulk.edge()
+        if edge is None:
+            return 0.0, 0.0
+        found = outliers(bulk, edge, directions, most=1)[0] if directions.visible else []
+        return edge.point.value, min([edge.point.value, *(o.value for o in found)])
+
+    whole = lowest(Bulk(curvature, delta), hard)
+    if whole[0] == 0.0:
+        return None
+    parts = [
+        lowest(bulk, _repeated(hard, h.shape[1], len(group)))
+        for group, bulk in _block_bulks(np.einsum("rrn->rn", curvature), delta, curvature[:, :, :0], groups)
+    ]
+    edge, bottom = (min(values) for values in zip(*parts, strict=True))
+    return BlockGap((edge - whole[0]) / abs(whole[0]), (bottom - whole[1]) / abs(whole[1]), h.shape[1])
 
 
 def _density(curvature: Array, delta: float, weight_decay: float, left: float, right: float, points: int) -> Array:

@@ -46,6 +46,8 @@ _ABOUT: dict[str, tuple[str, str]] = {
     "delta_nn_negative": ("n/d from which on that outlier is negative: feature learning", "1"),
     "delta_nn_directions": ("n/d at which the j-th eigenvalue of the margin crosses 0", "1"),
     "delta_nn_blocks": ("n/d from which on the block of one neuron has a hard outlier", "1"),
+    "delta_nn_block_minimum": ("the lowest of them", "1"),
+    "delta_nn_block_gap": ("its relative distance from that of the full matrix equation", "1"),
     "crossings": ("every n/d at which a hard outlier appears or disappears", "1"),
     "scan_delta": ("n/d of the coarse scan", "1"),
     "scan_margin": ("eigenvalues of the margin; negative: a hard outlier left of the bulk", "1"),
@@ -196,7 +198,12 @@ def threshold_dataset(threshold: Threshold) -> xarray.Dataset:
     }
     coords: dict[str, Any] = {"latent": _text(f"g{j + 1}" for j in range(threshold.easy_basis.shape[0]))}
     if entries:
-        for name, source in (("delta_nn", "value"), ("delta_nn_negative", "value_negative")):
+        for name, source in (
+            ("delta_nn", "value"),
+            ("delta_nn_negative", "value_negative"),
+            ("delta_nn_block_minimum", "block_minimum"),
+            ("delta_nn_block_gap", "block_gap"),
+        ):
             for suffix in ("", "_se"):
                 column = [float(getattr(e, source + suffix)) for e in entries]
                 variables[name + suffix] = (("threshold_time",), column)

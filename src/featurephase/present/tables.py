@@ -172,5 +172,11 @@ def _details(entry: NetworkThreshold) -> list[str]:
     if len(entry.directions) > 1:
         rows.append(["directions", several(entry.directions, entry.directions_se)])
     if len(entry.blocks) > 1:
-        rows.append(["single neurons", several([b.value for b in entry.blocks], [b.value_se for b in entry.blocks])])
+        values, errors = (np.array([getattr(b, n) for b in entry.blocks]).T for n in ("directions", "directions_se"))
+        for j, (value, se) in enumerate(zip(values, errors, strict=True)):
+            name = f"single neurons, direction {j + 1}" if len(values) > 1 else "single neurons"
+            rows.append([name, several(value, se)])
+        rows.append(["their minimum", measured(entry.block_minimum, entry.block_minimum_se)])
+    if not np.isnan(entry.block_gap):
+        rows.append(["its distance from the full equation", measured(entry.block_gap, entry.block_gap_se)])
     return [f"  t = {entry.time}", *aligned(rows, indent="    ")] if rows else []

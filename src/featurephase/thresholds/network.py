@@ -8,7 +8,7 @@ with few samples finds all sign changes first (Montanari & Wang, arXiv 2602.0143
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +19,16 @@ from featurephase.dynamics.asymptotic import Moment, run_replicate
 from featurephase.dynamics.network import Network
 from featurephase.errors import InputError
 from featurephase.hessian.spectrum import (
+    CHECK_SAMPLES,
+    CHECKED_WIDTH,
     FULL_WIDTH,
     SINGULAR_CURVATURE,
     UNBOUNDED_CURVATURE,
     HardMargins,
+    block_words,
     hard_margins,
 )
+from featurephase.hessian.support import curvature_support
 from featurephase.prediction import (
     check_problem_batches,
     check_problem_memory,
@@ -71,6 +75,8 @@ _FEWEST_SAMPLES = 4000
 #: (0.05)^2/8 times the relative curvature of the margin, about 3e-4.
 _BRACKET = 0.05
 _MOST_EVALUATIONS = 14
+#: Replicates in which the block approximation of a wide network is compared with the full equation.
+_CHECK_REPLICATES = 2
 #: The limit t -> infinity is followed by doubling from here; samples shrink as 1/t from there on.
 _LIMIT_START = 15
 _LIMIT_SAMPLES = 60
@@ -79,11 +85,23 @@ _LIMIT_TOLERANCE = 0.02
 
 @dataclass(frozen=True, kw_only=True)
 class BlockThreshold:
-    """Threshold of one neuron in the block approximation: from ``value`` on its own block has a hard outlier."""
+    """Threshold delta*_r of one neuron in the block approximation.
+
+    Attributes
+    ----------
+    neuron
+        r, from 1.
+    value
+        From this delta on its own block of the Hessian has a hard outlier.
+    directions
+        The same for the j-th hard direction: where the j-th smallest eigenvalue of its Delta(edge) crosses 0, (k_H,).
+    """
 
     neuron: int
     value: float
     value_se: float
+    directions: Array
+    directions_se: Array
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +125,12 @@ class NetworkThreshold:
     directions
         delta at which the j-th smallest eigenvalue of Delta(edge) crosses 0, (m k_H,); nan where none in the range.
     blocks
-        The same for each neuron by itself (block approximation).
+        delta*_r of each neuron by itself (block approximation).
+    block_minimum
+        min over r of delta*_r.
+    block_gap
+        (block_minimum - delta_NN)/delta_NN with delta_NN of the full matrix equation, on the same samples; nan where
+        that was not solved.
     scan_delta, scan_margin
         The coarse scan: the eigenvalues of the margin at each delta, ascending, (points, m k_H).
     """
@@ -128,6 +151,10 @@ class NetworkThreshold:
     directions: Array = field(default_factory=lambda: np.empty(0))
     directions_se: Array = field(default_factory=lambda: np.empty(0))
     blocks: tuple[BlockThreshold, ...] = ()
+    block_minimum: float = np.nan
+    block_minimum_se: float = np.nan
+    block_gap: float = np.nan
+    block_gap_se: float = np.nan
     scan_delta: Array = field(default_factory=lambda: np.empty(0))
     scan_margin: Array = field(default_factory=lambda: np.empty(0))
     scan_margin_se: Array = field(default_factory=lambda: np.empty(0))
@@ -217,7 +244,8 @@ class Threshold(Result):
 
 @dataclass(frozen=True)
 class _Reading:
-    """The margins of one replicate at one delta: of the whole network (or its lowest block), and of the blocks."""
+    """The margins of one replicate at one delta: of the whole network (or of all its blocks together), and of the
+    blocks one by one, (m k_H,), those of a neuron ascending."""
 
     at_edge: Array
     at_zero: float
@@ -233,31 +261,33 @@ class _Observer:
     network: Network
     delta: float
     hard_basis: Array
+    full: bool
     blocks: bool
 
     def __call__(self, moment: Moment) -> _Reading:
-        def measure(blocks: bool) -> list[HardMargins]:
+        link = self.problem.teacher.link
+        support = curvature_support(self.network, link, moment.weights)
+
+        def measure(groups: Sequence[Sequence[int]] | None) -> list[HardMargins]:
             return hard_margins(
                 self.network,
-                self.problem.teacher.link,
+                link,
                 moment,
                 delta=self.problem.training.data_ratio(self.delta),
                 weight_decay=self.problem.training.weight_decay,
                 hard_basis=self.hard_basis,
-                blocks=blocks,
+                groups=groups,
+                support=support,
             )
 
-        width = self.network.width
-        by_neuron = measure(True) if width > 1 and self.blocks else []
-        if width <= FULL_WIDTH:
-            whole = measure(False)[0]
-            own = np.array([b.at_edge[0] for b in by_neuron]) if by_neuron else whole.at_edge[:1]
+        by_neuron = measure(self.problem.student.exchangeable) if self.blocks else []
+        own = np.concatenate([b.at_edge for b in by_neuron]) if by_neuron else np.empty(0)
+        if self.full:
+            whole = measure(None)[0]
             return _Reading(whole.at_edge, whole.at_zero, whole.critical, whole.left_edge, whole.drifts, own)
         lowest = min(by_neuron, key=lambda b: b.left_edge)
-        margins = np.sort(np.concatenate([b.at_edge for b in by_neuron]))
-        own = np.array([b.at_edge[0] for b in by_neuron])
-        at_zero, drifts = min(b.at_zero for b in by_neuron), lowest.drifts
-        return _Reading(margins, at_zero, lowest.critical, lowest.left_edge, drifts, own)
+        at_zero = min(b.at_zero for b in by_neuron)
+        return _Reading(np.sort(own), at_zero, lowest.critical, lowest.left_edge, lowest.drifts, own)
 
 
 @dataclass(frozen=True)
@@ -269,14 +299,14 @@ class _Curve:
     easy_basis: Array
     hard_basis: Array
     samples: int
+    full: bool
     blocks: bool
 
     def read(self, delta: float, seed: np.random.SeedSequence) -> _Reading | None:
         """One run of one replicate; ``None`` if it diverges before the time."""
         problem = self.problem
         network = Network(problem.student.activation, problem.student.readout, problem.loss)
-        blocks = self.blocks or network.width > FULL_WIDTH
-        observer = _Observer(problem, network, delta, self.hard_basis, blocks)
+        observer = _Observer(problem, network, delta, self.hard_basis, self.full, self.blocks)
         found = run_replicate(
             problem,
             delta,
@@ -426,6 +456,11 @@ def network_threshold(
         Where the threshold is expected: then the coarse scan is skipped.
     value_only
         Only ``value`` (no directions, blocks or sign).
+
+    Notes
+    -----
+    The full matrix equation up to :data:`~featurephase.hessian.spectrum.FULL_WIDTH` neurons; beyond, the block
+    approximation: ``value`` is then the minimum over the neurons.
     """
     low, high = problem.threshold.delta_range if delta_range is None else delta_range
     samples = problem.asymptotics.samples if samples is None else samples
@@ -434,13 +469,14 @@ def network_threshold(
     network = Network(problem.student.activation, problem.student.readout, problem.loss)
     if network.activation.singular_curvature or network.loss.singular_curvature:
         return NetworkThreshold(time=time, status=SINGULAR_CURVATURE, message=explained(SINGULAR_CURVATURE))
+    full = network.width <= FULL_WIDTH
     stays_negative = True
     scan_delta, scan_margin, scan_margin_se = np.empty(0), np.empty((0, 0)), np.empty((0, 0))
     if guess is None:
         coarse = max(min(samples, _fewest_samples(problem)), int(samples * _SCAN_SAMPLES))
         count = max(3, 1 + int(np.ceil(_SCAN_PER_DECADE * np.log10(high / low))))
         grid = np.geomspace(low, high, count)
-        curve = _Curve(problem, time, *bases, coarse, not value_only)
+        curve = _Curve(problem, time, *bases, coarse, full, not full or (network.width > 1 and not value_only))
         scanned = run_tasks(
             _read,
             [(curve, float(d), s) for d in grid for s in seeds[:SCAN_REPLICATES]],
@@ -466,14 +502,18 @@ def network_threshold(
             stays_negative = bool(zero[-1] < 0)
             for j in range(1, edge.shape[1]):
                 targets += [_Target("edge", j, c) for c in _sign_changes(grid_alive, edge[:, j])[-1:]]
-            if network.width > 1:
-                for r in range(own.shape[1]):
-                    targets += [_Target("block", r, c) for c in _sign_changes(grid_alive, own[:, r])[-1:]]
+        if network.width > 1 and not (full and value_only):
+            for i in range(own.shape[1]):
+                ends = _sign_changes(grid_alive, own[:, i])[-1:] if own[-1, i] < 0 else []
+                targets += [_Target("block", i, c) for c in ends]
         ends_negative = bool(edge[-1, 0] < 0)
         if ends_negative and not targets:  # below the first delta that does not diverge
             targets = [_Target("edge", 0, float(grid_alive[0]))] if grid_alive[0] > low else []
     else:
         targets, ends_negative, crossings = [_Target("edge", 0, guess)], True, [guess]
+        if not full:
+            hard = spaces.hard_basis.shape[1]
+            targets += [_Target("block", r * hard, guess) for r in range(network.width)]
     if not targets or not ends_negative:
         return NetworkThreshold(
             time=time,
@@ -486,7 +526,7 @@ def network_threshold(
             scan_margin_se=scan_margin_se,
             **({} if ends_negative or not targets else _crossings_only(crossings)),
         )
-    curve = _Curve(problem, time, *bases, samples, any(t.kind == "block" for t in targets))
+    curve = _Curve(problem, time, *bases, samples, full, not full or any(t.kind == "block" for t in targets))
     evaluations = 4.0 * len({round(np.log(t.guess) / 0.1) for t in targets})
     found = run_tasks(
         _roots,
@@ -498,7 +538,45 @@ def network_threshold(
     )
     by_target = [tuple(roots[i] for roots in found) for i in range(len(targets))]
     scan = {"scan_delta": scan_delta, "scan_margin": scan_margin, "scan_margin_se": scan_margin_se}
-    return _assemble(problem, time, spaces, targets, by_target, scan, value_only, stays_negative)
+    entry = _assemble(problem, time, spaces, targets, by_target, scan, value_only, stays_negative)
+    if value_only or np.isnan(entry.block_minimum) or not 1 < network.width <= CHECKED_WIDTH:
+        return entry
+    lowest = min(entry.blocks, key=lambda b: np.nan_to_num(b.value, nan=np.inf)).neuron - 1
+    block = _Target("block", lowest * spaces.hard_basis.shape[1], entry.block_minimum)
+    if full:
+        part = next(i for i, t in enumerate(targets) if (t.kind, t.index) == (block.kind, block.index))
+        both = zip(by_target[part], by_target[_last_crossing(targets)], strict=True)
+        gaps = [b.delta / w.delta - 1.0 for b, w in both]
+    else:
+        curve = _Curve(problem, time, *bases, CHECK_SAMPLES, True, True)
+        gaps = run_tasks(
+            _gap,
+            [(curve, seed, block) for seed in seeds[:_CHECK_REPLICATES]],
+            work=seconds_per_run(problem, time) + 30.0,
+            label=f"full equation, t = {time}",
+            quiet=quiet,
+            workers=workers,
+        )
+    gap, gap_se = mean_and_se(gaps)
+    return replace(entry, block_gap=float(gap), block_gap_se=float(gap_se))
+
+
+def _gap(curve: _Curve, seed: np.random.SeedSequence, block: _Target) -> float:
+    """One task: the roots in log delta of one block and of the full equation, by secants through two points near."""
+    log = np.log(block.guess) - np.array([0.0, _BRACKET])
+    near, below = (curve.read(float(np.exp(x)), seed) for x in log)
+    if near is None or below is None:
+        return np.nan
+    own, whole = (
+        log[0] - t.of(near) * (log[1] - log[0]) / (t.of(below) - t.of(near))
+        for t in (block, _Target("edge", 0, block.guess))
+    )
+    return float(np.exp(own - whole) - 1.0)
+
+
+def _last_crossing(targets: Sequence[_Target]) -> int:
+    """Which target is delta_NN: the last crossing of the smallest eigenvalue."""
+    return [i for i, t in enumerate(targets) if t.kind == "edge" and t.index == 0][-1]
 
 
 def _fewest_samples(problem: Problem) -> int:
@@ -538,32 +616,39 @@ def _assemble(
     spaces: LatentSubspaces,
     targets: Sequence[_Target],
     by_target: Sequence[tuple[_Root, ...]],
-    scan: dict[str, Array],
+    scan: dict[str, Any],
     value_only: bool,
     stays_negative: bool,
 ) -> NetworkThreshold:
     """Means over replicates of every root."""
     summary = [mean_and_se([r.delta for r in roots]) for roots in by_target]
     edge = [i for i, t in enumerate(targets) if t.kind == "edge" and t.index == 0]
-    main = edge[-1]
-    order = sorted(edge, key=lambda i: float(summary[i][0]))
+    main = _last_crossing(targets)
     width, hard = problem.student.width, spaces.hard_basis.shape[1]
     directions, directions_se = np.full(width * hard, np.nan), np.full(width * hard, np.nan)
-    blocks = dict.fromkeys(range(width), (np.nan, np.nan))
+    own, own_se = np.full(width * hard, np.nan), np.full(width * hard, np.nan)
     zeros = []
     for i, target in enumerate(targets):
         value, se = float(summary[i][0]), float(summary[i][1])
         if target.kind == "edge":
             directions[target.index], directions_se[target.index] = value, se
         elif target.kind == "block":
-            blocks[target.index] = (value, se)
+            own[target.index], own_se[target.index] = value, se
         else:
             zeros.append((value, se))
+    lowest = float(np.min(own[::hard], initial=np.inf, where=~np.isnan(own[::hard])))
+    if width > FULL_WIDTH and np.isfinite(lowest):  # the minimum of means, rather than the mean of minima
+        minimum = next((v, se) for v, se in zip(own, own_se, strict=True) if v == lowest)
+        zeros = [minimum if np.isclose(zero[0], summary[main][0], rtol=1e-3) else zero for zero in zeros]
+        summary[main] = minimum
+        ascending = np.argsort(own)
+        directions, directions_se = own[ascending], own_se[ascending]
+    order = sorted(edge, key=lambda i: float(summary[i][0]))
     zeros.sort()
     negative_value, negative_se = zeros[-1] if zeros and stays_negative else (np.nan, np.nan)
     value, se = float(summary[main][0]), float(summary[main][1])
     if width == 1:
-        blocks[0] = (value, se)
+        own, own_se = directions.copy(), directions_se.copy()
     roots = by_target[main]
     status, message = "ok", ""
     if np.isnan(value):
@@ -576,7 +661,7 @@ def _assemble(
     elif np.mean([r.drifts for r in roots]) > 0.5:
         status, message = UNBOUNDED_CURVATURE, explained(UNBOUNDED_CURVATURE, f"t = {time}, near delta = {value:.3g}")
         value = se = negative_value = negative_se = np.nan
-        directions[:] = directions_se[:] = np.nan
+        directions[:] = directions_se[:] = own[:] = own_se[:] = np.nan
     elif not stays_negative and not value_only:
         status = NOT_NEGATIVE
         message = f"t = {time}: the hard outlier that stands left of the bulk from delta = {value:.4g} on is "
@@ -584,6 +669,8 @@ def _assemble(
             message += f"negative, so that gradient descent is unstable, only up to delta = {zeros[-1][0]:.4g}"
         else:
             message += "nowhere negative: gradient descent is stable along the hard directions"
+    by_neuron = [] if value_only else _blocks(own.reshape(width, hard), own_se.reshape(width, hard))
+    first = min(by_neuron, key=lambda b: np.nan_to_num(b.value, nan=np.inf), default=None)
     return NetworkThreshold(
         time=time,
         status=status,
@@ -600,11 +687,21 @@ def _assemble(
         continuous=None if np.isnan(value) else bool(np.mean([r.critical for r in roots]) >= 0.5),
         directions=directions,
         directions_se=directions_se,
-        blocks=()
-        if value_only
-        else tuple(BlockThreshold(neuron=r + 1, value=v, value_se=s) for r, (v, s) in blocks.items()),
+        blocks=tuple(by_neuron),
+        block_minimum=np.nan if first is None else first.value,
+        block_minimum_se=np.nan if first is None else first.value_se,
         **scan,
     )
+
+
+def _blocks(delta: Array, se: Array) -> list[BlockThreshold]:
+    """delta*_r from the roots (m, k_H) of the margins of each neuron."""
+    return [
+        BlockThreshold(
+            neuron=r + 1, value=float(delta[r, 0]), value_se=float(se[r, 0]), directions=delta[r], directions_se=se[r]
+        )
+        for r in range(len(delta))
+    ]
 
 
 # ---- the limit
@@ -677,6 +774,16 @@ def _limit(
 # ---- everything
 
 
+def _approximation(problem: Problem, entries: Sequence[NetworkThreshold]) -> str:
+    """What a wide network's thresholds are, and how good."""
+    checked = [
+        f"{e.block_gap:+.1%} (se {e.block_gap_se:.1%}) of the full matrix equation's at t = {e.time}"
+        for e in entries
+        if not np.isnan(e.block_gap)
+    ]
+    return block_words(problem.student.width, "delta_NN", checked)
+
+
 def threshold(
     problem: Problem,
     *,
@@ -745,6 +852,8 @@ def threshold(
         if followed is not None and followed.status != "ok":
             statuses.append((followed.status, followed.message))
     message = "; ".join(dict.fromkeys(m for _, m in statuses))
+    if problem.student.width > FULL_WIDTH and (entries or followed):
+        message = "; ".join(filter(None, [message, _approximation(problem, entries)]))
     if nothing_hard:
         message = "nothing is hard: every latent direction that the response depends on is easy"
     return Threshold(
