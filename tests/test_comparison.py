@@ -168,7 +168,8 @@ def test_error_along_an_oblique_direction():
 
 
 def law(times):
-    return EscapeLaw(500, np.sort(np.array(times, dtype=float)), 1.5, 10.0, 0.5, 5.0, 20.0)
+    ends = {"low": 5.0, "low_se": 0.5, "high": 20.0, "high_se": 0.5}
+    return EscapeLaw(500, np.sort(np.array(times, dtype=float)), 1.5, median=10.0, median_se=0.5, **ends)
 
 
 def test_a_predicted_escape_that_does_not_happen_is_a_disagreement():
