@@ -1,8 +1,8 @@
 """Blocks of a large array on several threads: each takes whole blocks, and calls BLAS on one thread.
 
 BLAS on two threads splits every product, which does not pay where products are small enough to stay in cache; NumPy
-lets go of the interpreter's lock in products and in elementwise functions, so that blocks run side by side. Results come
-in the order of the blocks: sums of them in that order are the same bytes whichever thread took which.
+lets go of the interpreter's lock in products and in elementwise functions, so that blocks run side by side. Results
+come in the order of the blocks: sums of them in that order are the same bytes whichever thread took which.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Training on a real data matrix: what the theory is judged by.
 
 Rows are processed in blocks that stay in cache between the two products of a step, so that the matrix is read from
-memory once per step. Features are Gaussian, or the user's own.
+memory once per step, and on as many threads as BLAS may use. Features are Gaussian, or the user's own.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from featurephase.dynamics.start import start_weights
 from featurephase.dynamics.training import Data, FixedData, FreshData, Moment, ReplicateTrajectory, TestSet, train
 from featurephase.errors import InputError
 from featurephase.memory import require_memory
+from featurephase.threads import map_blocks
 
 if TYPE_CHECKING:
     from featurephase.data import UserData
@@ -28,9 +29,19 @@ Precision = Literal["float64", "float32"]
 
 __all__ = ["DenseDesign", "dense_bytes", "run_dense"]
 
-#: Rows of X read twice in a row: large enough that what Python adds to a block does not count, small enough for the
-#: cache that the cores share.
-_BLOCK_BYTES = 8 * 1024 * 1024
+#: Rows of X read twice in a row: they fit a second-level cache of today, or a core's share of the third.
+_BLOCK_BYTES = 2 * 1024 * 1024
+
+#: Multiplications in one call of BLAS. Up to a million of them OpenBLAS multiplies as the matrices lie; above, it
+#: copies both to a layout of its own first, which costs more than the product if one of them has only a few rows
+#: (measured: 20 GFlop/s a core with 8 rows in float64, against 30 to 60).
+_SMALL_PRODUCT = 1_000_000
+
+#: Rows below which such calls cost more than they save.
+_FEWEST_ROWS = 8
+
+#: Sums over samples are taken in so many parts, each by one thread: fixed, so that threads do not change rounding.
+_STRIPS = 16
 
 
 class DenseDesign:
@@ -53,52 +64,106 @@ class DenseDesign:
         self.matrix = np.ascontiguousarray(matrix)
         self.latent_frame = latent_frame
         self.samples, self.dimension = matrix.shape
-        rows = int(np.clip(_BLOCK_BYTES // max(self.dimension * self.matrix.itemsize, 1), 16, 8192))
+        rows = _power_of_two(np.clip(_BLOCK_BYTES / max(self.dimension * self.matrix.itemsize, 1), 16, 8192))
         self.slices = [slice(a, min(a + rows, self.samples)) for a in range(0, self.samples, rows)]
 
     def preactivations(self, weights: Array) -> Array:
         """``(X Theta)'``, (m, n)."""
         rows = np.ascontiguousarray(weights.T, dtype=self.matrix.dtype)
         h = np.empty((len(rows), self.samples))
-        for s in self.slices:
-            h[:, s] = rows @ self.matrix[s].T
+
+        def fill(strip: int) -> None:
+            for s in self._strip(strip):
+                h[:, s] = _times_transpose(rows, self.matrix[s])
+
+        map_blocks(fill, _STRIPS)
         return h
 
     def gradient(self, weights: Array, sample_gradient: Callable[[Array, slice], Array]) -> Array:
-        """``X'F/n`` (d, m), accumulated in float64 over blocks, for ``F = sample_gradient(h, where)``."""
-        dtype = self.matrix.dtype
-        rows = np.ascontiguousarray(weights.T, dtype=dtype)
-        total = np.zeros((len(rows), self.dimension))
-        for s in self.slices:
-            block = self.matrix[s]
-            h = (rows @ block.T).astype(np.float64, copy=False)
-            total += sample_gradient(h, s).astype(dtype, copy=False) @ block
-        gradient: Array = (total / self.samples).T
+        """``X'F/n`` (d, m), accumulated in float64 over blocks, for ``F = sample_gradient(h, where)``.
+
+        ``sample_gradient`` is called on several slices at the same time, from several threads.
+        """
+        gradient: Array = self._through(weights.T, sample_gradient).T
         return gradient
 
     def weighted_products(self, curvature: Array, directions: Array) -> Array:
         """``X' [W (X U)] / n`` for curvatures W (m, m, n) or (m, n) if diagonal, and U (m, d, c); (m, d, c)."""
         m, d, c = directions.shape
-        dtype = self.matrix.dtype
-        flat = np.ascontiguousarray(directions.transpose(0, 2, 1).reshape(m * c, d), dtype=dtype)
-        total = np.zeros((m * c, d))
-        for s in self.slices:
-            block = self.matrix[s]
-            p = (flat @ block.T).astype(np.float64, copy=False).reshape(m, c, -1)
+
+        def weigh(flat: Array, s: slice) -> Array:
+            p = flat.reshape(m, c, -1)
             if curvature.ndim == 2:
                 q = curvature[:, None, s] * p
-            elif m == 1:
-                q = curvature[0, :, None, s] * p
             else:
-                q = np.einsum("rsn,scn->rcn", curvature[:, :, s], p)
-            total += q.reshape(m * c, -1).astype(dtype, copy=False) @ block
-        products: Array = (total / self.samples).reshape(m, c, d).transpose(0, 2, 1)
-        return products
+                q = curvature[:, 0, None, s] * p[0]
+                for r in range(1, m):
+                    q += curvature[:, r, None, s] * p[r]
+            return q.reshape(m * c, -1)
+
+        products = self._through(directions.transpose(0, 2, 1).reshape(m * c, d), weigh)
+        return products.reshape(m, c, d).transpose(0, 2, 1)
+
+    def _strip(self, strip: int) -> list[slice]:
+        """The blocks of one part of the samples."""
+        first, stop = (len(self.slices) * i // _STRIPS for i in (strip, strip + 1))
+        return self.slices[first:stop]
+
+    def _through(self, rows: Array, between: Callable[[Array, slice], Array]) -> Array:
+        """``between(rows X', where) X / n``, (r, d), with X read from memory once."""
+        dtype = self.matrix.dtype
+        low = np.ascontiguousarray(rows, dtype=dtype)
+
+        def part(strip: int) -> Array:
+            total = np.zeros(rows.shape)
+            for s in self._strip(strip):
+                block = self.matrix[s]
+                h = _times_transpose(low, block).astype(np.float64, copy=False)
+                _add_product(total, between(h, s).astype(dtype, copy=False), block)
+            return total
+
+        total, *others = map_blocks(part, _STRIPS)
+        for other in others:
+            total += other
+        total /= self.samples
+        return total
+
+
+def _power_of_two(number: float) -> int:
+    """The largest one that is not above ``number``: blocks are whole numbers of slabs."""
+    return int(2 ** np.floor(np.log2(number)))
+
+
+def _slabs(rows: int, block: NDArray[Any]) -> list[tuple[slice, NDArray[Any]]]:
+    """A block as stacks (count, slab, d) of slabs of rows that are small products: whole slabs, and what is left."""
+    n, d = block.shape
+    allowed = _SMALL_PRODUCT / max(rows * d, 1)
+    slab = min(_power_of_two(allowed), n) if allowed >= _FEWEST_ROWS else n
+    whole = n - n % slab
+    parts = [(slice(0, whole), slab), (slice(whole, n), n - whole)]
+    return [(s, block[s].reshape(-1, size, d)) for s, size in parts if size]
+
+
+def _times_transpose(rows: NDArray[Any], block: NDArray[Any]) -> NDArray[Any]:
+    """``rows block'``, (r, rows of the block)."""
+    out = np.empty((len(rows), len(block)), dtype=block.dtype)
+    for s, slabs in _slabs(len(rows), block):
+        product = rows @ slabs.transpose(0, 2, 1)
+        out[:, s] = product.transpose(1, 0, 2).reshape(len(rows), -1)
+    return out
+
+
+def _add_product(total: Array, f: NDArray[Any], block: NDArray[Any]) -> None:
+    """``total += f block``, summed over slabs in float64."""
+    for s, slabs in _slabs(len(f), block):
+        stack = f[:, s].reshape(len(f), *slabs.shape[:2]).transpose(1, 0, 2)
+        for product in stack @ slabs:
+            total += product
 
 
 def dense_bytes(samples: int, dimension: int, width: int, itemsize: int) -> float:
-    """Memory of a dense run: the matrix, weights, and a few numbers per sample."""
-    return float(itemsize * samples * dimension + 8 * dimension * width * 6 + 8 * samples * (width + 4))
+    """Memory of a dense run: the matrix, weights and the parts of a gradient, and a few numbers per sample."""
+    return float(itemsize * samples * dimension + 8 * dimension * width * (6 + _STRIPS) + 8 * samples * (width + 4))
 
 
 def _gaussian_matrix(
