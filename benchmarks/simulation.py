@@ -48,12 +48,14 @@ def best(function: Callable[[], object], repeats: int = 7) -> float:
 def compete(functions: dict[str, Callable[[], object]], repeats: int = 24) -> dict[str, float]:
     """Best times, taken in turn: what else the machine does meets them all alike.
 
-    Each runs once before it is timed: the threads of the one before may still be spinning.
+    Each runs for 60 ms before it is timed: so long the threads of the one before may spin.
     """
     times = dict.fromkeys(functions, np.inf)
     for _ in range(repeats):
         for name, function in functions.items():
-            function()
+            start = time.perf_counter()
+            while time.perf_counter() < start + 0.06:
+                function()
             times[name] = min(times[name], best(function, 1))
     return times
 

@@ -9,7 +9,7 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from featurephase import threads
-from featurephase.threads import map_blocks, thread_count
+from featurephase.threads import blas_on_one_thread, map_blocks, thread_count
 
 several = pytest.mark.skipif(thread_count() < 2, reason="one core, or BLAS held to one thread")
 
@@ -40,6 +40,21 @@ def test_threads_work_at_the_same_time_and_blas_is_held_to_one_in_each():
     assert len({ident for ident, _, _ in found}) == 2
     assert {(limit, count) for _, limit, count in found} == {(1, 1)}
     assert blas_threads() == before
+
+
+@several
+def test_blocks_take_over_the_threads_of_blas():
+    before, count = blas_threads(), thread_count()
+    meeting = threading.Barrier(2, timeout=20.0)
+    with blas_on_one_thread(), blas_on_one_thread():
+        assert (set(blas_threads()), thread_count()) == ({1}, count)
+        map_blocks(lambda _: meeting.wait(), 2)
+        assert set(map_blocks(lambda _: thread_count(), 4)) == {1}
+        assert set(blas_threads()) == {1}
+    assert (blas_threads(), thread_count()) == (before, count)
+    with pytest.raises(ValueError, match="here"), blas_on_one_thread():
+        raise ValueError("here")
+    assert (blas_threads(), thread_count()) == (before, count)
 
 
 def test_one_thread_where_blas_is_held_to_one():

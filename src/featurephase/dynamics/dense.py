@@ -7,6 +7,7 @@ memory once per step, and on as many threads as BLAS may use. Features are Gauss
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -18,7 +19,7 @@ from featurephase.dynamics.start import start_weights
 from featurephase.dynamics.training import Data, FixedData, FreshData, Moment, ReplicateTrajectory, TestSet, train
 from featurephase.errors import InputError
 from featurephase.memory import require_memory
-from featurephase.threads import map_blocks
+from featurephase.threads import blas_on_one_thread, map_blocks
 
 if TYPE_CHECKING:
     from featurephase.data import UserData
@@ -27,13 +28,11 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 Precision = Literal["float64", "float32"]
 
-__all__ = ["DenseDesign", "dense_bytes", "run_dense"]
+__all__ = ["DenseDesign", "dense_bytes", "run_dense", "threads_for"]
 
-#: Rows of X read twice in a row: they fit a second-level cache of today, or a core's share of the third.
-_BLOCK_BYTES = 2 * 1024 * 1024
-
-#: Blocks that are taken as one where X is multiplied by a single vector.
-_JOINED = 4
+#: Rows of X read twice in a row: so large that what Python adds to a block, and threads waiting for each other to add
+#: it, do not count (measured: 6 ms of 17 with blocks of 2 MiB), and so small that they fit the cache that cores share.
+_BLOCK_BYTES = 8 * 1024 * 1024
 
 #: Multiplications in one call of BLAS. Up to a million of them OpenBLAS multiplies as the matrices lie; above, it
 #: copies both to a layout of its own first, which costs more than the product if one of them has only a few rows
@@ -117,22 +116,17 @@ class DenseDesign:
         dtype = self.matrix.dtype
         low = np.ascontiguousarray(rows, dtype=dtype)
 
-        if len(rows) == 1:  # bound by memory: BLAS on its own threads in larger blocks is as fast as can be
-            total = np.zeros(rows.shape)
-            for first in range(0, len(self.slices), _JOINED):
-                joined = self.slices[first : first + _JOINED]
-                s = slice(joined[0].start, joined[-1].stop)
-                h = (low @ self.matrix[s].T).astype(np.float64, copy=False)
-                total += between(h, s).astype(dtype, copy=False) @ self.matrix[s]
-            total /= self.samples
-            return total
+        if len(rows) == 1:
+            return self._through_one(low, between)
+        room = len(_slabs(len(low), self.matrix[self.slices[0]])[0][1])
 
         def part(strip: int) -> Array:
-            total = np.zeros(rows.shape)
+            total = np.zeros(low.shape)
+            products = np.empty((room, *low.shape), dtype=dtype)
             for s in self._strip(strip):
                 block = self.matrix[s]
                 h = _times_transpose(low, block).astype(np.float64, copy=False)
-                _add_product(total, between(h, s).astype(dtype, copy=False), block)
+                _add_product(total, between(h, s).astype(dtype, copy=False), block, products)
             return total
 
         total, *others = map_blocks(part, _STRIPS)
@@ -140,6 +134,20 @@ class DenseDesign:
             total += other
         total /= self.samples
         return total
+
+    def _through_one(self, low: NDArray[Any], between: Callable[[Array, slice], Array]) -> Array:
+        """As :meth:`_through` for a single row, which is bound by memory: BLAS on its own threads is faster."""
+        total = np.zeros(low.shape)
+        for s in self.slices:
+            h = (low @ self.matrix[s].T).astype(np.float64, copy=False)
+            total += between(h, s).astype(low.dtype, copy=False) @ self.matrix[s]
+        total /= self.samples
+        return total
+
+
+def threads_for(rows: int) -> AbstractContextManager[None]:
+    """For long computations with products of so many rows: who has the threads, BLAS or the blocks."""
+    return nullcontext() if rows == 1 else blas_on_one_thread()
 
 
 def _power_of_two(number: float) -> int:
@@ -166,12 +174,11 @@ def _times_transpose(rows: NDArray[Any], block: NDArray[Any]) -> NDArray[Any]:
     return out
 
 
-def _add_product(total: Array, f: NDArray[Any], block: NDArray[Any]) -> None:
-    """``total += f block``, summed over slabs in float64."""
+def _add_product(total: Array, f: NDArray[Any], block: NDArray[Any], room: NDArray[Any]) -> None:
+    """``total += f block``; ``room`` (count, r, d) takes the products of slabs: fresh memory is slow."""
     for s, slabs in _slabs(len(f), block):
         stack = f[:, s].reshape(len(f), *slabs.shape[:2]).transpose(1, 0, 2)
-        for product in stack @ slabs:
-            total += product
+        total += np.add.reduce(np.matmul(stack, slabs, out=room[: len(slabs)]), axis=0)
 
 
 def dense_bytes(samples: int, dimension: int, width: int, itemsize: int) -> float:
@@ -238,17 +245,18 @@ def run_dense(
     rest = start_rng.standard_normal((max(dimension - k, 0), m))
     weights = start_weights(start, student.init_gram, student.init_overlap, latent, rest, dimension)
     source: Data = FreshData(draw, None) if training.one_pass else FixedData(*draw(dimension))
-    return train(
-        source,
-        weights,
-        network,
-        training,
-        steps,
-        overlap_of=lambda theta: theta[:k],
-        batch_rng=batch_rng,
-        test=TestSet(network, link, test_samples, test_rng) if test_samples else None,
-        observers=observers,
-    )
+    with threads_for(m):
+        return train(
+            source,
+            weights,
+            network,
+            training,
+            steps,
+            overlap_of=lambda theta: theta[:k],
+            batch_rng=batch_rng,
+            test=TestSet(network, link, test_samples, test_rng) if test_samples else None,
+            observers=observers,
+        )
 
 
 def _run_on_user_data(
@@ -290,14 +298,15 @@ def _run_on_user_data(
     def overlap_of(theta: Array) -> Array:
         return latent_basis.T @ theta if known else np.full((k, m), np.nan)
 
-    return train(
-        FixedData(design, responses[kept]),
-        weights,
-        network,
-        training,
-        steps,
-        overlap_of=overlap_of,
-        batch_rng=batch_rng,
-        test=test if len(held) else None,
-        observers=observers,
-    )
+    with threads_for(m):
+        return train(
+            FixedData(design, responses[kept]),
+            weights,
+            network,
+            training,
+            steps,
+            overlap_of=overlap_of,
+            batch_rng=batch_rng,
+            test=test if len(held) else None,
+            observers=observers,
+        )
