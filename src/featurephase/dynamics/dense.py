@@ -1,7 +1,7 @@
 """Training on a real data matrix: what the theory is judged by.
 
 Rows are processed in blocks that stay in cache between the two products of a step, on as many threads as BLAS may use,
-so that the matrix is read from memory once per step. Features are Gaussian, or the user's own.
+so that the matrix is read from memory once per step (twice for one neuron). Features are Gaussian, or the user's own.
 """
 
 from __future__ import annotations
