@@ -1,98 +1,256 @@
 """Grokking of a hard direction: test error against time from just below to well above the transition.
 
-    python benchmarks/grokking.py                         d = 2000, 8000, 32000, 16 seeds (hours)
-    python benchmarks/grokking.py --dimensions 500 2000 --seeds 8     about twenty minutes
+    python benchmarks/grokking.py                         d = 2000, 8000, 32000, 16 seeds: an hour or two on two cores
+    python benchmarks/grokking.py --dimensions 300 --seeds 4 --store small     a minute
 
-Prints, for each delta and d, the median delay between the fall of the training and of the test loss, the median escape
-time, and the predicted interval; draws the figure of docs/escape.md. Runs are implicit, with a basis that keeps
-directions of relative size above 1e-5: far below the 1/sqrt(n) that drives the escape.
+Above the transition (where the predicted law says that the plateau ends) a seed runs for one and a half predicted
+medians, then longer by rounds, until its test loss has dropped and has had time to settle. Below, all seeds run for
+five times the longest delay seen above at that dimension. Runs are implicit, with a basis that keeps directions of
+relative size above 1e-5: far below the 1/sqrt(n) that drives the escape.
+
+Each finished pair of d and delta is a file in the folder of ``--store``, which a restart reuses. Prints a row for each
+pair and a verdict on each criterion (exit code 1 if one fails), and draws the figure of docs/escape.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
+import os
+import sys
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from featurephase.dynamics.implicit import run_implicit
+from featurephase.dynamics.implicit import implicit_bytes, run_implicit
 from featurephase.escape import ESCAPE_LEVEL, HardGrowth, escape_law, grokking_times, hard_growth, level_time
+from featurephase.memory import available_memory, format_bytes
 from featurephase.present.figures import PALETTE, new_figure, write_figure
 from featurephase.problem import GradientDescent, Problem, Student, Teacher
 from featurephase.replicates import replicate_seeds, run_tasks
 from featurephase.simulation import hard_overlap, median_and_se
 
+TOLERANCE = 1e-5
+#: Of the tangent run: steps, sample paths, replicates.
+LAW = {"steps": 200, "samples": 20_000, "replicates": 4}
+#: The first horizon in predicted medians, and what a seed that has not dropped is given more.
+FIRST, LONGER = 1.5, 1.6
+#: Below the transition: in longest delays seen above.
+BELOW = 5
+#: What all runs at once may take.
+MEMORY = 20e9
+COLOURS_OF_PNG = 64
 
-def one(problem: Problem, n: int, d: int, seed: np.random.SeedSequence) -> tuple[np.ndarray, np.ndarray, float]:
-    found = run_implicit(problem, n, d, seed, tolerance=1e-5)
-    share = hard_overlap(found.gram, found.overlap, np.eye(1))
-    return found.train_loss, found.test_loss, level_time(share, ESCAPE_LEVEL)
 
-
-def growth(problem: Problem, delta: float, seed: np.random.SeedSequence, steps: int) -> HardGrowth:
-    return hard_growth(
-        problem, delta, seed, easy_basis=np.zeros((1, 0)), hard_basis=np.eye(1), steps=steps, samples=20_000
-    )
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--dimensions", type=int, nargs="+", default=[2000, 8000, 32000])
-    parser.add_argument("--deltas", type=float, nargs="+", default=[10.0, 18.0, 24.0, 36.0, 60.0])
-    parser.add_argument("--seeds", type=int, default=16)
-    parser.add_argument("--steps", type=int, default=400)
-    parser.add_argument("--figure", type=Path, default=Path("grokking.svg"))
-    parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
-    problem = Problem(
+def problem(steps: int) -> Problem:
+    return Problem(
         teacher=Teacher(1, "1.5*tanh(g1**2)"),
         student=Student("gelu", [1.0]),
         loss="squared",
-        training=GradientDescent(0.8, arguments.steps),
+        training=GradientDescent(0.8, steps),
     )
-    figure = new_figure(3.3 * len(arguments.dimensions) + 1.2, 3.6)
-    panels = figure.subplots(1, len(arguments.dimensions), squeeze=False, sharey=True)[0]
-    rows = []
-    horizon = min(arguments.steps, 150)
-    growths = {  # the law depends on d through a factor alone
-        delta: run_tasks(growth, [(problem, delta, s, horizon) for s in replicate_seeds(1, 4)], work=60.0)
-        for delta in arguments.deltas
-    }
-    for axes, d in zip(panels, arguments.dimensions, strict=True):
-        for colour, delta in zip(PALETTE, arguments.deltas, strict=False):
-            n = round(delta * d)
-            tasks = [(problem, n, d, s) for s in replicate_seeds(d, arguments.seeds)]
-            found = run_tasks(one, tasks, work=1e-8 * n * arguments.steps * 30, label=f"d = {d}, delta = {delta:g}")
-            law = escape_law(growths[delta], d)
-            times = [grokking_times(train, test) for train, test, _ in found]
-            row = {
-                "dimension": d,
-                "delta": delta,
-                "delay": median_and_se(t.delay for t in times)[0],
-                "drops": float(np.mean([np.isfinite(t.test_time) for t in times])),
-                "escape": median_and_se(t for _, _, t in found)[0],
-                "predicted": (law.low, law.median, law.high),
-            }
-            rows.append(row)
+
+
+@dataclass(frozen=True)
+class Seed:
+    """One seed: its horizon, its times (nan: not within it) and its test loss."""
+
+    horizon: int
+    train_time: float
+    test_time: float
+    escape_time: float
+    basis: int
+    test_loss: list[float]
+
+    @property
+    def delay(self) -> float:
+        return self.test_time - self.train_time
+
+    @property
+    def settled(self) -> bool:
+        """Whether it has dropped, and long enough ago for the end of the curve to be the end of the drop."""
+        return all(self.horizon >= 1.25 * t + 20 for t in (self.test_time, self.escape_time))  # False for nan
+
+
+def one(n: int, d: int, seed: np.random.SeedSequence, horizon: int) -> Seed:
+    found = run_implicit(problem(horizon), n, d, seed, tolerance=TOLERANCE)
+    share = hard_overlap(found.gram, found.overlap, np.eye(1))
+    times = grokking_times(found.train_loss, found.test_loss)
+    losses = [float(f"{x:.5g}") for x in found.test_loss]
+    escape = level_time(share, ESCAPE_LEVEL)
+    return Seed(horizon, times.train_time, times.test_time, escape, found.basis, losses)
+
+
+def run(d: int, delta: float, seeds: list[Any], horizon: int) -> list[Seed]:
+    """All seeds in as many processes as memory allows."""
+    n = round(delta * d)
+    directions = min(horizon, 40 + horizon // 3)  # measured at this tolerance: 59 in 100 steps, 114 in 300
+    each = implicit_bytes(n, 1, 1, directions)
+    allowed = min(MEMORY, available_memory())
+    workers = max(1, min(len(os.sched_getaffinity(0)), int(allowed / each)))
+    print(
+        f"  d = {d}, delta = {delta:g}: {len(seeds)} seeds for {horizon} steps, about {format_bytes(each)} each, "
+        f"{workers} at once",
+        file=sys.stderr,
+        flush=True,
+    )
+    work = 1e-8 * n * horizon * directions
+    return run_tasks(one, [(n, d, s, horizon) for s in seeds], work=work, label=f"d = {d}", workers=workers)
+
+
+def until_dropped(d: int, delta: float, seeds: list[Any], median: float, cap: int) -> list[Seed]:
+    """Rounds of growing horizons (the same seed walks the same path again, further), each for those still waiting."""
+    horizon = min(cap, math.ceil(FIRST * median) + 30)
+    found = dict(enumerate(run(d, delta, seeds, horizon)))
+    while horizon < cap and (waiting := [i for i, s in found.items() if not s.settled]):
+        horizon = min(cap, math.ceil(LONGER * horizon))
+        found |= zip(waiting, run(d, delta, [seeds[i] for i in waiting], horizon), strict=True)
+    return list(found.values())
+
+
+def growth(delta: float, seed: np.random.SeedSequence) -> HardGrowth:
+    return hard_growth(
+        problem(LAW["steps"]),
+        delta,
+        seed,
+        easy_basis=np.zeros((1, 0)),
+        hard_basis=np.eye(1),
+        samples=LAW["samples"],
+    )
+
+
+def stored(path: Path, key: dict[str, Any]) -> Any:
+    """What a file holds if it was made under the same key, else None."""
+    if not path.exists():
+        return None
+    document = json.loads(path.read_text())
+    return document["found"] if document["key"] == key else None
+
+
+def store(path: Path, key: dict[str, Any], found: Any) -> None:
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps({"key": key, "found": found}))
+    os.replace(part, path)
+
+
+def laws(folder: Path, delta: float, dimensions: list[int]) -> dict[int, dict[str, Any]]:
+    """The predicted law at each d."""
+    path, key = folder / f"law-{delta:g}.json", LAW | {"delta": delta, "dimensions": dimensions}
+    found = stored(path, key)
+    if found is None:
+        print(f"  tangent recursion at delta = {delta:g}", file=sys.stderr, flush=True)
+        tasks = [(delta, s) for s in replicate_seeds(1, LAW["replicates"])]
+        growths = run_tasks(growth, tasks, work=30.0)
+        found = {}
+        for d in dimensions:
+            law = escape_law(growths, d)
+            found[str(d)] = {name: getattr(law, name) for name in ("status", "low", "median", "high")}
+        store(path, key, found)
+    return {int(d): law for d, law in found.items()}
+
+
+def pair(folder: Path, d: int, delta: float, arguments: argparse.Namespace, law: Any, longest: float) -> list[Seed]:
+    """All seeds of one d and delta, from the store if they are there."""
+    below = law["status"] == "stable"
+    horizon = max(100, math.ceil(BELOW * longest)) if below else arguments.steps
+    path = folder / f"runs-{d}-{delta:g}.json"
+    key = {"d": d, "delta": delta, "seeds": arguments.seeds, "tolerance": TOLERANCE, "below": below, "steps": horizon}
+    found = stored(path, key)
+    if found is not None:
+        return [Seed(**s) for s in found]
+    seeds = replicate_seeds(d, arguments.seeds)
+    result = run(d, delta, seeds, horizon) if below else until_dropped(d, delta, seeds, law["median"], horizon)
+    store(path, key, [asdict(s) for s in result])
+    return result
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dimensions", type=int, nargs="+", default=[2000, 8000, 32000])
+    parser.add_argument("--deltas", type=float, nargs="+", default=[14.0, 26.0, 34.0, 46.0, 64.0])
+    parser.add_argument("--seeds", type=int, default=16)
+    parser.add_argument("--steps", type=int, default=1500, help="the longest horizon above the transition")
+    parser.add_argument("--store", type=Path, default=Path("grokking-runs"))
+    parser.add_argument("--figure", type=Path, default=Path("grokking.png"))
+    arguments = parser.parse_args()
+    arguments.store.mkdir(parents=True, exist_ok=True)
+    deltas = sorted(arguments.deltas)
+    law = {delta: laws(arguments.store, delta, arguments.dimensions) for delta in deltas}
+    verdicts: list[tuple[bool, str]] = []
+    runs: dict[tuple[int, float], list[Seed]] = {}
+    print("|      d | delta | drops | median delay | median escape | predicted (90 %) | steps | basis |", flush=True)
+    for d in arguments.dimensions:
+        longest, delays = 0.0, []
+        for delta in reversed(deltas):  # from above, because what is below waits for the longest delay
+            predicted = law[delta][d]
+            if not np.isfinite(predicted["median"]) and predicted["status"] != "stable":
+                verdicts.append(
+                    (False, f"d = {d}, delta = {delta:g}: {predicted['status']}, so there is no prediction")
+                )
+                continue
+            found = runs[d, delta] = pair(arguments.store, d, delta, arguments, predicted, longest)
+            drops = float(np.mean([np.isfinite(s.test_time) for s in found]))
+            delay, escape = (median_and_se(getattr(s, name) for s in found)[0] for name in ("delay", "escape_time"))
+            low, middle, high = (predicted[name] for name in ("low", "median", "high"))
+            words = "none: stable" if predicted["status"] == "stable" else f"{middle:.0f} ({low:.0f} to {high:.0f})"
+            steps, basis = max(s.horizon for s in found), max(s.basis for s in found)
             print(
-                f"d = {d:6d} delta = {delta:5.1f}: test loss drops in {row['drops']:4.0%}, delay {row['delay']:6.1f}, "
-                f"escape {row['escape']:6.1f}, predicted {law.median:6.1f} (90 %: {law.low:.0f} to {law.high:.0f})",
+                f"| {d:6d} | {delta:5g} | {drops:4.0%} | {delay:.1f} | {escape:.1f} | {words} | {steps} | {basis} |",
                 flush=True,
             )
-            for _, test, _ in found:
-                axes.plot(test, color=colour, lw=0.5, alpha=0.35)
-            median = np.median([test for _, test, _ in found], axis=0)
-            axes.plot(median, color=colour, label=rf"$\delta = {delta:g}$")
+            if predicted["status"] == "stable":
+                verdicts.append(
+                    (
+                        drops == 0.0 and longest > 0,
+                        f"d = {d}, delta = {delta:g}: no drop in {steps} steps ({drops:.0%})",
+                    )
+                )
+                continue
+            longest = max([longest, *(s.delay for s in found if np.isfinite(s.delay))])
+            delays.append(delay)
+            verdicts.append(
+                (low <= escape <= high, f"d = {d}, delta = {delta:g}: median escape in the predicted interval")
+            )
+        grows = len(delays) > 1 and all(np.diff(delays) >= 0) and delays[-1] > delays[0]
+        verdicts.append(
+            (bool(grows), f"d = {d}: the delay grows as delta falls ({', '.join(f'{x:g}' for x in delays)})")
+        )
+    draw(arguments.figure, runs, arguments.dimensions, deltas)
+    for passed, words in verdicts:
+        print(f"{'ok  ' if passed else 'FAIL'} {words}")
+    return 0 if all(passed for passed, _ in verdicts) else 1
+
+
+def draw(path: Path, runs: dict[tuple[int, float], list[Seed]], dimensions: list[int], deltas: list[float]) -> None:
+    """One panel for each d; a run that ended early is continued at its last value for the median only."""
+    figure = new_figure(2.9 * len(dimensions) + 0.8, 3.2)
+    panels = figure.subplots(1, len(dimensions), squeeze=False, sharey=True)[0]
+    for axes, d in zip(panels, dimensions, strict=True):
+        for colour, delta in zip(PALETTE, deltas, strict=False):
+            found = runs.get((d, delta), [])
+            if not found:
+                continue
+            length = max(len(s.test_loss) for s in found)
+            whole = [np.pad(s.test_loss, (0, length - len(s.test_loss)), mode="edge") for s in found]
+            for s in found:
+                axes.plot(s.test_loss, color=colour, lw=0.4, alpha=0.3)
+            axes.plot(np.median(whole, axis=0), color=colour, label=rf"$\delta = {delta:g}$")
         axes.set_title(rf"$d = {d}$")
         axes.set_xlabel("step")
         axes.set_xscale("symlog", linthresh=10)
     panels[0].set_ylabel("test loss")
     panels[0].legend(fontsize="small")
-    write_figure(figure, arguments.figure)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(rows, default=str))
+    write_figure(figure, path)
+    if path.suffix == ".png":  # a few colours are enough, and a third of the bytes
+        from PIL import Image
+
+        with Image.open(path) as image:
+            small = image.convert("RGB").quantize(COLOURS_OF_PNG)
+        small.save(path, optimize=True)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from featurephase.comparison import _eigenvalue_shift, _extrapolated, _judged, _law_shift, _Measured, compare
-from featurephase.errors import InputError
+from featurephase.errors import InputError, MemoryLimitError
 from featurephase.problem import GradientDescent, Problem, Student, Teacher
 
 
@@ -69,6 +69,35 @@ def test_zero_variance_is_judged_exactly():
     assert _judged(q, 1.0, 1.0, 0.0, 0.0, 0.0, 8).p == 1.0
     assert _judged(q, 1.0, 1.1, 0.0, 0.0, 0.0, 8).p == 0.0
     assert np.isnan(_judged(q, 1.0, np.nan, 0.0, 0.0, 0.0, 8).z)
+
+
+@pytest.mark.parametrize(
+    ("link", "student"),
+    [
+        ("0.7 + 0*g1", {}),  # constant labels
+        ("0*g1", {"init_norm": 0.0}),  # nothing at all: zero variance
+    ],
+)
+def test_degenerate_problems_agree(link, student):
+    p = problem().replace(teacher={"link": link}, student=student)
+    found = compare(p, times=[], **KEYS)
+    assert found.agree
+    assert not any(np.isnan(q.z) for q in found.quantities)
+    json.dumps(found.to_dict(), allow_nan=False)
+
+
+@pytest.mark.parametrize(("d", "delta", "steps"), [(6, 4.0, 12), (300, 0.4, 4)])
+def test_fewer_dimensions_than_steps_and_fewer_samples_than_dimensions(d, delta, steps):
+    """Whatever the verdict at d = 6, everything is compared and every number is one."""
+    found = compare(problem(steps=steps), delta=delta, times=[], **(KEYS | {"dimension": d}))
+    assert {q.name for q in found.quantities} >= {"train_loss", "test_loss", "gram[0][0]"}
+    assert all(np.isfinite(q.simulation) and np.isfinite(q.theory) for q in found.quantities)
+    assert found.agree or d == 6
+
+
+def test_more_memory_than_there_is_is_refused_with_the_estimate():
+    with pytest.raises(MemoryLimitError, match=r"needs .*iB .* and .* are available"):
+        compare(problem(), delta=1e5, times=[], **(KEYS | {"dimension": 10**6}))
 
 
 def test_too_few_seeds():

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -98,6 +99,16 @@ def test_grokking_is_timed_and_predicted():
     assert g.fraction == 1.0
     assert 0 < g.train_time <= g.test_time
     assert g.predicted_low <= g.escape_time <= g.predicted_high
+
+
+def test_no_grokking_is_predicted_below_the_transition():
+    """delta = 6: the outlier vanishes within a few steps; what remains in the document is the reason."""
+    found = simulate(problem(steps=40), dimension=2000, delta=6.0, seeds=2, method="implicit", recovery=False)
+    g = found.to_dict()["runs"][0]["grokking"]
+    assert g["predicted_time"] == "nan"
+    assert "no hard outlier stands left of the bulk and below 0 at step 40" in g["message"]
+    assert g["message"] in found.table()
+    assert found.ok
 
 
 @pytest.mark.parametrize(
@@ -218,23 +229,76 @@ def test_small_helpers():
     assert np.isnan(median_and_se([1.0, np.nan, np.nan])[0])
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interruption_leaves_nothing_half_done(tmp_path, number):
-    """Ctrl-C or a termination in the middle: exit code 130, no traceback, no file."""
-    (tmp_path / "p.toml").write_text(problem(steps=4000).replace(run={"delta": [4.0]}).to_toml())
-    command = [sys.executable, "-m", "featurephase", "simulate", "p.toml", "--dimension", "400", "--method", "dense"]
+def started(folder, command: str, *flags: str) -> subprocess.Popen[bytes]:
+    """A command of some minutes on a small experiment, six seconds after its start."""
+    (folder / "p.toml").write_text(problem(steps=4000).replace(run={"delta": [4.0]}).to_toml())
     process = subprocess.Popen(
-        [*command, "--save", "out.nc", "--time", "0"],
-        cwd=tmp_path,
+        [sys.executable, "-m", "featurephase", command, "p.toml", "--dimension", "400", *flags, "--save", "out.nc"],
+        cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
     time.sleep(6)
     assert process.poll() is None
+    return process
+
+
+LONG = {"simulate": ("--method", "dense", "--time", "0"), "compare": ()}
+
+
+@pytest.mark.parametrize("command", LONG)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interruption_leaves_nothing_half_done(tmp_path, number, command):
+    """Ctrl-C or a termination in the middle: exit code 130, no traceback, no file."""
+    process = started(tmp_path, command, *LONG[command])
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert out == b""
     assert b"Traceback" not in err
     assert [f.name for f in tmp_path.iterdir()] == ["p.toml"]
+
+
+def workers_of(parent: int) -> list[int]:
+    """Its descendants that compute (Linux)."""
+    found, waiting = [], [parent]
+    while waiting:
+        children = Path(f"/proc/{(one := waiting.pop())}/task/{one}/children").read_text().split()
+        waiting += map(int, children)
+        found += [int(c) for c in children if b"popen_loky" in Path(f"/proc/{c}/cmdline").read_bytes()]
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for the workers in /proc")
+@pytest.mark.parametrize("command", LONG)
+def test_a_killed_worker_is_one_line_and_no_file(tmp_path, command):
+    """What the kernel does when memory runs out: exit code 1, and nothing that looks like a result."""
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("one core has no workers")
+    process = started(tmp_path, command, *LONG[command])
+    os.kill(workers_of(process.pid)[0], signal.SIGKILL)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert out == b""
+    assert b"Traceback" not in err
+    assert err.count(b"error: ") == 1
+    assert [f.name for f in tmp_path.iterdir()] == ["p.toml"]
+
+
+def test_a_file_that_cannot_be_finished_leaves_the_old_one(tmp_path, monkeypatch):
+    import xarray
+
+    found = simulate(problem(), dimension=20, delta=2.0, seeds=2, **QUICK)
+    path = found.save(tmp_path / "a.nc")
+    before = path.read_bytes()
+
+    def half(self, target, **keys):
+        Path(target).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(xarray.Dataset, "to_netcdf", half)
+    with pytest.raises(OSError, match="No space"):
+        found.save(path)
+    assert path.read_bytes() == before
+    assert [f.name for f in tmp_path.iterdir()] == ["a.nc"]

@@ -499,6 +499,9 @@ def _escape_quantities(
     except ValueError as reason:
         notes.append(f"escape time not compared: {reason}")
         return []
+    if law.status != "ok":
+        notes.append(f"escape time not compared: {law.message}")
+        return []
     median, se = median_and_se(r.escape_time for r in found)
     if not (np.isfinite(law.median) and law.high < steps and np.isfinite(median)):
         notes.append("escape time not compared: it does not fall within the run")

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from featurephase.dynamics.asymptotic import BASIS_CAPACITY, run_replicate
+from featurephase.dynamics.asymptotic import BASIS_CAPACITY, replicate_streams, run_replicate
 from featurephase.dynamics.conditioning import AsymptoticLaw, ConditionedDesign
 from featurephase.dynamics.network import Network
 from featurephase.dynamics.optimisers import BatchSequence, FirstOrderRule, OptimiserState
 from featurephase.dynamics.training import Moment
+from featurephase.hessian.spectrum import FULL_WIDTH, hard_margins
 
 if TYPE_CHECKING:
     from featurephase.problem import Problem
@@ -46,6 +47,8 @@ ESCAPE_LEVEL = 0.5
 LEAST_DROP = 0.1
 #: Injected noise is kept up to this fraction of its variance.
 _NOISE_LEFT = 1e-4
+#: Times at which it is asked whether the plateau is unstable, where it is not at the last one.
+_STABILITY_TIMES = 9
 #: Relative residual at which the tangent run adds directions: far below its Monte Carlo noise.
 _TANGENT_TOLERANCE = 1e-5
 
@@ -71,11 +74,15 @@ class HardGrowth:
         Paths of the independent components of what finite data inject, (T + 1, J, k_H, m).
     norm
         |Theta(t)|_F of the asymptotic trajectory, (T + 1,).
+    unstable_until
+        Last step at which a hard outlier of the Hessian stands left of the bulk and below 0: inf where one does at step
+        T, -1 where none ever does, nan where the bulk has no edge (unbounded curvature).
     """
 
     start: Array
     noise: Array
     norm: Array
+    unstable_until: float
 
     def covariance(self, *, injected: bool = True, initial: bool = True) -> Array:
         """d Cov vec c(t), (T + 1, k_H m, k_H m), of both contributions or one of them."""
@@ -153,7 +160,49 @@ def hard_growth(
     noise = path.injected(hard_basis, delta)
     start, injected = _tangent(path, problem, delta, hard_basis, noise, rng)
     norm = np.sqrt(np.einsum("trr->t", found.gram))
-    return HardGrowth(start, injected, norm)
+    return HardGrowth(start, injected, norm, _unstable_until(path, problem, delta, moment, hard_basis))
+
+
+def _unstable_until(path: _Path, problem: Problem, delta: float, moment: Moment, hard_basis: Array) -> float:
+    """Last step with a hard outlier left of the bulk and below 0 (:attr:`HardGrowth.unstable_until`).
+
+    Looked for at :data:`_STABILITY_TIMES` equidistant times, then by bisection between two of them.
+    """
+    known: dict[int, float] = {}
+
+    def margin(t: int) -> float:
+        if t not in known:
+            weights = moment.weights if t == path.steps else path.weights[t]
+            padded = np.zeros((moment.design.visited, path.network.width))
+            padded[: len(weights)] = weights
+            found = hard_margins(
+                path.network,
+                problem.teacher.link,
+                replace(moment, time=t, weights=padded),
+                delta=problem.training.data_ratio(delta),
+                weight_decay=problem.training.weight_decay,
+                hard_basis=hard_basis,
+                blocks=path.network.width > FULL_WIDTH,
+            )
+            known[t] = np.nan if any(m.drifts for m in found) else min(m.at_zero for m in found)
+        return known[t]
+
+    times = sorted({round(t) for t in np.linspace(0, path.steps, _STABILITY_TIMES)}, reverse=True)
+    after = path.steps + 1
+    for t in times:
+        if np.isnan(margin(t)):
+            return np.nan
+        if margin(t) < 0.0:
+            break
+        after = t
+    else:
+        return -1.0
+    if after > path.steps:
+        return np.inf
+    while after - t > 1:
+        middle = (t + after) // 2
+        t, after = (middle, after) if margin(middle) < 0.0 else (t, middle)
+    return float(t)
 
 
 def _keep_weights(moment: Moment) -> Array:
@@ -175,13 +224,13 @@ class _Path:
         self.design: ConditionedDesign = moment.design
         self.responses = moment.responses
         self.samples = samples
+        self.weights = weights
         self.steps = len(weights)
         self.queries = [self.rule.query(OptimiserState(c, weights[max(t - 1, 0)], t)) for t, c in enumerate(weights)]
         self.shares: list[Array | None] = [None] * self.steps
         if problem.training.reuses_batches:
-            stream = np.random.default_rng(np.random.SeedSequence(seed.entropy, spawn_key=seed.spawn_key).spawn(4)[3])
-            training = problem.training
-            batches = BatchSequence(samples, training.batch_count, training.batches == "reshuffled", stream)
+            batch_rng, training = replicate_streams(seed)[-1], problem.training
+            batches = BatchSequence(samples, training.batch_count, training.batches == "reshuffled", batch_rng)
             self.shares = [batches.weights(t) for t in range(self.steps)]
 
     def rows(self, block: int, basis: Array) -> Array:
@@ -250,7 +299,10 @@ def _tangent(
         for s in range(m):
             c[j * m + s, j] = root[s]
     rows = np.concatenate([path.rows(b, hard_basis) for b in range(len(path.design.slices))], axis=1)
-    design = ConditionedDesign(rows, AsymptoticLaw(delta), rng, tolerance=_TANGENT_TOLERANCE, capacity=BASIS_CAPACITY)
+    # Corrected by this design's own K: what K/N takes away is the noise of the K rows of V in these gradients. The
+    # directions of all columns are among them; those of the trajectory itself, even in g_H, are not.
+    law = AsymptoticLaw(delta, path.samples)
+    design = ConditionedDesign(rows, law, rng, tolerance=_TANGENT_TOLERANCE, capacity=BASIS_CAPACITY)
     index = {s.start: b for b, s in enumerate(path.design.slices)}
     linear = replace(path.rule, scaling="none")  # perturbations are shaped by the trajectory's gradient, below
     state = linear.start(c.transpose(1, 0, 2).reshape(hard, columns * m))
@@ -291,9 +343,12 @@ class EscapeLaw:
     rate
         Factor by which the overlap grows per step at the end of the plateau.
     median, median_se
-        Of the time, with the standard error over replicates of the tangent run.
+        Of the time, with the standard error over replicates of the tangent run; inf where most runs never escape.
     low, high
         Interval that holds 90 % of the runs.
+    status, message
+        ``"ok"``; ``"stable"``: no hard outlier stands below 0 at the end, and the median is inf; ``"undecided"``: the
+        replicates disagree on that, or the bulk has no edge, and what depends on it is nan. The message says why.
     """
 
     dimension: int
@@ -303,6 +358,8 @@ class EscapeLaw:
     median_se: float
     low: float
     high: float
+    status: str = "ok"
+    message: str = ""
 
 
 def escape_law(
@@ -311,23 +368,56 @@ def escape_law(
     """Law of the first time at which the hard overlap |c|/|Theta| reaches ``level``, at dimension d.
 
     Beyond the last step of the tangent run the overlap is continued at its final rate, the geometric mean growth over
-    the last quarter; where that does not grow, the time is inf.
+    the last quarter; where that does not grow, the time is inf. It is inf too where the level is reached after the last
+    step with a hard outlier below 0: without one the growth comes from the edge of the bulk, and saturates.
+
+    Notes
+    -----
+    Where the replicates disagree on whether the plateau is unstable at their last step, a quantile that is the same
+    with and without the continuation (small d: the level is reached early) stands, and the others are nan.
     """
     rng = np.random.default_rng(seed)
     each = [_first_times(g.relative_sizes(dimension, draws // len(growths), rng), level) for g in growths]
-    times = np.sort(np.concatenate([t for t, _ in each]))
-    medians = np.array([_quantile(np.sort(t), 0.5) for t, _ in each])
-    spread = (
-        medians.std(ddof=1) / np.sqrt(len(medians)) if len(medians) > 1 and np.all(np.isfinite(medians)) else np.nan
+    ends = np.array([g.unstable_until for g in growths])
+    unstable = np.count_nonzero(np.isposinf(ends))
+    decided = not np.any(np.isnan(ends)) and unstable in (0, len(ends))
+    steps = len(growths[0].norm) - 1
+    gated = [
+        np.sort(np.where(t <= min(np.nan_to_num(end, nan=-1.0), np.inf if decided else steps), t, np.inf))
+        for (t, _), end in zip(each, ends, strict=True)
+    ]
+    times = np.sort(np.concatenate(gated))
+    freely = times if decided else np.sort(np.concatenate([t for t, _ in each]))
+    low, median, high = (
+        value if (value := _quantile(times, q)) == _quantile(freely, q) else np.nan for q in (0.05, 0.5, 0.95)
     )
+    medians = np.array([_quantile(t, 0.5) for t in gated])
+    known = np.isfinite(median) and len(medians) > 1 and np.all(np.isfinite(medians))
+    status, message = "ok", ""
+    if np.isnan(ends).any() and np.isnan(median):
+        status, message = "undecided", "the curvature is unbounded and the bulk has no edge for an outlier to stand by"
+    elif np.isnan(median):
+        status, message = (
+            "undecided",
+            f"a hard outlier below 0 stands left of the bulk at step {steps} in {unstable} of {len(ends)} replicates: "
+            "too close to the transition to say whether the plateau ends",
+        )
+    elif np.isposinf(median) and unstable == 0:
+        status, message = (
+            "stable",
+            f"no hard outlier stands left of the bulk and below 0 at step {steps}: the plateau is stable, and has no "
+            "end that the linear theory could predict",
+        )
     return EscapeLaw(
         dimension,
         times,
         float(np.median([r for _, r in each])),
-        _quantile(times, 0.5),
-        float(spread),
-        _quantile(times, 0.05),
-        _quantile(times, 0.95),
+        median,
+        float(medians.std(ddof=1) / np.sqrt(len(medians))) if known else np.nan,
+        low,
+        high,
+        status,
+        message,
     )
 
 

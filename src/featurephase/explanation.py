@@ -490,7 +490,10 @@ def explain(
     if hard and steps > 0 and dimension is not None and _hard_learned(facts):
         try:
             law = predicted_escape(problem, ratio, dimension, spaces, quiet=quiet, workers=workers)
-            facts = facts._replace(escape=law)
+            if law.status == "ok":
+                facts = facts._replace(escape=law)
+            else:
+                warnings.append(f"no escape step: {law.message}")
         except ValueError as reason:
             warnings.append(f"no escape step: {reason}")
     if hard and network is not None and steps > 0:

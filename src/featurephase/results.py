@@ -128,6 +128,10 @@ class Result:
         """The JSON document, as plain Python values."""
         return {f.name: jsonable(getattr(self, f.name)) for f in fields(self) if f.metadata.get("json", True)}
 
+    def stamp(self, entry: dict[str, Any]) -> None:
+        """Give an entry of the document the result's seed and version, so that it can be quoted on its own."""
+        entry["seed"], entry["version"] = self.seed, self.version
+
     def to_xarray(self) -> xarray.Dataset:
         """The numbers as a labelled data set with provenance in its attributes."""
         raise NotImplementedError(f"{type(self).__name__} has no labelled form")

@@ -110,7 +110,8 @@ class Grokking:
     escape_time
         First step from which on |P_H Theta| stays above half of |Theta|.
     predicted_time
-        Median of the predicted law of ``escape_time``, and ``predicted_low``, ``predicted_high``, which hold 90 %.
+        Median of the predicted law of ``escape_time``, and ``predicted_low``, ``predicted_high``, which hold 90 %; nan
+        where none is predicted (``message`` says why).
     """
 
     train_time: float
@@ -238,7 +239,7 @@ class Simulation(Result):
         document = super().to_dict()
         for run in document["runs"]:
             for entry in run["hessian"]:
-                entry["seed"], entry["version"] = self.seed, self.version
+                self.stamp(entry)
                 if self.method == "dense" and entry["status"] != "ok":  # null is for what a method does not have
                     for key in ("smallest", "largest", "hard_overlaps"):
                         entry[key] = entry[key + "_se"] = "nan"
@@ -443,7 +444,8 @@ def simulate(
     seeds
         Independent repetitions.
     times
-        Where the Hessian is analysed (dense); default: the problem's ``run.times``, else the last step.
+        Where the Hessian is analysed (dense); default: the problem's ``run.times``, else the last step. Given
+        here it is asked for: without a data matrix the status is then ``"not-available"``.
     eigenvalues
         How many at each end.
     start
@@ -504,7 +506,8 @@ def simulate(
             verdicts = _recovery(problem, value, d, found, spaces, start, quiet, workers)
         runs.append(_summary(problem, value, samples, d, chosen, found, analysed, spaces, law, reason, verdicts))
     problems = [(r.status, r.message) for r in runs if r.status != "ok"]
-    problems += [(h.status, h.message) for r in runs for h in r.hessian if h.status not in ("ok", "not-available")]
+    fine = ("ok", "not-available") if times is None else ("ok",)  # without a matrix nobody need have asked for it
+    problems += [(h.status, h.message) for r in runs for h in r.hessian if h.status not in fine]
     notes = [h.message for r in runs for h in r.hessian if h.status == "not-available"]
     return Simulation(
         status=problems[0][0] if problems else "ok",
@@ -602,7 +605,8 @@ def _predicted(
     if start == "prescribed" or not spaces.ok or problem.training.steps == 0:
         return None, "the escape time is predicted for a random start" if start == "prescribed" else ""
     try:
-        return predicted_escape(problem, delta, dimension, spaces, quiet=quiet, workers=workers), ""
+        law = predicted_escape(problem, delta, dimension, spaces, quiet=quiet, workers=workers)
+        return law, f"no escape time: {law.message}" if law.message else ""
     except ValueError as reason:
         return None, str(reason)
 
@@ -714,7 +718,7 @@ def _grokking(found: Sequence[SeedRun], law: EscapeLaw | None, reason: str) -> G
         fraction=float(np.mean([np.isfinite(g.test_time) for g in each])),
         escape_time=escape,
         escape_time_se=escape_se,
-        predicted_time=np.nan if law is None else law.median,
+        predicted_time=np.nan if law is None or np.isinf(law.median) else law.median,
         predicted_time_se=np.nan if law is None else law.median_se,
         predicted_low=np.nan if law is None else law.low,
         predicted_high=np.nan if law is None else law.high,

@@ -76,6 +76,24 @@ def test_tables_for_people(experiment, capsys):
     assert "--method dense has it" in out
 
 
+def test_without_a_matrix_the_hessian_is_null_with_a_message(experiment, capsys):
+    command = ["simulate", str(experiment), "--dimension", "30", "--method", "implicit", *FAST, "--json"]
+    assert run(command) == 0
+    document = json.loads(capsys.readouterr().out)
+    (entry,) = document["runs"][0]["hessian"]
+    for key in ("smallest", "smallest_se", "largest", "largest_se", "hard_overlaps", "hard_overlaps_se"):
+        assert key in entry
+        assert entry[key] is None
+    assert "--method dense has it" in entry["message"]
+    assert (document["status"], entry["status"]) == ("ok", "not-available")
+    # asked for by name it is something that does not exist
+    assert run([*command, "--time", "2"]) == 3
+    document = json.loads(capsys.readouterr().out)
+    assert document["status"] == "not-available"
+    assert document["runs"][0]["status"] == "ok"
+    assert document["runs"][0]["hessian"][0]["smallest"] is None
+
+
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [

@@ -81,7 +81,8 @@ def simulate(
         raise InputError("--labels and --whiten go with --data FILE")
     if data is not None and (delta or dimension is not None):
         raise InputError("--data FILE fixes n and d; --delta and --dimension do not go with it")
-    problem = experiment(file, delta=delta, times=finite_times("--time", time), seed=seed)
+    times = finite_times("--time", time)
+    problem = experiment(file, delta=delta, times=times, seed=seed)
     from featurephase.data import load_data
     from featurephase.simulation import simulate as compute
 
@@ -91,6 +92,7 @@ def simulate(
         dimension=dimension,
         method=cast(Any, method),
         seeds=seeds,
+        times=None if times is None else times.steps,
         eigenvalues=eigenvalues,
         start=start,
         precision=cast(Any, precision),

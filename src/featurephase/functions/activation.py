@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,6 +20,7 @@ from featurephase.functions.facts import ActivationFacts, activation_facts
 from featurephase.functions.formula import Formula
 from featurephase.functions.gaussian import gaussian_mean
 from featurephase.functions.parser import check_length, refuse
+from featurephase.functions.specified import Specified
 
 Array = NDArray[np.float64]
 
@@ -27,7 +28,7 @@ __all__ = ["Activation", "activation"]
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class Activation:
+class Activation(Specified):
     """An activation sigma(h), its first two derivatives and what is known of it.
 
     Made by :func:`activation` from a text, or by :meth:`from_callables` from Python functions. Immutable, hashable,
@@ -45,8 +46,8 @@ class Activation:
         Where sigma' jumps, as far as located, nearest to 0 first.
     """
 
-    name: str
-    expression: str | None
+    kind: ClassVar[str] = "activation"
+
     facts: ActivationFacts
     kinks: tuple[float, ...]
     #: breakpoints for quadrature
@@ -55,8 +56,6 @@ class Activation:
     _corrections: tuple[tuple[tuple[float, float], ...], ...]
     #: (orders, h) -> the derivatives of these orders
     _evaluate: Callable[..., tuple[Array, ...]]
-    #: how to make it again: a function and its arguments
-    _origin: tuple[Callable[..., Activation], tuple[Any, ...]]
 
     @classmethod
     def _from_text(cls, text: str) -> Activation:
@@ -177,30 +176,6 @@ class Activation:
         """
         what = f"activation {self.name!r}"
         return gaussian_mean(lambda g: self.value(g) ** power, self._breaks, what)
-
-    def to_spec(self) -> str:
-        """The text that :func:`activation` makes this activation from.
-
-        Raises
-        ------
-        InputError
-            If it was made from Python functions.
-        """
-        if self.expression is None:
-            raise InputError(f"activation {self.name!r} was made from Python functions: it cannot be written as text")
-        return self.name
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return self._origin
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Activation) and self._origin == other._origin
-
-    def __hash__(self) -> int:
-        return hash(self._origin[1])
-
-    def __repr__(self) -> str:
-        return f"activation({self.name!r})" if self.expression is not None else f"<activation {self.name!r}>"
 
 
 def _expression(text: str) -> tuple[str, dict[str, Any]]:

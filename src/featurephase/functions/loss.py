@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,6 +18,7 @@ from featurephase.functions.catalogue import LOSSES, expand
 from featurephase.functions.facts import LossFacts, loss_facts
 from featurephase.functions.formula import Formula
 from featurephase.functions.parser import check_length, refuse
+from featurephase.functions.specified import Specified
 
 Array = NDArray[np.float64]
 
@@ -28,7 +29,7 @@ _RESPONSES = np.array([0.0, 1.0, -1.0, 0.5, 2.0, -2.0, 0.3, -0.7, 3.7, -5.1, 30.
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class Loss:
+class Loss(Specified):
     """A loss(y, f) of response y and network output f, its first two derivatives in f and what is known of it.
 
     Made by :func:`loss` from a text, or by :meth:`from_callables` from Python functions. Immutable, hashable, equal if
@@ -48,15 +49,13 @@ class Loss:
         Whether the first derivative jumps somewhere (hinge), so that the second is not a function.
     """
 
-    name: str
+    kind: ClassVar[str] = "loss"
+
     is_expression: bool
-    expression: str | None
     facts: LossFacts
     singular_curvature: bool
     #: (orders, y, f) -> the derivatives of these orders
     _evaluate: Callable[..., tuple[Array, ...]]
-    #: how to make it again: a function and its arguments
-    _origin: tuple[Callable[..., Loss], tuple[Any, ...]]
 
     @classmethod
     def _from_text(cls, text: str, is_expression: bool) -> Loss:
@@ -168,31 +167,8 @@ class Loss:
         if self.singular_curvature and not almost_everywhere:
             raise SingularCurvatureError(f"the loss {self.name!r} has no second derivative: the first jumps")
 
-    def to_spec(self) -> str:
-        """The text that :func:`loss` makes this loss from: a name, or an expression if ``is_expression``.
-
-        Raises
-        ------
-        InputError
-            If it was made from Python functions.
-        """
-        if self.expression is None:
-            raise InputError(f"loss {self.name!r} was made from Python functions: it cannot be written as text")
-        return self.name
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return self._origin
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Loss) and self._origin == other._origin
-
-    def __hash__(self) -> int:
-        return hash(self._origin[1])
-
     def __repr__(self) -> str:
-        if self.expression is None:
-            return f"<loss {self.name!r}>"
-        return f"loss(expression={self.name!r})" if self.is_expression else f"loss({self.name!r})"
+        return f"loss(expression={self.name!r})" if self.is_expression else super().__repr__()
 
 
 def _sliced(function: Callable[[Array, Array], Array], y: float) -> Callable[[Array], Any]:

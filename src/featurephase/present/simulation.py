@@ -72,6 +72,8 @@ def _run(run: SimulationRun) -> list[str]:
             f"  escape: measured at step {measured(g.escape_time, g.escape_time_se)}, predicted at "
             f"{g.predicted_time:.4g} (90 %: {g.predicted_low:.4g} to {g.predicted_high:.4g})"
         )
+    elif g.message:
+        lines.append(f"  {g.message}")
     for r in run.recovery:
         trend = f"~ d^({measured(r.exponent, r.exponent_se)})" if np.isfinite(r.exponent) else "(one dimension only)"
         lines.append(
