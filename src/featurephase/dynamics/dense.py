@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from itertools import pairwise
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -15,6 +17,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from featurephase.dynamics.implicit import TEST_SAMPLES
 from featurephase.dynamics.network import Network
+from featurephase.dynamics.products import BlockProducts, slab_rows
 from featurephase.dynamics.start import start_weights
 from featurephase.dynamics.training import Data, FixedData, FreshData, Moment, ReplicateTrajectory, TestSet, train
 from featurephase.errors import InputError
@@ -31,19 +34,12 @@ Precision = Literal["float64", "float32"]
 __all__ = ["DenseDesign", "dense_bytes", "run_dense", "threads_for"]
 
 #: Rows of X read twice in a row: so large that what Python adds to a block, and threads waiting for each other to add
-#: it, do not count (measured: 6 ms of 17 with blocks of 2 MiB), and so small that they fit the cache that cores share.
-_BLOCK_BYTES = 8 * 1024 * 1024
+#: it, do not count, and so small that they fit the cache that cores share (measured, 128 MiB: 10.2 ms with 8 MiB, 8.2
+#: with 16, 7.6 with 32).
+_BLOCK_BYTES = 16 * 1024 * 1024
 
-#: Blocks that are taken as one where X meets a single vector.
-_JOINED = 8
-
-#: Multiplications in one call of BLAS. Up to a million of them OpenBLAS multiplies as the matrices lie; above, it
-#: copies both to a layout of its own first, which costs more than the product if one of them has only a few rows
-#: (measured: 20 GFlop/s a core with 8 rows in float64, against 30 to 60).
-_SMALL_PRODUCT = 1_000_000
-
-#: Rows below which such calls cost more than they save.
-_FEWEST_ROWS = 8
+#: Where X meets a single vector.
+_BLOCK_BYTES_OF_ONE = 64 * 1024 * 1024
 
 #: Sums over samples are taken in so many parts, each by one thread: fixed, so that threads do not change rounding.
 _STRIPS = 16
@@ -69,25 +65,24 @@ class DenseDesign:
         self.matrix = np.ascontiguousarray(matrix)
         self.latent_frame = latent_frame
         self.samples, self.dimension = matrix.shape
-        rows = _power_of_two(np.clip(_BLOCK_BYTES / max(self.dimension * self.matrix.itemsize, 1), 16, 8192))
-        self.slices = [slice(a, min(a + rows, self.samples)) for a in range(0, self.samples, rows)]
 
     def preactivations(self, weights: Array) -> Array:
         """``(X Theta)'``, (m, n)."""
-        rows = np.ascontiguousarray(weights.T, dtype=self.matrix.dtype)
-        h = np.empty((len(rows), self.samples))
+        products = BlockProducts(weights.T.astype(self.matrix.dtype))
+        h = np.empty((weights.shape[1], self.samples))
+        strips = self._strips(len(h))
 
         def fill(strip: int) -> None:
-            for s in self._strip(strip):
-                h[:, s] = _times_transpose(rows, self.matrix[s])
+            for s in strips[strip]:
+                h[:, s] = products.project(self.matrix[s])
 
-        map_blocks(fill, _STRIPS)
+        map_blocks(fill, len(strips))
         return h
 
     def gradient(self, weights: Array, sample_gradient: Callable[[Array, slice], Array]) -> Array:
         """``X'F/n`` (d, m), accumulated in float64 over blocks, for ``F = sample_gradient(h, where)``.
 
-        ``sample_gradient`` may be called on several slices at the same time, from several threads.
+        ``sample_gradient`` is called from several threads, by one at a time.
         """
         gradient: Array = self._through(weights.T, sample_gradient).T
         return gradient
@@ -95,44 +90,57 @@ class DenseDesign:
     def weighted_products(self, curvature: Array, directions: Array) -> Array:
         """``X' [W (X U)] / n`` for curvatures W (m, m, n) or (m, n) if diagonal, and U (m, d, c); (m, d, c)."""
         m, d, c = directions.shape
+        pattern = "rn,rcn->rcn" if curvature.ndim == 2 else "rsn,scn->rcn"
 
         def weigh(flat: Array, s: slice) -> Array:
-            p = flat.reshape(m, c, -1)
-            if curvature.ndim == 2:
-                q = curvature[:, None, s] * p
-            else:
-                q = curvature[:, 0, None, s] * p[0]
-                for r in range(1, m):
-                    q += curvature[:, r, None, s] * p[r]
-            return q.reshape(m * c, -1)
+            weighted: Array = np.einsum(pattern, curvature[..., s], flat.reshape(m, c, -1))
+            return weighted.reshape(m * c, -1)
 
         products = self._through(directions.transpose(0, 2, 1).reshape(m * c, d), weigh)
         return products.reshape(m, c, d).transpose(0, 2, 1)
 
-    def _strip(self, strip: int) -> list[slice]:
-        """The blocks of one part of the samples."""
-        first, stop = (len(self.slices) * i // _STRIPS for i in (strip, strip + 1))
-        return self.slices[first:stop]
+    def _blocks(self, most: int, slab: int = 1, threads: int = 1) -> list[slice]:
+        """The samples in whole slabs, in blocks of about equal size, up to so many bytes; enough of them for threads.
+
+        Rows count as 2 KiB at least: what is computed of a sample takes memory too.
+        """
+        n, largest = self.samples, max(most // max(self.dimension * self.matrix.itemsize, 2048), 16)
+        count = max(-(-n // largest), min(threads, 8 * n // largest), 1)
+        rows = -(-n // (count * slab)) * slab
+        return [slice(a, min(a + rows, n)) for a in range(0, n, rows)]
+
+    def _strips(self, few: int) -> list[list[slice]]:
+        """The blocks of each part of the samples, for products with a few rows."""
+        slab = slab_rows(few, self.dimension, self.matrix.itemsize)
+        blocks = self._blocks(_BLOCK_BYTES, slab or 1, threads=4)
+        count = min(_STRIPS, len(blocks))
+        bounds = [len(blocks) * i // count for i in range(count + 1)]
+        return [blocks[a:b] for a, b in pairwise(bounds)]
 
     def _through(self, rows: Array, between: Callable[[Array, slice], Array]) -> Array:
         """``between(rows X', where) X / n``, (r, d), with X read from memory once."""
-        dtype = self.matrix.dtype
-        low = np.ascontiguousarray(rows, dtype=dtype)
-
-        if len(rows) == 1:
+        low = rows.astype(self.matrix.dtype)
+        if len(low) == 1:
             return self._through_one(low, between)
-        room = len(_slabs(len(low), self.matrix[self.slices[0]])[0][1])
+        products, strips = BlockProducts(low), self._strips(len(low))
+        most = strips[0][0].stop
+        idle: list[NDArray[Any]] = []
+        # elementwise functions of a block are short: threads would hand the interpreter's lock to and fro in them, at
+        # a higher price than that of waiting
+        turn = Lock()
 
         def part(strip: int) -> Array:
             total = np.zeros(low.shape)
-            products = np.empty((room, *low.shape), dtype=dtype)
-            for s in self._strip(strip):
-                block = self.matrix[s]
-                h = _times_transpose(low, block).astype(np.float64, copy=False)
-                _add_product(total, between(h, s).astype(dtype, copy=False), block, products)
+            room = idle.pop() if idle else products.room(most)
+            for s in strips[strip]:
+                h = products.project(self.matrix[s])
+                with turn:
+                    f = between(h, s)
+                products.add_combination(total, f, self.matrix[s], room)
+            idle.append(room)
             return total
 
-        total, *others = map_blocks(part, _STRIPS)
+        total, *others = map_blocks(part, len(strips))
         for other in others:
             total += other
         total /= self.samples
@@ -144,9 +152,7 @@ class DenseDesign:
         Its threads meet at the end of every product, so that larger blocks pay, though X is read twice.
         """
         total = np.zeros(low.shape)
-        for first in range(0, len(self.slices), _JOINED):
-            joined = self.slices[first : first + _JOINED]
-            s = slice(joined[0].start, joined[-1].stop)
+        for s in self._blocks(_BLOCK_BYTES_OF_ONE):
             h = (low @ self.matrix[s].T).astype(np.float64, copy=False)
             total += between(h, s).astype(low.dtype, copy=False) @ self.matrix[s]
         total /= self.samples
@@ -156,37 +162,6 @@ class DenseDesign:
 def threads_for(rows: int) -> AbstractContextManager[None]:
     """For long computations with products of so many rows: who has the threads, BLAS or the blocks."""
     return nullcontext() if rows == 1 else blas_on_one_thread()
-
-
-def _power_of_two(number: float) -> int:
-    """The largest one that is not above ``number``: blocks are whole numbers of slabs."""
-    return int(2 ** np.floor(np.log2(number)))
-
-
-def _slabs(rows: int, block: NDArray[Any]) -> list[tuple[slice, NDArray[Any]]]:
-    """A block as stacks (count, slab, d) of slabs of rows that are small products: whole slabs, and what is left."""
-    n, d = block.shape
-    allowed = _SMALL_PRODUCT / max(rows * d, 1)
-    slab = min(_power_of_two(allowed), n) if allowed >= _FEWEST_ROWS else n
-    whole = n - n % slab
-    parts = [(slice(0, whole), slab), (slice(whole, n), n - whole)]
-    return [(s, block[s].reshape(-1, size, d)) for s, size in parts if size]
-
-
-def _times_transpose(rows: NDArray[Any], block: NDArray[Any]) -> NDArray[Any]:
-    """``rows block'``, (r, rows of the block)."""
-    out = np.empty((len(rows), len(block)), dtype=block.dtype)
-    for s, slabs in _slabs(len(rows), block):
-        product = rows @ slabs.transpose(0, 2, 1)
-        out[:, s] = product.transpose(1, 0, 2).reshape(len(rows), -1)
-    return out
-
-
-def _add_product(total: Array, f: NDArray[Any], block: NDArray[Any], room: NDArray[Any]) -> None:
-    """``total += f block``; ``room`` (count, r, d) takes the products of slabs: fresh memory is slow."""
-    for s, slabs in _slabs(len(f), block):
-        stack = f[:, s].reshape(len(f), *slabs.shape[:2]).transpose(1, 0, 2)
-        total += np.add.reduce(np.matmul(stack, slabs, out=room[: len(slabs)]), axis=0)
 
 
 def dense_bytes(samples: int, dimension: int, width: int, itemsize: int) -> float:
