@@ -86,6 +86,20 @@ def test_the_same_bytes_whatever_the_threads_do(m, dtype):
             assert both() == first
 
 
+def test_sample_gradients_are_asked_for_one_at_a_time():
+    x, theta, _ = case(8003, 600, 4, np.float64)
+    inside = []
+
+    def alone(h, where):
+        inside.append(where)
+        time.sleep(2e-3)
+        assert inside == [where]
+        inside.clear()
+        return h
+
+    DenseDesign(x).gradient(theta, alone)
+
+
 def test_overflow_is_reported_as_the_caller_asked_in_all_threads():
     """A run that diverges is not to warn; elsewhere an overflow is an error of the test-suite."""
     x, theta, _ = case(5003, 300, 2, np.float64)

@@ -17,7 +17,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from featurephase.dynamics.implicit import TEST_SAMPLES
 from featurephase.dynamics.network import Network
-from featurephase.dynamics.products import BlockProducts, slab_rows
+from featurephase.dynamics.products import BlockProducts
 from featurephase.dynamics.start import start_weights
 from featurephase.dynamics.training import Data, FixedData, FreshData, Moment, ReplicateTrajectory, TestSet, train
 from featurephase.errors import InputError
@@ -70,7 +70,7 @@ class DenseDesign:
         """``(X Theta)'``, (m, n)."""
         products = BlockProducts(weights.T.astype(self.matrix.dtype))
         h = np.empty((weights.shape[1], self.samples))
-        strips = self._strips(len(h))
+        strips = self._strips()
 
         def fill(strip: int) -> None:
             for s in strips[strip]:
@@ -99,20 +99,20 @@ class DenseDesign:
         products = self._through(directions.transpose(0, 2, 1).reshape(m * c, d), weigh)
         return products.reshape(m, c, d).transpose(0, 2, 1)
 
-    def _blocks(self, most: int, slab: int = 1, threads: int = 1) -> list[slice]:
-        """The samples in whole slabs, in blocks of about equal size, up to so many bytes; enough of them for threads.
+    def _blocks(self, most: int, threads: int = 1) -> list[slice]:
+        """The samples in blocks of equal size, of up to so many bytes; as many for each of several threads.
 
         Rows count as 2 KiB at least: what is computed of a sample takes memory too.
         """
         n, largest = self.samples, max(most // max(self.dimension * self.matrix.itemsize, 2048), 16)
-        count = max(-(-n // largest), min(threads, 8 * n // largest), 1)
-        rows = -(-n // (count * slab)) * slab
+        count = -(-n // largest)
+        rounded = -(-count // threads) * threads
+        rows = -(-n // max(count, min(rounded, 8 * n // largest)))
         return [slice(a, min(a + rows, n)) for a in range(0, n, rows)]
 
-    def _strips(self, few: int) -> list[list[slice]]:
-        """The blocks of each part of the samples, for products with a few rows."""
-        slab = slab_rows(few, self.dimension, self.matrix.itemsize)
-        blocks = self._blocks(_BLOCK_BYTES, slab or 1, threads=4)
+    def _strips(self) -> list[list[slice]]:
+        """The blocks of each part of the samples."""
+        blocks = self._blocks(_BLOCK_BYTES, threads=4)
         count = min(_STRIPS, len(blocks))
         bounds = [len(blocks) * i // count for i in range(count + 1)]
         return [blocks[a:b] for a, b in pairwise(bounds)]
@@ -122,7 +122,7 @@ class DenseDesign:
         low = rows.astype(self.matrix.dtype)
         if len(low) == 1:
             return self._through_one(low, between)
-        products, strips = BlockProducts(low), self._strips(len(low))
+        products, strips = BlockProducts(low), self._strips()
         most = strips[0][0].stop
         idle: list[NDArray[Any]] = []
         # elementwise functions of a block are short: threads would hand the interpreter's lock to and fro in them, at

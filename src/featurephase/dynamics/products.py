@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-__all__ = ["BlockProducts", "combine", "project", "slab_rows"]
+__all__ = ["BlockProducts", "combine", "project"]
 
 #: OpenBLAS takes its kernels without packing for products of up to so many multiplications ...
 _SMALL = 1_000_000
@@ -30,7 +30,7 @@ _NARROWEST = 512
 #: Up to so many rows, row by row is faster than a packed product.
 _ROW_BY_ROW = 3
 
-#: Bytes of a register: from so many on, the kernels go along the few rows, which they read transposed; fewer would
+#: Bytes of a register: from so many on, kernels go along the few rows, which they read transposed; fewer would
 #: leave part of it empty. The kernel for those as they lie is taken for results of up to so many numbers.
 _REGISTER, _SMALL_RESULT = 64, 1200
 #: Slabs of so many rows are projected on, and summed over, faster than a block as a whole (which is packed): the sum
@@ -59,7 +59,7 @@ def _panel(few: int, many: int, length: int) -> int | None:
     return width - width % 64 if width >= _NARROWEST else None
 
 
-def slab_rows(few: int, length: int, itemsize: int) -> int | None:
+def _slab_rows(few: int, length: int, itemsize: int) -> int | None:
     """Rows of the slabs (rows, length) whose products with a few rows stay small; ``None`` where that does not pay."""
     if few == 1 or not _has_small_kernels():
         return None
@@ -117,7 +117,7 @@ class BlockProducts:
     def __init__(self, rows: NDArray[Any]) -> None:
         self.shape, self.dtype = rows.shape, rows.dtype
         few, length = rows.shape
-        self._slab = slab_rows(few, length, rows.itemsize)
+        self._slab = _slab_rows(few, length, rows.itemsize)
         self._summed = self._slab if self._slab is not None and self._slab >= _FEWEST_SUMMED else None
         self._transposed = self._slab is not None and few * rows.itemsize >= _REGISTER
         self._rows = np.ascontiguousarray(rows.T if self._transposed else rows)
