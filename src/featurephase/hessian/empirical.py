@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh, eigh_tridiagonal
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
+from featurephase.dynamics.dense import threads_for
 from featurephase.errors import SingularCurvatureError
 
 if TYPE_CHECKING:
@@ -145,7 +146,8 @@ def extreme_eigenpairs(
     if size <= max(DENSE_SIZE, 4 * (low + high)):
         values, vectors = eigh(operator.to_matrix(), overwrite_a=True, check_finite=False)
     else:
-        values, vectors, converged = _lanczos(operator, low, high, tolerance, seed)
+        with threads_for(operator.width):
+            values, vectors, converged = _lanczos(operator, low, high, tolerance, seed)
     wanted = np.r_[0:low, len(values) - high : len(values)]
     values, vectors = values[wanted], vectors[:, wanted]
     residuals = np.linalg.norm(operator.matmat(vectors) - vectors * values, axis=0) if len(wanted) else values
