@@ -78,6 +78,15 @@ def test_what_cannot_be_simulated_is_refused_before_the_theory_runs(monkeypatch)
             compare(problem(), **(KEYS | keys))
 
 
+def test_an_escape_prediction_that_does_not_fit_is_left_out_with_the_reason(monkeypatch):
+    def refuse(*_):
+        raise MemoryLimitError("the escape needs too much")
+
+    monkeypatch.setattr("featurephase.simulation.require_growth_memory", refuse)
+    found = compare(problem(), times=[], **(KEYS | {"dimension": [20, 40], "seeds": 2, "escape": True}))
+    assert "escape time not compared: the escape needs too much" in found.warnings
+
+
 def test_samples_are_those_of_every_delta():
     found = compare(problem(), times=[], delta=[2.0, 5.0], **(KEYS | {"dimension": [20, 40], "seeds": 2}))
     assert found.deltas == (2.0, 5.0)
