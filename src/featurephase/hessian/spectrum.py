@@ -66,7 +66,7 @@ class BlockGap:
     Attributes
     ----------
     left_edge
-        (edge by blocks - edge)/|edge|: positive where the blocks are too high.
+        ``(edge by blocks - edge)/|edge|``: positive where the blocks are too high.
     lowest
         The same for the lowest hard outlier (the edge where there is none).
     samples
