@@ -222,7 +222,8 @@ def _unstable_until(path: _Path, problem: Problem, delta: float, moment: Moment,
                 delta=problem.training.data_ratio(delta),
                 weight_decay=problem.training.weight_decay,
                 hard_basis=hard_basis,
-                groups=problem.student.exchangeable if path.network.width > FULL_WIDTH else None,
+                blocks=path.network.width > FULL_WIDTH,
+                groups=problem.student.exchangeable,
             )
             known[t] = np.nan if any(m.drifts for m in found) else min(m.at_zero for m in found)
         return known[t]

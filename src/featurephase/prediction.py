@@ -116,7 +116,7 @@ class BlockComparison:
     Attributes
     ----------
     left_edge
-        (edge by blocks - edge)/|edge|, weight decay left out: positive where the blocks are too high.
+        ``(edge by blocks - edge)/|edge|``, weight decay left out: positive where the blocks are too high.
     lowest
         The same for the lowest hard outlier, or for the edge where there is none.
     samples, replicates

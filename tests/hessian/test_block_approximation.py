@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from featurephase.dynamics.asymptotic import run_replicate
 from featurephase.dynamics.network import Network
 from featurephase.hessian import spectrum as spectra
 from featurephase.hessian.bulk import Bulk
+from featurephase.hessian.outliers import Directions, margins
 from featurephase.prediction import predict
 from featurephase.problem import Problem
 from featurephase.replicates import replicate_seeds
@@ -100,3 +103,25 @@ def test_a_full_hessian_is_no_approximation() -> None:
     (entry,) = predict(PROBLEM, delta=20.0, times=[0]).runs[0].hessian
     assert entry.blocks is False
     assert entry.block_gap is None
+
+
+def test_margins_of_equal_neurons_are_equal() -> None:
+    """Averaged over permutations: m - 1 equal margins beside one of the sum; the mean over each space is kept."""
+    network = Network(PROBLEM.student.activation, np.full(3, 1 / 3), PROBLEM.loss)
+    rng = np.random.default_rng(0)
+    h, g = rng.standard_normal((3, 1500)), rng.standard_normal(1500)
+    bulk = Bulk(network.curvature(h, 1.5 * np.tanh(g * g)), 20.0)
+    point = bulk.edge().point
+    directions = Directions(lambda i: g[None], [slice(0, 1500)], 1, 1)
+    plain, pooled = margins(bulk, point, directions), margins(bulk, point, directions, ((0, 1, 2),))
+    assert pooled[0] == pytest.approx(pooled[1], rel=1e-9)
+    assert plain[0] < pooled[0] < plain[1] < pooled[2]
+    assert margins(bulk, point, directions, [[0], [1], [2]]) == pytest.approx(plain)
+    # brute force over the six permutations of the samples' neurons
+    root = point.root
+    r = bulk.response(root, slice(0, 1500))
+    k = np.einsum("ar,abn,bs->rsn", np.linalg.inv(root), r, np.linalg.inv(root))
+    m = (k * g**2).mean(axis=2) - point.value * np.eye(3)
+    orders = [list(p) for p in itertools.permutations(range(3))]
+    m, s = (np.mean([x[np.ix_(p, p)] for p in orders], axis=0) for x in (m, root @ root.T))
+    assert pooled == pytest.approx(20.0 * np.sort(np.linalg.eigvals(s @ m).real), rel=1e-8)

@@ -66,7 +66,7 @@ class BlockGap:
     Attributes
     ----------
     left_edge
-        (edge by blocks - edge)/|edge|: positive where the blocks are too high.
+        ``(edge by blocks - edge)/|edge|``: positive where the blocks are too high.
     lowest
         The same for the lowest hard outlier (the edge where there is none).
     samples
@@ -228,26 +228,28 @@ def hard_margins(
     delta: float,
     weight_decay: float,
     hard_basis: Array,
+    blocks: bool = False,
     groups: Sequence[Sequence[int]] | None = None,
     support: CurvatureSupport | None = None,
 ) -> list[HardMargins]:
-    """Margins of the hard outliers: one entry for the whole network, or by blocks one for each neuron.
+    """Margins of the hard outliers: one entry for the whole network, or with ``blocks`` one for each neuron.
 
     The caller has made sure that the curvature is regular.
 
     Parameters
     ----------
     groups
-        For the block approximation: the neurons in groups of one law.
+        The neurons in groups of one law; default: each by itself.
     support
         If known already.
     """
     support = curvature_support(network, link, moment.weights) if support is None else support
     h, directions = moment.design.preactivations(moment.weights), hard_directions(moment, hard_basis)
     lowest = _beyond_samples(support.lowest, support.unbounded_below)
-    if groups is None:
+    groups = _each(network.width) if groups is None else groups
+    if not blocks:
         bulk = Bulk(network.curvature(h, moment.responses), delta, lowest)
-        return [_margins_of(bulk, directions, weight_decay, support.unbounded_below)]
+        return [_margins_of(bulk, directions, weight_decay, support.unbounded_below, groups)]
     result: dict[int, HardMargins] = {}
     for group, bulk in _block_bulks(network.block_curvature(h, moment.responses), delta, lowest, groups):
         rows = _repeated(directions, h.shape[1], len(group))
@@ -255,14 +257,20 @@ def hard_margins(
     return [result[r] for r in range(network.width)]
 
 
-def _margins_of(bulk: Bulk, directions: Directions, weight_decay: float, unbounded: bool) -> HardMargins:
+def _margins_of(
+    bulk: Bulk,
+    directions: Directions,
+    weight_decay: float,
+    unbounded: bool,
+    groups: Sequence[Sequence[int]] | None = None,
+) -> HardMargins:
     if not np.any(bulk.curvature):  # the bulk is one atom at 0 and nothing stands left of it
         return HardMargins(np.ones(bulk.width * directions.visible), 1.0, True, weight_decay)
     edge, drifts = edge_of(bulk, unbounded)
-    at_edge = margins(bulk, edge.point, directions)
+    at_edge = margins(bulk, edge.point, directions, groups)
     at_zero = float(at_edge[0])
     if edge.point.value > -weight_decay:
-        at_zero = float(margins(bulk, bulk.at(-weight_decay, edge), directions)[0])
+        at_zero = float(margins(bulk, bulk.at(-weight_decay, edge), directions, groups)[0])
     return HardMargins(at_edge, at_zero, edge.critical, edge.point.value + weight_decay, drifts)
 
 

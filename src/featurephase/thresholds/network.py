@@ -268,7 +268,7 @@ class _Observer:
         link = self.problem.teacher.link
         support = curvature_support(self.network, link, moment.weights)
 
-        def measure(groups: Sequence[Sequence[int]] | None) -> list[HardMargins]:
+        def measure(blocks: bool) -> list[HardMargins]:
             return hard_margins(
                 self.network,
                 link,
@@ -276,14 +276,15 @@ class _Observer:
                 delta=self.problem.training.data_ratio(self.delta),
                 weight_decay=self.problem.training.weight_decay,
                 hard_basis=self.hard_basis,
-                groups=groups,
+                blocks=blocks,
+                groups=self.problem.student.exchangeable,
                 support=support,
             )
 
-        by_neuron = measure(self.problem.student.exchangeable) if self.blocks else []
+        by_neuron = measure(True) if self.blocks else []
         own = np.concatenate([b.at_edge for b in by_neuron]) if by_neuron else np.empty(0)
         if self.full:
-            whole = measure(None)[0]
+            whole = measure(False)[0]
             return _Reading(whole.at_edge, whole.at_zero, whole.critical, whole.left_edge, whole.drifts, own)
         lowest = min(by_neuron, key=lambda b: b.left_edge)
         at_zero = min(b.at_zero for b in by_neuron)
