@@ -105,23 +105,24 @@ def test_a_full_hessian_is_no_approximation() -> None:
     assert entry.block_gap is None
 
 
-def test_margins_of_equal_neurons_are_equal() -> None:
-    """Averaged over permutations: m - 1 equal margins beside one of the sum; the mean over each space is kept."""
+def test_neurons_of_one_law_are_averaged_over_their_permutations() -> None:
+    """The same as the six permutations of the samples, put together: edge and margins, and these are equal."""
     network = Network(PROBLEM.student.activation, np.full(3, 1 / 3), PROBLEM.loss)
     rng = np.random.default_rng(0)
-    h, g = rng.standard_normal((3, 1500)), rng.standard_normal(1500)
-    bulk = Bulk(network.curvature(h, 1.5 * np.tanh(g * g)), 20.0)
-    point = bulk.edge().point
-    directions = Directions(lambda i: g[None], [slice(0, 1500)], 1, 1)
-    plain, pooled = margins(bulk, point, directions), margins(bulk, point, directions, ((0, 1, 2),))
-    assert pooled[0] == pytest.approx(pooled[1], rel=1e-9)
-    assert plain[0] < pooled[0] < plain[1] < pooled[2]
-    assert margins(bulk, point, directions, [[0], [1], [2]]) == pytest.approx(plain)
-    # brute force over the six permutations of the samples' neurons
-    root = point.root
-    r = bulk.response(root, slice(0, 1500))
-    k = np.einsum("ar,abn,bs->rsn", np.linalg.inv(root), r, np.linalg.inv(root))
-    m = (k * g**2).mean(axis=2) - point.value * np.eye(3)
+    h, g = rng.standard_normal((3, 1000)), rng.standard_normal(1000)
+    curvature = network.curvature(h, 1.5 * np.tanh(g * g))
     orders = [list(p) for p in itertools.permutations(range(3))]
-    m, s = (np.mean([x[np.ix_(p, p)] for p in orders], axis=0) for x in (m, root @ root.T))
-    assert pooled == pytest.approx(20.0 * np.sort(np.linalg.eigvals(s @ m).real), rel=1e-8)
+    every = np.concatenate([curvature[np.ix_(p, p)] for p in orders], axis=2)
+
+    def found(bulk: Bulk, rows: np.ndarray) -> tuple[float, np.ndarray]:
+        point = bulk.edge().point
+        return point.value, margins(bulk, point, Directions(lambda i: rows[None], [slice(0, len(rows))], 1, 1))
+
+    edge, pooled = found(Bulk(curvature, 20.0, groups=((0, 1, 2),)), g)
+    expected, all_margins = found(Bulk(every, 20.0), np.tile(g, 6))
+    assert edge == pytest.approx(expected, rel=1e-6)
+    assert pooled == pytest.approx(all_margins, rel=1e-4)
+    assert pooled[0] == pytest.approx(pooled[1], rel=1e-9)
+    assert found(Bulk(curvature, 20.0, groups=[[0], [1], [2]]), g)[1] == pytest.approx(
+        found(Bulk(curvature, 20.0), g)[1]
+    )

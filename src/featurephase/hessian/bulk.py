@@ -18,6 +18,7 @@ explicit maximum of ``z(S)``. Above the bulk, the same with -W.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -65,7 +66,7 @@ class BranchPoint:
     value
         The real spectral parameter lambda.
     root
-        L (m, m), lower triangular, with S/delta = L L'.
+        L (m, m), lower triangular or symmetric, with S/delta = L L'.
     moments
         Averages at this point.
     radius
@@ -107,9 +108,18 @@ class Bulk:
     support
         Further curvatures (m, m, N') that the law can reach though no sample did. They carry no weight but the
         branch must keep ``I + L' W L > 0`` on them too.
+    groups
+        All neurons, those of one law together: averages are those over the permutations in each group, so that numbers
+        which are equal in the limit are equal, and the lowest of them is not the luckiest.
     """
 
-    def __init__(self, curvature: Array, delta: float, support: Array | None = None) -> None:
+    def __init__(
+        self,
+        curvature: Array,
+        delta: float,
+        support: Array | None = None,
+        groups: Sequence[Sequence[int]] | None = None,
+    ) -> None:
         self.delta = delta
         self.width, _, self.samples = curvature.shape
         self._packed = np.triu_indices(self.width)
@@ -119,8 +129,38 @@ class Bulk:
         self.support = self.curvature[:, :0] if support is None else support[self._packed]
         size = max(64, _BLOCK_BYTES // (8 * self.width**2))
         self.slices = [slice(a, min(a + size, self.samples)) for a in range(0, self.samples, size)]
+        self.groups = None if groups is None or max(map(len, groups)) == 1 else groups
+        self._orbits: dict[int, tuple[NDArray[np.intp], NDArray[np.intp]]] = {}
 
     # ---- averages at one s
+
+    def permuted(self, tensor: Array) -> Array:
+        """The mean of a tensor, each index of which is a neuron, over the permutations of neurons of one law.
+
+        Two entries are permutations of each other if their indices agree in their groups, and in which are equal.
+        """
+        if self.groups is None:
+            return tensor
+        if tensor.ndim not in self._orbits:
+            label = np.empty(self.width, dtype=np.intp)
+            for number, group in enumerate(self.groups):
+                label[list(group)] = number
+            index = np.indices(tensor.shape).reshape(tensor.ndim, -1)
+            equal = [index[i] == index[j] for i in range(tensor.ndim) for j in range(i)]
+            kind = np.concatenate([label[index], equal])
+            _, orbit, size = np.unique(kind, axis=1, return_inverse=True, return_counts=True)
+            self._orbits[tensor.ndim] = orbit.ravel(), size
+        orbit, size = self._orbits[tensor.ndim]
+        mean: Array = np.bincount(orbit, tensor.ravel()) / size
+        return mean[orbit].reshape(tensor.shape)
+
+    def _root(self, inner: Array, root: Array) -> Array:
+        """The next L: triangular, or symmetric where neurons are permuted, as S then is, and L with it."""
+        if self.groups is None:
+            triangular: Array = root @ np.linalg.cholesky(inner)
+            return triangular
+        values, vectors = np.linalg.eigh(self.permuted(root @ inner @ root.T))
+        return np.asarray((vectors * np.sqrt(values)) @ vectors.T)
 
     def _congruence(self, root: Array) -> Array:
         """The matrix of W -> L'WL on packed symmetric matrices."""
@@ -189,8 +229,8 @@ class Bulk:
             gram += packed @ packed.T
         index = self._unpack
         # E[R (x) R] acts on X as E[R X R]: entry ((i,j),(k,l)) is E[R_ik R_lj].
-        pair = (gram / self.samples)[index[:, None, :, None], index[None, :, None, :]]
-        return Moments((mean / self.samples)[index], pair.reshape(m * m, m * m))
+        pair = self.permuted((gram / self.samples)[index[:, None, :, None], index[None, :, None, :]])
+        return Moments(self.permuted((mean / self.samples)[index]), pair.reshape(m * m, m * m))
 
     def extreme_share(self, point: BranchPoint) -> float:
         """Largest contribution of a single sample to E[tr R^2], as a fraction: O(1/N) unless extremes set the edge."""
@@ -236,7 +276,7 @@ class Bulk:
             while True:
                 inner = eye + scale * step
                 if np.linalg.eigvalsh(inner)[0] > 0.05:
-                    trial = root @ np.linalg.cholesky(inner)
+                    trial = self._root(inner, root)
                     trial *= np.sqrt(trace / np.sum(trial**2))
                     found = self.moments(trial)
                     if found is not None:

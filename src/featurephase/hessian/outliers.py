@@ -107,6 +107,11 @@ class _Condensed:
     def __init__(self, bulk: Bulk, point: BranchPoint, directions: Directions) -> None:
         m, seen, rows = bulk.width, directions.visible, directions.rows
         average = _pair_average(bulk, point, directions)
+        if bulk.groups is not None:
+            if rows > seen:
+                raise ValueError("visited directions belong to single neurons, which are not permuted")
+            for k, l in np.ndindex(rows, rows):
+                average[:, k, :, l] = bulk.permuted(average[:, k, :, l])
         vv = average[:, :seen, :, :seen].reshape(m * seen, m * seen)
         matrix = vv - point.value * np.kron(point.root.T @ point.root, np.eye(seen))
         hidden = m * (rows - seen)
@@ -214,41 +219,13 @@ def _weigh(response: Array, images: Array) -> Array:
     return out
 
 
-def margins(
-    bulk: Bulk, point: BranchPoint, directions: Directions, groups: Sequence[Sequence[int]] | None = None
-) -> Array:
+def margins(bulk: Bulk, point: BranchPoint, directions: Directions) -> Array:
     """Dimensionless eigenvalues of B at ``point``, ascending, (mK,): the negative ones count the outliers below it.
 
     They are those of ``I + delta E[R (x) (g g' - I)]`` for hard directions g: 1 far below the bulk, 0 where an
-    outlier sits (theory 1, section 4, Delta(lambda)). With ``groups`` of neurons of one law, B and S are averaged over
-    their permutations first: the lowest of equal eigenvalues is then not the luckiest.
+    outlier sits (theory 1, section 4, Delta(lambda)).
     """
-    if groups is not None and max(map(len, groups)) > 1:
-        inverse = np.linalg.inv(point.root)
-        metric = point.value * np.einsum("ab,kl->akbl", point.root.T @ point.root, np.eye(directions.rows))
-        b = _pair_average(bulk, point, directions) - metric
-        b = _permuted(np.einsum("ar,akbl,bs->rksl", inverse, b, inverse), groups)
-        root = np.linalg.cholesky(_permuted((point.root @ point.root.T)[:, None, :, None], groups)[:, 0, :, 0])
-        b = np.einsum("ra,rksl,sb->akbl", root, b, root).reshape((bulk.width * directions.rows,) * 2)
-        return np.asarray(bulk.delta * np.linalg.eigvalsh((b + b.T) / 2), dtype=np.float64)
     return np.asarray(bulk.delta * _Condensed(bulk, point, directions).values, dtype=np.float64)
-
-
-def _permuted(matrix: Array, groups: Sequence[Sequence[int]]) -> Array:
-    """The mean of (m, K, m, K) over all permutations of neurons within the groups."""
-    out = np.empty_like(matrix)
-    for rows in map(list, groups):
-        for columns in map(list, groups):
-            part = matrix[rows][:, :, columns].transpose(0, 2, 1, 3)
-            mean = part.mean(axis=(0, 1))
-            if rows == columns:
-                n, own = len(rows), np.einsum("rrkl->kl", part) / len(rows)
-                other = (n * mean - own) / (n - 1) if n > 1 else own
-                part = np.where(np.eye(n, dtype=bool)[:, :, None, None], own, other)
-            else:
-                part = np.broadcast_to(mean, part.shape)
-            out[np.ix_(rows, range(matrix.shape[1]), columns, range(matrix.shape[3]))] = part.transpose(0, 2, 1, 3)
-    return out
 
 
 def outliers(bulk: Bulk, edge: Edge, directions: Directions, most: int | None = None) -> tuple[list[Outlier], Array]:

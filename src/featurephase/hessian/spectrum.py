@@ -248,8 +248,8 @@ def hard_margins(
     lowest = _beyond_samples(support.lowest, support.unbounded_below)
     groups = _each(network.width) if groups is None else groups
     if not blocks:
-        bulk = Bulk(network.curvature(h, moment.responses), delta, lowest)
-        return [_margins_of(bulk, directions, weight_decay, support.unbounded_below, groups)]
+        bulk = Bulk(network.curvature(h, moment.responses), delta, lowest, groups)
+        return [_margins_of(bulk, directions, weight_decay, support.unbounded_below)]
     result: dict[int, HardMargins] = {}
     for group, bulk in _block_bulks(network.block_curvature(h, moment.responses), delta, lowest, groups):
         rows = _repeated(directions, h.shape[1], len(group))
@@ -257,20 +257,14 @@ def hard_margins(
     return [result[r] for r in range(network.width)]
 
 
-def _margins_of(
-    bulk: Bulk,
-    directions: Directions,
-    weight_decay: float,
-    unbounded: bool,
-    groups: Sequence[Sequence[int]] | None = None,
-) -> HardMargins:
+def _margins_of(bulk: Bulk, directions: Directions, weight_decay: float, unbounded: bool) -> HardMargins:
     if not np.any(bulk.curvature):  # the bulk is one atom at 0 and nothing stands left of it
         return HardMargins(np.ones(bulk.width * directions.visible), 1.0, True, weight_decay)
     edge, drifts = edge_of(bulk, unbounded)
-    at_edge = margins(bulk, edge.point, directions, groups)
+    at_edge = margins(bulk, edge.point, directions)
     at_zero = float(at_edge[0])
     if edge.point.value > -weight_decay:
-        at_zero = float(margins(bulk, bulk.at(-weight_decay, edge), directions, groups)[0])
+        at_zero = float(margins(bulk, bulk.at(-weight_decay, edge), directions)[0])
     return HardMargins(at_edge, at_zero, edge.critical, edge.point.value + weight_decay, drifts)
 
 
