@@ -182,7 +182,7 @@ def reference(options: argparse.Namespace) -> list[tuple[str, str]]:
     spec.loader.exec_module(module)
     rows = []
     for steps, theirs, ours in ((19, 20_000, 40_000), (39, 8_000, 40_000)):
-        repeats = 6
+        repeats = 16
         begin = time.process_time()
         stderr, sys.stderr = sys.stderr, open(os.devnull, "w")  # noqa: SIM115 (its progress bars)
         try:
@@ -197,7 +197,7 @@ def reference(options: argparse.Namespace) -> list[tuple[str, str]]:
         begin = time.process_time()
         runs = [
             run_replicate(problem, 3.0, np.random.SeedSequence(i), samples=ours, test=False).overlap[steps, 0, 0]
-            for i in range(3 * repeats)
+            for i in range(4 * repeats)
         ]
         our_cost = (time.process_time() - begin) / len(runs) * np.var(runs, ddof=1)
         rows += [

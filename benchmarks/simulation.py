@@ -186,18 +186,24 @@ def hessian(quick: bool) -> None:
         print(f"    {name}: {1e3 * seconds:.1f} ms an application, {ratio:.1f} times ours", flush=True)
 
 
-def law(quick: bool) -> None:
+def law(quick: bool) -> int:
+    """Two-sample tests of implicit against dense; the family agrees unless the smallest p times their number < 0.01."""
     import importlib
     import sys
     from pathlib import Path
 
     sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "dynamics"))
     tests = importlib.import_module("test_finite_size")
+    smallest, total = 1.0, 0
     for n, d in ((40, 20), (400, 100), (6000, 300)):
         for m in (1, 3):
             for name, keys in tests.OPTIMISERS.items():
                 p, count = tests.smallest_p(tests.problem(m, **keys), n, d, 20 if quick else 200)
                 print(f"(n, d) = ({n}, {d}), m = {m}, {name}: smallest p {p:.4f} of {count}", flush=True)
+                smallest, total = min(smallest, p), total + count
+    agree = smallest * total > 0.01
+    print(f"{'met' if agree else 'MISSED'}: smallest p {smallest:.2g} of {total} tests")
+    return 0 if agree else 1
 
 
 def overlaps(quick: bool) -> None:
@@ -238,54 +244,68 @@ def build(k=1, link="1.5*tanh(g1**2)", activation="gelu", readout=(1.0,), loss="
     ).replace(asymptotics={"samples": 40_000, "replicates": 6})
 
 
-def compare(quick: bool, repeats: int, dimension: int, seeds: int) -> None:
+def judge_once(name: str, seed: int, dimension: int, seeds: int, wrong: bool) -> dict[str, bool]:
+    """Whether theory and simulation agree: on the problem itself, and on others that are simulated in its place."""
     from featurephase.comparison import compare as judge
     from featurephase.prediction import predict, problem_subspaces
 
-    totals = {"correct": [0, 0], "activation": [0, 0], "loss": [0, 0], "delta": [0, 0]}
-    for name, keys in SIX.items():
-        base = build(**keys)
-        spaces = problem_subspaces(base)
-        other = {
-            "activation": build(**(keys | {"activation": "silu" if keys.get("activation") != "silu" else "gelu"})),
-            "loss": build(**(keys | {"loss": "pseudo_huber" if keys.get("loss") != "pseudo_huber" else "squared"})),
-        }
-        for seed in range(repeats):
-            p = base.replace(asymptotics={"seed": seed})
-            theory = predict(p, delta=3.0, times=[], subspaces=spaces)
-            common = {
-                "dimension": dimension,
-                "delta": 3.0,
-                "seeds": seeds,
-                "times": [],
-                "escape": False,
-                "subspaces": spaces,
-                "prediction": theory,
-            }
-            verdicts = {
-                "correct": judge(p, **common).agree,
-                **{word: judge(p, simulated=q, **common).agree for word, q in other.items()},
-                "delta": judge(p, simulated_delta=2.7, **common).agree,
-            }
+    keys = SIX[name]
+    theory_of = build(**keys).replace(asymptotics={"seed": seed})
+    spaces = problem_subspaces(theory_of)
+    common = {
+        "dimension": dimension,
+        "delta": 3.0,
+        "seeds": seeds,
+        "times": [],
+        "escape": False,
+        "subspaces": spaces,
+        "prediction": predict(theory_of, delta=3.0, times=[], subspaces=spaces),
+    }
+    verdicts = {"correct": judge(theory_of, **common).agree}
+    if wrong:
+        activation = "silu" if keys.get("activation") != "silu" else "gelu"
+        loss = "pseudo_huber" if keys.get("loss") != "pseudo_huber" else "squared"
+        verdicts["activation"] = judge(
+            theory_of, simulated=build(**(keys | {"activation": activation})), **common
+        ).agree
+        verdicts["loss"] = judge(theory_of, simulated=build(**(keys | {"loss": loss})), **common).agree
+        verdicts["delta"] = judge(theory_of, simulated_delta=2.7, **common).agree
+    return verdicts
+
+
+def compare(repeats: int, wrong_repeats: int, dimension: int, seeds: int) -> int:
+    """False alarms in at most 5 % of correct comparisons, wrong ones detected in at least 90 %; every seed is new."""
+    from featurephase.replicates import run_tasks
+
+    totals = {word: [0, 0] for word in ("correct", "activation", "loss", "delta")}
+    for i, name in enumerate(SIX):
+        tasks = [(name, 1000 * i + j, dimension, seeds, j < wrong_repeats) for j in range(repeats)]
+        for verdicts in run_tasks(judge_once, tasks, work=20.0, label=name):
             for word, agree in verdicts.items():
                 totals[word][0] += not agree
                 totals[word][1] += 1
         print(name, {w: f"{a}/{b}" for w, (a, b) in totals.items()}, flush=True)
+    false, correct = totals.pop("correct")
+    met = {f"false alarms {false}/{correct}, at most 5 %": false <= 0.05 * correct}
+    met |= {f"another {w} detected {a}/{b}, at least 90 %": a >= 0.9 * b for w, (a, b) in totals.items()}
+    for criterion, true in met.items():
+        print("met:" if true else "MISSED:", criterion)
+    return 0 if all(met.values()) else 1
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["implicit", "step", "hessian", "law", "overlaps", "compare"])
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--repeats", type=int, default=50)
+    parser.add_argument("--repeats", type=int, default=50, help="comparisons of each of the six correct problems")
+    parser.add_argument("--wrong-repeats", type=int, default=10, help="comparisons of each of its three wrong versions")
     parser.add_argument("--dimension", type=int, default=800)
     parser.add_argument("--seeds", type=int, default=48)
     arguments = parser.parse_args()
     if arguments.what == "compare":
-        compare(arguments.quick, arguments.repeats, arguments.dimension, arguments.seeds)
-    else:
-        globals()[arguments.what](arguments.quick)
+        return compare(arguments.repeats, arguments.wrong_repeats, arguments.dimension, arguments.seeds)
+    return globals()[arguments.what](arguments.quick) or 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

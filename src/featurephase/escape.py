@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from featurephase.dynamics.asymptotic import BASIS_CAPACITY, run_replicate
+from featurephase.dynamics.asymptotic import BASIS_CAPACITY, replicate_streams, run_replicate
 from featurephase.dynamics.conditioning import AsymptoticLaw, ConditionedDesign
 from featurephase.dynamics.network import Network
 from featurephase.dynamics.optimisers import BatchSequence, FirstOrderRule, OptimiserState
@@ -229,9 +229,8 @@ class _Path:
         self.queries = [self.rule.query(OptimiserState(c, weights[max(t - 1, 0)], t)) for t, c in enumerate(weights)]
         self.shares: list[Array | None] = [None] * self.steps
         if problem.training.reuses_batches:
-            stream = np.random.default_rng(np.random.SeedSequence(seed.entropy, spawn_key=seed.spawn_key).spawn(4)[3])
-            training = problem.training
-            batches = BatchSequence(samples, training.batch_count, training.batches == "reshuffled", stream)
+            batch_rng, training = replicate_streams(seed)[-1], problem.training
+            batches = BatchSequence(samples, training.batch_count, training.batches == "reshuffled", batch_rng)
             self.shares = [batches.weights(t) for t in range(self.steps)]
 
     def rows(self, block: int, basis: Array) -> Array:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from featurephase.dynamics.asymptotic import BASIS_CAPACITY, ReplicateTrajectory, run_replicate
 from featurephase.dynamics.network import Network
+from featurephase.dynamics.points import QUASI_RANDOM
 from featurephase.errors import InputError
 from featurephase.hessian.outliers import Outlier
 from featurephase.hessian.spectrum import FULL_WIDTH, SINGULAR_CURVATURE, UNBOUNDED_CURVATURE, Spectrum, spectrum
@@ -272,7 +273,7 @@ def check_problem_memory(problem: Problem, steps: int, workers: int = 2) -> None
         With what would be needed and what there is.
     """
     width = problem.student.width
-    rows = 2 * min(steps * width, BASIS_CAPACITY) + problem.teacher.latent_dim + 12 * width
+    rows = 2 * min(steps * width, BASIS_CAPACITY) + problem.teacher.latent_dim + 12 * width + 2 * QUASI_RANDOM
     count = min(workers, problem.asymptotics.replicates) * rows * problem.asymptotics.samples * 8.0
     require_memory(count, f"{problem.asymptotics.samples} sample paths, {steps} steps and {width} neurons")
 

@@ -7,8 +7,11 @@ import pytest
 from scipy.optimize import brentq
 from scipy.special import ndtri
 
+from featurephase.dynamics.asymptotic import run_replicate
+from featurephase.dynamics.network import Network
 from featurephase.hessian.bulk import Bulk
 from featurephase.hessian.outliers import Directions, margins, outliers
+from featurephase.problem import GradientDescent, Problem, Student, Teacher
 
 
 def directions(bulk, rows, visible=None):
@@ -124,3 +127,79 @@ def test_outliers_of_a_dense_hessian(m):
     for j, o in enumerate(found):
         assert values[j] == pytest.approx(o.value, abs=5 * np.sqrt(2 / n) * abs(o.value))
         assert np.sum(vectors[::d, j] ** 2) == pytest.approx(o.overlap, abs=5 * np.sqrt(2 / n))
+
+
+# ---- on visited directions: the search in a subspace against the formulas of theory 1, section 4, word for word
+
+
+class Direct:
+    """Gamma(lambda) from whole matrices K, M_VV, M_VP, M_PP and D, with nothing condensed, projected or searched."""
+
+    def __init__(self, w, delta, v, phi, bulk):
+        self.w, self.delta, self.v, self.phi, self.bulk = np.moveaxis(w, 2, 0), delta, v, phi, bulk
+        self.edge = bulk.edge()
+        self.size = len(w) * len(v)
+
+    def gamma(self, value):
+        root = self.bulk.at(value, self.edge).root
+        s = self.delta * root @ root.T
+        m = len(s)
+        k = self.w @ np.linalg.inv(np.eye(m) + s @ self.w / self.delta)
+        vv, vp, pp = (
+            np.einsum("nrs,jn,ln->rjsl", k, a, b, optimize=True).reshape(m * len(a), m * len(b)) / len(k)
+            for a, b in ((self.v, self.v), (self.v, self.phi), (self.phi, self.phi))
+        )
+        d = self.delta * np.kron(np.linalg.inv(s), np.eye(len(self.phi))) - pp
+        return vv + vp @ np.linalg.solve(d, vp.T)
+
+    def outliers(self):
+        """Roots of the eigenvalues of Gamma - lambda below the edge, and 1/(1 - v'Gamma'v) by a central difference."""
+        top = self.edge.point.value * (1 + 1e-9 * np.sign(-self.edge.point.value))
+        count = int(np.sum(np.linalg.eigvalsh(self.gamma(top) - top * np.eye(self.size)) < 0))
+        low, found = top - 10.0 * abs(top) - 1.0, []
+        for j in range(count):
+
+            def excess(x, j=j):
+                return np.linalg.eigvalsh(self.gamma(x) - x * np.eye(self.size))[j]
+
+            x = brentq(excess, low, top, xtol=1e-13)
+            vector = np.linalg.eigh(self.gamma(x) - x * np.eye(self.size))[1][:, j]
+            h = 1e-4 * (top - x)
+            slope = vector @ (self.gamma(x + h) - self.gamma(x - h)) @ vector / (2 * h)
+            found.append((x, 1 / (1 - slope)))
+        return sorted(found)
+
+
+def visited(width, sign):
+    """Curvature, V and Phi of a short run that learns two easy directions, all rows of V kept."""
+    problem = Problem(
+        teacher=Teacher(2, "tanh(3*g1) + 0.5*g2*tanh(g2)"),
+        student=Student("gelu", list(np.linspace(1.0, -0.6, width) if width > 1 else [1.0])),
+        loss="squared",
+        training=GradientDescent(0.7, 5),
+    )
+    network = Network(problem.student.activation, problem.student.readout, problem.loss)
+
+    def look(moment):
+        design, blocks = moment.design, range(len(moment.design.slices))
+        v = np.concatenate([design.projections(b) for b in blocks], axis=1)
+        phi = np.concatenate([design.sample_basis(b) for b in blocks], axis=1)
+        return sign * network.curvature(moment.design.preactivations(moment.weights), moment.responses), v, phi
+
+    seed = np.random.SeedSequence(width)
+    return run_replicate(problem, 16.0, seed, samples=3000, observers={5: look}, test=False).observations[5]
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("width", [1, 2, 4])
+def test_outliers_on_visited_directions_are_those_of_the_formulas(width, sign):
+    w, v, phi = visited(width, sign)
+    bulk = Bulk(w, 16.0)
+    expected = Direct(w, 16.0, v, phi, bulk).outliers()
+    rows = np.concatenate([v, phi])
+    found, at_edge = outliers(bulk, bulk.edge(), directions(bulk, rows, len(v)))
+    assert expected
+    assert np.sum(at_edge < 0) == len(found) == len(expected)
+    for o, (value, overlap) in zip(found, expected, strict=True):
+        assert o.value == pytest.approx(value, rel=1e-8)
+        assert o.overlap == pytest.approx(overlap, rel=1e-5)

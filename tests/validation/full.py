@@ -1,7 +1,7 @@
 """The validation at full size: ``python -m tests.validation.full [PART ..]``, from the root of the repository.
 
 Prints Markdown tables of theory and reference with standard errors and z, and the smallest p-value of each family.
-Parts: numbers, trajectories, spectra, errors, blocks, basis.
+Parts: numbers, trajectories, spectra, errors, paths, blocks.
 """
 
 from __future__ import annotations
@@ -58,9 +58,16 @@ def honest_errors() -> None:
     for c in coverage.trajectory_and_spectrum_coverage(150, 3000, 6, 60_000, 16):
         print(c.row(), flush=True)
     print(coverage.threshold_coverage(120, 3000, 5, 40_000, 10).row())
-    print("\n" + coverage.BIAS_HEADER)
-    for b in coverage.bias(4000, 100):
-        print(b.row(), flush=True)
+    for step, few, replicates, many, many_replicates in ((6, 1024, 400, 65_536, 16), (60, 2048, 100, 65_536, 8)):
+        print(f"\nt = {step}, N = {few} and {many}\n\n{coverage.BIAS_HEADER}")
+        for b in coverage.bias(step, few, replicates, many, many_replicates):
+            print(b.row(), flush=True)
+
+
+def sample_paths() -> None:
+    print(coverage.PATHS_HEADER)
+    for row in coverage.long_runs([(n, quasi) for n in (2048, 8192, 65_536) for quasi in (0, 24)], 32):
+        print(row, flush=True)
 
 
 def wide_networks() -> None:
@@ -77,7 +84,7 @@ def wide_networks() -> None:
         print(row.row(), flush=True)
 
 
-TABLES: dict[str, Callable[[], None]] = {"errors": honest_errors, "blocks": wide_networks}
+TABLES: dict[str, Callable[[], None]] = {"errors": honest_errors, "paths": sample_paths, "blocks": wide_networks}
 
 
 def main(names: list[str]) -> int:

@@ -66,24 +66,32 @@ QUOTED_SAMPLES = 100_000
 
 
 def quoted(value: float, own: Estimate, replicates: int, samples: int) -> Estimate:
-    """A number quoted without error: the standard deviation of one replicate of QUOTED_SAMPLES, and its rounding."""
+    """A number quoted without error: that of one run of QUOTED_SAMPLES independent paths, and its rounding.
+
+    ``own``: the same number by ``replicates`` runs of ``samples`` independent paths.
+    """
     one = own.se * np.sqrt(replicates * samples / QUOTED_SAMPLES)
     return Estimate(value, float(np.hypot(one, 1e-4 / np.sqrt(12))), own.dof)
 
 
 def one_neuron_trajectory(samples: int, replicates: int) -> list[Comparison]:
     case = CASES["one neuron"]
-    rows = []
-    for s in replicate_seeds(11, replicates):
-        r = run_replicate(case.problem, 4.0, s, easy_basis=case.easy_basis, steps=10, samples=samples, test=False)
-        rows.append(
-            {f"train loss, t={t}": r.train_loss[t] for t in ONE_NEURON_TIMES}
-            | {f"norm, t={t}": float(np.sqrt(r.gram[t, 0, 0])) for t in ONE_NEURON_TIMES[1:]}
+
+    def runs(seed: int, **keys: int) -> dict[str, Estimate]:
+        common = {"easy_basis": case.easy_basis, "steps": 10, "samples": samples, "test": False}
+        found = [run_replicate(case.problem, 4.0, s, **common, **keys) for s in replicate_seeds(seed, replicates)]
+        return estimates(
+            [
+                {f"train loss, t={t}": r.train_loss[t] for t in ONE_NEURON_TIMES}
+                | {f"norm, t={t}": float(np.sqrt(r.gram[t, 0, 0])) for t in ONE_NEURON_TIMES[1:]}
+                for r in found
+            ]
         )
-    theory = estimates(rows)
+
+    theory, independent = runs(11), runs(11, quasi=0)
     values = {f"train loss, t={t}": v for t, v in zip(ONE_NEURON_TIMES, ONE_NEURON_LOSS, strict=True)}
     values |= {f"norm, t={t}": v for t, v in zip(ONE_NEURON_TIMES, ONE_NEURON_NORM, strict=True) if t}
-    reference = {n: quoted(v, theory[n], replicates, samples) for n, v in values.items()}
+    reference = {n: quoted(v, independent[n], replicates, samples) for n, v in values.items()}
     return compare({n: theory[n] for n in values}, reference, "one neuron, delta=4: ")
 
 

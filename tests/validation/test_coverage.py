@@ -20,6 +20,6 @@ def test_intervals_of_losses_edges_and_outliers():
 
 @pytest.mark.slow
 def test_bias_is_below_the_standard_error():
-    """Measured at N = 2000; nothing above one standard error of the default run, within three errors of the measure."""
-    for b in coverage.bias(2000, 30):
+    """Nothing above one standard error of a default run, within three errors of the measure."""
+    for b in coverage.bias(coverage.TIME, 1024, 60, 16_384, 20):
         assert abs(b.implied) - 3 * b.implied_se < 1, b.row()

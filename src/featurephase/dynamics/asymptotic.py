@@ -1,7 +1,8 @@
 """Gradient descent in the limit n, d -> infinity with n/d -> delta, one replicate at a time.
 
 One replicate is one causal pass of the conditioning recursion over N sample paths (theory: Montanari & Wang,
-arXiv 2602.01434). Population noise is O(1/sqrt N), bias O(1/N); standard errors come from independent replicates.
+arXiv 2602.01434), randomised quasi-Monte Carlo points whose population noise is below that of N independent paths
+(:mod:`featurephase.dynamics.points`). Bias O(1/N); standard errors come from independent replicates.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from featurephase.dynamics.conditioning import RESIDUAL_TOLERANCE, AsymptoticLaw, ConditionedDesign
 from featurephase.dynamics.network import Network
+from featurephase.dynamics.points import INTEGRATED, QUASI_RANDOM, PathCoordinates
 from featurephase.dynamics.training import Data, FixedData, FreshData, Moment, ReplicateTrajectory, TestSet, train
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-__all__ = ["Moment", "ReplicateTrajectory", "TestSet", "initial_weights", "run_replicate"]
+__all__ = ["Moment", "ReplicateTrajectory", "TestSet", "initial_weights", "replicate_streams", "run_replicate"]
 
 #: Visited directions of sample space that a run may keep: bounds the memory of thousands of steps.
 BASIS_CAPACITY = 600
@@ -33,6 +35,12 @@ def initial_weights(init_gram: Array, init_overlap: Array) -> Array:
     keep = values > 1e-14 * max(float(np.trace(init_gram)), np.finfo(float).tiny)
     rest = (vectors[:, keep] * np.sqrt(values[keep])).T
     return np.concatenate([init_overlap, rest])
+
+
+def replicate_streams(seed: np.random.SeedSequence) -> tuple[np.random.Generator, ...]:
+    """Random numbers of the sample paths, of the test set, and of the batches, of one replicate."""
+    streams = np.random.SeedSequence(seed.entropy, spawn_key=seed.spawn_key).spawn(3)
+    return tuple(np.random.default_rng(s) for s in streams)
 
 
 def run_replicate(
@@ -47,6 +55,7 @@ def run_replicate(
     test: bool = True,
     tolerance: float = RESIDUAL_TOLERANCE,
     capacity: int | None = BASIS_CAPACITY,
+    quasi: int = QUASI_RANDOM,
 ) -> ReplicateTrajectory:
     """Simulate one replicate of the asymptotic dynamics.
 
@@ -69,22 +78,24 @@ def run_replicate(
         Whether to estimate the test loss.
     tolerance, capacity
         Of :class:`ConditionedDesign`.
+    quasi
+        Quasi-random coordinates of a sample path; 0: paths are independent.
     """
     training = problem.training
     steps = training.steps if steps is None else steps
     samples = problem.asymptotics.samples if samples is None else samples
     link, k = problem.teacher.link, problem.teacher.latent_dim
     network = Network(problem.student.activation, problem.student.readout, problem.loss)
-    streams = np.random.SeedSequence(seed.entropy, spawn_key=seed.spawn_key).spawn(4)
-    rng, noise_rng, test_rng, batch_rng = (np.random.default_rng(s) for s in streams)
-    law = AsymptoticLaw(training.data_ratio(delta), samples)
+    rng, test_rng, batch_rng = replicate_streams(seed)
+    law = AsymptoticLaw(training.data_ratio(delta), samples, min(quasi, INTEGRATED))
 
     expected = network.width * (1 if training.one_pass else min(steps, (capacity or steps) // network.width))
 
     def draw(visited: int) -> tuple[ConditionedDesign, Array]:
-        rows = rng.standard_normal((visited, samples))
-        responses = link.sample(rows[:k], noise_rng)
-        design = ConditionedDesign(rows, law, rng, tolerance=tolerance, capacity=capacity, expected=expected)
+        paths = PathCoordinates(samples, rng, quasi)
+        rows = paths.standard_normal((visited, samples))
+        responses = link.sample(rows[:k], paths)
+        design = ConditionedDesign(rows, law, paths, tolerance=tolerance, capacity=capacity, expected=expected)
         return design, responses
 
     weights = initial_weights(problem.student.init_gram, problem.student.init_overlap)
@@ -104,7 +115,7 @@ def run_replicate(
         steps,
         overlap_of=lambda c: c[:k],
         batch_rng=batch_rng,
-        test=TestSet(network, link, samples, test_rng) if test else None,
+        test=TestSet(network, link, samples, PathCoordinates(samples, test_rng, quasi)) if test else None,
         project=project,
         observers=observers,
     )

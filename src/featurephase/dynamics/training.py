@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from featurephase.dynamics.network import Network
 from featurephase.dynamics.optimisers import BatchSequence, FirstOrderRule, OptimiserState
+from featurephase.dynamics.points import PathCoordinates
 
 if TYPE_CHECKING:
     from featurephase.functions import Link
@@ -142,7 +143,7 @@ class TestSet:
 
     __test__ = False  # not a test, whatever its name says to pytest
 
-    def __init__(self, network: Network, link: Link, samples: int, rng: np.random.Generator) -> None:
+    def __init__(self, network: Network, link: Link, samples: int, rng: np.random.Generator | PathCoordinates) -> None:
         self.network = network
         self.latent = rng.standard_normal((link.latent_dim, samples))
         self.hidden = rng.standard_normal((network.width, samples))

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -31,6 +31,18 @@ MAX_NOISE = 64
 _SCAN = 2000
 
 _VARIABLE = re.compile(r"\b([geu])([1-9][0-9]{0,5})\b", re.ASCII)
+
+
+class NoiseSource(Protocol):
+    """What noise is drawn from: a NumPy generator, or rows of quasi-random points."""
+
+    def standard_normal(self, size: tuple[int, int]) -> Array:
+        """Independent N(0, 1)."""
+        ...
+
+    def random(self, size: tuple[int, int]) -> Array:
+        """Independent U(0, 1)."""
+        ...
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -185,7 +197,7 @@ class Link:
     def _counts(self) -> tuple[tuple[str, int], ...]:
         return ("g", self.latent_dim), ("e", self.normals), ("u", self.uniforms)
 
-    def sample(self, g: ArrayLike, rng: np.random.Generator) -> Array:
+    def sample(self, g: ArrayLike, rng: NoiseSource) -> Array:
         """Responses at g (k, N) with fresh noise, drawn from ``rng``: (N,).
 
         Raises

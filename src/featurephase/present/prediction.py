@@ -97,7 +97,7 @@ def _overlaps(axes: Axes, run: TrajectoryPrediction, prediction: Prediction) -> 
         low, high = student_interval(value, se, prediction.replicates)
         axes.fill_between(run.times, np.maximum(low, 0.0), high, color=colour, alpha=0.25, linewidth=0)
     if not np.any(run.overlap):
-        axes.text(0.5, 0.5, "no overlap: 0 in this limit", transform=axes.transAxes, ha="center", color="0.4")
+        axes.text(0.04, 0.5, "no overlap: 0 in this limit", transform=axes.transAxes, va="center", color="0.4")
     axes.set_xlabel("step")
 
 
