@@ -9,7 +9,7 @@ medians, then longer by rounds, until its test loss has dropped and has had time
 five times the longest delay seen above at that dimension. Runs are implicit, with a basis that keeps directions of
 relative size above 1e-5: far below the 1/sqrt(n) that drives the escape.
 
-With weight decay the plateau is a fixed point, and just below the transition (10.8 at t = 120) an isolated outlier stands
+With weight decay the plateau is a fixed point: just below the transition (10.8 at t = 120) an isolated outlier stands
 left of the bulk and right of 0. Without, the edge of the bulk tends to 0 from below: the plateau is marginal, and below
 the transition (16.3 at t = 60) finite runs leave it too, so that criterion fails there at delta = 14.
 
