@@ -252,31 +252,46 @@ def main() -> int:
         verdicts.append(
             (bool(grows), f"d = {d}: the delay grows as delta falls ({', '.join(f'{x:g}' for x in delays)})")
         )
-    draw(arguments.figure, runs, arguments.dimensions, deltas)
+    draw(arguments.figure, runs, law, arguments.dimensions, deltas)
     for passed, words in verdicts:
         print(f"{'ok  ' if passed else 'FAIL'} {words}")
     return 0 if all(passed for passed, _ in verdicts) else 1
 
 
-def draw(path: Path, runs: dict[tuple[int, float], list[Seed]], dimensions: list[int], deltas: list[float]) -> None:
-    """One panel for each d; a run that ended early is continued at its last value for the median only."""
-    figure = new_figure(2.9 * len(dimensions) + 0.8, 3.2)
+def draw(
+    path: Path,
+    runs: dict[tuple[int, float], list[Seed]],
+    law: dict[float, dict[int, dict[str, Any]]],
+    dimensions: list[int],
+    deltas: list[float],
+) -> None:
+    """One panel for each d, the predicted escapes at its bottom.
+
+    A run that ended early is continued at its last value for the median only.
+    """
+    figure = new_figure(2.9 * len(dimensions) + 0.8, 3.4)
     panels = figure.subplots(1, len(dimensions), squeeze=False, sharey=True)[0]
     for axes, d in zip(panels, dimensions, strict=True):
-        for colour, delta in zip(PALETTE, deltas, strict=False):
+        for row, (colour, delta) in enumerate(zip(PALETTE, deltas, strict=False)):
             found = runs.get((d, delta), [])
             if not found:
                 continue
             length = max(len(s.test_loss) for s in found)
             whole = [np.pad(s.test_loss, (0, length - len(s.test_loss)), mode="edge") for s in found]
             for s in found:
-                axes.plot(s.test_loss, color=colour, lw=0.4, alpha=0.3)
+                axes.plot(s.test_loss, color=colour, lw=0.4, alpha=0.35)
             axes.plot(np.median(whole, axis=0), color=colour, label=rf"$\delta = {delta:g}$")
+            predicted = law[delta][d]
+            if np.isfinite(predicted["median"]):
+                low, middle, high, height = *(predicted[q] for q in ("low", "median", "high")), 0.02 + 0.03 * row
+                style = {"color": colour, "lw": 1.0, "marker": "o", "ms": 3.5, "transform": axes.get_xaxis_transform()}
+                axes.plot([low, middle, min(high, 10 * length)], [height] * 3, markevery=[1], **style)
         axes.set_title(rf"$d = {d}$")
         axes.set_xlabel("step")
         axes.set_xscale("symlog", linthresh=10)
+        axes.margins(y=0.12)
     panels[0].set_ylabel("test loss")
-    panels[0].legend(fontsize="small")
+    panels[0].legend(fontsize="small", loc="lower left", bbox_to_anchor=(0.0, 0.1))
     write_figure(figure, path)
     if path.suffix == ".png":  # a few colours are enough, and a third of the bytes
         from PIL import Image
