@@ -47,15 +47,19 @@ FIRST, LONGER = 1.5, 1.6
 BELOW = 5
 #: What all runs at once may take.
 MEMORY = 10e9
-COLOURS_OF_PNG = 64
+COLOURS_OF_PNG = 128
 
 
 @dataclass(frozen=True)
 class Setting:
-    """The neuron's weight decay, its norm at the start, and five deltas from just below the transition."""
+    """The neuron's weight decay, its norm at the start, the transition, and five deltas from just below it.
+
+    ``transition`` is for the figure only: ``featurephase threshold`` at t = 120 and 60.
+    """
 
     weight_decay: float
     init_norm: float
+    transition: float
     deltas: tuple[float, ...]
 
     def problem(self, steps: int) -> Problem:
@@ -68,7 +72,10 @@ class Setting:
 
 
 #: Starting near the norm of the plateau: else shrinking alone is a drop of the test loss.
-SETTINGS = (Setting(0.3, 0.6, (9.2, 13.0, 16.0, 23.0, 36.0)), Setting(0.0, 1.0, (14.0, 22.0, 28.0, 40.0, 60.0)))
+SETTINGS = (
+    Setting(0.3, 0.6, 10.8, (9.2, 13.0, 16.0, 23.0, 36.0)),
+    Setting(0.0, 1.0, 16.3, (14.0, 22.0, 28.0, 40.0, 60.0)),
+)
 
 
 @dataclass(frozen=True)
@@ -252,7 +259,7 @@ def main() -> int:
         verdicts.append(
             (bool(grows), f"d = {d}: the delay grows as delta falls ({', '.join(f'{x:g}' for x in delays)})")
         )
-    draw(arguments.figure, runs, law, arguments.dimensions, deltas)
+    draw(arguments.figure, setting, runs, law, arguments.dimensions, deltas)
     for passed, words in verdicts:
         print(f"{'ok  ' if passed else 'FAIL'} {words}")
     return 0 if all(passed for passed, _ in verdicts) else 1
@@ -260,17 +267,18 @@ def main() -> int:
 
 def draw(
     path: Path,
+    setting: Setting,
     runs: dict[tuple[int, float], list[Seed]],
     law: dict[float, dict[int, dict[str, Any]]],
     dimensions: list[int],
     deltas: list[float],
 ) -> None:
-    """One panel for each d, the predicted escapes at its bottom.
+    """One panel for each d, the predicted escapes (median, 90 %) at its bottom.
 
     A run that ended early is continued at its last value for the median only.
     """
     figure = new_figure(2.9 * len(dimensions) + 0.8, 3.4)
-    panels = figure.subplots(1, len(dimensions), squeeze=False, sharey=True)[0]
+    panels = figure.subplots(1, len(dimensions), squeeze=False, sharex=True, sharey=True)[0]
     for axes, d in zip(panels, dimensions, strict=True):
         for row, (colour, delta) in enumerate(zip(PALETTE, deltas, strict=False)):
             found = runs.get((d, delta), [])
@@ -280,8 +288,8 @@ def draw(
             whole = [np.pad(s.test_loss, (0, length - len(s.test_loss)), mode="edge") for s in found]
             for s in found:
                 axes.plot(s.test_loss, color=colour, lw=0.4, alpha=0.35)
-            axes.plot(np.median(whole, axis=0), color=colour, label=rf"$\delta = {delta:g}$")
             predicted = law[delta][d]
+            axes.plot(np.median(whole, axis=0), color=colour, label=rf"$\delta = {delta:g}$")
             if np.isfinite(predicted["median"]):
                 low, middle, high, height = *(predicted[q] for q in ("low", "median", "high")), 0.02 + 0.03 * row
                 style = {"color": colour, "lw": 1.0, "marker": "o", "ms": 3.5, "transform": axes.get_xaxis_transform()}
@@ -291,9 +299,13 @@ def draw(
         axes.set_xscale("symlog", linthresh=10)
         axes.margins(y=0.12)
     panels[0].set_ylabel("test loss")
-    panels[0].legend(fontsize="small", loc="lower left", bbox_to_anchor=(0.0, 0.1))
+    title = rf"$\delta_{{\rm NN}} = {setting.transition:g}$"
+    panels[0].legend(fontsize="small", title=title, alignment="left", loc="lower left", bbox_to_anchor=(0.0, 0.1))
+    panels[0].annotate(
+        "predicted escape\n(median, 90 %)", (0.03, 0.02), xycoords="axes fraction", fontsize="x-small", va="bottom"
+    )
     write_figure(figure, path)
-    if path.suffix == ".png":  # a few colours are enough, and a third of the bytes
+    if path.suffix == ".png":  # a few colours are enough, and half of the bytes
         from PIL import Image
 
         with Image.open(path) as image:
