@@ -2,11 +2,16 @@
 
     python benchmarks/grokking.py                         d = 2000, 8000, 32000, 16 seeds: an hour or two on two cores
     python benchmarks/grokking.py --dimensions 300 --seeds 4 --store small     a minute
+    python benchmarks/grokking.py --weight-decay 0        the same neuron without weight decay: hours
 
 Above the transition (where the predicted law says that the plateau ends) a seed runs for one and a half predicted
 medians, then longer by rounds, until its test loss has dropped and has had time to settle. Below, all seeds run for
 five times the longest delay seen above at that dimension. Runs are implicit, with a basis that keeps directions of
 relative size above 1e-5: far below the 1/sqrt(n) that drives the escape.
+
+With weight decay the plateau is a fixed point: just below the transition (10.8 at t = 120) an isolated outlier stands
+left of the bulk and right of 0. Without, the edge of the bulk tends to 0 from below: the plateau is marginal, and below
+the transition (16.3 at t = 60) finite runs leave it too, so that criterion fails there at delta = 14.
 
 Each finished pair of d and delta is a file in the folder of ``--store``, which a restart reuses. Prints a row for each
 pair and a verdict on each criterion (exit code 1 if one fails), and draws the figure of docs/escape.md.
@@ -41,17 +46,36 @@ FIRST, LONGER = 1.5, 1.6
 #: Below the transition: in longest delays seen above.
 BELOW = 5
 #: What all runs at once may take.
-MEMORY = 20e9
-COLOURS_OF_PNG = 64
+MEMORY = 10e9
+COLOURS_OF_PNG = 128
 
 
-def problem(steps: int) -> Problem:
-    return Problem(
-        teacher=Teacher(1, "1.5*tanh(g1**2)"),
-        student=Student("gelu", [1.0]),
-        loss="squared",
-        training=GradientDescent(0.8, steps),
-    )
+@dataclass(frozen=True)
+class Setting:
+    """The neuron's weight decay, its norm at the start, the transition, and five deltas from just below it.
+
+    ``transition`` is for the figure only: ``featurephase threshold`` at t = 120 and 60.
+    """
+
+    weight_decay: float
+    init_norm: float
+    transition: float
+    deltas: tuple[float, ...]
+
+    def problem(self, steps: int) -> Problem:
+        return Problem(
+            teacher=Teacher(1, "1.5*tanh(g1**2)"),
+            student=Student("gelu", [1.0], init_norm=self.init_norm),
+            loss="squared",
+            training=GradientDescent(0.8, steps, weight_decay=self.weight_decay),
+        )
+
+
+#: Starting near the norm of the plateau: else shrinking alone is a drop of the test loss.
+SETTINGS = (
+    Setting(0.3, 0.6, 10.8, (9.2, 13.0, 16.0, 23.0, 36.0)),
+    Setting(0.0, 1.0, 16.3, (14.0, 22.0, 28.0, 40.0, 60.0)),
+)
 
 
 @dataclass(frozen=True)
@@ -75,8 +99,8 @@ class Seed:
         return all(self.horizon >= 1.25 * t + 20 for t in (self.test_time, self.escape_time))  # False for nan
 
 
-def one(n: int, d: int, seed: np.random.SeedSequence, horizon: int) -> Seed:
-    found = run_implicit(problem(horizon), n, d, seed, tolerance=TOLERANCE)
+def one(setting: Setting, n: int, d: int, seed: np.random.SeedSequence, horizon: int) -> Seed:
+    found = run_implicit(setting.problem(horizon), n, d, seed, tolerance=TOLERANCE)
     share = hard_overlap(found.gram, found.overlap, np.eye(1))
     times = grokking_times(found.train_loss, found.test_loss)
     losses = [float(f"{x:.5g}") for x in found.test_loss]
@@ -84,7 +108,7 @@ def one(n: int, d: int, seed: np.random.SeedSequence, horizon: int) -> Seed:
     return Seed(horizon, times.train_time, times.test_time, escape, found.basis, losses)
 
 
-def run(d: int, delta: float, seeds: list[Any], horizon: int) -> list[Seed]:
+def run(setting: Setting, d: int, delta: float, seeds: list[Any], horizon: int) -> list[Seed]:
     """All seeds in as many processes as memory allows."""
     n = round(delta * d)
     directions = min(horizon, 40 + horizon // 3)  # measured at this tolerance: 59 in 100 steps, 114 in 300
@@ -98,28 +122,32 @@ def run(d: int, delta: float, seeds: list[Any], horizon: int) -> list[Seed]:
         flush=True,
     )
     work = 1e-8 * n * horizon * directions
-    return run_tasks(one, [(n, d, s, horizon) for s in seeds], work=work, label=f"d = {d}", workers=workers)
+    return run_tasks(one, [(setting, n, d, s, horizon) for s in seeds], work=work, label=f"d = {d}", workers=workers)
 
 
-def until_dropped(d: int, delta: float, seeds: list[Any], median: float, cap: int) -> list[Seed]:
+def until_dropped(setting: Setting, d: int, delta: float, seeds: list[Any], median: float, cap: int) -> list[Seed]:
     """Rounds of growing horizons (the same seed walks the same path again, further), each for those still waiting."""
     horizon = min(cap, math.ceil(FIRST * median) + 30)
-    found = dict(enumerate(run(d, delta, seeds, horizon)))
+    found = dict(enumerate(run(setting, d, delta, seeds, horizon)))
     while horizon < cap and (waiting := [i for i, s in found.items() if not s.settled]):
         horizon = min(cap, math.ceil(LONGER * horizon))
-        found |= zip(waiting, run(d, delta, [seeds[i] for i in waiting], horizon), strict=True)
+        found |= zip(waiting, run(setting, d, delta, [seeds[i] for i in waiting], horizon), strict=True)
     return list(found.values())
 
 
-def growth(delta: float, seed: np.random.SeedSequence) -> HardGrowth:
+def growth(setting: Setting, delta: float, seed: np.random.SeedSequence) -> HardGrowth:
     return hard_growth(
-        problem(LAW["steps"]),
+        setting.problem(LAW["steps"]),
         delta,
         seed,
         easy_basis=np.zeros((1, 0)),
         hard_basis=np.eye(1),
         samples=LAW["samples"],
     )
+
+
+def described(setting: Setting) -> dict[str, Any]:
+    return {"weight_decay": setting.weight_decay, "init_norm": setting.init_norm}
 
 
 def stored(path: Path, key: dict[str, Any]) -> Any:
@@ -136,13 +164,13 @@ def store(path: Path, key: dict[str, Any], found: Any) -> None:
     os.replace(part, path)
 
 
-def laws(folder: Path, delta: float, dimensions: list[int]) -> dict[int, dict[str, Any]]:
+def laws(folder: Path, setting: Setting, delta: float, dimensions: list[int]) -> dict[int, dict[str, Any]]:
     """The predicted law at each d."""
-    path, key = folder / f"law-{delta:g}.json", LAW | {"delta": delta, "dimensions": dimensions}
+    path, key = folder / f"law-{delta:g}.json", LAW | described(setting) | {"delta": delta, "dimensions": dimensions}
     found = stored(path, key)
     if found is None:
         print(f"  tangent recursion at delta = {delta:g}", file=sys.stderr, flush=True)
-        tasks = [(delta, s) for s in replicate_seeds(1, LAW["replicates"])]
+        tasks = [(setting, delta, s) for s in replicate_seeds(1, LAW["replicates"])]
         growths = run_tasks(growth, tasks, work=30.0)
         found = {}
         for d in dimensions:
@@ -152,17 +180,27 @@ def laws(folder: Path, delta: float, dimensions: list[int]) -> dict[int, dict[st
     return {int(d): law for d, law in found.items()}
 
 
-def pair(folder: Path, d: int, delta: float, arguments: argparse.Namespace, law: Any, longest: float) -> list[Seed]:
+def pair(setting: Setting, d: int, delta: float, arguments: argparse.Namespace, law: Any, longest: float) -> list[Seed]:
     """All seeds of one d and delta, from the store if they are there."""
     below = law["status"] == "stable"
     horizon = max(100, math.ceil(BELOW * longest)) if below else arguments.steps
-    path = folder / f"runs-{d}-{delta:g}.json"
-    key = {"d": d, "delta": delta, "seeds": arguments.seeds, "tolerance": TOLERANCE, "below": below, "steps": horizon}
+    path = arguments.store / f"runs-{d}-{delta:g}.json"
+    key = described(setting) | {
+        "d": d,
+        "delta": delta,
+        "seeds": arguments.seeds,
+        "tolerance": TOLERANCE,
+        "below": below,
+        "steps": horizon,
+    }
     found = stored(path, key)
     if found is not None:
         return [Seed(**s) for s in found]
     seeds = replicate_seeds(d, arguments.seeds)
-    result = run(d, delta, seeds, horizon) if below else until_dropped(d, delta, seeds, law["median"], horizon)
+    if below:
+        result = run(setting, d, delta, seeds, horizon)
+    else:
+        result = until_dropped(setting, d, delta, seeds, law["median"], horizon)
     store(path, key, [asdict(s) for s in result])
     return result
 
@@ -170,15 +208,18 @@ def pair(folder: Path, d: int, delta: float, arguments: argparse.Namespace, law:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dimensions", type=int, nargs="+", default=[2000, 8000, 32000])
-    parser.add_argument("--deltas", type=float, nargs="+", default=[14.0, 26.0, 34.0, 46.0, 64.0])
+    decays = [s.weight_decay for s in SETTINGS]
+    parser.add_argument("--weight-decay", type=float, choices=decays, default=decays[0])
+    parser.add_argument("--deltas", type=float, nargs="+", help="default: five, fitting the weight decay")
     parser.add_argument("--seeds", type=int, default=16)
     parser.add_argument("--steps", type=int, default=1500, help="the longest horizon above the transition")
     parser.add_argument("--store", type=Path, default=Path("grokking-runs"))
     parser.add_argument("--figure", type=Path, default=Path("grokking.png"))
     arguments = parser.parse_args()
     arguments.store.mkdir(parents=True, exist_ok=True)
-    deltas = sorted(arguments.deltas)
-    law = {delta: laws(arguments.store, delta, arguments.dimensions) for delta in deltas}
+    setting = SETTINGS[decays.index(arguments.weight_decay)]
+    deltas = sorted(arguments.deltas or setting.deltas)
+    law = {delta: laws(arguments.store, setting, delta, arguments.dimensions) for delta in deltas}
     verdicts: list[tuple[bool, str]] = []
     runs: dict[tuple[int, float], list[Seed]] = {}
     print("|      d | delta | drops | median delay | median escape | predicted (90 %) | steps | basis |", flush=True)
@@ -191,7 +232,7 @@ def main() -> int:
                     (False, f"d = {d}, delta = {delta:g}: {predicted['status']}, so there is no prediction")
                 )
                 continue
-            found = runs[d, delta] = pair(arguments.store, d, delta, arguments, predicted, longest)
+            found = runs[d, delta] = pair(setting, d, delta, arguments, predicted, longest)
             drops = float(np.mean([np.isfinite(s.test_time) for s in found]))
             delay, escape = (median_and_se(getattr(s, name) for s in found)[0] for name in ("delay", "escape_time"))
             low, middle, high = (predicted[name] for name in ("low", "median", "high"))
@@ -218,33 +259,53 @@ def main() -> int:
         verdicts.append(
             (bool(grows), f"d = {d}: the delay grows as delta falls ({', '.join(f'{x:g}' for x in delays)})")
         )
-    draw(arguments.figure, runs, arguments.dimensions, deltas)
+    draw(arguments.figure, setting, runs, law, arguments.dimensions, deltas)
     for passed, words in verdicts:
         print(f"{'ok  ' if passed else 'FAIL'} {words}")
     return 0 if all(passed for passed, _ in verdicts) else 1
 
 
-def draw(path: Path, runs: dict[tuple[int, float], list[Seed]], dimensions: list[int], deltas: list[float]) -> None:
-    """One panel for each d; a run that ended early is continued at its last value for the median only."""
-    figure = new_figure(2.9 * len(dimensions) + 0.8, 3.2)
-    panels = figure.subplots(1, len(dimensions), squeeze=False, sharey=True)[0]
+def draw(
+    path: Path,
+    setting: Setting,
+    runs: dict[tuple[int, float], list[Seed]],
+    law: dict[float, dict[int, dict[str, Any]]],
+    dimensions: list[int],
+    deltas: list[float],
+) -> None:
+    """One panel for each d, the predicted escapes (median, 90 %) at its bottom.
+
+    A run that ended early is continued at its last value for the median only.
+    """
+    figure = new_figure(2.9 * len(dimensions) + 0.8, 3.4)
+    panels = figure.subplots(1, len(dimensions), squeeze=False, sharex=True, sharey=True)[0]
     for axes, d in zip(panels, dimensions, strict=True):
-        for colour, delta in zip(PALETTE, deltas, strict=False):
+        for row, (colour, delta) in enumerate(zip(PALETTE, deltas, strict=False)):
             found = runs.get((d, delta), [])
             if not found:
                 continue
             length = max(len(s.test_loss) for s in found)
             whole = [np.pad(s.test_loss, (0, length - len(s.test_loss)), mode="edge") for s in found]
             for s in found:
-                axes.plot(s.test_loss, color=colour, lw=0.4, alpha=0.3)
+                axes.plot(s.test_loss, color=colour, lw=0.4, alpha=0.35)
+            predicted = law[delta][d]
             axes.plot(np.median(whole, axis=0), color=colour, label=rf"$\delta = {delta:g}$")
+            if np.isfinite(predicted["median"]):
+                low, middle, high, height = *(predicted[q] for q in ("low", "median", "high")), 0.02 + 0.03 * row
+                style = {"color": colour, "lw": 1.0, "marker": "o", "ms": 3.5, "transform": axes.get_xaxis_transform()}
+                axes.plot([low, middle, min(high, 10 * length)], [height] * 3, markevery=[1], **style)
         axes.set_title(rf"$d = {d}$")
         axes.set_xlabel("step")
         axes.set_xscale("symlog", linthresh=10)
+        axes.margins(y=0.12)
     panels[0].set_ylabel("test loss")
-    panels[0].legend(fontsize="small")
+    title = rf"$\delta_{{\rm NN}} = {setting.transition:g}$"
+    panels[0].legend(fontsize="small", title=title, alignment="left", loc="lower left", bbox_to_anchor=(0.0, 0.1))
+    panels[0].annotate(
+        "predicted escape\n(median, 90 %)", (0.03, 0.02), xycoords="axes fraction", fontsize="x-small", va="bottom"
+    )
     write_figure(figure, path)
-    if path.suffix == ".png":  # a few colours are enough, and a third of the bytes
+    if path.suffix == ".png":  # a few colours are enough, and half of the bytes
         from PIL import Image
 
         with Image.open(path) as image:
