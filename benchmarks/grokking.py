@@ -8,7 +8,7 @@ Above the transition (where the predicted law says that the plateau ends) a seed
 medians, then longer by rounds, until its test loss has dropped and has had time to settle. Below, a seed runs for five
 times the longest delay seen above at that dimension, or until it stands still: until all the steps that are left, at
 the speed that the fall of the risk allows in the last hundred, could not move its weights by a hundredth. Runs are
-implicit, with a basis that keeps directions of relative size above 1e-5: far below the 1/sqrt(n) that drives the escape.
+implicit, with a basis that keeps directions of relative size above 1e-5, far below the 1/sqrt(n) that drives escape.
 
 With weight decay the plateau is a fixed point: just below the transition (10.8 at t = 120) an isolated outlier stands
 left of the bulk and right of 0. Without, the edge of the bulk tends to 0 from below: the plateau is marginal, and below
