@@ -798,6 +798,8 @@ def _grokking(found: Sequence[SeedRun], law: EscapeLaw | None, reason: str) -> G
     delay, delay_se = median_and_se(g.delay for g in each)
     escape, escape_se = median_and_se(r.escape_time for r in found)
     fraction, fraction_se = mean_and_se([float(np.isfinite(g.test_time)) for g in each])
+    if law is not None and not np.isfinite(law.median):
+        law = None  # most runs never escape, or it could not be decided
     return Grokking(
         train_time=train,
         train_time_se=train_se,
@@ -809,7 +811,7 @@ def _grokking(found: Sequence[SeedRun], law: EscapeLaw | None, reason: str) -> G
         fraction_se=float(fraction_se),
         escape_time=escape,
         escape_time_se=escape_se,
-        predicted_time=np.nan if law is None or np.isinf(law.median) else law.median,
+        predicted_time=np.nan if law is None else law.median,
         predicted_time_se=np.nan if law is None else law.median_se,
         predicted_low=np.nan if law is None else law.low,
         predicted_low_se=np.nan if law is None else law.low_se,
