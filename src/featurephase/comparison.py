@@ -227,8 +227,8 @@ def compare(
     deltas = asked_deltas(problem, delta) if prediction is None else tuple(run.delta for run in prediction.runs)
     analysed = asked_times(problem, times)
     experiment = problem if simulated is None else simulated
-    for value in deltas:
-        actual = value if simulated_delta is None else simulated_delta
+    simulated_at = {value: value if simulated_delta is None else simulated_delta for value in deltas}
+    for value, actual in simulated_at.items():
         _require_runs(problem, experiment, value, actual, sizes, analysed, start)
     spaces = problem_subspaces(problem) if subspaces is None else subspaces
     theory = prediction or predict(
@@ -242,8 +242,7 @@ def compare(
     curves: list[ComparedCurves] = []
     warnings: list[str] = []
     for run in theory.runs:
-        actual = run.delta if simulated_delta is None else simulated_delta
-        setup = _Setup(problem, experiment, run, actual, spaces, start, seeds, quiet, workers)
+        setup = _Setup(problem, experiment, run, simulated_at[run.delta], spaces, start, seeds, quiet, workers)
         found, drawn, notes = _compare_run(setup, sizes, shown, analysed, escape)
         quantities += found
         curves.append(drawn)
@@ -263,9 +262,7 @@ def compare(
         comparisons=len(finite),
         dimensions=sizes,
         deltas=deltas,
-        samples=tuple(
-            tuple(round((value if simulated_delta is None else simulated_delta) * d) for d in sizes) for value in deltas
-        ),
+        samples=tuple(tuple(round(simulated_at[value] * d) for d in sizes) for value in deltas),
         replicates=seeds,
         theory_replicates=theory.replicates,
         quantities=tuple(quantities),
@@ -285,8 +282,7 @@ def _require_runs(
     start: str,
 ) -> None:
     """Refuse what could not be simulated at one delta, before anything is computed."""
-    smooth = not (simulated.student.activation.singular_curvature or simulated.loss.singular_curvature)
-    times = analysed if smooth else ()
+    times = () if simulated.singular_curvature else analysed
     for d in sizes:
         planned_seeds(simulated, d, simulated_delta, method="dense", times=times, start=start)
     if len(sizes) > 1:
@@ -403,12 +399,10 @@ def _diverged(found: Sequence[SeedRun]) -> int:
 
 
 def _divergence(run: TrajectoryPrediction, dimension: int, found: Sequence[SeedRun], what: str) -> str:
-    return (
-        f"delta = {run.delta:g}: {what} diverges at d = {dimension} in {_diverged(found)} of {len(found)} seeds, the "
-        "theory does not: no agreement; a larger dimension or a smaller step size may help"
-        if run.status == "ok"
-        else f"delta = {run.delta:g}: {what} diverges at d = {dimension} in {_diverged(found)} of {len(found)} seeds"
-    )
+    words = f"delta = {run.delta:g}: {what} diverges at d = {dimension} in {_diverged(found)} of {len(found)} seeds"
+    if run.status != "ok":
+        return words
+    return f"{words}, the theory does not: no agreement; a larger dimension or a smaller step size may help"
 
 
 def _converged(time: int, runs: Sequence[SeedRun]) -> bool:

@@ -64,7 +64,7 @@ _TANGENT_TOLERANCE = 1e-5
 
 def escape_available(problem: Problem) -> str:
     """Empty, or why the tangent recursion does not cover the problem."""
-    if problem.student.activation.singular_curvature or problem.loss.singular_curvature:
+    if problem.singular_curvature:
         return "the curvature is singular where a slope jumps, so the growth of small overlaps has no linear theory"
     if problem.training.one_pass:
         return "with fresh samples at every step nothing is reused; the tangent recursion is for reused data"

@@ -662,6 +662,11 @@ class Problem(_Value):
             lines += [f"{key} = {_toml(value, f'{section}.{key}')}" for key, value in table.items()]
         return "\n".join(lines) + "\n"
 
+    @property
+    def singular_curvature(self) -> bool:
+        """Whether the second derivative of the activation or the loss is no function: there is no Hessian."""
+        return bool(self.student.activation.singular_curvature or self.loss.singular_curvature)
+
     def replace(self, **changes: Any) -> Problem:
         """A copy with some keys changed, checked as a whole like any other problem.
 

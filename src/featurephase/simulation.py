@@ -546,7 +546,7 @@ def simulate(
     plans: list[tuple[float, Method, tuple[int, ...]]] = []
     for value in deltas:  # what cannot run is refused before anything does
         chosen: Method = method or ("dense" if data is not None or value * d * d <= 4e6 else "implicit")
-        wanted = analysed if chosen == "dense" and not _singular(problem) else ()
+        wanted = analysed if chosen == "dense" and not problem.singular_curvature else ()
         planned_seeds(problem, d, value, method=chosen, times=wanted, **common)
         plans.append((value, chosen, wanted))
     spaces = problem_subspaces(problem) if subspaces is None else subspaces
@@ -607,10 +607,6 @@ def _not_in(data: UserData) -> str:
     if data.labels is not None:
         notes.append("the labels are the user's, so nobody knows latent directions: there are no overlaps with them")
     return "; ".join(notes)
-
-
-def _singular(problem: Problem) -> bool:
-    return bool(problem.student.activation.singular_curvature or problem.loss.singular_curvature)
 
 
 def _check(
@@ -878,7 +874,7 @@ def _summary(
 
 
 def _hessian(problem: Problem, time: int, method: Method, found: Sequence[SeedRun], status: str) -> HessianMeasurement:
-    if _singular(problem):
+    if problem.singular_curvature:
         return HessianMeasurement(
             time=time, status=SINGULAR_CURVATURE, message=explained(SINGULAR_CURVATURE, f"Hessian at t = {time}")
         )

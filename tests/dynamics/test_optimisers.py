@@ -193,15 +193,19 @@ def test_the_limit_is_where_large_simulations_go(keys):
         assert abs(a.mean() - b.mean()) < 5 * se + 3 / 1000
 
 
-def test_batches_without_samples_are_refused():
-    """More batches than samples or sample paths: some steps would have no gradient at all."""
-    p = Problem(
+def in_batches(count: int, samples: int, steps: int) -> Problem:
+    return Problem(
         teacher=Teacher(1, "1.5*tanh(g1**2)", easy_basis=np.zeros((1, 0))),
         student=Student("gelu", readout=[1.0]),
         loss="squared",
-        training=GradientDescent(0.01, 2, batch_fraction=1 / 120),
-        asymptotics=Asymptotics(samples=100, replicates=2),
+        training=GradientDescent(0.01, steps, batch_fraction=1 / count),
+        asymptotics=Asymptotics(samples=samples, replicates=2),
     )
+
+
+def test_batches_without_samples_are_refused():
+    """More batches than samples or sample paths: some steps would have no gradient at all."""
+    p = in_batches(120, 100, 2)
     with pytest.raises(InputError, match="59 samples cannot be split into 60 batches"):
         BatchSequence(59, 60, False, np.random.default_rng(0))
     BatchSequence(60, 60, False, np.random.default_rng(0))
@@ -215,12 +219,6 @@ def test_batches_without_samples_are_refused():
 
 def test_runs_with_fewer_sample_paths_still_have_some_for_every_batch():
     """The scan of a threshold takes fewer sample paths than asked for, but no fewer than there are batches."""
-    p = Problem(
-        teacher=Teacher(1, "1.5*tanh(g1**2)", easy_basis=np.zeros((1, 0))),
-        student=Student("gelu", readout=[1.0]),
-        loss="squared",
-        training=GradientDescent(0.01, 1, batch_fraction=1 / 5000),
-        asymptotics=Asymptotics(samples=6000, replicates=2),
-    )
+    p = in_batches(5000, 6000, 1)
     found = network_threshold(p, 1, problem_subspaces(p), delta_range=(1, 40), value_only=True)
     assert found.status == "ok"

@@ -41,6 +41,11 @@ class Network:
         """Number m of hidden neurons."""
         return len(self.readout)
 
+    @property
+    def singular_curvature(self) -> bool:
+        """Whether the second derivative of the activation or the loss is no function: there is no Hessian."""
+        return bool(self.activation.singular_curvature or self.loss.singular_curvature)
+
     def output(self, h: Array) -> Array:
         """``f = sum_r a_r sigma(h_r)``, shape (N,), for pre-activations ``h`` of shape (m, N)."""
         out: Array = self.readout @ self.activation.value(h)

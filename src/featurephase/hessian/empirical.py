@@ -54,7 +54,7 @@ class EmpiricalHessian(LinearOperator):
     def __init__(
         self, design: DenseDesign, network: Network, weights: Array, responses: Array, weight_decay: float = 0.0
     ) -> None:
-        if network.activation.singular_curvature or network.loss.singular_curvature:
+        if network.singular_curvature:
             raise SingularCurvatureError(
                 "the second derivative of the activation or the loss is singular where its slope jumps: no Hessian"
             )

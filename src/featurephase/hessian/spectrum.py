@@ -297,7 +297,7 @@ def spectrum(
     density_points
         Number of abscissae of the density, 0 for none.
     """
-    if network.activation.singular_curvature or network.loss.singular_curvature:
+    if network.singular_curvature:
         return Spectrum(SINGULAR_CURVATURE)
     support = curvature_support(network, link, moment.weights)
     blocks = network.width > FULL_WIDTH if blocks is None else blocks

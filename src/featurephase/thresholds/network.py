@@ -468,7 +468,7 @@ def network_threshold(
     seeds = replicate_seeds(problem.asymptotics.seed, problem.asymptotics.replicates)
     bases = (spaces.easy_basis, spaces.hard_basis)
     network = Network(problem.student.activation, problem.student.readout, problem.loss)
-    if network.activation.singular_curvature or network.loss.singular_curvature:
+    if network.singular_curvature:
         return NetworkThreshold(time=time, status=SINGULAR_CURVATURE, message=explained(SINGULAR_CURVATURE))
     full = network.width <= FULL_WIDTH
     stays_negative = True
@@ -542,7 +542,7 @@ def network_threshold(
     entry = _assemble(problem, time, spaces, targets, by_target, scan, value_only, stays_negative)
     if value_only or np.isnan(entry.block_minimum) or not 1 < network.width <= CHECKED_WIDTH:
         return entry
-    lowest = min(entry.blocks, key=lambda b: np.nan_to_num(b.value, nan=np.inf)).neuron - 1
+    lowest = _lowest(entry.blocks).neuron - 1
     block = _Target("block", lowest * spaces.hard_basis.shape[1], entry.block_minimum)
     if full:
         part = next(i for i, t in enumerate(targets) if (t.kind, t.index) == (block.kind, block.index))
@@ -671,7 +671,7 @@ def _assemble(
         else:
             message += "nowhere negative: gradient descent is stable along the hard directions"
     by_neuron = [] if value_only else _blocks(own.reshape(width, hard), own_se.reshape(width, hard))
-    first = min(by_neuron, key=lambda b: np.nan_to_num(b.value, nan=np.inf), default=None)
+    first = _lowest(by_neuron) if by_neuron else None
     return NetworkThreshold(
         time=time,
         status=status,
@@ -703,6 +703,11 @@ def _blocks(delta: Array, se: Array) -> list[BlockThreshold]:
         )
         for r in range(len(delta))
     ]
+
+
+def _lowest(blocks: Sequence[BlockThreshold]) -> BlockThreshold:
+    """The neuron with the smallest threshold; nan counts as none."""
+    return min(blocks, key=lambda b: np.nan_to_num(b.value, nan=np.inf))
 
 
 # ---- the limit
