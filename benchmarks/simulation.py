@@ -26,6 +26,7 @@ from featurephase.dynamics.implicit import run_implicit
 from featurephase.dynamics.network import Network
 from featurephase.functions import activation, loss
 from featurephase.problem import GradientDescent, Problem, Student, Teacher
+from featurephase.threads import blas_on_one_thread
 
 
 def problem(steps: int, width: int = 1, **keys) -> Problem:
@@ -110,23 +111,29 @@ def jax_step(x, theta, y, a) -> Callable[[], object]:
 
 
 def step(quick: bool) -> int:
-    """A step on data: within 1.25 of streaming X twice (m = 1); twice as fast as NumPy, not slower than torch (8)."""
+    """A step on data: within 1.25 of streaming X twice (m = 1); twice as fast as NumPy, not slower than torch (8).
+
+    Streaming is the inner product of float64 numbers with themselves, which OpenBLAS does on all threads: of as many
+    bytes as X has out of a GiB, that is from memory; and of X itself, of which part may be left in the cache.
+    """
     for name in ("torch", "jax"):
         if not importlib.util.find_spec(name):
             print(f"{name} is not installed: not compared with")
     n, d = (2000, 500) if quick else (8000, 2000)
     rng = np.random.default_rng(0)
     met = {}
+    memory = np.ones(2**27)
     for dtype in (np.float64, np.float32):
         x = rng.standard_normal((n, d)).astype(dtype)
         design = DenseDesign(x)
-        words = np.ones(x.nbytes // 8)  # as many bytes, in float64: OpenBLAS has no threads for the product of others
+        words = np.ones(x.nbytes // 8)
         y = np.tanh(x[:, 0].astype(float) ** 2)
         for m in (1, 8):
             network = Network(activation("tanh"), np.linspace(1, -0.6, m), loss("squared"))
             theta = rng.standard_normal((d, m)) / np.sqrt(d)
             low = theta.astype(dtype)
 
+            @blas_on_one_thread()  # as in training
             def ours(design=design, network=network, theta=theta, y=y):
                 return design.gradient(theta, lambda h, s: network.losses_and_gradient(h, y[s])[1])
 
@@ -134,19 +141,28 @@ def step(quick: bool) -> int:
                 f = network.losses_and_gradient((x @ low).T.astype(float), y)[1].T.astype(dtype)
                 return x.T @ f
 
-            rivals = {"featurephase": ours, "stream": lambda w=words: np.dot(w, w), "two-product NumPy": plain}
+            rivals = {
+                "featurephase": ours,
+                "memory": lambda: np.dot(memory, memory),
+                "stream": lambda w=words: np.dot(w, w),
+                "two-product NumPy": plain,
+            }
             if importlib.util.find_spec("torch"):
                 rivals["torch"] = torch_step(x, low, y.astype(dtype), network.readout.astype(dtype))
             if importlib.util.find_spec("jax"):
                 rivals["jax"] = jax_step(x, low, y.astype(dtype), network.readout.astype(dtype))
             times = compete(rivals)
-            a, stream = times["featurephase"], 2 * times.pop("stream")
+            a, again = times["featurephase"], 2 * times.pop("stream")
+            stream = 2 * times.pop("memory") * x.nbytes / memory.nbytes
             case = f"{np.dtype(dtype).name}, m = {m}"
-            print(f"{case}: {a / stream:.2f} of streaming X twice ({1e3 * stream:.2f} ms)")
+            print(
+                f"{case}: {a / stream:.2f} of streaming X twice from memory ({1e3 * stream:.2f} ms), "
+                f"{a / again:.2f} of streaming it over and over ({1e3 * again:.2f} ms)"
+            )
             for name, seconds in times.items():
                 print(f"    {name}: {1e3 * seconds:.2f} ms, {seconds / a:.2f} times ours", flush=True)
             if m == 1:
-                met[f"{case}: {a / stream:.2f} of streaming X twice, at most 1.25"] = a <= 1.25 * stream
+                met[f"{case}: {a / stream:.2f} of streaming X twice from memory, at most 1.25"] = a <= 1.25 * stream
                 continue
             for name, aim in (("two-product NumPy", 2.0), ("torch", 1.0)):
                 ratio = times.get(name, 0.0) / a

@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from featurephase.threads import blas_on_one_thread
+
 T = TypeVar("T")
 
 __all__ = ["replicate_seeds", "run_tasks"]
@@ -46,15 +48,14 @@ def run_tasks(
 
     Notes
     -----
-    One BLAS thread in each process: more would fight for the same cores.
+    One BLAS thread in each process: more would fight for the same cores. What runs in this process has them for its
+    blocks (:func:`featurephase.threads.map_blocks`).
     """
-    from threadpoolctl import threadpool_limits
-
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
     workers = min(workers or cores, len(tasks))
     show = not quiet and sys.stderr.isatty() and work * len(tasks) > 2.0
     if workers < 2 or work * len(tasks) < 3.0:
-        with threadpool_limits(limits=1):
+        with blas_on_one_thread():
             return list(_progress((function(*task) for task in tasks), len(tasks), label, show))
     from joblib import Parallel, delayed
 

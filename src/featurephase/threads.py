@@ -21,7 +21,10 @@ import scipy.linalg  # noqa: F401  (loads its own BLAS, which the controller is 
 
 Result = TypeVar("Result")
 
-__all__ = ["blas_on_one_thread", "map_blocks", "thread_count"]
+__all__ = ["PARTS", "blas_on_one_thread", "map_blocks", "map_parts", "thread_count"]
+
+#: Sums over blocks are taken in so many parts, each by one thread: fixed, so that threads do not change rounding.
+PARTS = 16
 
 
 class _Team:
@@ -160,3 +163,12 @@ def map_blocks(function: Callable[[int], Result], count: int) -> list[Result]:
                 team.restore(limits)
             lock.release()
     return results
+
+
+def map_parts(function: Callable[[range], Result], count: int) -> list[Result]:
+    """``function`` of consecutive parts of ``range(count)``, on threads like :func:`map_blocks`.
+
+    For sums over blocks: there are as many parts whatever the number of threads.
+    """
+    parts = min(PARTS, count)
+    return map_blocks(lambda i: function(range(count * i // parts, count * (i + 1) // parts)), parts)

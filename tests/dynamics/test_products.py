@@ -1,63 +1,123 @@
-"""Products of few rows - by panels, row by row, by slabs - are the plain products."""
+"""Products of few rows with many, compiled or not, are the plain ones up to rounding."""
 
 from __future__ import annotations
+
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from featurephase.dynamics import products
 
+#: (few, many, length): small enough for BLAS and not; in all cases what four does not divide is left over.
+SIZES = [
+    (2, 5, 10),
+    (1, 17, 8192),
+    (2, 40, 8191),
+    (3, 90, 5000),
+    (4, 150, 8192),
+    (5, 301, 2049),
+    (8, 256, 2000),
+    (11, 33, 777),
+]
 
-@pytest.mark.parametrize("small_kernels", [False, True])
-@pytest.mark.parametrize(
-    ("few", "many", "length"), [(1, 5, 8192), (2, 1, 10), (3, 90, 8192), (4, 150, 8191), (9, 700, 600)]
-)
-def test_products_are_the_plain_ones(monkeypatch, small_kernels, few, many, length):
-    monkeypatch.setattr(products, "_has_small_kernels", lambda: small_kernels)
+
+@pytest.fixture(params=["as it comes", "all compiled"], autouse=True)
+def small(request, monkeypatch):
+    if request.param == "all compiled":
+        monkeypatch.setattr(products, "_SMALL", 0)
+
+
+def assert_product(found, left, right, dtype):
+    """Every sum within eps of the sum of moduli, times the square root of its length."""
+    bound = 4 * np.finfo(dtype).eps * np.sqrt(left.shape[1]) * (np.abs(left) @ np.abs(right))
+    assert found.dtype == np.float64
+    assert np.all(np.abs(found - left @ right) <= bound)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_products_with_a_basis(size):
+    few, many, length = size
     rng = np.random.default_rng(0)
     basis = rng.standard_normal((many + 3, length))[:many]
-    rows, coefficients = rng.standard_normal((few, length)), rng.standard_normal((few, many))
-    np.testing.assert_allclose(products.project(rows, basis), rows @ basis.T, rtol=1e-12, atol=1e-10)
-    np.testing.assert_allclose(products.combine(coefficients, basis), coefficients @ basis, rtol=1e-12, atol=1e-10)
+    rows, coefficients = rng.standard_normal((few, 2 * length))[:, length:], rng.standard_normal((many, few)).T
+    assert_product(products.project(rows, basis), rows, basis.T, np.float64)
+    expected = products.combine(coefficients, basis)
+    assert_product(expected, coefficients, basis, np.float64)
+    memory = np.full(few * length + 7, np.nan)
+    found = products.combine(coefficients, basis, memory)
+    np.testing.assert_array_equal(found, expected)
+    assert np.shares_memory(found, memory)
 
 
-def test_panels_cover_wide_rows(monkeypatch):
-    monkeypatch.setattr(products, "_has_small_kernels", lambda: True)
-    assert products._panel(3, 90, 8192) == 3648  # 3 x 90 x 3648 < 10^6, a multiple of a cache line's numbers
-    assert products._panel(3, 10, 8192) == 8192
-    assert products._panel(9, 700, 8192) is None
-    assert products._panel(1, 90, 8192) is None
-
-
-@pytest.mark.parametrize("small_kernels", [False, True])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-@pytest.mark.parametrize(
-    ("few", "length", "most"),
-    [(1, 50, 40), (3, 100, 900), (4, 2000, 130), (8, 2000, 113), (16, 900, 75), (40, 3000, 9)],
-)
-def test_block_products_are_the_plain_ones(monkeypatch, small_kernels, dtype, few, length, most):
-    monkeypatch.setattr(products, "_has_small_kernels", lambda: small_kernels)
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_products_with_a_block_of_data(size, dtype):
+    few, many, length = size
     rng = np.random.default_rng(0)
-    rows = rng.standard_normal((few, length)).astype(dtype)
-    found = products.BlockProducts(rows)
-    room, eps = found.room(most), np.finfo(dtype).eps
-    for size in (most, most // 2 + 1, 1):
-        block = rng.standard_normal((size, length)).astype(dtype)
-        coefficients, total = rng.standard_normal((few, size)), rng.standard_normal((few, length))
-        wide, before = block.astype(float), total.copy()
-        error = np.abs(found.project(block) - rows.astype(float) @ wide.T)
-        assert np.all(error <= 4 * eps * np.sqrt(length) * (np.abs(rows) @ np.abs(wide).T))
-        found.add_combination(total, coefficients, block, room)
-        error = np.abs(total - before - coefficients @ wide)
-        assert np.all(error <= 4 * eps * (np.abs(before) + np.sqrt(size) * (np.abs(coefficients) @ np.abs(wide))))
+    block, rows = rng.standard_normal((many, length)).astype(dtype), rng.standard_normal((few, length)).astype(dtype)
+    coefficients, before = rng.standard_normal((few, many)), rng.standard_normal((few, length))
+    wide = block.astype(float)
+    assert_product(products.project(rows, block), rows.astype(float), wide.T, dtype)
+    total = before.copy()
+    products.add_combination(total, coefficients, block)
+    assert_product(total, np.c_[np.eye(few), coefficients], np.r_[before, wide], dtype)
 
 
-def test_slabs_stay_small(monkeypatch):
-    monkeypatch.setattr(products, "_has_small_kernels", lambda: True)
-    assert products._slab_rows(8, 2000, 8) == 56  # 8 x 2000 x 62 < 10^6
-    assert products._slab_rows(3, 100, 8) == 400  # results of the kernel along the length: 3 x 400 <= 1200
-    assert products._slab_rows(8, 100, 8) == 1248  # along the rows there is no such limit
-    assert products._slab_rows(64, 2000, 8) is None
-    assert products._slab_rows(1, 2000, 8) is None
-    monkeypatch.setattr(products, "_has_small_kernels", lambda: False)
-    assert products._slab_rows(8, 2000, 8) is None
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("width", [1, 2, 3])
+@pytest.mark.parametrize("columns", [1, 4])
+@pytest.mark.parametrize(("many", "length"), [(7, 5), (301, 700), (90, 40_000)])
+def test_weighted_products(width, columns, many, length, dtype):
+    rng = np.random.default_rng(0)
+    block = rng.standard_normal((many, length)).astype(dtype)
+    rows = rng.standard_normal((width * columns, length)).astype(dtype)
+    weights, before = rng.standard_normal((width, width, 2 * many)), rng.standard_normal((width * columns, length))
+    total = before.copy()
+    products.add_weighted_products(total, rows, weights[..., many:], block)
+    h = (rows.astype(float) @ block.T.astype(float)).reshape(width, columns, many)
+    weighted = np.einsum("rsn,scn->rcn", weights[..., many:], h).reshape(width * columns, many)
+    scale = np.sqrt(length) * np.max(np.abs(weighted)) * np.sqrt(many)
+    np.testing.assert_allclose(total, before + weighted @ block, atol=20 * np.finfo(dtype).eps * scale)
+
+
+def test_what_is_not_finite_stays_so():
+    block = np.ones((6, 100))
+    block[2, 50], block[5, 99] = np.inf, np.nan
+    with np.errstate(invalid="ignore"):
+        np.testing.assert_array_equal(
+            products.project(np.ones((2, 100)), block)[0], [100, 100, np.inf, 100, 100, np.nan]
+        )
+        found = products.combine(np.ones((2, 6)), block)[1]
+    assert (found[0], found[50]) == (6.0, np.inf)
+    assert np.isnan(found[99])
+
+
+def test_numba_is_loaded_for_large_products_alone():
+    code = """
+import sys
+import numpy as np
+from featurephase.dynamics.products import project
+project(np.ones((2, 100)), np.ones((3, 100)))
+assert "numba" not in sys.modules
+project(np.ones((2, 10_000)), np.ones((30, 10_000)))
+assert "numba" in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_machine_code_is_not_kept_where_there_is_no_folder_for_it(monkeypatch):
+    from featurephase.dynamics import kernels
+
+    asked, njit = [], kernels.numba.njit
+
+    def without_folder(**options):
+        asked.append(options.get("cache", False))
+        if asked[-1]:
+            raise RuntimeError("cannot cache function: no locator available")
+        return njit(**options)
+
+    monkeypatch.setattr(kernels.numba, "njit", without_folder)
+    assert kernels._compiled()(lambda x: x + 1)(1) == 2
+    assert asked == [True, False]

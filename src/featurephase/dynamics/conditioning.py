@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from threading import Lock
 from typing import Protocol
 
 import numpy as np
@@ -25,6 +26,7 @@ from scipy.linalg import qr, solve_triangular
 from featurephase.dynamics.points import PathCoordinates
 from featurephase.dynamics.products import combine, project
 from featurephase.memory import available_memory, require_memory
+from featurephase.threads import map_parts
 
 Array = NDArray[np.float64]
 
@@ -189,8 +191,12 @@ class ConditionedDesign:
     def preactivations(self, weights: Array) -> Array:
         """``h = C'V``, shape (m, N), for weights C in the visited basis, shape (K, m)."""
         h = np.empty((weights.shape[1], self.samples))
-        for b, s in enumerate(self.slices):
-            h[:, s] = combine(weights.T, self.projections(b))
+
+        def fill(part: range) -> None:
+            for b in part:
+                h[:, self.slices[b]] = combine(weights.T, self.projections(b))
+
+        map_parts(fill, len(self.slices))
         return h
 
     # ---- the recursion
@@ -203,7 +209,8 @@ class ConditionedDesign:
         weights
             C, shape (K, m).
         sample_gradient
-            Returns F (m, block) for the pre-activations h (m, block) of the samples in a slice.
+            Returns F (m, block) for the pre-activations h (m, block) of the samples in a slice. Called from several
+            threads, by one at a time.
 
         Returns
         -------
@@ -216,21 +223,29 @@ class ConditionedDesign:
         rows = np.empty((m + (self._ahead if growing else 0), self.samples))
         fresh = rows[m:]
         self.rng.standard_normal(out=fresh)
-        on_v = np.zeros((m, self.visited))
-        on_phi = np.zeros((len(rows), self.met))
-        square = 0.0
-        for b, s in enumerate(self.slices):
-            v = self.projections(b)
-            block = sample_gradient(combine(weights.T, v), s)
-            rows[:m, s] = block
-            on_v += project(block, v)
-            square += float(np.vdot(block, block))
-            if self.met and growing:
-                on_phi += project(rows[:, s], self.sample_basis(b))
-        on_v /= self.samples
+        turn = Lock()  # elementwise functions are short: threads would hand the interpreter's lock to and fro in them
+
+        def products(part: range) -> tuple[Array, Array, float]:
+            on_v, on_phi, square = np.zeros((m, self.visited)), np.zeros((len(rows), self.met)), 0.0
+            memory = np.empty(m * BLOCK)
+            for b in part:
+                s, v = self.slices[b], self.projections(b)
+                h = combine(weights.T, v, memory)
+                with turn:
+                    block = sample_gradient(h, s)
+                rows[:m, s] = block
+                on_v += project(block, v)
+                square += float(np.vdot(block, block))
+                if self.met and growing:
+                    on_phi += project(rows[:, s], self.sample_basis(b))
+            return on_v, on_phi, square
+
+        sums = map_parts(products, len(self.slices))
+        on_v: Array = sum(p[0] for p in sums) / self.samples
+        on_phi: Array = sum(p[1] for p in sums) / self.samples
+        square = sum(p[2] for p in sums)
         if not growing or not np.all(np.isfinite(on_v)):
             return on_v.T
-        on_phi /= self.samples
         overlap = self._sweep(rows, on_phi, m)
         residual = rows[:m]
         new_phi = self._residual_basis(residual, overlap, np.sqrt(square / self.samples))
@@ -244,13 +259,18 @@ class ConditionedDesign:
 
     def _sweep(self, rows: Array, coefficients: Array, measured: int) -> Array:
         """Subtract ``coefficients @ Phi`` from the rows in place; the overlap of the first rows with Phi afterwards."""
-        overlap = np.zeros((measured, self.met))
-        if self.met:
-            for b, s in enumerate(self.slices):
-                phi = self.sample_basis(b)
-                rows[:, s] -= combine(coefficients, phi)
+        if self.met == 0:
+            return np.zeros((measured, 0))
+
+        def subtract(part: range) -> Array:
+            overlap, memory = np.zeros((measured, self.met)), np.empty(len(rows) * BLOCK)
+            for b in part:
+                s, phi = self.slices[b], self.sample_basis(b)
+                rows[:, s] -= combine(coefficients, phi, memory)
                 overlap += project(rows[:measured, s], phi)
-        overlap /= self.samples
+            return overlap
+
+        overlap: Array = sum(map_parts(subtract, len(self.slices))) / self.samples
         return overlap
 
     def _residual_basis(self, residual: Array, overlap: Array, scale: float) -> Array:

@@ -1,14 +1,13 @@
 """Training on a real data matrix: what the theory is judged by.
 
 Rows are processed in blocks that stay in cache between the two products of a step, on as many threads as BLAS may use,
-so that the matrix is read from memory once per step (twice for one neuron). Features are Gaussian, or the user's own.
+so that the matrix is read from memory once per step. Features are Gaussian, or the user's own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from itertools import pairwise
+from functools import cached_property
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,12 +16,12 @@ from numpy.typing import DTypeLike, NDArray
 
 from featurephase.dynamics.implicit import TEST_SAMPLES
 from featurephase.dynamics.network import Network
-from featurephase.dynamics.products import BlockProducts
+from featurephase.dynamics.products import add_combination, add_weighted_products, project
 from featurephase.dynamics.start import start_weights
 from featurephase.dynamics.training import Data, FixedData, FreshData, Moment, ReplicateTrajectory, TestSet, train
 from featurephase.errors import InputError
 from featurephase.memory import require_memory
-from featurephase.threads import blas_on_one_thread, map_blocks
+from featurephase.threads import PARTS, map_parts
 
 if TYPE_CHECKING:
     from featurephase.data import UserData
@@ -31,18 +30,11 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 Precision = Literal["float64", "float32"]
 
-__all__ = ["DenseDesign", "dense_bytes", "run_dense", "threads_for"]
+__all__ = ["DenseDesign", "dense_bytes", "run_dense"]
 
 #: Rows of X read twice in a row: so large that what Python adds to a block, and threads waiting for each other to add
-#: it, do not count, and so small that they fit the cache that cores share (measured, 128 MiB: 10.2 ms with 8 MiB, 8.2
-#: with 16, 7.6 with 32).
-_BLOCK_BYTES = 16 * 1024 * 1024
-
-#: Where X meets a single vector.
-_BLOCK_BYTES_OF_ONE = 64 * 1024 * 1024
-
-#: Sums over samples are taken in so many parts, each by one thread: fixed, so that threads do not change rounding.
-_STRIPS = 16
+#: it, do not count, and so small that they fit the cache that cores share.
+_BLOCK_BYTES = 32 * 1024 * 1024
 
 
 class DenseDesign:
@@ -68,15 +60,14 @@ class DenseDesign:
 
     def preactivations(self, weights: Array) -> Array:
         """``(X Theta)'``, (m, n)."""
-        products = BlockProducts(weights.T.astype(self.matrix.dtype))
+        rows = weights.T.astype(self.matrix.dtype)
         h = np.empty((weights.shape[1], self.samples))
-        strips = self._strips()
 
-        def fill(strip: int) -> None:
-            for s in strips[strip]:
-                h[:, s] = products.project(self.matrix[s])
+        def fill(part: range) -> None:
+            for b in part:
+                h[:, self._blocks[b]] = project(rows, self.matrix[self._blocks[b]])
 
-        map_blocks(fill, len(strips))
+        map_parts(fill, len(self._blocks))
         return h
 
     def gradient(self, weights: Array, sample_gradient: Callable[[Array, slice], Array]) -> Array:
@@ -84,89 +75,61 @@ class DenseDesign:
 
         ``sample_gradient`` is called from several threads, by one at a time.
         """
-        gradient: Array = self._through(weights.T, sample_gradient).T
-        return gradient
-
-    def weighted_products(self, curvature: Array, directions: Array) -> Array:
-        """``X' [W (X U)] / n`` for curvatures W (m, m, n) or (m, n) if diagonal, and U (m, d, c); (m, d, c)."""
-        m, d, c = directions.shape
-        pattern = "rn,rcn->rcn" if curvature.ndim == 2 else "rsn,scn->rcn"
-
-        def weigh(flat: Array, s: slice) -> Array:
-            weighted: Array = np.einsum(pattern, curvature[..., s], flat.reshape(m, c, -1))
-            return weighted.reshape(m * c, -1)
-
-        products = self._through(directions.transpose(0, 2, 1).reshape(m * c, d), weigh)
-        return products.reshape(m, c, d).transpose(0, 2, 1)
-
-    def _blocks(self, most: int, threads: int = 1) -> list[slice]:
-        """The samples in blocks of equal size, of up to so many bytes; as many for each of several threads.
-
-        Rows count as 2 KiB at least: what is computed of a sample takes memory too.
-        """
-        n, largest = self.samples, max(most // max(self.dimension * self.matrix.itemsize, 2048), 16)
-        count = -(-n // largest)
-        rounded = -(-count // threads) * threads
-        rows = -(-n // max(count, min(rounded, 8 * n // largest)))
-        return [slice(a, min(a + rows, n)) for a in range(0, n, rows)]
-
-    def _strips(self) -> list[list[slice]]:
-        """The blocks of each part of the samples."""
-        blocks = self._blocks(_BLOCK_BYTES, threads=4)
-        count = min(_STRIPS, len(blocks))
-        bounds = [len(blocks) * i // count for i in range(count + 1)]
-        return [blocks[a:b] for a, b in pairwise(bounds)]
-
-    def _through(self, rows: Array, between: Callable[[Array, slice], Array]) -> Array:
-        """``between(rows X', where) X / n``, (r, d), with X read from memory once."""
-        low = rows.astype(self.matrix.dtype)
-        if len(low) == 1:
-            return self._through_one(low, between)
-        products, strips = BlockProducts(low), self._strips()
-        most = strips[0][0].stop
-        idle: list[NDArray[Any]] = []
+        rows = weights.T.astype(self.matrix.dtype)
         # elementwise functions of a block are short: threads would hand the interpreter's lock to and fro in them, at
         # a higher price than that of waiting
         turn = Lock()
 
-        def part(strip: int) -> Array:
-            total = np.zeros(low.shape)
-            room = idle.pop() if idle else products.room(most)
-            for s in strips[strip]:
-                h = products.project(self.matrix[s])
-                with turn:
-                    f = between(h, s)
-                products.add_combination(total, f, self.matrix[s], room)
-            idle.append(room)
+        def add(total: Array, s: slice) -> None:
+            block = self.matrix[s]
+            h = project(rows, block)
+            with turn:
+                f = sample_gradient(h, s)
+            add_combination(total, f, block)
+
+        return self._mean(rows.shape, add).T
+
+    def weighted_products(self, curvature: Array, directions: Array) -> Array:
+        """``X' [W (X U)] / n`` for curvatures W (m, m, n) and U (m, d, c); (m, d, c)."""
+        m, d, c = directions.shape
+        rows = directions.transpose(0, 2, 1).reshape(m * c, d).astype(self.matrix.dtype)
+
+        def add(total: Array, s: slice) -> None:
+            add_weighted_products(total, rows, curvature[..., s], self.matrix[s])
+
+        return self._mean(rows.shape, add).reshape(m, c, d).transpose(0, 2, 1)
+
+    def _mean(self, shape: tuple[int, ...], add: Callable[[Array, slice], None]) -> Array:
+        """What ``add(total, where)`` adds up to over all samples, divided by n."""
+
+        def sums(part: range) -> Array:
+            total = np.zeros(shape)
+            for b in part:
+                add(total, self._blocks[b])
             return total
 
-        total, *others = map_blocks(part, len(strips))
+        total, *others = map_parts(sums, len(self._blocks))
         for other in others:
             total += other
         total /= self.samples
         return total
 
-    def _through_one(self, low: NDArray[Any], between: Callable[[Array, slice], Array]) -> Array:
-        """As :meth:`_through` for a single row, which is bound by memory: BLAS on its own threads is faster.
+    @cached_property
+    def _blocks(self) -> list[slice]:
+        """The samples in blocks of equal size; as many for each of four threads.
 
-        Its threads meet at the end of every product, so that larger blocks pay, though X is read twice.
+        Rows count as 2 KiB at least: what is computed of a sample takes memory too.
         """
-        total = np.zeros(low.shape)
-        for s in self._blocks(_BLOCK_BYTES_OF_ONE):
-            h = (low @ self.matrix[s].T).astype(np.float64, copy=False)
-            total += between(h, s).astype(low.dtype, copy=False) @ self.matrix[s]
-        total /= self.samples
-        return total
-
-
-def threads_for(rows: int) -> AbstractContextManager[None]:
-    """For long computations with products of so many rows: who has the threads, BLAS or the blocks."""
-    return nullcontext() if rows == 1 else blas_on_one_thread()
+        n, largest = self.samples, max(_BLOCK_BYTES // max(self.dimension * self.matrix.itemsize, 2048), 16)
+        count = -(-n // largest)
+        rounded = -(-count // 4) * 4
+        rows = -(-n // max(count, min(rounded, 8 * n // largest)))
+        return [slice(a, min(a + rows, n)) for a in range(0, n, rows)]
 
 
 def dense_bytes(samples: int, dimension: int, width: int, itemsize: int) -> float:
     """Memory of a dense run: the matrix, weights and the parts of a gradient, and a few numbers per sample."""
-    return float(itemsize * samples * dimension + 8 * dimension * width * (6 + _STRIPS) + 8 * samples * (width + 4))
+    return float(itemsize * samples * dimension + 8 * dimension * width * (6 + PARTS) + 8 * samples * (width + 4))
 
 
 def _gaussian_matrix(
@@ -228,18 +191,17 @@ def run_dense(
     rest = start_rng.standard_normal((max(dimension - k, 0), m))
     weights = start_weights(start, student.init_gram, student.init_overlap, latent, rest, dimension)
     source: Data = FreshData(draw, None) if training.one_pass else FixedData(*draw(dimension))
-    with threads_for(m):
-        return train(
-            source,
-            weights,
-            network,
-            training,
-            steps,
-            overlap_of=lambda theta: theta[:k],
-            batch_rng=batch_rng,
-            test=TestSet(network, link, test_samples, test_rng) if test_samples else None,
-            observers=observers,
-        )
+    return train(
+        source,
+        weights,
+        network,
+        training,
+        steps,
+        overlap_of=lambda theta: theta[:k],
+        batch_rng=batch_rng,
+        test=TestSet(network, link, test_samples, test_rng) if test_samples else None,
+        observers=observers,
+    )
 
 
 def _run_on_user_data(
@@ -281,15 +243,14 @@ def _run_on_user_data(
     def overlap_of(theta: Array) -> Array:
         return latent_basis.T @ theta if known else np.full((k, m), np.nan)
 
-    with threads_for(m):
-        return train(
-            FixedData(design, responses[kept]),
-            weights,
-            network,
-            training,
-            steps,
-            overlap_of=overlap_of,
-            batch_rng=batch_rng,
-            test=test if len(held) else None,
-            observers=observers,
-        )
+    return train(
+        FixedData(design, responses[kept]),
+        weights,
+        network,
+        training,
+        steps,
+        overlap_of=overlap_of,
+        batch_rng=batch_rng,
+        test=test if len(held) else None,
+        observers=observers,
+    )

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from featurephase.dynamics.network import Network
 from featurephase.dynamics.optimisers import BatchSequence, FirstOrderRule, OptimiserState
 from featurephase.dynamics.points import PathCoordinates
+from featurephase.threads import blas_on_one_thread
 
 if TYPE_CHECKING:
     from featurephase.functions import Link
@@ -161,6 +162,7 @@ class TestSet:
         return self.loss(gram, overlap)
 
 
+@blas_on_one_thread()
 def train(
     data: Data,
     weights: Array,

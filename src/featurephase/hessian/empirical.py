@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh, eigh_tridiagonal
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
-from featurephase.dynamics.dense import threads_for
 from featurephase.errors import SingularCurvatureError
+from featurephase.threads import blas_on_one_thread
 
 if TYPE_CHECKING:
     from featurephase.dynamics.dense import DenseDesign
@@ -146,7 +146,7 @@ def extreme_eigenpairs(
     if size <= max(DENSE_SIZE, 4 * (low + high)):
         values, vectors = eigh(operator.to_matrix(), overwrite_a=True, check_finite=False)
     else:
-        with threads_for(operator.width):
+        with blas_on_one_thread():
             values, vectors, converged = _lanczos(operator, low, high, tolerance, seed)
     wanted = np.r_[0:low, len(values) - high : len(values)]
     values, vectors = values[wanted], vectors[:, wanted]
