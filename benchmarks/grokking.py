@@ -6,9 +6,8 @@
 
 Above the transition (where the predicted law says that the plateau ends) a seed runs for one and a half predicted
 medians, then longer by rounds, until its test loss has dropped and has had time to settle. Below, a seed runs for five
-times the longest delay seen above at that dimension, or until it stands still: until all the steps that are left, at
-the speed that the fall of the risk allows in the last hundred, could not move its weights by a hundredth. Runs are
-implicit, with a basis that keeps directions of relative size above 1e-5, far below the 1/sqrt(n) that drives escape.
+times the longest delay seen above at that dimension. Runs are implicit, with a basis that keeps directions of relative
+size above 1e-5, far below the 1/sqrt(n) that drives escape.
 
 With weight decay the plateau is a fixed point: just below the transition (10.8 at t = 120) an isolated outlier stands
 left of the bulk and right of 0. Without, the edge of the bulk tends to 0 from below: the plateau is marginal, and below
@@ -32,7 +31,6 @@ from typing import Any
 import numpy as np
 
 from featurephase.dynamics.implicit import implicit_bytes, run_implicit
-from featurephase.dynamics.training import ReplicateTrajectory
 from featurephase.escape import ESCAPE_LEVEL, HardGrowth, escape_law, grokking_times, hard_growth, level_time
 from featurephase.memory import available_memory, format_bytes
 from featurephase.present.figures import PALETTE, new_figure, write_figure
@@ -47,12 +45,6 @@ LAW = {"steps": 200, "samples": 20_000, "replicates": 4}
 FIRST, LONGER = 1.5, 1.6
 #: Below the transition: in longest delays seen above.
 BELOW = 5
-#: A seed stands still if its weights could move by this share in the steps that are left ...
-STILL = 0.01
-#: ... at the greatest speed of its last steps, so many of them.
-WATCHED = 100
-#: The first horizon below the transition.
-FIRST_BELOW = 800
 #: What all runs at once may take.
 MEMORY = 10e9
 COLOURS_OF_PNG = 128
@@ -88,10 +80,7 @@ SETTINGS = (
 
 @dataclass(frozen=True)
 class Seed:
-    """One seed: its horizon, its times (nan: not within it), its test loss, and a bound on its last steps.
-
-    ``speed`` bounds |Theta(t + 1) - Theta(t)|/|Theta| over the last steps.
-    """
+    """One seed: its horizon, its times (nan: not within it), and its test loss."""
 
     horizon: int
     train_time: float
@@ -99,7 +88,6 @@ class Seed:
     escape_time: float
     basis: int
     test_loss: list[float]
-    speed: float = math.nan
 
     @property
     def delay(self) -> float:
@@ -117,15 +105,7 @@ def one(setting: Setting, n: int, d: int, seed: np.random.SeedSequence, horizon:
     times = grokking_times(found.train_loss, found.test_loss)
     losses = [float(f"{x:.5g}") for x in found.test_loss]
     escape = level_time(share, ESCAPE_LEVEL)
-    return Seed(horizon, times.train_time, times.test_time, escape, found.basis, losses, speed(setting, found))
-
-
-def speed(setting: Setting, found: ReplicateTrajectory) -> float:
-    """Relative bound on the last steps: ``R(t) - R(t + 1) >= eta |grad R|^2/2``, so |step|^2 is at most 2 eta of it."""
-    square = found.gram[:, 0, 0]
-    risk = found.train_loss + setting.weight_decay / 2 * square
-    fall = float(np.max(np.abs(np.diff(risk[-WATCHED - 1 :]))))
-    return float(np.sqrt(2 * setting.problem(0).training.step_size * fall / square[-1]))
+    return Seed(horizon, times.train_time, times.test_time, escape, found.basis, losses)
 
 
 def run(setting: Setting, d: int, delta: float, seeds: list[Any], horizon: int) -> list[Seed]:
@@ -152,16 +132,6 @@ def until_dropped(setting: Setting, d: int, delta: float, seeds: list[Any], medi
     while horizon < cap and (waiting := [i for i, s in found.items() if not s.settled]):
         horizon = min(cap, math.ceil(LONGER * horizon))
         found |= zip(waiting, run(setting, d, delta, [seeds[i] for i in waiting], horizon), strict=True)
-    return list(found.values())
-
-
-def until_still(setting: Setting, d: int, delta: float, seeds: list[Any], longest: int) -> list[Seed]:
-    """Rounds of doubling horizons, each for the seeds that still move."""
-    horizon = min(longest, FIRST_BELOW)
-    found = dict(enumerate(run(setting, d, delta, seeds, horizon)))
-    while horizon < longest and (moving := [i for i, s in found.items() if s.speed * (longest - horizon) > STILL]):
-        horizon = min(longest, 2 * horizon)
-        found |= zip(moving, run(setting, d, delta, [seeds[i] for i in moving], horizon), strict=True)
     return list(found.values())
 
 
@@ -228,7 +198,7 @@ def pair(setting: Setting, d: int, delta: float, arguments: argparse.Namespace, 
         return [Seed(**s) for s in found]
     seeds = replicate_seeds(d, arguments.seeds)
     if below:
-        result = until_still(setting, d, delta, seeds, horizon)
+        result = run(setting, d, delta, seeds, horizon)
     else:
         result = until_dropped(setting, d, delta, seeds, law["median"], horizon)
     store(path, key, [asdict(s) for s in result])
@@ -273,10 +243,8 @@ def main() -> int:
                 flush=True,
             )
             if predicted["status"] == "stable":
-                whole = max(100, math.ceil(BELOW * longest))
-                still = sum(s.horizon < whole for s in found)
-                words = f"no drop in {whole} steps ({drops:.0%}; {still} of {len(found)} seeds stand still before)"
-                verdicts.append((drops == 0.0 and longest > 0, f"d = {d}, delta = {delta:g}: {words}"))
+                words = f"d = {d}, delta = {delta:g}: no drop in {steps} steps ({drops:.0%})"
+                verdicts.append((drops == 0.0 and longest > 0, words))
                 continue
             longest = max([longest, *(s.delay for s in found if np.isfinite(s.delay))])
             delays.append(delay)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from featurephase.threads import blas_on_one_thread
+from featurephase.threads import blas_on_one_thread, thread_count
 
 T = TypeVar("T")
 
@@ -44,12 +44,12 @@ def run_tasks(
         Estimated seconds for one task: below about two seconds in all the tasks run in this process, because
         starting workers costs that.
     workers
-        Number of processes; default: the cores this process may use.
+        Number of processes; default: the cores this process may use. 1: one task after another, in this process.
 
     Notes
     -----
-    One BLAS thread in each process: more would fight for the same cores. What runs in this process has them for its
-    blocks (:func:`featurephase.threads.map_blocks`).
+    The cores are shared out among the processes, for the blocks of each (:func:`featurephase.threads.map_blocks`), and
+    BLAS has one of them: more of its threads would fight for them.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
     workers = min(workers or cores, len(tasks))
@@ -59,15 +59,16 @@ def run_tasks(
             return list(_progress((function(*task) for task in tasks), len(tasks), label, show))
     from joblib import Parallel, delayed
 
-    pool = Parallel(n_jobs=workers, return_as="generator", inner_max_num_threads=1, backend="loky")
-    calls = (delayed(_single_threaded)(function, task) for task in tasks)
+    threads = max(1, min(cores // workers, thread_count()))
+    pool = Parallel(n_jobs=workers, return_as="generator", inner_max_num_threads=threads, backend="loky")
+    calls = (delayed(_on_threads)(threads, function, task) for task in tasks)
     return list(_progress(pool(calls), len(tasks), label, show))
 
 
-def _single_threaded(function: Callable[..., T], task: tuple[Any, ...]) -> T:
+def _on_threads(threads: int, function: Callable[..., T], task: tuple[Any, ...]) -> T:
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(limits=1):
+    with threadpool_limits(limits=threads), blas_on_one_thread():
         return function(*task)
 
 

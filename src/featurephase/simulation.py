@@ -421,7 +421,7 @@ def planned_seeds(
         options |= {"precision": precision, "data": data}
         need = dense_bytes(batch, dimension, m, np.dtype(precision).itemsize)
         if times:  # a Hessian that is small enough is solved whole
-            need += 8.0 * (m * m * batch + 3 * min(m * dimension, 1200) ** 2 + 100 * m * dimension)
+            need += 8.0 * (m * m * batch + 3 * min(m * dimension, 1200) ** 2 + 200 * m * dimension)
         require_memory(need, f"a {batch} x {dimension} data matrix in {precision} with its Hessian (dense)")
         work = 1e-9 * batch * dimension * (training.steps * m + 300.0 * m * len(times))
     return SeedPlan(samples, dimension, options, need, work)

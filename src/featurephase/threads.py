@@ -1,4 +1,4 @@
-"""Blocks of a large array on several threads: each takes whole blocks, and calls BLAS on one thread.
+"""Blocks of a large array on several threads: each takes whole blocks, and calls compiled loops, or BLAS on one thread.
 
 BLAS on two threads splits every product, which does not pay where products are small enough to stay in cache; NumPy
 lets go of the interpreter's lock in products and in elementwise functions, so that blocks run side by side. Results
@@ -82,16 +82,17 @@ def _get_team() -> _Team:
 def _available(team: _Team) -> int:
     if team.taken_over:
         return team.taken_over
-    # a BLAS that cannot be asked (Accelerate) cannot be held to one thread either: leave the cores to it
-    limit = min((library.num_threads or 1 for library in team.libraries), default=1)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    unknown = int(given) if given.isdecimal() else cores  # of a BLAS that cannot be asked, such as Accelerate
+    limit = min((library.num_threads or 1 for library in team.libraries), default=unknown)
     return max(1, min(limit, cores))
 
 
 def thread_count() -> int:
     """Threads that may be used now: as many as BLAS may (``OMP_NUM_THREADS``, threadpoolctl), within the affinity.
 
-    1 in a worker of :mod:`featurephase.replicates`, inside :func:`map_blocks`, and where BLAS cannot be asked.
+    Inside :func:`map_blocks` 1. Where BLAS cannot be asked, ``OMP_NUM_THREADS`` or all.
     """
     return 1 if _busy.locked() else _available(_get_team())
 

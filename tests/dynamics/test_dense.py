@@ -8,7 +8,7 @@ from threadpoolctl import threadpool_limits
 
 from featurephase.dynamics.dense import DenseDesign
 
-#: (n, d, m): one block and several, a last one that is not full, fewer samples than parts, slabs of all sizes.
+#: (n, d, m): one block and several, a last one that is not full, fewer samples than parts, rows short and long.
 SIZES = [
     (1, 1, 1),
     (5, 3, 2),
@@ -80,6 +80,15 @@ def test_the_same_bytes_whatever_the_threads_do(m, dtype):
     assert all(both() == first for _ in range(5))
     with threadpool_limits(limits=1):
         assert both() == first
+
+
+def test_numbers_of_other_kinds_become_float64():
+    x, theta, _ = case(300, 400, 2, np.float64)
+    expected = DenseDesign(x.astype(np.float16).astype(float)).preactivations(theta)
+    np.testing.assert_array_equal(DenseDesign(x.astype(np.float16)).preactivations(theta), expected)
+    np.testing.assert_array_equal(
+        DenseDesign(x.astype(">f8")).preactivations(theta), DenseDesign(x).preactivations(theta)
+    )
 
 
 def test_sample_gradients_are_asked_for_one_at_a_time():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -23,10 +24,11 @@ SIZES = [
 ]
 
 
-@pytest.fixture(params=["as it comes", "all compiled"], autouse=True)
-def small(request, monkeypatch):
+@pytest.fixture(params=["as it comes", "all compiled"])
+def ways(request, monkeypatch):
     if request.param == "all compiled":
         monkeypatch.setattr(products, "_SMALL", 0)
+        monkeypatch.setattr(products, "_SHORT", 0)
 
 
 def assert_product(found, left, right, dtype):
@@ -36,6 +38,7 @@ def assert_product(found, left, right, dtype):
     assert np.all(np.abs(found - left @ right) <= bound)
 
 
+@pytest.mark.usefixtures("ways")
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_products_with_a_basis(size):
     few, many, length = size
@@ -51,6 +54,7 @@ def test_products_with_a_basis(size):
     assert np.shares_memory(found, memory)
 
 
+@pytest.mark.usefixtures("ways")
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_products_with_a_block_of_data(size, dtype):
@@ -65,6 +69,7 @@ def test_products_with_a_block_of_data(size, dtype):
     assert_product(total, np.c_[np.eye(few), coefficients], np.r_[before, wide], dtype)
 
 
+@pytest.mark.usefixtures("ways")
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("width", [1, 2, 3])
 @pytest.mark.parametrize("columns", [1, 4])
@@ -82,6 +87,7 @@ def test_weighted_products(width, columns, many, length, dtype):
     np.testing.assert_allclose(total, before + weighted @ block, atol=20 * np.finfo(dtype).eps * scale)
 
 
+@pytest.mark.usefixtures("ways")
 def test_what_is_not_finite_stays_so():
     block = np.ones((6, 100))
     block[2, 50], block[5, 99] = np.inf, np.nan
@@ -121,3 +127,49 @@ def test_machine_code_is_not_kept_where_there_is_no_folder_for_it(monkeypatch):
     monkeypatch.setattr(kernels.numba, "njit", without_folder)
     assert kernels._compiled()(lambda x: x + 1)(1) == 2
     assert asked == [True, False]
+
+
+@pytest.mark.usefixtures("ways")
+def test_sums_over_many_short_rows_are_taken_in_float64():
+    rng = np.random.default_rng(0)
+    block, rows, weights = rng.standard_normal((50_000, 8), np.float32), np.ones((1, 8)), np.ones((1, 1, 50_000))
+    found, expected = np.zeros((1, 8)), block.astype(float).sum(axis=1) @ block
+    products.add_weighted_products(found, rows, weights, block)
+    np.testing.assert_allclose(found[0], expected, rtol=1e-6)
+
+
+@pytest.mark.usefixtures("ways")
+def test_shapes_that_do_not_match_are_refused():
+    """The compiled loops would read past the ends of arrays."""
+    x, w = np.ones((100, 400)), np.ones((3, 3, 100))
+    wrong = [
+        lambda: products.project(np.ones((3, 500)), x),
+        lambda: products.combine(np.ones((3, 120)), x),
+        lambda: products.add_combination(np.zeros((3, 400)), np.ones((1, 100)), x),
+        lambda: products.add_combination(np.zeros((3, 400)), np.ones((3, 101)), x),
+        lambda: products.add_weighted_products(np.zeros((3, 400)), np.ones((3, 400)), w[..., :10], x),
+        lambda: products.add_weighted_products(np.zeros((5, 400)), np.ones((5, 400)), w, x),
+        lambda: products.add_weighted_products(np.zeros((3, 400)), np.ones((3, 300)), w, x),
+        lambda: products.add_weighted_products(np.zeros((3, 400)), np.ones((6, 400)), w, x),
+    ]
+    for call in wrong:
+        with pytest.raises(ValueError, match="do not match"):
+            call()
+
+
+def test_a_damaged_folder_of_machine_code_does_no_harm(tmp_path):
+    code = """
+import numpy as np
+from featurephase.dynamics.products import combine, project
+x, rows = np.arange(2e5).reshape(100, 2000), np.ones((2, 2000))
+np.testing.assert_allclose(project(rows, x), rows @ x.T)
+np.testing.assert_allclose(combine(rows[:, :100], x), rows[:, :100] @ x)
+"""
+    run = [sys.executable, "-c", code]
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    subprocess.run(run, check=True, env=environment)
+    kept = [p for p in tmp_path.rglob("*") if p.suffix in (".nbi", ".nbc")]
+    assert kept
+    for path in kept:
+        path.write_bytes(b"")
+    subprocess.run(run, check=True, env=environment)

@@ -39,7 +39,7 @@ RESIDUAL_TOLERANCE = 1e-8
 LOOSEST_TOLERANCE = 1e-3
 #: Largest mean product of two different basis vectors that is accepted.
 ORTHOGONALITY = 1e-11
-#: Samples per block: as many as the compiled functions take at a time.
+#: Samples per block: as many as :mod:`featurephase.functions.program` takes at a time.
 BLOCK = 8192
 #: Fraction of the free memory that may be set aside at the start for the directions that are expected.
 RESERVED = 0.25

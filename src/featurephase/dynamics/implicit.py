@@ -13,11 +13,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featurephase.dynamics.conditioning import RESIDUAL_TOLERANCE, ConditionedDesign, FiniteLaw, gaussian_triangle
+from featurephase.dynamics.conditioning import (
+    BLOCK,
+    RESIDUAL_TOLERANCE,
+    ConditionedDesign,
+    FiniteLaw,
+    gaussian_triangle,
+)
 from featurephase.dynamics.network import Network
 from featurephase.dynamics.start import start_weights
 from featurephase.dynamics.training import Data, FixedData, FreshData, Moment, ReplicateTrajectory, TestSet, train
 from featurephase.memory import available_memory, require_memory
+from featurephase.threads import PARTS
 
 if TYPE_CHECKING:
     from featurephase.problem import Problem
@@ -34,7 +41,8 @@ _LEAST_CAPACITY = 64
 
 def implicit_bytes(samples: int, width: int, latent_dim: int, directions: int) -> float:
     """Memory of a run that visits so many directions of sample space: two histories and the work of a step."""
-    return 8.0 * samples * (2 * directions + latent_dim + width * 7 + 6)
+    blocks = min(samples, PARTS * BLOCK)  # in work, at the most
+    return 8.0 * (samples * (2 * directions + latent_dim + width * 7 + 6) + 3 * width * blocks)
 
 
 def implicit_capacity(problem: Problem, samples: int, dimension: int, steps: int) -> int | None:

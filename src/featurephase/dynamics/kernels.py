@@ -2,7 +2,7 @@
 
 Four rows of a matrix x at a time meet four of the few rows: sixteen sums that stay in registers, and two numbers from
 cache for four multiplications. What is left over meets one by one. Matrices are contiguous, few rows have the precision
-of x. Functions return a sum of what they read ahead for the only reason that the compiler would leave it out.
+of x. Functions return a sum of what they read ahead only because the compiler would otherwise leave the reading out.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import numba
+import numba.core.caching
+import numba.core.dispatcher
 import numpy as np
 from numpy.typing import NDArray
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Matrix = NDArray[Any]
 
-__all__ = ["add_combination", "add_weighted_products", "combine", "project"]
+__all__ = ["add_combination", "add_weighted_products", "combine", "keep_nothing", "project"]
 
 #: Columns at a time: those of the few rows stay in a core's own cache.
 _CHUNK = 2048
@@ -226,3 +227,10 @@ def add_weighted_products(x: Matrix, rows: Matrix, weights: Matrix, total: Matri
             part[:] = 0
             summed = 0
     return ahead
+
+
+def keep_nothing() -> None:
+    """Compile anew, without the folder that machine code is kept in."""
+    for found in globals().values():
+        if isinstance(found, numba.core.dispatcher.Dispatcher):
+            vars(found)["_cache"] = numba.core.caching.NullCache()

@@ -1,13 +1,13 @@
 """Products of a handful of rows with many: what a step of training consists of, in the limit and on data.
 
 They are bound by memory, and a general matrix product, which first copies its operands into packed form, does not run
-at its speed: large ones are compiled here, on one thread each, and free of the interpreter's lock. Which way is taken
-depends on sizes alone: the same seed gives the same bytes on one kind of machine.
+at its speed. Large ones are compiled (:mod:`featurephase.dynamics.kernels`), on one thread each and free of the
+interpreter's lock. Which way is taken depends on sizes alone: the same seed gives the same bytes on a machine.
 """
 
 from __future__ import annotations
 
-from functools import cache
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -20,15 +20,33 @@ __all__ = ["add_combination", "add_weighted_products", "combine", "project"]
 
 #: Products of up to so many multiplications are BLAS's: there is little to gain, and Numba takes a moment to load.
 _SMALL = 100_000
-#: Bytes of the rows of data that are held in a core's own cache between two products.
-_HELD = 256 * 1024
+#: So are those of rows so short that the compiled loops have hardly begun when they end.
+_SHORT = 64
+#: Bytes of the rows of data that are held in a core's own cache between two products, and the most there are.
+_HELD, _MOST_HELD = 256 * 1024, 128
+#: What Numba raises where the folder that it keeps machine code in is full or damaged.
+_UNUSABLE_CACHE = (OSError, EOFError, UnpicklingError)
 
 
-@cache
-def _kernels() -> Any:
+def _run(name: str, *arguments: Any) -> None:
+    """A function of :mod:`featurephase.dynamics.kernels`."""
     from featurephase.dynamics import kernels
 
-    return kernels
+    try:
+        getattr(kernels, name)(*arguments)
+    except _UNUSABLE_CACHE:  # raised before anything is computed
+        kernels.keep_nothing()
+        getattr(kernels, name)(*arguments)
+
+
+def _is_for_blas(few: Matrix, many: Matrix) -> bool:
+    return len(few) * many.size <= _SMALL or many.shape[1] < _SHORT
+
+
+def _require(matches: bool, *arrays: Matrix) -> None:
+    """The compiled loops do not look where arrays end."""
+    if not matches:
+        raise ValueError(f"shapes {', '.join(str(a.shape) for a in arrays)} do not match")
 
 
 def _contiguous(few: Matrix, like: Matrix) -> Matrix:
@@ -37,10 +55,11 @@ def _contiguous(few: Matrix, like: Matrix) -> Matrix:
 
 def project(rows: Matrix, basis: Matrix) -> Array:
     """``rows @ basis.T``, (r, K), for a few rows (r, n) and many of ``basis`` (K, n), which is contiguous."""
-    if len(rows) * basis.size <= _SMALL:
+    _require(rows.shape[1] == basis.shape[1], rows, basis)
+    if _is_for_blas(rows, basis):
         return np.asarray(rows @ basis.T, dtype=np.float64)
     out = np.empty((len(rows), len(basis)))
-    _kernels().project(basis, _contiguous(rows, basis), out)
+    _run("project", basis, _contiguous(rows, basis), out)
     return out
 
 
@@ -49,20 +68,23 @@ def combine(coefficients: Array, basis: Array, memory: Array | None = None) -> A
 
     The result is in the first numbers of ``memory``, if that is given: fresh memory is slow.
     """
+    _require(coefficients.shape[1] == len(basis), coefficients, basis)
     shape = len(coefficients), basis.shape[1]
     out = np.empty(shape) if memory is None else memory[: shape[0] * shape[1]].reshape(shape)
-    if len(coefficients) * basis.size <= _SMALL:
+    if _is_for_blas(coefficients, basis):
         return np.matmul(coefficients, basis, out=out)
-    _kernels().combine(basis, _contiguous(coefficients, basis), out)
+    _run("combine", basis, _contiguous(coefficients, basis), out)
     return out
 
 
 def add_combination(total: Array, coefficients: Matrix, block: Matrix) -> None:
     """``total += coefficients block``, (r, d), in float64, for coefficients (r, b) and a block of data (b, d)."""
-    if len(coefficients) * block.size <= _SMALL:
-        total += coefficients.astype(block.dtype, copy=False) @ block
+    matches = total.shape == (len(coefficients), block.shape[1]) and coefficients.shape[1] == len(block)
+    _require(matches, total, coefficients, block)
+    if _is_for_blas(coefficients, block):
+        total += coefficients @ block.astype(np.float64, copy=False)
         return
-    _kernels().add_combination(block, _contiguous(coefficients, block), total)
+    _run("add_combination", block, _contiguous(coefficients, block), total)
 
 
 def add_weighted_products(total: Array, rows: Matrix, weights: Array, block: Matrix) -> None:
@@ -76,9 +98,11 @@ def add_weighted_products(total: Array, rows: Matrix, weights: Array, block: Mat
         W, (m, m, b): for each sample, a matrix that acts on neurons.
     """
     m, few = len(weights), len(rows)
-    if few * block.size <= _SMALL:
+    matches = weights.shape == (m, m, len(block)) and few % m == 0 and total.shape == rows.shape
+    _require(matches and rows.shape[1] == block.shape[1], total, rows, weights, block)
+    if _is_for_blas(rows, block):
         h = project(rows, block).reshape(m, few // m, -1)
         add_combination(total, np.einsum("rsn,scn->rcn", weights, h).reshape(few, -1), block)
         return
-    held = max(_HELD // block[:1].nbytes // 4 * 4, 4)
-    _kernels().add_weighted_products(block, _contiguous(rows, block), np.ascontiguousarray(weights), total, held)
+    held = min(max(_HELD // block[:1].nbytes // 4 * 4, 4), _MOST_HELD)
+    _run("add_weighted_products", block, _contiguous(rows, block), np.ascontiguousarray(weights), total, held)

@@ -1,6 +1,6 @@
 """The Hessian of a finite network, as an operator: extreme eigenpairs and spectral density without the matrix.
 
-``H = (1/n) sum_i W_i (x) x_i x_i' + lam I`` is of size m d; one application costs two products with X. Index r d + i of
+``H = (1/n) sum_i W_i (x) x_i x_i' + lam I`` is of size m d; one application reads X once. Index r d + i of
 a vector is coordinate i of neuron r (theory: Montanari & Wang, arXiv 2602.01434).
 """
 
@@ -124,6 +124,7 @@ class Eigenpairs:
     applications: int
 
 
+@blas_on_one_thread()
 def extreme_eigenpairs(
     operator: EmpiricalHessian, smallest: int, largest: int, *, tolerance: float = 1e-9, seed: int = 0
 ) -> tuple[Eigenpairs, Eigenpairs]:
@@ -146,8 +147,7 @@ def extreme_eigenpairs(
     if size <= max(DENSE_SIZE, 4 * (low + high)):
         values, vectors = eigh(operator.to_matrix(), overwrite_a=True, check_finite=False)
     else:
-        with blas_on_one_thread():
-            values, vectors, converged = _lanczos(operator, low, high, tolerance, seed)
+        values, vectors, converged = _lanczos(operator, low, high, tolerance, seed)
     wanted = np.r_[0:low, len(values) - high : len(values)]
     values, vectors = values[wanted], vectors[:, wanted]
     residuals = np.linalg.norm(operator.matmat(vectors) - vectors * values, axis=0) if len(wanted) else values
@@ -200,6 +200,7 @@ class SpectralDensity:
     width: float
 
 
+@blas_on_one_thread()
 def spectral_density(
     operator: LinearOperator,
     *,
