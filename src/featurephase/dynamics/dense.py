@@ -33,8 +33,8 @@ Precision = Literal["float64", "float32"]
 __all__ = ["DenseDesign", "dense_bytes", "run_dense"]
 
 #: Rows of X read twice in a row: so large that what Python adds to a block, and threads waiting for each other to add
-#: it, do not count (measured, n = 8000, d = 2000, m = 1, 32 MiB of cache: 3.5 ms, with 16 MiB 3.9, with 4 MiB 4.0).
-_BLOCK_BYTES = 32 * 1024 * 1024
+#: it, do not count (measured: 8 to 32 MiB differ by less than a tenth, 2 MiB cost half as much again).
+_BLOCK_BYTES = 16 * 1024 * 1024
 
 
 class DenseDesign:
