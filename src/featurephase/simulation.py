@@ -914,9 +914,9 @@ def _hessian(problem: Problem, time: int, method: Method, found: Sequence[SeedRu
 
 
 def _warnings(problem: Problem, runs: Sequence[SimulationRun]) -> Iterable[str]:
+    if any(run.replicates == 1 for run in runs):
+        yield "one seed has no standard error; --seeds 2 or more has"
     for run in runs:
-        if run.replicates == 1:
-            yield "one seed has no standard error; --seeds 2 or more has"
         if run.dropped > 1e-6:
             yield (
                 f"delta = {run.delta:g}: directions of the gradient below a relative {run.dropped:.0e} were left out "
