@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from featurephase.data import UserData, load_data
-from featurephase.errors import InputError, MemoryLimitError
+from featurephase.errors import InputError, Interrupted, MemoryLimitError
 from featurephase.memory import require_memory
 from featurephase.prediction import problem_subspaces
 from featurephase.problem import GradientDescent, Problem, Student, Teacher
@@ -179,6 +179,40 @@ def test_one_seed_has_no_standard_error():
     assert np.all(np.isnan(found.runs[0].train_loss_se))
     (warning,) = found.warnings
     assert "standard error" in warning
+
+
+def test_interruption_keeps_what_was_finished(monkeypatch, tmp_path, capsys):
+    from featurephase import simulation
+    from featurephase.cli.app import run
+
+    whole, deltas = simulation.run_seeds, []
+
+    def interrupted(problem, dimension, delta, **options):
+        deltas.append(delta)
+        if delta == 4.0:
+            raise KeyboardInterrupt
+        return whole(problem, dimension, delta, **options)
+
+    monkeypatch.setattr(simulation, "run_seeds", interrupted)
+    with pytest.raises(Interrupted, match="not finished at delta = 4, 5") as stop:
+        simulate(problem(), dimension=20, delta=[3.0, 4.0, 5.0], seeds=2, **QUICK)
+    assert [r.delta for r in stop.value.result.runs] == [3.0]
+    assert not stop.value.result.ok
+    with pytest.raises(KeyboardInterrupt) as stop:
+        simulate(problem(), dimension=20, delta=4.0, seeds=2, **QUICK)
+    assert not isinstance(stop.value, Interrupted)
+
+    path, kept = tmp_path / "p.toml", tmp_path / "kept.nc"
+    path.write_text(problem().to_toml())
+    flags = ["--dimension", "20", "--seeds", "2", "--no-recovery", "--no-prediction", "--quiet"]
+    arguments = ["simulate", str(path), "--delta", "3", "--delta", "4", *flags]
+    assert run([*arguments, "--json", "--save", str(kept)]) == 130
+    document = json.loads(capsys.readouterr().out)
+    assert document["status"] == "interrupted"
+    assert [r["delta"] for r in document["runs"]] == [3.0]
+    assert kept.exists()
+    assert run(arguments) == 130
+    assert "not finished at delta = 4" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

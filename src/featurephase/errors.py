@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 __all__ = [
     "FeaturephaseError",
     "FeaturephaseWarning",
     "InputError",
+    "Interrupted",
     "MemoryLimitError",
     "MissingDependencyError",
     "SingularCurvatureError",
@@ -45,6 +47,20 @@ class SingularCurvatureError(FeaturephaseError):
     """A second derivative was asked for that is not a function (relu'' is a point mass): exit code 3."""
 
     exit_code = 3
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C came when a part was finished.
+
+    Attributes
+    ----------
+    result
+        That part, with status ``"interrupted"`` and a message that says what is missing.
+    """
+
+    def __init__(self, result: Any) -> None:
+        super().__init__(result.message)
+        self.result = result
 
 
 class FeaturephaseWarning(UserWarning):

@@ -18,7 +18,7 @@ from featurephase.dynamics.network import Network
 from featurephase.dynamics.optimisers import require_batches
 from featurephase.dynamics.start import STARTS
 from featurephase.dynamics.training import Moment, ReplicateTrajectory
-from featurephase.errors import InputError, MemoryLimitError
+from featurephase.errors import InputError, Interrupted, MemoryLimitError
 from featurephase.escape import (
     ESCAPE_LEVEL,
     EscapeLaw,
@@ -533,6 +533,8 @@ def simulate(
     ------
     InputError
         For a missing or impossible dimension, delta, time or method, or more memory than there is.
+    Interrupted
+        At Ctrl-C, if some deltas are finished: they are its ``result``.
 
     Notes
     -----
@@ -552,9 +554,9 @@ def simulate(
     spaces = problem_subspaces(problem) if subspaces is None else subspaces
     streams = replicate_seeds(problem.asymptotics.seed, seeds)
     missing = "" if data is None else _not_in(data)
-    runs = []
-    for value, chosen, wanted in plans:
-        samples, d, found = run_seeds(
+
+    def measured(value: float, chosen: Method, wanted: tuple[int, ...]) -> SimulationRun:
+        samples, dimension, found = run_seeds(
             problem,
             d,
             value,
@@ -567,36 +569,49 @@ def simulate(
             workers=workers,
             **common,
         )
-        known = data is None or data.labels is None
-        law, reason = (
-            (None, "") if not (predicted and known) else _predicted(problem, value, d, spaces, start, quiet, workers)
-        )
+        law: EscapeLaw | None = None
         verdicts: tuple[Recovery, ...] = ()
+        reason = ""
+        if predicted and (data is None or data.labels is None):
+            law, reason = _predicted(problem, value, dimension, spaces, start, quiet, workers)
         if recovery and data is None:
-            verdicts = _recovery(problem, value, d, found, spaces, start, quiet, workers)
-        runs.append(
-            _summary(problem, value, samples, d, chosen, found, analysed, spaces, law, reason, verdicts, missing)
+            verdicts = _recovery(problem, value, dimension, found, spaces, start, quiet, workers)
+        return _summary(
+            problem, value, samples, dimension, chosen, found, analysed, spaces, law, reason, verdicts, missing
         )
-    problems = [(r.status, r.message) for r in runs if r.status != "ok"]
-    fine = ("ok", "not-available") if times is None else ("ok",)  # without a matrix nobody need have asked for it
-    problems += [(h.status, h.message) for r in runs for h in r.hessian if h.status not in fine]
-    notes = [h.message for r in runs for h in r.hessian if h.status == "not-available"]
-    notes += [missing] * bool(missing)
-    return Simulation(
-        status=problems[0][0] if problems else "ok",
-        message="; ".join(dict.fromkeys([m for _, m in problems] + notes)),
-        seed=problem.asymptotics.seed,
-        title=problem.title,
-        method=", ".join(dict.fromkeys(r.method for r in runs)),
-        start=start,
-        precision=precision,
-        replicates=seeds,
-        easy_basis=spaces.easy_basis,
-        hard_basis=spaces.hard_basis,
-        runs=tuple(runs),
-        warnings=tuple(_warnings(problem, runs)),
-        experiment=experiment_text(problem),
-    )
+
+    def all_of(runs: list[SimulationRun], problems: list[tuple[str, str]]) -> Simulation:
+        problems += [(r.status, r.message) for r in runs if r.status != "ok"]
+        fine = ("ok", "not-available") if times is None else ("ok",)  # without a matrix nobody need have asked for it
+        problems += [(h.status, h.message) for r in runs for h in r.hessian if h.status not in fine]
+        notes = [h.message for r in runs for h in r.hessian if h.status == "not-available"]
+        notes += [missing] * bool(missing)
+        return Simulation(
+            status=problems[0][0] if problems else "ok",
+            message="; ".join(dict.fromkeys([m for _, m in problems] + notes)),
+            seed=problem.asymptotics.seed,
+            title=problem.title,
+            method=", ".join(dict.fromkeys(r.method for r in runs)),
+            start=start,
+            precision=precision,
+            replicates=seeds,
+            easy_basis=spaces.easy_basis,
+            hard_basis=spaces.hard_basis,
+            runs=tuple(runs),
+            warnings=tuple(_warnings(problem, runs)),
+            experiment=experiment_text(problem),
+        )
+
+    runs: list[SimulationRun] = []
+    try:
+        for plan in plans:
+            runs.append(measured(*plan))
+    except KeyboardInterrupt:
+        if not runs:
+            raise
+        left = ", ".join(f"{value:g}" for value, _, _ in plans[len(runs) :])
+        raise Interrupted(all_of(runs, [("interrupted", f"interrupted: not finished at delta = {left}")])) from None
+    return all_of(runs, [])
 
 
 def _not_in(data: UserData) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from featurephase.cli.app import app
+from featurephase.cli.app import EXIT_INTERRUPTED, app
 from featurephase.cli.output import (
     DebugFlag,
     FigureFlag,
@@ -73,7 +73,7 @@ def simulate(
     featurephase simulate experiment.toml --data features.npy --labels labels.csv --whiten
     """
     check_targets(figure, save)
-    from featurephase.errors import InputError
+    from featurephase.errors import InputError, Interrupted
 
     if precision not in ("float64", "float32"):
         raise InputError(f"--precision {precision!r}: must be float64 or float32")
@@ -87,18 +87,22 @@ def simulate(
     from featurephase.simulation import simulate as compute
 
     found = None if data is None else load_data(data, labels=labels, whiten=whiten, held_out=held_out)
-    result = compute(
-        problem,
-        dimension=dimension,
-        method=cast(Any, method),
-        seeds=seeds,
-        times=None if times is None else times.steps,
-        eigenvalues=eigenvalues,
-        start=start,
-        precision=cast(Any, precision),
-        data=found,
-        recovery=recovery,
-        predicted=prediction,
-        quiet=quiet,
-    )
+    try:
+        result = compute(
+            problem,
+            dimension=dimension,
+            method=cast(Any, method),
+            seeds=seeds,
+            times=None if times is None else times.steps,
+            eigenvalues=eigenvalues,
+            start=start,
+            precision=cast(Any, precision),
+            data=found,
+            recovery=recovery,
+            predicted=prediction,
+            quiet=quiet,
+        )
+    except Interrupted as stopped:
+        deliver(stopped.result, as_json=json, figure=figure, save=save, quiet=quiet)
+        raise typer.Exit(EXIT_INTERRUPTED) from None
     raise typer.Exit(deliver(result, as_json=json, figure=figure, save=save, quiet=quiet))
