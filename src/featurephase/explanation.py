@@ -69,9 +69,9 @@ class DirectionExplanation:
         n/d that the best polynomial-time first-order method needs.
     samples_needed, samples_needed_se
         ``delta_nn`` times the dimension; ``None`` without a dimension.
-    escape_step, escape_step_se, escape_low, escape_high
+    escape_step, escape_step_se, escape_low, escape_low_se, escape_high, escape_high_se
         Step at which a hard direction that is learned makes up half of the weights at this dimension: the median over
-        runs from random starts, its error, and the interval that holds 90 % of the runs.
+        runs from random starts, and the interval that holds 90 % of the runs; their errors.
     mechanism, change
         How it is learned or why not, and what would change that: a sentence each.
     """
@@ -91,7 +91,9 @@ class DirectionExplanation:
     escape_step: float | None = None
     escape_step_se: float | None = None
     escape_low: float | None = None
+    escape_low_se: float | None = None
     escape_high: float | None = None
+    escape_high_se: float | None = None
     mechanism: str = ""
     change: str = ""
 
@@ -370,7 +372,9 @@ def _directions(facts: _Facts) -> Iterator[DirectionExplanation]:
                 escape_step=None if facts.escape is None else facts.escape.median,
                 escape_step_se=None if facts.escape is None else facts.escape.median_se,
                 escape_low=None if facts.escape is None else facts.escape.low,
+                escape_low_se=None if facts.escape is None else facts.escape.low_se,
                 escape_high=None if facts.escape is None else facts.escape.high,
+                escape_high_se=None if facts.escape is None else facts.escape.high_se,
                 mechanism=mechanism,
                 change=change,
             )

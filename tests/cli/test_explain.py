@@ -35,7 +35,7 @@ def test_the_document_is_the_contract(outcome) -> None:
     assert entry["samples_needed_se"] == pytest.approx(1000 * entry["delta_nn_se"])
     # the start has overlap of order 1/sqrt(1000), and half of the weights takes more than one step at any stable rate
     assert 1 < entry["escape_low"] <= entry["escape_step"] <= entry["escape_high"]
-    assert entry["escape_step_se"] >= 0
+    assert all(0 <= entry[f"escape_{name}_se"] < 0.5 * entry[f"escape_{name}"] for name in ("low", "step", "high"))
     assert entry["overlap"] is None
     assert document["hard_outlier"] < document["left_edge"] < 0
     assert 0 < document["hard_outlier_overlap"] <= 1

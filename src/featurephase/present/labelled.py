@@ -256,7 +256,7 @@ def explanation_dataset(explanation: Explanation) -> xarray.Dataset:
     import xarray
 
     entries = explanation.directions
-    numbers = ("overlap", "delta_nn", "delta_alg", "samples_needed", "escape_step")
+    numbers = ("overlap", "delta_nn", "delta_alg", "samples_needed", "escape_step", "escape_low", "escape_high")
 
     def column(name: str) -> Array:
         return np.array([np.nan if (x := getattr(e, name)) is None else x for e in entries], dtype=np.float64)
@@ -264,7 +264,6 @@ def explanation_dataset(explanation: Explanation) -> xarray.Dataset:
     variables: dict[str, Any] = {
         name + suffix: (("direction",), column(name + suffix)) for name in numbers for suffix in ("", "_se")
     }
-    variables |= {name: (("direction",), column(name)) for name in ("escape_low", "escape_high")}
     learned = {True: "yes", False: "no", None: "undetermined"}
     for name in ("kind", "mechanism", "change"):
         variables[name] = (("direction",), _text(getattr(e, name) for e in entries))
