@@ -25,7 +25,7 @@ _CHUNK = 2048
 #: Up to so few rows there is so little to compute that x comes in as fast as it can anyway.
 _STREAMED = 4
 #: Rows whose sum is taken in the precision of x before it joins a total in float64.
-_SUMMED = 128
+_SUMMED = 512
 
 
 def _compiled(*permissions: str) -> Callable[[Function], Function]:
