@@ -37,6 +37,7 @@ from featurephase.present.figures import PALETTE, new_figure, write_figure
 from featurephase.problem import GradientDescent, Problem, Student, Teacher
 from featurephase.replicates import replicate_seeds, run_tasks
 from featurephase.simulation import hard_overlap, median_and_se
+from featurephase.threads import core_count
 
 TOLERANCE = 1e-5
 #: Of the tangent run: steps, sample paths, replicates.
@@ -114,7 +115,7 @@ def run(setting: Setting, d: int, delta: float, seeds: list[Any], horizon: int) 
     directions = min(horizon, 40 + horizon // 3)  # measured at this tolerance: 59 in 100 steps, 114 in 300
     each = implicit_bytes(n, 1, 1, directions)
     allowed = min(MEMORY, available_memory())
-    workers = max(1, min(len(os.sched_getaffinity(0)), int(allowed / each)))
+    workers = max(1, min(core_count(), int(allowed / each)))
     print(
         f"  d = {d}, delta = {delta:g}: {len(seeds)} seeds for {horizon} steps, about {format_bytes(each)} each, "
         f"{workers} at once",

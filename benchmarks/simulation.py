@@ -114,7 +114,7 @@ def step(quick: bool) -> int:
     """A step on data: within 1.25 of streaming X twice (m = 1); twice as fast as NumPy, not slower than torch, jax (8).
 
     Streaming is the inner product of float64 numbers with themselves, which OpenBLAS does on all threads: of as many
-    bytes as X has out of a GiB, that is from memory; and of X itself, of which part may be left in the cache.
+    bytes as X has out of a GiB, that is from memory; and of an array of that size again, part of which the cache holds.
     """
     for name in ("torch", "jax"):
         if not importlib.util.find_spec(name):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 
-from featurephase.threads import blas_on_one_thread, thread_count
+from featurephase.threads import blas_on_one_thread, core_count, thread_count
 
 T = TypeVar("T")
 
@@ -51,7 +50,7 @@ def run_tasks(
     The cores are shared out among the processes, for the blocks of each (:func:`featurephase.threads.map_blocks`), and
     BLAS has one of them: more of its threads would fight for them.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    cores = core_count()
     workers = min(workers or cores, len(tasks))
     show = not quiet and sys.stderr.isatty() and work * len(tasks) > 2.0
     if workers < 2 or work * len(tasks) < 3.0:

@@ -580,7 +580,8 @@ def simulate(
             problem, value, samples, dimension, chosen, found, analysed, spaces, law, reason, verdicts, missing
         )
 
-    def all_of(runs: list[SimulationRun], problems: list[tuple[str, str]]) -> Simulation:
+    def all_of(runs: list[SimulationRun], interrupted: str = "") -> Simulation:
+        problems = [("interrupted", interrupted)] * bool(interrupted)
         problems += [(r.status, r.message) for r in runs if r.status != "ok"]
         fine = ("ok", "not-available") if times is None else ("ok",)  # without a matrix nobody need have asked for it
         problems += [(h.status, h.message) for r in runs for h in r.hessian if h.status not in fine]
@@ -610,8 +611,8 @@ def simulate(
         if not runs:
             raise
         left = ", ".join(f"{value:g}" for value, _, _ in plans[len(runs) :])
-        raise Interrupted(all_of(runs, [("interrupted", f"interrupted: not finished at delta = {left}")])) from None
-    return all_of(runs, [])
+        raise Interrupted(all_of(runs, f"interrupted: not finished at delta = {left}")) from None
+    return all_of(runs)
 
 
 def _not_in(data: UserData) -> str:

@@ -21,7 +21,7 @@ import scipy.linalg  # noqa: F401  (loads its own BLAS, which the controller is 
 
 Result = TypeVar("Result")
 
-__all__ = ["PARTS", "blas_on_one_thread", "map_blocks", "map_parts", "thread_count"]
+__all__ = ["PARTS", "blas_on_one_thread", "core_count", "in_turn", "map_blocks", "map_parts", "thread_count"]
 
 #: Sums over blocks are taken in so many parts, each by one thread: fixed, so that threads do not change rounding.
 PARTS = 16
@@ -79,10 +79,15 @@ def _get_team() -> _Team:
     return _team
 
 
+def core_count() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _available(team: _Team) -> int:
     if team.taken_over:
         return team.taken_over
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = core_count()
     given = os.environ.get("OMP_NUM_THREADS", "")
     unknown = int(given) if given.isdecimal() else cores  # of a BLAS that cannot be asked, such as Accelerate
     limit = min((library.num_threads or 1 for library in team.libraries), default=unknown)
@@ -173,3 +178,18 @@ def map_parts(function: Callable[[range], Result], count: int) -> list[Result]:
     """
     parts = min(PARTS, count)
     return map_blocks(lambda i: function(range(count * i // parts, count * (i + 1) // parts)), parts)
+
+
+def in_turn(function: Callable[..., Result]) -> Callable[..., Result]:
+    """``function`` for several threads, called by one at a time.
+
+    For elementwise functions of a block, which are short: threads would hand the interpreter's lock to and fro in them,
+    at a higher price than that of waiting.
+    """
+    turn = threading.Lock()
+
+    def alone(*arguments: Any) -> Result:
+        with turn:
+            return function(*arguments)
+
+    return alone

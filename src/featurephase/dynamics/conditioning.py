@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from threading import Lock
 from typing import Protocol
 
 import numpy as np
@@ -26,7 +25,7 @@ from scipy.linalg import qr, solve_triangular
 from featurephase.dynamics.points import PathCoordinates
 from featurephase.dynamics.products import combine, project
 from featurephase.memory import available_memory, require_memory
-from featurephase.threads import map_parts
+from featurephase.threads import in_turn, map_blocks, map_parts
 
 Array = NDArray[np.float64]
 
@@ -192,11 +191,10 @@ class ConditionedDesign:
         """``h = C'V``, shape (m, N), for weights C in the visited basis, shape (K, m)."""
         h = np.empty((weights.shape[1], self.samples))
 
-        def fill(part: range) -> None:
-            for b in part:
-                h[:, self.slices[b]] = combine(weights.T, self.projections(b))
+        def fill(b: int) -> None:
+            h[:, self.slices[b]] = combine(weights.T, self.projections(b))
 
-        map_parts(fill, len(self.slices))
+        map_blocks(fill, len(self.slices))
         return h
 
     # ---- the recursion
@@ -223,16 +221,14 @@ class ConditionedDesign:
         rows = np.empty((m + (self._ahead if growing else 0), self.samples))
         fresh = rows[m:]
         self.rng.standard_normal(out=fresh)
-        turn = Lock()  # elementwise functions are short: threads would hand the interpreter's lock to and fro in them
+        sample_gradient = in_turn(sample_gradient)
 
         def products(part: range) -> tuple[Array, Array, float]:
             on_v, on_phi, square = np.zeros((m, self.visited)), np.zeros((len(rows), self.met)), 0.0
             memory = np.empty(m * BLOCK)
             for b in part:
                 s, v = self.slices[b], self.projections(b)
-                h = combine(weights.T, v, memory)
-                with turn:
-                    block = sample_gradient(h, s)
+                block = sample_gradient(combine(weights.T, v, memory), s)
                 rows[:m, s] = block
                 on_v += project(block, v)
                 square += float(np.vdot(block, block))

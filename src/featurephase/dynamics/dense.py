@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -21,7 +20,7 @@ from featurephase.dynamics.start import start_weights
 from featurephase.dynamics.training import Data, FixedData, FreshData, Moment, ReplicateTrajectory, TestSet, train
 from featurephase.errors import InputError
 from featurephase.memory import require_memory
-from featurephase.threads import PARTS, map_parts
+from featurephase.threads import PARTS, in_turn, map_blocks, map_parts
 
 if TYPE_CHECKING:
     from featurephase.data import UserData
@@ -54,8 +53,7 @@ class DenseDesign:
     """
 
     def __init__(self, matrix: NDArray[Any], latent_frame: Array | None = None) -> None:
-        wide = matrix.dtype not in (np.dtype(np.float64), np.dtype(np.float32))
-        self.matrix = np.ascontiguousarray(matrix, dtype=np.float64 if wide else None)
+        self.matrix = np.ascontiguousarray(matrix, matrix.dtype if matrix.dtype == np.float32 else np.float64)
         self.latent_frame = latent_frame
         self.samples, self.dimension = matrix.shape
 
@@ -64,11 +62,11 @@ class DenseDesign:
         rows = weights.T.astype(self.matrix.dtype)
         h = np.empty((weights.shape[1], self.samples))
 
-        def fill(part: range) -> None:
-            for b in part:
-                h[:, self._blocks[b]] = project(rows, self.matrix[self._blocks[b]])
+        def fill(b: int) -> None:
+            s = self._blocks[b]
+            h[:, s] = project(rows, self.matrix[s])
 
-        map_parts(fill, len(self._blocks))
+        map_blocks(fill, len(self._blocks))
         return h
 
     def gradient(self, weights: Array, sample_gradient: Callable[[Array, slice], Array]) -> Array:
@@ -77,16 +75,11 @@ class DenseDesign:
         ``sample_gradient`` is called from several threads, by one at a time.
         """
         rows = weights.T.astype(self.matrix.dtype)
-        # elementwise functions of a block are short: threads would hand the interpreter's lock to and fro in them, at
-        # a higher price than that of waiting
-        turn = Lock()
+        sample_gradient = in_turn(sample_gradient)
 
         def add(total: Array, s: slice) -> None:
             block = self.matrix[s]
-            h = project(rows, block)
-            with turn:
-                f = sample_gradient(h, s)
-            add_combination(total, f, block)
+            add_combination(total, sample_gradient(project(rows, block), s), block)
 
         return self._mean(rows.shape, add).T
 

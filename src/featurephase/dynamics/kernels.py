@@ -57,17 +57,16 @@ def _read(x: Matrix, first: int, last: int, start: int, stop: int) -> Any:
 
 
 @_compiled("reassoc")
-def _project(x: Matrix, first: int, last: int, rows: Matrix, out: Matrix, cold: bool) -> Any:
-    """Add ``rows x[first:last]'`` to ``out`` (r, last - first); ``cold``: x is not in cache."""
+def _project(x: Matrix, first: int, last: int, rows: Matrix, out: Matrix) -> Any:
+    """Add ``rows x[first:last]'`` to ``out`` (r, last - first)."""
     few, length = rows.shape
-    cold = cold and few > _STREAMED
     tiles, quads = last - (last - first) % 4, few - few % 4
     zero = x.dtype.type(0)
     ahead = zero
     for start in range(0, length, _CHUNK):
         stop = min(start + _CHUNK, length)
         for i in range(first, tiles, 4):
-            if cold:
+            if few > _STREAMED:
                 ahead += _read(x, i, i + 4, start, stop)
             k = i - first
             x0, x1, x2, x3 = x[i, start:stop], x[i + 1, start:stop], x[i + 2, start:stop], x[i + 3, start:stop]
@@ -171,7 +170,7 @@ def _combine(x: Matrix, first: int, last: int, f: Matrix, out: Matrix, cold: boo
 def project(x: Matrix, rows: Matrix, out: Matrix) -> Any:
     """``out[:] = rows x'``, (r, K), for rows (r, n) and x (K, n)."""
     out[:] = 0
-    return _project(x, 0, len(x), rows, out, True)
+    return _project(x, 0, len(x), rows, out)
 
 
 @_compiled()
@@ -211,7 +210,7 @@ def add_weighted_products(x: Matrix, rows: Matrix, weights: Matrix, total: Matri
     for first in range(0, len(x), held):
         last = min(first + held, len(x))
         h[:] = 0
-        ahead += _project(x, first, last, rows, h, True)
+        ahead += _project(x, first, last, rows, h)
         for r in range(m):
             for c in range(columns):
                 target = f[r * columns + c]
