@@ -123,8 +123,8 @@ def recursion(_: argparse.Namespace) -> list[tuple[str, str]]:
 
 def threshold(_: argparse.Namespace) -> list[tuple[str, str]]:
     """delta_NN(60) of the one-neuron example to 2 % standard error."""
+    from featurephase.analyses.threshold import threshold as solve
     from featurephase.problem import Problem
-    from featurephase.thresholds.network import threshold as solve
 
     problem = Problem.from_toml(ONE_NEURON).replace(asymptotics={"samples": 40_000, "replicates": 8})
     begin = time.perf_counter()
@@ -139,7 +139,7 @@ def threshold(_: argparse.Namespace) -> list[tuple[str, str]]:
 
 def hessian(_: argparse.Namespace) -> list[tuple[str, str]]:
     """m = 4, N = 1e5, T = 100, the Hessian at five times."""
-    from featurephase.prediction import predict
+    from featurephase.analyses.prediction import predict
     from featurephase.problem import Problem
 
     problem = Problem.from_toml(FOUR_NEURONS).replace(asymptotics={"samples": 100_000, "replicates": 2})
@@ -155,7 +155,7 @@ def hessian(_: argparse.Namespace) -> list[tuple[str, str]]:
 
 def blocks(_: argparse.Namespace) -> list[tuple[str, str]]:
     """m = 32, N = 5e4, T = 50 with the block-diagonal Hessian."""
-    from featurephase.prediction import predict
+    from featurephase.analyses.prediction import predict
     from featurephase.problem import Problem
 
     problem = Problem.from_toml(MEAN_FIELD).replace(asymptotics={"samples": 50_000, "replicates": 2})

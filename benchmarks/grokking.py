@@ -30,14 +30,14 @@ from typing import Any
 
 import numpy as np
 
+from featurephase.analyses.simulation import hard_overlap, median_and_se
 from featurephase.dynamics.implicit import implicit_bytes, run_implicit
-from featurephase.escape import ESCAPE_LEVEL, HardGrowth, escape_law, grokking_times, hard_growth, level_time
-from featurephase.memory import available_memory, format_bytes
+from featurephase.escape.law import ESCAPE_LEVEL, HardGrowth, escape_law, grokking_times, hard_growth, level_time
+from featurephase.foundation.executors import replicate_seeds, run_tasks
+from featurephase.foundation.memory import available_memory, format_bytes
+from featurephase.foundation.threads import core_count
 from featurephase.present.figures import PALETTE, new_figure, write_figure
 from featurephase.problem import GradientDescent, Problem, Student, Teacher
-from featurephase.replicates import replicate_seeds, run_tasks
-from featurephase.simulation import hard_overlap, median_and_se
-from featurephase.threads import core_count
 
 TOLERANCE = 1e-5
 #: Of the tangent run: steps, sample paths, replicates.

@@ -18,8 +18,8 @@ import mpmath as mp
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from featurephase.latent import Flow
-from featurephase.latent.training import integrate_flow
+from featurephase.latent_model import Flow
+from featurephase.latent_model.training import integrate_flow
 
 INITIALISATIONS, TIMES, WIDTH = 1000, 1000, 100
 

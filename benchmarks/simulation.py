@@ -24,9 +24,9 @@ import numpy as np
 from featurephase.dynamics.dense import DenseDesign
 from featurephase.dynamics.implicit import run_implicit
 from featurephase.dynamics.network import Network
+from featurephase.foundation.threads import blas_on_one_thread
 from featurephase.functions import activation, loss
 from featurephase.problem import GradientDescent, Problem, Student, Teacher
-from featurephase.threads import blas_on_one_thread
 
 
 def problem(steps: int, width: int = 1, **keys) -> Problem:
@@ -349,8 +349,8 @@ def build(k=1, link="1.5*tanh(g1**2)", activation="gelu", readout=(1.0,), loss="
 
 def judge_once(name: str, seed: int, dimension: int, seeds: int, wrong: bool) -> dict[str, bool]:
     """Whether theory and simulation agree: on the problem itself, and on others that are simulated in its place."""
-    from featurephase.comparison import compare as judge
-    from featurephase.prediction import predict, problem_subspaces
+    from featurephase.analyses.comparison import compare as judge
+    from featurephase.analyses.prediction import predict, problem_subspaces
 
     keys = SIX[name]
     theory_of = build(**keys).replace(asymptotics={"seed": seed})
@@ -378,7 +378,7 @@ def judge_once(name: str, seed: int, dimension: int, seeds: int, wrong: bool) ->
 
 def compare(repeats: int, wrong_repeats: int, dimension: int, seeds: int) -> int:
     """False alarms in at most 5 % of correct comparisons, wrong ones detected in at least 90 %; every seed is new."""
-    from featurephase.replicates import run_tasks
+    from featurephase.foundation.executors import run_tasks
 
     totals = {word: [0, 0] for word in ("correct", "activation", "loss", "delta")}
     for i, name in enumerate(SIX):

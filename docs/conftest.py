@@ -11,7 +11,7 @@ from typing import Any
 from sybil import Sybil
 from sybil.parsers.myst import PythonCodeBlockParser, SkipParser
 
-from featurephase.templates import read_template, template_names
+from featurephase.cli.templates import read_template, template_names
 
 
 def _enter(namespace: dict[str, Any]) -> None:

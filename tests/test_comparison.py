@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import binom, cauchy
 from scipy.stats import t as student
 
-from featurephase.comparison import (
+from featurephase.analyses.comparison import (
     _eigenvalue_shift,
     _escaped_fraction,
     _extrapolated,
@@ -20,12 +20,12 @@ from featurephase.comparison import (
     _trajectory_quantities,
     compare,
 )
+from featurephase.analyses.prediction import predict, problem_subspaces
 from featurephase.dynamics.asymptotic import run_replicate
-from featurephase.errors import InputError, MemoryLimitError
-from featurephase.escape import EscapeLaw
-from featurephase.prediction import predict, problem_subspaces
+from featurephase.escape.law import EscapeLaw
+from featurephase.foundation.errors import InputError, MemoryLimitError
+from featurephase.foundation.executors import replicate_seeds
 from featurephase.problem import GradientDescent, Problem, Student, Teacher
-from featurephase.replicates import replicate_seeds
 
 
 def problem(activation="gelu", loss="squared", steps=4) -> Problem:
@@ -64,7 +64,7 @@ def test_extrapolation_in_the_dimension():
 
 
 def test_what_cannot_be_simulated_is_refused_before_the_theory_runs(monkeypatch):
-    monkeypatch.setattr("featurephase.comparison.predict", lambda *_, **__: pytest.fail("the theory ran"))
+    monkeypatch.setattr("featurephase.analyses.comparison.predict", lambda *_, **__: pytest.fail("the theory ran"))
     for keys, why in (
         ({"delta": [3.0, 1e9]}, "are available"),
         ({"dimension": [60, 10**8]}, "are available"),
@@ -82,7 +82,7 @@ def test_an_escape_prediction_that_does_not_fit_is_left_out_with_the_reason(monk
     def refuse(*_):
         raise MemoryLimitError("the escape needs too much")
 
-    monkeypatch.setattr("featurephase.simulation.require_growth_memory", refuse)
+    monkeypatch.setattr("featurephase.analyses.simulation.require_growth_memory", refuse)
     found = compare(problem(), times=[], **(KEYS | {"dimension": [20, 40], "seeds": 2, "escape": True}))
     assert "escape time not compared: the escape needs too much" in found.warnings
 

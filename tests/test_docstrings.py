@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import featurephase
-from featurephase.errors import MissingDependencyError
+from featurephase.foundation.errors import MissingDependencyError
 
 ROOT = Path(featurephase.__file__).parent
 MODULES = [

@@ -7,10 +7,9 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from featurephase import escape
 from featurephase.dynamics.implicit import run_implicit
-from featurephase.errors import MemoryLimitError
-from featurephase.escape import (
+from featurephase.escape import law as escape
+from featurephase.escape.law import (
     HardGrowth,
     crossing_time,
     escape_available,
@@ -20,6 +19,7 @@ from featurephase.escape import (
     hard_growth,
     level_time,
 )
+from featurephase.foundation.errors import MemoryLimitError
 from featurephase.problem import GradientDescent, Problem, Student, Teacher
 
 
@@ -185,7 +185,7 @@ def test_memory_is_bounded_and_refused_with_both_figures(monkeypatch):
     covariance, again = (np.einsum("tjhr,sjhr->ts", g.noise, g.noise) for g in (whole, parts))
     np.testing.assert_allclose(again, covariance, atol=2 * escape._NOISE_LEFT * np.trace(covariance))
     assert peak[0] < 40 * 600**2 + 8 * 2**20
-    monkeypatch.setattr("featurephase.memory.available_memory", lambda: 2**20)
+    monkeypatch.setattr("featurephase.foundation.memory.available_memory", lambda: 2**20)
     with pytest.raises(MemoryLimitError, match=r"60 steps of 10 neurons .* needs .* and 1 MiB are available"):
         hard_growth(wide, 4.0, np.random.SeedSequence(0), **one)
     assert growth_bytes(wide, 1, 300, 20_000) > 8 * 3000**2

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from featurephase.prediction import predict
+from featurephase.analyses.prediction import predict
+from featurephase.analyses.simulation import simulate
+from featurephase.analyses.threshold import threshold
 from featurephase.problem import GradientDescent, Problem, Student, Teacher
-from featurephase.simulation import simulate
-from featurephase.thresholds.network import threshold
 
 RULES = [
     {"optimiser": "heavy-ball", "momentum": 0.4},

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from featurephase.errors import InputError
+from featurephase.cli.templates import read_template, template_names
+from featurephase.foundation.errors import InputError
 from featurephase.functions import activation, link, loss
 from featurephase.problem import (
     ACCEPTED,
@@ -25,7 +26,6 @@ from featurephase.problem import (
     ThresholdSearch,
     load,
 )
-from featurephase.templates import read_template, template_names
 
 MINIMAL = """
 [teacher]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from featurephase.templates import read_template
+from featurephase.cli.templates import read_template
 
 README = Path(__file__).parents[1] / "README.md"
 

@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from featurephase.data import UserData, load_data
-from featurephase.errors import InputError, Interrupted, MemoryLimitError
-from featurephase.memory import require_memory
-from featurephase.prediction import problem_subspaces
+from featurephase.analyses.prediction import problem_subspaces
+from featurephase.analyses.simulation import hard_overlap, median_and_se, predicted_escape, simulate
+from featurephase.foundation.errors import InputError, Interrupted, MemoryLimitError
+from featurephase.foundation.executors import replicate_seeds
+from featurephase.foundation.memory import require_memory
 from featurephase.problem import GradientDescent, Problem, Student, Teacher
-from featurephase.replicates import replicate_seeds
-from featurephase.simulation import hard_overlap, median_and_se, predicted_escape, simulate
+from featurephase.problem.data import UserData, load_data
 
 
 def problem(link="1.5*tanh(g1**2)", activation="gelu", steps=5, k=1, **student) -> Problem:
@@ -65,7 +65,7 @@ def test_the_prediction_shares_no_random_numbers_with_any_run(monkeypatch):
         used.extend(argument for task in tasks for argument in task if isinstance(argument, np.random.SeedSequence))
         raise ValueError("recorded")
 
-    monkeypatch.setattr("featurephase.simulation.run_tasks", record)
+    monkeypatch.setattr("featurephase.analyses.simulation.run_tasks", record)
     with pytest.raises(ValueError, match="recorded"):
         predicted_escape(problem(), 8.0, 20, problem_subspaces(problem()))
     words = lambda seed: tuple(seed.generate_state(4))  # noqa: E731
@@ -182,7 +182,7 @@ def test_one_seed_has_no_standard_error():
 
 
 def test_interruption_keeps_what_was_finished(monkeypatch, tmp_path, capsys):
-    from featurephase import simulation
+    from featurephase.analyses import simulation
     from featurephase.cli.app import run
 
     whole, deltas = simulation.run_seeds, []
@@ -240,7 +240,7 @@ def test_more_memory_than_there_is_is_refused_with_the_estimate(method):
 
 
 def test_every_delta_is_checked_before_the_first_runs(monkeypatch):
-    monkeypatch.setattr("featurephase.simulation.run_tasks", lambda *_, **__: pytest.fail("something ran"))
+    monkeypatch.setattr("featurephase.analyses.simulation.run_tasks", lambda *_, **__: pytest.fail("something ran"))
     for impossible, why in ((1e9, "are available"), (1e-3, "at least 1"), (1e308, "at most")):
         with pytest.raises(InputError, match=why):
             simulate(problem(), dimension=60, delta=[4.0, impossible], method="dense", **QUICK)
@@ -248,7 +248,9 @@ def test_every_delta_is_checked_before_the_first_runs(monkeypatch):
 
 def test_an_escape_prediction_that_does_not_fit_is_left_out_with_the_reason(monkeypatch):
     """It is an extra: what was asked for stands."""
-    monkeypatch.setattr("featurephase.simulation.require_growth_memory", lambda *_: require_memory(1e18, "the escape"))
+    monkeypatch.setattr(
+        "featurephase.analyses.simulation.require_growth_memory", lambda *_: require_memory(1e18, "the escape")
+    )
     found = simulate(problem(), dimension=20, delta=3.0, seeds=2, recovery=False)
     assert found.ok
     assert np.isnan(found.runs[0].grokking.predicted_time)
@@ -309,7 +311,7 @@ def test_methods_may_differ_from_delta_to_delta(tmp_path):
 def test_an_eigensolver_that_does_not_converge_is_a_status(monkeypatch):
     from dataclasses import replace
 
-    from featurephase import simulation
+    from featurephase.analyses import simulation
 
     def loose(*arguments, **keys):
         low, high = extreme_eigenpairs(*arguments, **keys)

@@ -10,7 +10,7 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy.stats import binom
 
-from featurephase.errors import InputError
+from featurephase.foundation.errors import InputError
 from featurephase.functions import link
 from featurephase.problem import Teacher
 from featurephase.subspaces import LatentSubspaces, decide_rank, latent_subspaces

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from featurephase import threads
-from featurephase.replicates import run_tasks
-from featurephase.threads import blas_on_one_thread, map_blocks, thread_count
+from featurephase.foundation import threads
+from featurephase.foundation.executors import run_tasks
+from featurephase.foundation.threads import blas_on_one_thread, map_blocks, thread_count
 
 several = pytest.mark.skipif(thread_count() < 2, reason="one core, or BLAS held to one thread")
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from featurephase.errors import InputError
-from featurephase.tomlfile import MAX_BYTES, MAX_KEY_PARTS, _longest_key, parse, read_text
+from featurephase.foundation.errors import InputError
+from featurephase.foundation.tomlfile import MAX_BYTES, MAX_KEY_PARTS, _longest_key, parse, read_text
 
 K = MAX_BYTES
 
@@ -143,7 +143,7 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_endless_standard_input_is_refused() -> None:
-    program = "from featurephase.tomlfile import read_text; read_text('-')"
+    program = "from featurephase.foundation.tomlfile import read_text; read_text('-')"
     with open("/dev/zero", "rb") as zeros:
         done = subprocess.run([sys.executable, "-c", program], stdin=zeros, capture_output=True, timeout=60)
     assert b"larger than 256 KiB" in done.stderr

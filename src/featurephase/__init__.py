@@ -12,9 +12,9 @@ from featurephase._version import __version__
 
 #: public name -> module that defines it
 _PUBLIC: dict[str, str] = {
-    "InputError": "featurephase.errors",
-    "FeaturephaseError": "featurephase.errors",
-    "FeaturephaseWarning": "featurephase.errors",
+    "InputError": "featurephase.foundation.errors",
+    "FeaturephaseError": "featurephase.foundation.errors",
+    "FeaturephaseWarning": "featurephase.foundation.errors",
     "Activation": "featurephase.functions",
     "Link": "featurephase.functions",
     "Loss": "featurephase.functions",
@@ -26,14 +26,14 @@ _PUBLIC: dict[str, str] = {
     "latent_subspaces": "featurephase.subspaces",
     "algorithmic_threshold": "featurephase.thresholds.algorithmic",
     "load": "featurephase.problem",
-    "predict": "featurephase.prediction",
-    "threshold": "featurephase.thresholds.network",
-    "explain": "featurephase.explanation",
-    "simulate": "featurephase.simulation",
-    "compare": "featurephase.comparison",
-    "load_data": "featurephase.data",
-    "latent": "featurephase.latent",
-    "latent_phase": "featurephase.latent",
+    "predict": "featurephase.analyses.prediction",
+    "threshold": "featurephase.analyses.threshold",
+    "explain": "featurephase.analyses.explanation",
+    "simulate": "featurephase.analyses.simulation",
+    "compare": "featurephase.analyses.comparison",
+    "load_data": "featurephase.problem.data",
+    "latent": "featurephase.latent_model",
+    "latent_phase": "featurephase.latent_model",
 }
 
 __all__ = ["__version__", *sorted(_PUBLIC)]
@@ -43,8 +43,7 @@ def __getattr__(name: str) -> Any:
     module = _PUBLIC.get(name)
     if module is None:
         raise AttributeError(f"module 'featurephase' has no attribute {name!r}")
-    found = getattr(importlib.import_module(module), name)
-    return globals().get(name, found)  # a subpackage of that name is bound here by its import: it is callable
+    return getattr(importlib.import_module(module), name)
 
 
 def __dir__() -> list[str]:

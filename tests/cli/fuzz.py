@@ -27,10 +27,10 @@ import typer
 
 from featurephase.cli import groups  # noqa: F401
 from featurephase.cli.app import app, run
-from featurephase.errors import InputError
+from featurephase.cli.templates import read_template, template_names
+from featurephase.foundation.errors import InputError
+from featurephase.foundation.tomlfile import MAX_BYTES, parse
 from featurephase.problem import Problem
-from featurephase.templates import read_template, template_names
-from featurephase.tomlfile import MAX_BYTES, parse
 
 MEMORY = 4 << 30
 SECONDS_A_FILE = 5

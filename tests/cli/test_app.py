@@ -16,7 +16,7 @@ import typer
 from featurephase._version import __version__
 from featurephase.cli import groups  # noqa: F401  so that the fixture below gives back all commands
 from featurephase.cli.app import app, run
-from featurephase.errors import FeaturephaseWarning, InputError, MemoryLimitError
+from featurephase.foundation.errors import FeaturephaseWarning, InputError, MemoryLimitError
 
 FEATUREPHASE = [sys.executable, "-m", "featurephase"]
 

@@ -14,9 +14,9 @@ import typer
 
 from featurephase.cli import groups  # noqa: F401
 from featurephase.cli.app import app, run
-from featurephase.errors import InputError
+from featurephase.cli.templates import read_template
+from featurephase.foundation.errors import InputError
 from featurephase.problem import load
-from featurephase.templates import read_template
 
 #: Commands that read an experiment file; what they are asked beyond it makes no difference here.
 COMMANDS = {

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from featurephase.cli.app import run
-from featurephase.templates import read_template, template_names
+from featurephase.cli.templates import read_template, template_names
 
 
 def test_alone_it_lists_the_templates(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from featurephase.cli.parsing import experiment, parse_matrix, parse_times, parse_vector
-from featurephase.errors import InputError
-from featurephase.templates import read_template
+from featurephase.cli.templates import read_template
+from featurephase.foundation.errors import InputError
 
 
 def test_vectors() -> None:

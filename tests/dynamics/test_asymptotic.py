@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from featurephase.dynamics.asymptotic import run_replicate
+from featurephase.foundation.executors import replicate_seeds
+from featurephase.foundation.statistics import mean_and_se
 from featurephase.problem import Problem
-from featurephase.replicates import replicate_seeds
-from featurephase.statistics import mean_and_se
 
 ONE_NEURON = Problem.from_toml(
     """

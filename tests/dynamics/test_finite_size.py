@@ -10,8 +10,8 @@ from featurephase.dynamics.conditioning import gaussian_triangle
 from featurephase.dynamics.dense import DenseDesign, run_dense
 from featurephase.dynamics.implicit import run_implicit
 from featurephase.dynamics.start import start_weights
-from featurephase.errors import InputError
-from featurephase.escape import level_time
+from featurephase.escape.law import level_time
+from featurephase.foundation.errors import InputError
 from featurephase.problem import GradientDescent, Problem, Student, Teacher
 
 OPTIMISERS = {

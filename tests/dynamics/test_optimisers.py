@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from featurephase.analyses.prediction import predict, problem_subspaces
+from featurephase.analyses.simulation import simulate
+from featurephase.analyses.threshold import network_threshold, threshold
 from featurephase.dynamics.optimisers import BatchSequence, FirstOrderRule, OptimiserState, Schedule
-from featurephase.errors import InputError
-from featurephase.prediction import predict, problem_subspaces
+from featurephase.foundation.errors import InputError
 from featurephase.problem import Asymptotics, GradientDescent, Problem, Student, Teacher
-from featurephase.simulation import simulate
-from featurephase.thresholds.network import network_threshold, threshold
 
 
 def walk(rule: FirstOrderRule, start: np.ndarray, steps: int, gradient) -> np.ndarray:

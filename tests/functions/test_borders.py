@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from featurephase.errors import InputError, SingularCurvatureError
+from featurephase.foundation.errors import InputError, SingularCurvatureError
 from featurephase.functions import activation, loss
 
 RELUS = [

@@ -12,7 +12,7 @@ import sympy
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from featurephase.errors import InputError
+from featurephase.foundation.errors import InputError
 from featurephase.functions import activation, loss
 from featurephase.functions.catalogue import ACTIVATIONS, LOSSES
 from featurephase.functions.formula import Formula

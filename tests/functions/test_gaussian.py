@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from featurephase.errors import InputError
+from featurephase.foundation.errors import InputError
 from featurephase.functions import activation
 
 ROUNDING = 4e-15

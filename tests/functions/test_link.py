@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from featurephase.errors import InputError
+from featurephase.foundation.errors import InputError
 from featurephase.functions import Link, link
 
 G = np.random.default_rng(5).standard_normal((3, 2000))

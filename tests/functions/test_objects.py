@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from joblib import Parallel, delayed
 
-from featurephase.errors import InputError, SingularCurvatureError
+from featurephase.foundation.errors import InputError, SingularCurvatureError
 from featurephase.functions import Activation, Link, Loss, activation, link, loss
 
 H = np.linspace(-3, 3, 13)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from featurephase.errors import InputError
+from featurephase.foundation.errors import InputError
 from featurephase.functions import activation, link, loss
 from featurephase.functions.catalogue import LANGUAGE
 from featurephase.functions.parser import MAX_DEPTH, MAX_LENGTH, parse

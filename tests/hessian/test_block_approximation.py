@@ -7,15 +7,15 @@ import itertools
 import numpy as np
 import pytest
 
-from featurephase import prediction as module
+from featurephase.analyses import prediction as module
+from featurephase.analyses.prediction import predict
 from featurephase.dynamics.asymptotic import run_replicate
 from featurephase.dynamics.network import Network
+from featurephase.foundation.executors import replicate_seeds
 from featurephase.hessian import spectrum as spectra
 from featurephase.hessian.bulk import Bulk
 from featurephase.hessian.outliers import Directions, margins
-from featurephase.prediction import predict
 from featurephase.problem import Problem
-from featurephase.replicates import replicate_seeds
 
 PROBLEM = Problem.from_toml("""
 [teacher]

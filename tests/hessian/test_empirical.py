@@ -7,7 +7,7 @@ import pytest
 
 from featurephase.dynamics.dense import DenseDesign
 from featurephase.dynamics.network import Network
-from featurephase.errors import SingularCurvatureError
+from featurephase.foundation.errors import SingularCurvatureError
 from featurephase.functions import activation, loss
 from featurephase.hessian import empirical
 from featurephase.hessian.empirical import EmpiricalHessian, extreme_eigenpairs, spectral_density

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 
-from featurephase.latent.mechanisms import NAMES, mechanisms, regime
-from featurephase.latent.solution import Flow
+from featurephase.latent_model.mechanisms import NAMES, mechanisms, regime
+from featurephase.latent_model.solution import Flow
 
 from .cases import KINDS, random_model
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import featurephase as fp
-from featurephase.errors import InputError
-from featurephase.latent import (
+from featurephase.foundation.errors import InputError
+from featurephase.latent_model import (
     PARAMETERISATIONS,
     Scaling,
     Slice,
@@ -15,7 +15,7 @@ from featurephase.latent import (
     mechanisms,
     parameterisation,
 )
-from featurephase.latent.training import train_network, two_point_data
+from featurephase.latent_model.training import train_network, two_point_data
 
 # name: c_k, c_h, c_g, c_s0, phase, stability, mechanism (theory 2, table of 1.6)
 TABLE = {

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import featurephase as fp
-from featurephase.errors import InputError
-from featurephase.latent import Flow, moments_from_data
-from featurephase.latent.training import integrate_flow, train_network, two_point_data
+from featurephase.foundation.errors import InputError
+from featurephase.latent_model import Flow, moments_from_data
+from featurephase.latent_model.training import integrate_flow, train_network, two_point_data
 
 from .cases import KINDS, random_model
 

@@ -6,7 +6,7 @@ import mpmath as mp
 import numpy as np
 import pytest
 
-from featurephase.latent.solution import Flow
+from featurephase.latent_model.solution import Flow
 
 from .cases import KINDS, random_model, random_times
 from .reference import DIGITS, Model, Reference

@@ -10,12 +10,12 @@ import pytest
 import xarray
 
 import featurephase as fp
-from featurephase.comparison import ComparedCurves, ComparedQuantity, Comparison
-from featurephase.prediction import HessianPrediction, OutlierPrediction, Prediction
+from featurephase.analyses.comparison import ComparedCurves, ComparedQuantity, Comparison
+from featurephase.analyses.prediction import HessianPrediction, OutlierPrediction, Prediction
+from featurephase.analyses.threshold import NetworkThreshold, Threshold, ThresholdLimit
 from featurephase.present.labelled import prediction_dataset, threshold_dataset
 from featurephase.present.prediction import share
 from featurephase.problem import Asymptotics, GradientDescent, Problem, Student, Teacher
-from featurephase.thresholds.network import NetworkThreshold, Threshold, ThresholdLimit
 
 mpl.use("Agg")
 _NUMBERS = [f.name for f in fields(ComparedQuantity) if f.name != "name"]

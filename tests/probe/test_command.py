@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from featurephase.cli.app import run as command  # noqa: E402
-from featurephase.errors import InputError  # noqa: E402
+from featurephase.foundation.errors import InputError  # noqa: E402
 from featurephase.probe import average  # noqa: E402
 from featurephase.probe.experiment import Experiment, run, run_replicates  # noqa: E402
 from featurephase.probe.schedule import make_schedule  # noqa: E402

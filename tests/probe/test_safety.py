@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
-from featurephase.errors import InputError  # noqa: E402
+from featurephase.foundation.errors import InputError  # noqa: E402
 from featurephase.probe import Probe  # noqa: E402
 
 torch.set_num_threads(1)

@@ -12,8 +12,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from featurephase.errors import InputError  # noqa: E402
-from featurephase.latent import Scaling  # noqa: E402
+from featurephase.foundation.errors import InputError  # noqa: E402
+from featurephase.latent_model import Scaling  # noqa: E402
 from featurephase.probe.networks import build_network  # noqa: E402
 from featurephase.probe.parameterisations import layer_scales  # noqa: E402
 from featurephase.probe.tasks import FASHION_FOLDER, load_task, read_idx  # noqa: E402

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from featurephase.errors import InputError
+from featurephase.analyses.reached import reached_subspace
+from featurephase.foundation.errors import InputError
 from featurephase.problem import Asymptotics, GradientDescent, Problem, Student, Teacher
 from featurephase.subspaces import latent_subspaces
-from featurephase.subspaces.reached import reached_subspace
 
 
 def experiment(activation: str, link: str = "g1", latent_dim: int = 1, **options) -> Problem:

@@ -13,7 +13,7 @@ from scipy.special import k0, k1
 from scipy.stats import chi2
 from scipy.stats import t as student_t
 
-from featurephase.errors import InputError
+from featurephase.foundation.errors import InputError
 from featurephase.problem import Teacher
 from featurephase.subspaces import latent_subspaces
 from featurephase.thresholds.algorithmic import (

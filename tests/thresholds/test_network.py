@@ -9,11 +9,11 @@ import pytest
 from scipy.optimize import brentq
 from scipy.special import stdtrit
 
-from featurephase.errors import InputError
-from featurephase.prediction import problem_subspaces
+from featurephase.analyses.prediction import problem_subspaces
+from featurephase.analyses.threshold import NO_TRANSITION, NOT_CONVERGED, NOT_NEGATIVE, network_threshold, threshold
+from featurephase.foundation.errors import InputError
 from featurephase.problem import Problem
 from featurephase.thresholds import network as module
-from featurephase.thresholds.network import NO_TRANSITION, NOT_CONVERGED, NOT_NEGATIVE, network_threshold, threshold
 
 SEED = np.random.SeedSequence(0)
 

@@ -9,9 +9,9 @@ import numpy as np
 
 from featurephase.dynamics.asymptotic import run_replicate
 from featurephase.dynamics.network import Network
+from featurephase.foundation.executors import replicate_seeds
 from featurephase.hessian.bulk import Bulk
 from featurephase.hessian.spectrum import Spectrum, spectrum
-from featurephase.replicates import replicate_seeds
 
 from . import brute_force as bf
 from .cases import Case

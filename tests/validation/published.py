@@ -10,10 +10,10 @@ from scipy.special import ndtri
 from scipy.stats import qmc
 
 from featurephase.dynamics.asymptotic import run_replicate
+from featurephase.foundation.executors import replicate_seeds
 from featurephase.hessian.bulk import Bulk
 from featurephase.hessian.outliers import Directions, margins, outliers
 from featurephase.hessian.spectrum import hard_margins
-from featurephase.replicates import replicate_seeds
 
 from .cases import CASES, Case
 from .evidence import Comparison, Estimate, compare, estimates, extrapolated

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from featurephase.latent import Flow, latent, mechanisms
+from featurephase.latent_model import Flow, latent, mechanisms
 
 THREE = {"u": [0.5, -0.3, 0.8], "w": [0.2, 0.7, -0.4], "cross_moment": 1.0, "response_moment": 1.5}
 CASES = {

@@ -20,7 +20,7 @@ import typer
 
 from featurephase._version import __version__
 from featurephase.cli.output import DebugFlag, say
-from featurephase.errors import FeaturephaseError, FeaturephaseWarning
+from featurephase.foundation.errors import FeaturephaseError, FeaturephaseWarning
 
 EXIT_OK = 0
 EXIT_DEFECT = 1
@@ -96,7 +96,7 @@ def _failure(error: BaseException) -> tuple[int, str]:
 
 
 def _out_of_memory(error: MemoryError) -> str:
-    from featurephase.memory import available_memory, format_bytes
+    from featurephase.foundation.memory import available_memory, format_bytes
 
     asked = str(error) or "an allocation failed"  # NumPy says how much was asked for
     return (

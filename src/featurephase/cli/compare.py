@@ -63,7 +63,7 @@ def compare(
         seed=seed,
         quick=quick,
     )
-    from featurephase.comparison import compare as compute
+    from featurephase.analyses.comparison import compare as compute
 
     result = compute(problem, dimension=dimension, seeds=seeds, start=start, escape=escape, quiet=quiet)
     if quick:

@@ -62,7 +62,7 @@ def explain(
     check_targets(figure, save)
     ratio = None if delta is None else parse_positive("--delta", delta)
     problem = experiment(file, samples=samples, replicates=replicates, seed=seed, quick=quick)
-    from featurephase.explanation import explain as compute
+    from featurephase.analyses.explanation import explain as compute
 
     result = compute(problem, delta=ratio, samples_n=samples_n, dimension=dimension, quiet=quiet)
     if quick:

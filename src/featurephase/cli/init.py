@@ -27,7 +27,7 @@ def init(
 
     Example: featurephase init one-neuron -o experiment.toml
     """
-    from featurephase.templates import TemplateList, read_template
+    from featurephase.cli.templates import TemplateList, read_template
 
     if name is None:
         if output is not None or force:

@@ -19,7 +19,7 @@ from featurephase.cli.output import (
     deliver,
 )
 from featurephase.cli.parsing import parse_vector
-from featurephase.errors import InputError, show, suggest
+from featurephase.foundation.errors import InputError, show, suggest
 
 _SCALARS = (
     "eta_u",
@@ -47,7 +47,7 @@ def _number(key: str, value: object) -> float:
 
 def _from_file(file: str) -> dict[str, Any]:
     """The table ``[latent]`` of a file."""
-    from featurephase.tomlfile import parse, read_text
+    from featurephase.foundation.tomlfile import parse, read_text
 
     source = "standard input" if file == "-" else show(file)
     document = parse(read_text(file), source)
@@ -135,7 +135,7 @@ def latent(
         raise InputError(f"{flags} missing: give a FILE with a table [latent], or the flags")
     times = values.pop("time", None)
 
-    from featurephase.latent.results import latent as solve
+    from featurephase.latent_model.results import latent as solve
 
     result = solve(times=times, measure=measure, **values)
     raise typer.Exit(deliver(result, as_json=json, figure=figure, save=save, quiet=quiet))
@@ -191,8 +191,8 @@ def latent_phase(
     }
     exponents = {key: value for key, value in given.items() if value is not None}
 
-    from featurephase.latent.results import latent_phase as solve
-    from featurephase.latent.results import parameterisation_table
+    from featurephase.latent_model.results import latent_phase as solve
+    from featurephase.latent_model.results import parameterisation_table
 
     if not exponents and name is None:
         if symmetrised or axes is not None or kappa is not None:

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from featurephase.errors import InputError
+from featurephase.foundation.errors import InputError
 
 if TYPE_CHECKING:
-    from featurephase.results import Result
+    from featurephase.results.base import Result
 
 __all__ = [
     "DebugFlag",

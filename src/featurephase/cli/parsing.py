@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from featurephase.errors import InputError, show
+from featurephase.foundation.errors import InputError, show
 
 if TYPE_CHECKING:
     from featurephase.problem import Problem

@@ -54,7 +54,7 @@ def predict(
         seed=seed,
         quick=quick,
     )
-    from featurephase.prediction import predict as compute
+    from featurephase.analyses.prediction import predict as compute
 
     result = compute(problem, density=figure is not None or save is not None, quiet=quiet)
     if quick:

@@ -20,7 +20,7 @@ from featurephase.cli.output import (
     check_targets,
     deliver,
 )
-from featurephase.errors import InputError
+from featurephase.foundation.errors import InputError
 
 _FILE = typer.Argument(metavar="[FILE]", help="A TOML file with a table [probe]; - reads standard input.")
 
@@ -135,8 +135,8 @@ def probe(
         if value is not None
     }
     check_targets(figure, save)
+    from featurephase.foundation.tomlfile import read_text
     from featurephase.probe.experiment import Experiment, run_replicates
-    from featurephase.tomlfile import read_text
 
     experiment = Experiment.from_toml("" if file is None else read_text(file), flags)
     if quick:

@@ -73,7 +73,7 @@ def simulate(
     featurephase simulate experiment.toml --data features.npy --labels labels.csv --whiten
     """
     check_targets(figure, save)
-    from featurephase.errors import InputError, Interrupted
+    from featurephase.foundation.errors import InputError, Interrupted
 
     if precision not in ("float64", "float32"):
         raise InputError(f"--precision {precision!r}: must be float64 or float32")
@@ -83,8 +83,8 @@ def simulate(
         raise InputError("--data FILE fixes n and d; --delta and --dimension do not go with it")
     times = finite_times("--time", time)
     problem = experiment(file, delta=delta, times=times, seed=seed)
-    from featurephase.data import load_data
-    from featurephase.simulation import simulate as compute
+    from featurephase.analyses.simulation import simulate as compute
+    from featurephase.problem.data import load_data
 
     found = None if data is None else load_data(data, labels=labels, whiten=whiten, held_out=held_out)
     try:

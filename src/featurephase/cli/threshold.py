@@ -64,7 +64,7 @@ def threshold(
         seed=seed,
         quick=quick,
     )
-    from featurephase.thresholds.network import threshold as compute
+    from featurephase.analyses.threshold import threshold as compute
 
     steps, limit = ((), True) if times is None else times
     result = compute(problem, times=steps, limit=limit, quiet=quiet)

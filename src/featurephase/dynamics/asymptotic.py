@@ -11,17 +11,16 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from featurephase.dynamics.conditioning import RESIDUAL_TOLERANCE, AsymptoticLaw, ConditionedDesign
 from featurephase.dynamics.network import Network
 from featurephase.dynamics.points import INTEGRATED, QUASI_RANDOM, PathCoordinates
 from featurephase.dynamics.training import Data, FixedData, FreshData, Moment, ReplicateTrajectory, TestSet, train
+from featurephase.foundation.types import Array
 
 if TYPE_CHECKING:
     from featurephase.problem import Problem
 
-Array = NDArray[np.float64]
 
 __all__ = [
     "Moment",

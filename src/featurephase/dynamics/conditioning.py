@@ -24,10 +24,9 @@ from scipy.linalg import qr, solve_triangular
 
 from featurephase.dynamics.points import PathCoordinates
 from featurephase.dynamics.products import combine, project
-from featurephase.memory import available_memory, require_memory
-from featurephase.threads import in_turn, map_blocks, map_parts
-
-Array = NDArray[np.float64]
+from featurephase.foundation.memory import available_memory, require_memory
+from featurephase.foundation.threads import in_turn, map_blocks, map_parts
+from featurephase.foundation.types import Array
 
 __all__ = ["RESIDUAL_TOLERANCE", "AsymptoticLaw", "ConditionedDesign", "FiniteLaw", "gaussian_triangle"]
 

@@ -18,15 +18,15 @@ from featurephase.dynamics.network import Network
 from featurephase.dynamics.products import add_combination, add_weighted_products, project
 from featurephase.dynamics.start import start_weights
 from featurephase.dynamics.training import Data, FixedData, FreshData, Moment, ReplicateTrajectory, TestSet, train
-from featurephase.errors import InputError
-from featurephase.memory import require_memory
-from featurephase.threads import PARTS, in_turn, map_blocks, map_parts
+from featurephase.foundation.errors import InputError
+from featurephase.foundation.memory import require_memory
+from featurephase.foundation.threads import PARTS, in_turn, map_blocks, map_parts
+from featurephase.foundation.types import Array
 
 if TYPE_CHECKING:
-    from featurephase.data import UserData
     from featurephase.problem import Problem
+    from featurephase.problem.data import UserData
 
-Array = NDArray[np.float64]
 Precision = Literal["float64", "float32"]
 
 __all__ = ["DenseDesign", "dense_bytes", "run_dense"]

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from featurephase.dynamics.conditioning import (
     BLOCK,
@@ -23,13 +22,13 @@ from featurephase.dynamics.conditioning import (
 from featurephase.dynamics.network import Network
 from featurephase.dynamics.start import start_weights
 from featurephase.dynamics.training import Data, FixedData, FreshData, Moment, ReplicateTrajectory, TestSet, train
-from featurephase.memory import available_memory, require_memory
-from featurephase.threads import PARTS
+from featurephase.foundation.memory import available_memory, require_memory
+from featurephase.foundation.threads import PARTS
+from featurephase.foundation.types import Array
 
 if TYPE_CHECKING:
     from featurephase.problem import Problem
 
-Array = NDArray[np.float64]
 
 __all__ = ["TEST_SAMPLES", "implicit_bytes", "implicit_capacity", "run_implicit"]
 

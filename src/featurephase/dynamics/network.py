@@ -10,12 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from featurephase.foundation.types import Array
     from featurephase.functions import Activation, Loss
-
-    Array = NDArray[np.float64]
 
 __all__ = ["Network"]
 

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from featurephase.errors import InputError
+from featurephase.foundation.errors import InputError
+from featurephase.foundation.types import Array
 
 if TYPE_CHECKING:
     from featurephase.problem import GradientDescent
 
-Array = NDArray[np.float64]
 
 __all__ = ["BatchSequence", "FirstOrderRule", "OptimiserState", "Schedule", "padded", "require_batches"]
 

@@ -9,11 +9,10 @@ the variance, so they come from a scrambled Sobol' sequence (Owen 1995; Joe & Ku
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import ndtri
 from scipy.stats import qmc
 
-Array = NDArray[np.float64]
+from featurephase.foundation.types import Array
 
 __all__ = ["INTEGRATED", "QUASI_RANDOM", "PathCoordinates"]
 

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from featurephase.foundation.types import Array
+
 Matrix = NDArray[Any]
 
 __all__ = ["add_combination", "add_weighted_products", "combine", "project"]

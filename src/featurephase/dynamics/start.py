@@ -7,11 +7,9 @@ those outside the latent space may be replaced by the triangle of their QR split
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from featurephase.errors import InputError
-
-Array = NDArray[np.float64]
+from featurephase.foundation.errors import InputError
+from featurephase.foundation.types import Array
 
 __all__ = ["STARTS", "start_weights"]
 

@@ -11,18 +11,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from featurephase.dynamics.network import Network
 from featurephase.dynamics.optimisers import BatchSequence, FirstOrderRule, OptimiserState
 from featurephase.dynamics.points import PathCoordinates
-from featurephase.threads import blas_on_one_thread
+from featurephase.foundation.threads import blas_on_one_thread
+from featurephase.foundation.types import Array
 
 if TYPE_CHECKING:
     from featurephase.functions import Link
     from featurephase.problem import GradientDescent
 
-Array = NDArray[np.float64]
 
 __all__ = ["Data", "Design", "FixedData", "FreshData", "Moment", "ReplicateTrajectory", "TestSet", "train"]
 

@@ -19,12 +19,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from featurephase.foundation.types import Array
 from featurephase.functions.formula import Formula
 from featurephase.functions.operations import COMPARISONS, OPERATIONS, SWITCHES
 from featurephase.functions.program import Program
 from featurephase.functions.wide import Wide
 
-Array = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Integers = NDArray[np.intp]
 

@@ -6,11 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from featurephase.errors import InputError
-
-Array = NDArray[np.float64]
+from featurephase.foundation.errors import InputError
+from featurephase.foundation.types import Array
 
 __all__ = ["Callables", "check_callables"]
 

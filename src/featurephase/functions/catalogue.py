@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from featurephase.errors import InputError, suggest
+from featurephase.foundation.errors import InputError, suggest
 from featurephase.functions.parser import FUNCTIONS, Function, parse, refuse
 from featurephase.functions.tape import MAX_DEGREE, Tape
 

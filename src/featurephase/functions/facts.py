@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from featurephase.foundation.types import Array
 from featurephase.functions.analysis import REACH, Border, Survey
 from featurephase.functions.formula import Formula
 from featurephase.functions.intervals import enclosure
-
-Array = NDArray[np.float64]
 
 __all__ = ["ActivationFacts", "LinkFacts", "LossFacts", "activation_facts", "grows", "loss_facts"]
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from featurephase.foundation.types import Array
 from featurephase.functions.catalogue import LANGUAGE
 from featurephase.functions.parser import parse, refuse
 from featurephase.functions.program import Program
 from featurephase.functions.tape import IntricateError, Tape, UndefinedError
-
-Array = NDArray[np.float64]
 
 __all__ = ["Formula"]
 

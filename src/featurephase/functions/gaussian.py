@@ -6,11 +6,9 @@ import math
 from collections.abc import Callable, Iterable
 
 import numpy as np
-from numpy.typing import NDArray
 
-from featurephase.errors import InputError
-
-Array = NDArray[np.float64]
+from featurephase.foundation.errors import InputError
+from featurephase.foundation.types import Array
 
 __all__ = ["gaussian_mean"]
 

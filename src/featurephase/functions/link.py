@@ -10,17 +10,16 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from featurephase.errors import InputError, suggest
+from featurephase.foundation.errors import InputError, suggest
+from featurephase.foundation.types import Array
 from featurephase.functions.catalogue import LANGUAGE, LINKS, expand, number, split_call
 from featurephase.functions.facts import LinkFacts, grows, scan_points
 from featurephase.functions.intervals import enclosure
 from featurephase.functions.parser import check_length, parse, refuse
 from featurephase.functions.program import Program
 from featurephase.functions.tape import Tape
-
-Array = NDArray[np.float64]
 
 __all__ = ["Link", "link"]
 

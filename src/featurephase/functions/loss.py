@@ -8,9 +8,10 @@ from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from featurephase.errors import InputError, SingularCurvatureError, suggest
+from featurephase.foundation.errors import InputError, SingularCurvatureError, suggest
+from featurephase.foundation.types import Array
 from featurephase.functions.analysis import survey
 from featurephase.functions.borders import refuse_discontinuity
 from featurephase.functions.callables import Callables, check_callables
@@ -19,8 +20,6 @@ from featurephase.functions.facts import LossFacts, loss_facts
 from featurephase.functions.formula import Formula
 from featurephase.functions.parser import check_length, refuse
 from featurephase.functions.specified import Specified
-
-Array = NDArray[np.float64]
 
 __all__ = ["Loss", "loss"]
 

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import special
+
+from featurephase.foundation.types import Array
 
 if TYPE_CHECKING:
     from featurephase.functions.tape import Tape
 
-Array = NDArray[np.float64]
 
 __all__ = ["COMPARISONS", "OPERATIONS", "SWITCHES", "Operation"]
 

@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from featurephase.errors import InputError, suggest
+from featurephase.foundation.errors import InputError, suggest
 from featurephase.functions.tape import MAX_DEGREE, IntricateError, Tape, UndefinedError
 
 __all__ = ["FUNCTIONS", "MAX_DEPTH", "MAX_LENGTH", "Function", "check_length", "parse", "refuse"]

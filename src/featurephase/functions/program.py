@@ -6,13 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from featurephase.foundation.types import Array
 from featurephase.functions.operations import OPERATIONS
 from featurephase.functions.tape import Tape
 from featurephase.functions.wide import Wide
-
-Array = NDArray[np.float64]
 
 __all__ = ["Program"]
 

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from featurephase.foundation.types import Array
+
 Integers = NDArray[np.int64]
 
 __all__ = ["Wide"]

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 
-Array = NDArray[np.float64]
+from featurephase.foundation.types import Array
 
 __all__ = ["BranchPoint", "Bulk", "Edge", "Moments", "stieltjes_transform"]
 

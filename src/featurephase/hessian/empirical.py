@@ -10,18 +10,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.linalg import eigh, eigh_tridiagonal
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
-from featurephase.errors import SingularCurvatureError
-from featurephase.threads import blas_on_one_thread
+from featurephase.foundation.errors import SingularCurvatureError
+from featurephase.foundation.threads import blas_on_one_thread
+from featurephase.foundation.types import Array
 
 if TYPE_CHECKING:
     from featurephase.dynamics.dense import DenseDesign
     from featurephase.dynamics.network import Network
 
-Array = NDArray[np.float64]
 
 __all__ = ["Eigenpairs", "EmpiricalHessian", "SpectralDensity", "extreme_eigenpairs", "spectral_density"]
 

@@ -17,14 +17,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import brentq
 
 from featurephase.dynamics.products import combine, project
+from featurephase.foundation.types import Array
 from featurephase.hessian.bulk import BranchPoint, Bulk, Edge
-
-Array = NDArray[np.float64]
 
 __all__ = ["Directions", "Outlier", "margins", "outliers"]
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
+from featurephase.foundation.types import Array
 from featurephase.hessian.bulk import Bulk, Edge, stieltjes_transform
 from featurephase.hessian.outliers import Directions, Outlier, margins, outliers
 from featurephase.hessian.support import CurvatureSupport, curvature_support
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from featurephase.dynamics.network import Network
     from featurephase.functions import Link
 
-Array = NDArray[np.float64]
 
 __all__ = [
     "CHECKED_WIDTH",

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import minimize
+
+from featurephase.foundation.types import Array
 
 if TYPE_CHECKING:
     from featurephase.dynamics.network import Network
     from featurephase.functions import Link
 
-Array = NDArray[np.float64]
 
 __all__ = ["CurvatureSupport", "curvature_support"]
 

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from featurephase.foundation.statistics import student_quantile
 from featurephase.present.figures import PALETTE, band, new_figure
 from featurephase.present.labelled import provenance
 from featurephase.present.tables import aligned, ending, measured
-from featurephase.statistics import student_quantile
 
 if TYPE_CHECKING:
     import xarray
     from matplotlib.figure import Figure
 
-    from featurephase.comparison import Comparison
+    from featurephase.analyses.comparison import Comparison
 
 __all__ = ["comparison_dataset", "comparison_figure", "comparison_table"]
 
@@ -104,7 +104,7 @@ def comparison_dataset(result: Comparison) -> xarray.Dataset:
     """Every column of the table over ``quantity``."""
     import xarray
 
-    from featurephase.comparison import ComparedQuantity
+    from featurephase.analyses.comparison import ComparedQuantity
 
     variables = {}
     for f in fields(ComparedQuantity):

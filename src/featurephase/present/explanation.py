@@ -13,7 +13,7 @@ from featurephase.present.tables import ending, measured
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from featurephase.explanation import DirectionExplanation, Explanation
+    from featurephase.analyses.explanation import DirectionExplanation, Explanation
 
 __all__ = ["explanation_figure", "explanation_table"]
 

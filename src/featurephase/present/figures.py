@@ -41,7 +41,7 @@ def new_figure(width: float = 7.0, height: float = 4.2) -> Figure:
 
 def band(axes: Axes, x: Any, mean: Any, se: Any, replicates: int, colour: str, label: str | None = None) -> None:
     """A curve and its 95 % interval of Student's t over the replicates; no band where one replicate has no error."""
-    from featurephase.statistics import student_interval
+    from featurephase.foundation.statistics import student_interval
 
     axes.plot(x, mean, color=colour, label=label)
     if replicates > 1:

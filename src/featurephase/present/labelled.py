@@ -15,12 +15,11 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import xarray
 
-    from featurephase.explanation import Explanation
-    from featurephase.prediction import HessianPrediction, OutlierPrediction, Prediction
-    from featurephase.results import Result
-    from featurephase.thresholds.network import NetworkThreshold, Threshold
-
-    Array = NDArray[np.float64]
+    from featurephase.analyses.explanation import Explanation
+    from featurephase.analyses.prediction import HessianPrediction, OutlierPrediction, Prediction
+    from featurephase.analyses.threshold import NetworkThreshold, Threshold
+    from featurephase.foundation.types import Array
+    from featurephase.results.base import Result
 
 __all__ = ["explanation_dataset", "prediction_dataset", "provenance", "threshold_dataset"]
 
@@ -118,7 +117,7 @@ def _outliers(name: str, entries: list[list[tuple[OutlierPrediction, ...]]]) -> 
 
 
 def prediction_dataset(prediction: Prediction) -> xarray.Dataset:
-    """The numbers of :class:`~featurephase.prediction.Prediction`, labelled.
+    """The numbers of :class:`~featurephase.analyses.prediction.Prediction`, labelled.
 
     Dimensions: ``delta``, ``time``, ``neuron`` (and ``neuron2``), ``latent`` (g1..gk), ``hessian_time``,
     ``hard_outlier_number``, ``outlier_number``, ``density_point``, ``easy`` and ``hard`` (columns of the bases).
@@ -182,7 +181,7 @@ def prediction_dataset(prediction: Prediction) -> xarray.Dataset:
 
 
 def threshold_dataset(threshold: Threshold) -> xarray.Dataset:
-    """The numbers of :class:`~featurephase.thresholds.network.Threshold`, labelled.
+    """The numbers of :class:`~featurephase.analyses.threshold.Threshold`, labelled.
 
     Dimensions: ``threshold_time``, ``direction`` (1 .. m k_H), ``neuron``, ``crossing``, ``scan_point``,
     ``limit_time``, ``latent``, ``easy`` and ``hard``.
@@ -252,7 +251,7 @@ def _scan(entries: Sequence[NetworkThreshold]) -> dict[str, Any]:
 
 
 def explanation_dataset(explanation: Explanation) -> xarray.Dataset:
-    """The numbers and words of :class:`~featurephase.explanation.Explanation` over (direction); nan: no statement."""
+    """The numbers and words of an explanation over (direction); nan: no statement."""
     import xarray
 
     entries = explanation.directions

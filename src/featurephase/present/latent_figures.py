@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from featurephase.latent.phase_diagram import PARAMETERISATIONS, FiniteWidthMap, Scaling, Slice
+from featurephase.latent_model.phase_diagram import PARAMETERISATIONS, FiniteWidthMap, Scaling, Slice
 from featurephase.present.figures import PALETTE, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from featurephase.latent.results import LatentResult
+    from featurephase.latent_model.results import LatentResult
 
 __all__ = ["phase_figure", "trajectory_figure"]
 
@@ -35,13 +35,13 @@ LABELS = {
 
 def trajectory_figure(result: LatentResult) -> Figure:
     """Output, kernel, alignment and the stacked budget of ln K over time, with measurements where there are any."""
-    from featurephase.latent.mechanisms import mechanisms
+    from featurephase.latent_model.mechanisms import mechanisms
 
     times = result.times[np.isfinite(result.times)]
     end = float(times.max(initial=0.0))
     logarithmic = times.size > 2 and end > 0 and times[times > 0].min() * 300 < end and np.all(np.diff(times) > 0)
     if end == 0.0:  # nothing but the start, or only the limit, was asked for: show the motion
-        from featurephase.latent.results import default_times
+        from featurephase.latent_model.results import default_times
 
         end = float(default_times(result.flow).max())
     fine = np.linspace(0.0, end, 400)

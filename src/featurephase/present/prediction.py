@@ -6,19 +6,17 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from featurephase.foundation.statistics import mean_and_se, student_interval, student_quantile
 from featurephase.present.figures import PALETTE, band, new_figure
-from featurephase.statistics import mean_and_se, student_interval, student_quantile
 from featurephase.subspaces.symmetry import direction_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from featurephase.prediction import HessianPrediction, Prediction, TrajectoryPrediction
-
-    Array = NDArray[np.float64]
+    from featurephase.analyses.prediction import HessianPrediction, Prediction, TrajectoryPrediction
+    from featurephase.foundation.types import Array
 
 __all__ = ["latent_directions", "prediction_figure", "share"]
 

@@ -6,7 +6,6 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from featurephase.present.figures import PALETTE, band, new_figure
 from featurephase.present.labelled import provenance
@@ -17,9 +16,7 @@ if TYPE_CHECKING:
     import xarray
     from matplotlib.figure import Figure
 
-    from featurephase.simulation import Simulation, SimulationRun
-
-    Array = NDArray[np.float64]
+    from featurephase.analyses.simulation import Simulation, SimulationRun
 
 __all__ = ["simulation_dataset", "simulation_figure", "simulation_table"]
 
@@ -127,7 +124,7 @@ def simulation_dataset(result: Simulation) -> xarray.Dataset:
     """Curves over (delta, time, ..), eigenvalues over (delta, hessian_time, eigenvalue)."""
     import xarray
 
-    from featurephase.simulation import Grokking
+    from featurephase.analyses.simulation import Grokking
 
     runs = result.runs
     variables: dict[str, Any] = {}

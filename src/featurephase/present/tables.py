@@ -11,8 +11,8 @@ import numpy as np
 from featurephase.present.prediction import latent_directions, share
 
 if TYPE_CHECKING:
-    from featurephase.prediction import HessianPrediction, Prediction, TrajectoryPrediction
-    from featurephase.thresholds.network import NetworkThreshold, Threshold
+    from featurephase.analyses.prediction import HessianPrediction, Prediction, TrajectoryPrediction
+    from featurephase.analyses.threshold import NetworkThreshold, Threshold
 
 __all__ = ["aligned", "ending", "measured", "prediction_table", "threshold_table"]
 

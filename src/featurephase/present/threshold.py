@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from featurephase.analyses.threshold import SCAN_REPLICATES
+from featurephase.foundation.statistics import student_interval, student_quantile
 from featurephase.present.figures import PALETTE, new_figure
-from featurephase.statistics import student_interval, student_quantile
-from featurephase.thresholds.network import SCAN_REPLICATES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from featurephase.thresholds.network import Threshold
+    from featurephase.analyses.threshold import Threshold
 
 __all__ = ["threshold_figure"]
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from featurephase.errors import MissingDependencyError
+from featurephase.foundation.errors import MissingDependencyError
 
 try:
     import torch  # noqa: F401

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from featurephase import tomlfile
-from featurephase.errors import InputError
+from featurephase.foundation import tomlfile
+from featurephase.foundation.errors import InputError
 from featurephase.probe.functional import Network, Tensor
 from featurephase.probe.kernel import exact_kernel, top_eigenvalues
 from featurephase.probe.networks import build_network

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from featurephase.errors import InputError
+from featurephase.foundation.errors import InputError
 
 __all__ = ["Network", "State", "Tensor"]
 

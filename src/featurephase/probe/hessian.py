@@ -7,15 +7,14 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from featurephase.errors import InputError
+from featurephase.foundation.errors import InputError
+from featurephase.foundation.types import Array
 from featurephase.probe.functional import Network, State, Tensor
 from featurephase.probe.lanczos import lanczos
 
 __all__ = ["HessianOperator", "LossFunction", "extreme_eigenvalues", "orthonormal_subspace"]
 
-Array = NDArray[np.float64]
 LossFunction: TypeAlias = Callable[[Any, Any], Any]
 
 #: Up to this many parameters the Hessian is formed and all its eigenvalues are exact.

@@ -15,16 +15,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import nn
 
+from featurephase.foundation.types import Array
 from featurephase.probe.functional import Network, Parameters, State, Tensor
 from featurephase.probe.structure import Capture, canonical_names, capture
 
 __all__ = ["KernelMeter", "exact_kernel", "exact_memory"]
 
-Array = NDArray[np.float64]
 
 #: Below this size all eigenvalues are had from a dense solver; above, the top ones by Lanczos.
 _DENSE = 256

@@ -15,13 +15,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from featurephase.foundation.types import Array
 from featurephase.probe.functional import Tensor
 
 __all__ = ["Ritz", "lanczos"]
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

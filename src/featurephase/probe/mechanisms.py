@@ -23,18 +23,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from featurephase.latent.mechanisms import mechanisms
-from featurephase.latent.solution import Flow
+from featurephase.foundation.types import Array
+from featurephase.latent_model.mechanisms import mechanisms
+from featurephase.latent_model.solution import Flow
 from featurephase.probe.functional import Network, State, Tensor
 from featurephase.probe.structure import Structure
 
 __all__ = ["MECHANISMS", "LatentCoordinates", "MechanismMeter", "latent_coordinates"]
 
 MECHANISMS = ("alignment", "disalignment", "growth", "shrinkage", "unattributed")
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from featurephase.errors import InputError
+from featurephase.foundation.errors import InputError
 from featurephase.probe.functional import Tensor
 from featurephase.probe.parameterisations import LayerScale, layer_scales
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from featurephase.errors import InputError
+from featurephase.foundation.errors import InputError
 
 __all__ = ["PARAMETERISATIONS", "LayerScale", "layer_scales"]
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from featurephase.errors import InputError
+from featurephase.foundation.errors import InputError
 from featurephase.probe.functional import Network, State, Tensor
 from featurephase.probe.hessian import LossFunction, extreme_eigenvalues, orthonormal_subspace
 from featurephase.probe.kernel import KernelMeter

@@ -7,18 +7,16 @@ from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from featurephase.errors import InputError
-from featurephase.results import Result
+from featurephase.foundation.errors import InputError
+from featurephase.foundation.types import Array
+from featurephase.results.base import Result
 
 if TYPE_CHECKING:
     import xarray
     from matplotlib.figure import Figure
 
 __all__ = ["ProbeResult", "average"]
-
-Array = NDArray[np.float64]
 
 
 def _empty() -> Array:

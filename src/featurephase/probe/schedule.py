@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Collection
 from typing import TypeAlias
 
-from featurephase.errors import InputError
+from featurephase.foundation.errors import InputError
 
 __all__ = ["Schedule", "make_schedule"]
 

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featurephase.errors import InputError, MissingDependencyError
+from featurephase.foundation.errors import InputError, MissingDependencyError
+from featurephase.foundation.types import Array
 
 __all__ = ["TASKS", "Task", "load_task", "read_idx"]
 
-Array = NDArray[np.float64]
 
 #: Where Debian's package dataset-fashion-mnist puts its files.
 FASHION_FOLDER = Path("/usr/share/datasets/fashion-mnist")

@@ -15,16 +15,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from featurephase.errors import InputError
+from featurephase.foundation.errors import InputError
 from featurephase.probe.functional import Network, State, Tensor
 from featurephase.probe.hessian import LossFunction
 from featurephase.probe.kernel import exact_kernel
 
 __all__ = ["SmootherMeter", "TelescopingMeter", "quadratic_curvature"]
-
-Array = NDArray[np.float64]
 
 
 def _difference(after: State, before: State) -> dict[str, Tensor]:

@@ -30,12 +30,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
+from featurephase.foundation.types import Array
+
 if TYPE_CHECKING:
     from featurephase.functions import Link
 
 __all__ = ["SortedDraws", "pair_moment", "sorted_draws", "spawn", "window_means"]
 
-FloatArray = NDArray[np.float64]
 IndexArray = NDArray[np.intp]
 
 #: neighbouring responses that differ by this part of them are equal: conditioning on g_U in a basis other than the
@@ -62,7 +63,7 @@ CHUNK = 2**19
 class SortedDraws(NamedTuple):
     """Draws of the inner coordinates in the order of their responses, and the windows they fall into."""
 
-    b: FloatArray  # (k - p, n)
+    b: Array  # (k - p, n)
     levels: tuple[IndexArray, ...]  # starts of windows, of their halves, of their quarters, ..
     wide: IndexArray  # starts of windows of a share of the draws
 
@@ -72,7 +73,7 @@ def spawn(seed: int, *key: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
 
-def _window_starts(y: FloatArray) -> IndexArray:
+def _window_starts(y: Array) -> IndexArray:
     """Starts of windows of sorted responses: sqrt(8 m) draws in stretches of m whose density is roughly even.
 
     A stretch is cut in the middle until each quarter of its draws spans at most ``UNEVEN`` times what another does.
@@ -90,13 +91,13 @@ def _window_starts(y: FloatArray) -> IndexArray:
     return np.sort(np.concatenate(starts))
 
 
-def _wide_starts(y: FloatArray) -> IndexArray:
+def _wide_starts(y: Array) -> IndexArray:
     """Starts of equal windows, at most ``WIDE`` of them, of sorted responses."""
     windows = min(WIDE, max(y.size // ATOM, 1))
     return np.arange(windows) * y.size // windows
 
 
-def _window_edges(y: FloatArray) -> tuple[tuple[IndexArray, ...], IndexArray]:
+def _window_edges(y: Array) -> tuple[tuple[IndexArray, ...], IndexArray]:
     """Starts of the windows of every level, and of wide windows, in the flattened rows of ``y``, each row sorted."""
     rows, length = y.shape
     offsets = np.arange(rows) * length
@@ -122,7 +123,7 @@ def _window_edges(y: FloatArray) -> tuple[tuple[IndexArray, ...], IndexArray]:
     return tuple(levels), wide
 
 
-def pair_moment(features: FloatArray, starts: IndexArray) -> FloatArray:
+def pair_moment(features: Array, starts: IndexArray) -> Array:
     """Mean of f_i f_j' over the pairs i != j of each window, averaged over windows by their size.
 
     Parameters
@@ -146,14 +147,14 @@ def pair_moment(features: FloatArray, starts: IndexArray) -> FloatArray:
     return np.asarray((moment + moment.T) / 2)
 
 
-def window_means(features: FloatArray, starts: IndexArray) -> FloatArray:
+def window_means(features: Array, starts: IndexArray) -> Array:
     """Mean of each draw's window without the draw itself: an independent estimate (d, n) of E[f | y] at it."""
     sizes = np.diff(starts, append=features.shape[1])
     sums = np.repeat(np.add.reduceat(features, starts, axis=1), sizes, axis=1)
     return np.asarray((sums - features) / np.repeat(np.maximum(sizes - 1, 1), sizes))
 
 
-def _outer_normals(dim: int, count: int, rng: np.random.Generator) -> FloatArray:
+def _outer_normals(dim: int, count: int, rng: np.random.Generator) -> Array:
     """``count`` points (dim, count) of N(0, I) from one scrambled Sobol sequence (count a power of two)."""
     from scipy.stats import qmc  # half a second, and needed only where something is conditioned on
 
@@ -163,8 +164,8 @@ def _outer_normals(dim: int, count: int, rng: np.random.Generator) -> FloatArray
 
 def sorted_draws(
     link: Link,
-    given: FloatArray,
-    inner: FloatArray,
+    given: Array,
+    inner: Array,
     samples: int,
     rng: np.random.Generator,
     blur: float = 0.0,

@@ -6,14 +6,14 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import stdtrit
 
-from featurephase.errors import InputError
+from featurephase.foundation.errors import InputError
+from featurephase.foundation.types import Array
 
 __all__ = ["RankDecision", "decide_rank", "sampling_quantile"]
 
-FloatArray = NDArray[np.float64]
 
 #: one-sided error probability of a single decision. A staircase takes at most a few dozen of them.
 LEVEL = 1e-5
@@ -41,11 +41,11 @@ class RankDecision:
         What counts as zero; the error probability of each decision.
     """
 
-    eigenvalues: FloatArray
-    eigenvalues_se: FloatArray
-    bounds: FloatArray
+    eigenvalues: Array
+    eigenvalues_se: Array
+    bounds: Array
     decisions: tuple[str, ...]
-    basis: FloatArray
+    basis: Array
     angle_se: float
     resolution: float
     level: float

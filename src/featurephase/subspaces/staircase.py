@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from featurephase.errors import InputError
-from featurephase.results import Result
+from featurephase.foundation.errors import InputError
+from featurephase.foundation.types import Array
+from featurephase.results.base import Result
 from featurephase.subspaces.conditional import pair_moment, sorted_draws, spawn
 from featurephase.subspaces.rank import RankDecision, decide_rank, sampling_quantile
 from featurephase.subspaces.symmetry import (
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LatentSubspaces", "Round", "latent_subspaces"]
 
-FloatArray = NDArray[np.float64]
 
 #: largest standard error (radians) of the angle of the easy subspace that ends the sampling early
 ANGLE = 1e-3
@@ -78,10 +78,10 @@ class Round:
     """
 
     conditioned_on: int
-    directions: FloatArray
-    eigenvalues: FloatArray
-    eigenvalues_se: FloatArray
-    bounds: FloatArray
+    directions: Array
+    eigenvalues: Array
+    eigenvalues_se: Array
+    bounds: Array
     decisions: tuple[str, ...]
     angle_se: float
     resolution: float
@@ -115,10 +115,10 @@ class LatentSubspaces(Result):
         Symmetries of the link that were used: orthogonal maps that leave the law of (g, y) unchanged.
     """
 
-    easy_basis: FloatArray
-    hard_basis: FloatArray
-    irrelevant_basis: FloatArray
-    undecided_basis: FloatArray
+    easy_basis: Array
+    hard_basis: Array
+    irrelevant_basis: Array
+    undecided_basis: Array
     irrelevant: tuple[str, ...]
     exact: bool
     angle_se: float
@@ -131,7 +131,7 @@ class LatentSubspaces(Result):
         return self.status in ("ok", "given")
 
     @property
-    def relevant_hard_basis(self) -> FloatArray:
+    def relevant_hard_basis(self) -> Array:
         """The hard directions (k, .) that the response depends on."""
         return self.hard_basis[:, : self.hard_basis.shape[1] - self.irrelevant_basis.shape[1]]
 
@@ -148,7 +148,7 @@ class LatentSubspaces(Result):
 
         size = max((step.eigenvalues.size for step in self.rounds), default=0)
 
-        def padded(name: str) -> FloatArray:
+        def padded(name: str) -> Array:
             table = np.full((len(self.rounds), size), np.nan)
             for row, step in zip(table, self.rounds, strict=True):
                 row[: step.eigenvalues.size] = getattr(step, name)
@@ -217,7 +217,7 @@ class LatentSubspaces(Result):
     def table(self) -> str:
         """The subspaces and the eigenvalues behind them."""
 
-        def span(basis: FloatArray) -> str:
+        def span(basis: Array) -> str:
             return ", ".join(direction_name(column) for column in basis.T) or "-"
 
         lines = [
@@ -288,7 +288,7 @@ def latent_subspaces(
     return staircase.result()
 
 
-def _ceiling(link: Link, fixed: FloatArray, found: list[Symmetry], seed: int) -> FloatArray:
+def _ceiling(link: Link, fixed: Array, found: list[Symmetry], seed: int) -> Array:
     """What symmetry leaves of R^k for easy directions: all that is orthogonal is hard, given ``fixed`` (k, s) is easy.
 
     Fixed by the symmetries found, which leave ``fixed`` alone, and orthogonal to what the response does not depend on.
@@ -298,7 +298,7 @@ def _ceiling(link: Link, fixed: FloatArray, found: list[Symmetry], seed: int) ->
     return fixed_space([*(symmetry.matrix for symmetry in found), np.eye(dim) - 2 * idle @ idle.T], dim)
 
 
-def _given(link: Link, easy: FloatArray, seed: int) -> LatentSubspaces:
+def _given(link: Link, easy: Array, seed: int) -> LatentSubspaces:
     """The subspaces of a teacher that brings its easy basis; exact if a symmetry shows that all else is hard."""
     found = symmetries(link, easy, seed)
     exact = _ceiling(link, easy, found, seed).shape[1] == easy.shape[1]
@@ -317,7 +317,7 @@ def _check(samples: int, max_samples: int, replicates: int, resolution: float) -
         raise InputError(f"resolution = {resolution}: a share of variance strictly between 0 and 1 is needed")
 
 
-def _column_space(start: ArrayLike | None, dim: int) -> FloatArray:
+def _column_space(start: ArrayLike | None, dim: int) -> Array:
     """Orthonormal basis of the latent directions of a warm start, to a relative 1e-10 of the largest overlap."""
     overlap = np.zeros((dim, 1)) if start is None else np.asarray(start, dtype=np.float64)
     if overlap.ndim != 2 or overlap.shape[0] != dim or not np.isfinite(overlap).all():
@@ -332,7 +332,7 @@ class _Staircase:
     def __init__(
         self,
         link: Link,
-        first: FloatArray,
+        first: Array,
         samples: int,
         max_samples: int,
         replicates: int,
@@ -397,7 +397,7 @@ class _Staircase:
             stage, size = stage + 1, min(3 * total, self.max_samples - total)
         return self._record(decision, estimates[0], open_, shut, total)
 
-    def _decide(self, estimates: FloatArray) -> RankDecision:
+    def _decide(self, estimates: Array) -> RankDecision:
         """Rank of A from narrow and from wide windows (2, replicates, q, q).
 
         Either can show that an eigenvalue is not zero: the one that shows more, or shows it with less error, is taken.
@@ -410,13 +410,13 @@ class _Staircase:
         rest = wide.basis[:, wide.rank :]
         return wide.joined(decide_rank(rest.T @ estimates[0] @ rest, resolution=self.resolution, floor=leak))
 
-    def _extended(self, open_: FloatArray, decision: RankDecision) -> tuple[FloatArray, float]:
+    def _extended(self, open_: Array, decision: RankDecision) -> tuple[Array, float]:
         """The easy subspace with the nonzero directions of a round, and its angle error."""
         found = open_ @ decision.basis[:, : decision.rank]
         span = np.linalg.qr(np.column_stack([self.easy, found]))[0]
         return canonical_basis(span), float(np.hypot(self.angle_se, decision.angle_se))
 
-    def _reflect(self, open_: FloatArray, decision: RankDecision) -> bool:
+    def _reflect(self, open_: Array, decision: RankDecision) -> bool:
         """Whether an exact symmetry reflects all that is not easy so far; if so it and its subspace are adopted."""
         span, angle_se = self._extended(open_, decision)
         mirror = mirrored(self.link, span, self.first, 6 * angle_se + 1e-3, self.seed)
@@ -426,9 +426,7 @@ class _Staircase:
         self.symmetries.append(mirror[1])
         return True
 
-    def _record(
-        self, decision: RankDecision, estimates: FloatArray, open_: FloatArray, shut: FloatArray, total: int
-    ) -> int:
+    def _record(self, decision: RankDecision, estimates: Array, open_: Array, shut: Array, total: int) -> int:
         """Add the round to the evidence and its nonzero directions to the easy subspace."""
         count = open_.shape[1]
         conditioned_on = self.easy.shape[1]
@@ -480,8 +478,8 @@ class _Staircase:
 
 def _assemble(
     link: Link,
-    easy: FloatArray,
-    undecided: FloatArray,
+    easy: Array,
+    undecided: Array,
     status: str,
     exact: bool,
     angle_se: float,

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
+from featurephase.foundation.types import Array
 from featurephase.subspaces.conditional import spawn
 
 if TYPE_CHECKING:
@@ -38,7 +39,6 @@ __all__ = [
     "symmetries",
 ]
 
-FloatArray = NDArray[np.float64]
 
 #: relative difference of two responses that counts as rounding
 ROUNDING = 1e-9
@@ -56,14 +56,14 @@ SCREEN, VERIFY, POINTS_AT_ONCE = 64, 2**16, 2**18
 class Symmetry:
     """An orthogonal map of the latent space (k, k) that leaves the law of (g, y) unchanged, and its words."""
 
-    matrix: FloatArray
+    matrix: Array
     words: str
 
 
 # --------------------------------------------------------------------------------------------- linear algebra
 
 
-def canonical_basis(span: FloatArray) -> FloatArray:
+def canonical_basis(span: Array) -> Array:
     """The same orthonormal basis for the same subspace, made of coordinate axes as far as they lie in it.
 
     Parameters
@@ -77,7 +77,7 @@ def canonical_basis(span: FloatArray) -> FloatArray:
     rounding), ordered by the coordinate they came from; round-off is set to zero, nothing else.
     """
     residual = span @ span.T
-    columns: list[tuple[int, FloatArray]] = []
+    columns: list[tuple[int, Array]] = []
     for _ in range(span.shape[1]):
         lengths = np.linalg.norm(residual, axis=0)
         pivot = int(np.flatnonzero(lengths >= lengths.max() - 1e-9)[0])
@@ -91,26 +91,26 @@ def canonical_basis(span: FloatArray) -> FloatArray:
     return np.asarray(basis / np.linalg.norm(basis, axis=0))
 
 
-def complement(span: FloatArray, within: FloatArray | None = None) -> FloatArray:
+def complement(span: Array, within: Array | None = None) -> Array:
     """Orthonormal basis of the vectors orthogonal to the columns ``span`` (among those spanned by ``within``)."""
     space = np.eye(span.shape[0]) if within is None else within
     return canonical_basis(space @ _null_space(span.T @ space))
 
 
-def _null_space(constraints: FloatArray) -> FloatArray:
+def _null_space(constraints: Array) -> Array:
     """Vectors that the rows of ``constraints`` (rows of order one, or zero) send to zero, to rounding."""
     _, values, right = np.linalg.svd(constraints, full_matrices=True)
     return np.asarray(right[int(np.sum(values > 1e-7)) :].T)
 
 
-def fixed_space(maps: list[FloatArray], dim: int) -> FloatArray:
+def fixed_space(maps: list[Array], dim: int) -> Array:
     """Orthonormal basis (dim, r) of the vectors that every one of the matrices (dim, dim) leaves alone."""
     if not maps:
         return np.eye(dim)
     return canonical_basis(_null_space(np.concatenate([matrix - np.eye(dim) for matrix in maps])))
 
 
-def direction_name(direction: FloatArray) -> str:
+def direction_name(direction: Array) -> str:
     """``"g2"`` for a coordinate, ``"0.707*g1 - 0.707*g2"`` for a combination; coefficients below 0.005 are left out."""
     terms = [(float(c), f"g{j + 1}") for j, c in enumerate(direction) if abs(c) >= 5e-3]
     if len(terms) == 1:
@@ -135,7 +135,7 @@ class _Points:
         finite = np.abs(self.y[np.isfinite(self.y)])
         self.scale = float(np.median(finite)) if finite.size else 0.0
 
-    def response(self, g: FloatArray, flips: tuple[int, ...] = ()) -> FloatArray:
+    def response(self, g: Array, flips: tuple[int, ...] = ()) -> Array:
         """y at other latent coordinates (k, n or a multiple), with the noise numbered in ``flips`` reflected."""
         copies = g.shape[1] // self.g.shape[1]
         e, u = np.tile(self.e, copies), np.tile(self.u, copies)
@@ -147,7 +147,7 @@ class _Points:
         with np.errstate(all="ignore"):
             return np.asarray(self.link.evaluate(g, e, u), dtype=np.float64)
 
-    def agree(self, y: FloatArray) -> NDArray[np.bool_]:
+    def agree(self, y: Array) -> NDArray[np.bool_]:
         """Whether responses (copies x n) equal those at the points, to rounding; infinite ones must be the same."""
         mine = np.broadcast_to(self.y, y.shape)
         with np.errstate(invalid="ignore"):
@@ -199,7 +199,7 @@ def _words(perm: tuple[int, ...], signs: tuple[int, ...], flips: tuple[int, ...]
     return ", ".join(moves)
 
 
-def symmetries(link: Link, fixed: FloatArray, seed: int) -> list[Symmetry]:
+def symmetries(link: Link, fixed: Array, seed: int) -> list[Symmetry]:
     """Signed permutations of g (with reflections of the noise) that leave the response unchanged and ``fixed`` alone.
 
     Only as many as it takes: a symmetry is kept if it shrinks the space of vectors, or of symmetric matrices, that all
@@ -253,9 +253,7 @@ def symmetries(link: Link, fixed: FloatArray, seed: int) -> list[Symmetry]:
     return found
 
 
-def _polished(
-    link: Link, span: FloatArray, fixed: FloatArray, factor: float, flips: tuple[int, ...], seed: int
-) -> FloatArray | None:
+def _polished(link: Link, span: Array, fixed: Array, factor: float, flips: tuple[int, ...], seed: int) -> Array | None:
     """The subspace near ``span`` for which phi(P g + factor (1 - P) g) = phi(g) exactly, if there is one.
 
     P projects on the subspace; it keeps the columns ``fixed``. Least squares in the tangent coordinates of the
@@ -265,15 +263,15 @@ def _polished(
     free, outside = complement(fixed, span), complement(span)
     scale = points.scale or 1.0
 
-    def turned(z: FloatArray) -> FloatArray:
+    def turned(z: Array) -> Array:
         moved_free = free + outside @ z.reshape(outside.shape[1], -1)
         return np.asarray(np.linalg.qr(np.column_stack([fixed, moved_free]))[0])
 
-    def moved(basis: FloatArray, g: FloatArray) -> FloatArray:
-        inside: FloatArray = basis @ (basis.T @ g)
+    def moved(basis: Array, g: Array) -> Array:
+        inside: Array = basis @ (basis.T @ g)
         return inside + factor * (g - inside)
 
-    def residual(z: FloatArray) -> FloatArray:
+    def residual(z: Array) -> Array:
         y = points.response(moved(turned(z), points.g), flips)
         return np.asarray(np.nan_to_num(np.arcsinh(y / scale) - np.arcsinh(points.y / scale), posinf=1e3, neginf=-1e3))
 
@@ -285,9 +283,7 @@ def _polished(
     return basis if verify.agree(verify.response(moved(basis, verify.g), flips)) else None
 
 
-def mirrored(
-    link: Link, span: FloatArray, fixed: FloatArray, tolerance: float, seed: int
-) -> tuple[FloatArray, Symmetry] | None:
+def mirrored(link: Link, span: Array, fixed: Array, tolerance: float, seed: int) -> tuple[Array, Symmetry] | None:
     """An exact symmetry that reflects everything orthogonal to a subspace near ``span``, and that subspace.
 
     Parameters
@@ -315,7 +311,7 @@ def mirrored(
     return None
 
 
-def scale_free(link: Link, hard: FloatArray, seed: int) -> FloatArray:
+def scale_free(link: Link, hard: Array, seed: int) -> Array:
     """Directions (h, s), in the coordinates of the columns ``hard`` (k, h), on whose sign alone the response depends.
 
     The size of such a coordinate is independent of the response and of all other coordinates, so that
@@ -325,7 +321,7 @@ def scale_free(link: Link, hard: FloatArray, seed: int) -> FloatArray:
     points = _Points(link, VERIFY, seed, 5)
     stretch = np.exp(spawn(seed, 0, 6).standard_normal(VERIFY)) - 1
 
-    def free(direction: FloatArray) -> bool:
+    def free(direction: Array) -> bool:
         w = hard @ direction
         return bool(points.agree(points.response(points.g + np.outer(w, stretch * (w @ points.g)))))
 
@@ -334,7 +330,7 @@ def scale_free(link: Link, hard: FloatArray, seed: int) -> FloatArray:
     return np.array([w for w in (*axes, *diagonals) if free(w)]).reshape(-1, size).T
 
 
-def relevant_space(link: Link, seed: int) -> FloatArray:
+def relevant_space(link: Link, seed: int) -> Array:
     """Orthonormal basis (k, r) of the directions that the link depends on.
 
     Coordinates that the link does not name are out. So are combinations (g1 - g2 for a function of g1 + g2) on which

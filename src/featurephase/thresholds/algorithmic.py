@@ -17,11 +17,11 @@ from itertools import combinations_with_replacement
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from featurephase.errors import InputError
-from featurephase.results import Result
-from featurephase.statistics import mean_and_se
+from featurephase.foundation.errors import InputError
+from featurephase.foundation.statistics import mean_and_se
+from featurephase.foundation.types import Array
+from featurephase.results.base import Result
 from featurephase.subspaces.conditional import (
     IndexArray,
     pair_moment,
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
     from featurephase.subspaces import LatentSubspaces
 
 __all__ = ["AlgorithmicThreshold", "algorithmic_threshold"]
-
-FloatArray = NDArray[np.float64]
 
 
 #: the map acts on symmetric matrices of this size at most
@@ -80,7 +78,7 @@ class AlgorithmicThreshold(Result):
     lower_bound: float
     window_bias: float
     exact: bool
-    direction: FloatArray
+    direction: Array
     samples: int
     replicates: int
 
@@ -236,7 +234,7 @@ class _Family:
         #: tr(M_p B_a M_q B_b), made symmetric in (a, b): (d, d, c, c)
         self.products = (products + products.transpose(1, 0, 2, 3)) / 2
 
-    def features(self, b: FloatArray) -> FloatArray:
+    def features(self, b: Array) -> Array:
         """f_a = <B_a, g_H g_H' - I> (d, n) from the hard coordinates (h, n)."""
         rows = []
         for matrix in self.responses:
@@ -246,11 +244,11 @@ class _Family:
             rows.append(row)
         return np.stack(rows)
 
-    def maps(self, moments: FloatArray) -> FloatArray:
+    def maps(self, moments: Array) -> Array:
         """The map M -> E[ G M G ] (.., c, c) from E[ G_a G_b ] (.., d, d)."""
         return np.asarray(np.einsum("...ab,abpq->...pq", moments, self.products))
 
-    def top(self, maps: FloatArray) -> FloatArray:
+    def top(self, maps: Array) -> Array:
         """Unit coefficients (c,) of the top eigenvector of a map known from replicates (R, c, c).
 
         Among the eigenvectors whose eigenvalue is within three standard errors of the largest it is the one that the
@@ -265,7 +263,7 @@ class _Family:
         return np.asarray(projected / np.linalg.norm(projected))
 
 
-def _extrapolated(levels: FloatArray) -> FloatArray:
+def _extrapolated(levels: Array) -> Array:
     """Estimates (R, L - 1, c, c) from those with halved and halved windows (R, L, c, c), each with half of its change.
 
     Halving the windows divides the bias by two where E[f | y] jumps or ends in a tail, by four where it is smooth in
@@ -274,7 +272,7 @@ def _extrapolated(levels: FloatArray) -> FloatArray:
     return levels[:, 1:] + np.diff(levels, axis=1) / 2
 
 
-def _widest_consistent(values: FloatArray) -> int:
+def _widest_consistent(values: Array) -> int:
     """The widest windows whose eigenvalue agrees with those of all narrower ones within two standard errors.
 
     Wide windows have less noise, narrow ones less bias: the choice is Lepski's (Theory Probab. Appl. 35, 1990).
@@ -302,7 +300,7 @@ class _Estimator:
         self.replicates, self.resolution, self.seed = replicates, resolution, seed
         #: an inexact easy subspace is conditioned on with a blur, so that its error reveals nothing (see staircase)
         self.blur = 0.0 if subspaces.exact else min(BLUR, max(30 * subspaces.angle_se, BLUR / 10))
-        self.pilot: FloatArray | None = None
+        self.pilot: Array | None = None
 
     def run(self, samples: int, max_samples: int, quiet: bool) -> AlgorithmicThreshold:
         """Draw until the eigenvalue differs from zero, or the budget is spent."""
@@ -345,11 +343,11 @@ class _Estimator:
             replicates=self.replicates,
         )
 
-    def _resolved(self, levels: FloatArray, bound: float, total: int) -> AlgorithmicThreshold:
+    def _resolved(self, levels: Array, bound: float, total: int) -> AlgorithmicThreshold:
         """The value from maps (R, L, c, c) with ever narrower windows."""
         maps = _extrapolated(levels)
 
-        def quotients(top: FloatArray) -> FloatArray:
+        def quotients(top: Array) -> Array:
             return np.asarray(np.einsum("rlpq,p,q->rl", maps, top, top))
 
         level = _widest_consistent(quotients(self.family.top(maps[:, 0])))
@@ -378,7 +376,7 @@ class _Estimator:
             replicates=self.replicates,
         )
 
-    def _replicate(self, stage: int, number: int, samples: int) -> FloatArray:
+    def _replicate(self, stage: int, number: int, samples: int) -> Array:
         """One independent estimate (levels, c, c) of the map from so many draws."""
         rng = spawn(self.seed, 2, stage, number)
         size = self.family.hard.shape[1]
@@ -392,12 +390,12 @@ class _Estimator:
         return np.asarray(np.mean(chunks, axis=0))
 
     @staticmethod
-    def _pilot(map_: FloatArray) -> FloatArray:
+    def _pilot(map_: Array) -> Array:
         """Top eigenvectors (c, at most 3) of a first estimate, those within a tenth of the first."""
         values, vectors = np.linalg.eigh(map_)
         return np.asarray(vectors[:, -3:][:, values[-3:] >= 0.9 * values[-1]])
 
-    def _excess(self, f: FloatArray, starts: IndexArray, pilot: FloatArray) -> FloatArray:
+    def _excess(self, f: Array, starts: IndexArray, pilot: Array) -> Array:
         """Sampling error of the map (c, c) that the sample means of known polynomials of g_H explain.
 
         To first order a draw moves <M, E[ G N G ]> by 2 <f, v> - <v, v> with v = E[ f | y, g_E ] and

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from featurephase.threads import blas_on_one_thread, core_count, thread_count
+from featurephase.foundation.threads import blas_on_one_thread, core_count, thread_count
 
 T = TypeVar("T")
 
@@ -47,8 +47,8 @@ def run_tasks(
 
     Notes
     -----
-    The cores are shared out among the processes, for the blocks of each (:func:`featurephase.threads.map_blocks`), and
-    BLAS has one of them: more of its threads would fight for them.
+    The cores are shared out among the processes, for the blocks of each
+    (:func:`featurephase.foundation.threads.map_blocks`), and BLAS has one of them: more of its threads would fight for them.
     """
     cores = core_count()
     workers = min(workers or cores, len(tasks))

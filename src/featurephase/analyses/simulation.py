@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from featurephase.analyses.prediction import asked_deltas, asked_times, experiment_text, explained, problem_subspaces
+from featurephase.analyses.threshold import NOT_CONVERGED
 from featurephase.dynamics.dense import DenseDesign, Precision, dense_bytes, run_dense
 from featurephase.dynamics.implicit import implicit_bytes, implicit_capacity, run_implicit
 from featurephase.dynamics.network import Network
 from featurephase.dynamics.optimisers import require_batches
 from featurephase.dynamics.start import STARTS
 from featurephase.dynamics.training import Moment, ReplicateTrajectory
-from featurephase.errors import InputError, Interrupted, MemoryLimitError
-from featurephase.escape import (
+from featurephase.escape.law import (
     ESCAPE_LEVEL,
     EscapeLaw,
     escape_available,
@@ -30,24 +31,23 @@ from featurephase.escape import (
     level_time,
     require_growth_memory,
 )
+from featurephase.foundation.errors import InputError, Interrupted, MemoryLimitError
+from featurephase.foundation.executors import replicate_seeds, run_tasks
+from featurephase.foundation.memory import available_memory, require_memory
+from featurephase.foundation.statistics import mean_and_se
+from featurephase.foundation.types import Array
 from featurephase.hessian.empirical import EmpiricalHessian, extreme_eigenpairs
 from featurephase.hessian.spectrum import SINGULAR_CURVATURE
-from featurephase.memory import available_memory, require_memory
-from featurephase.prediction import asked_deltas, asked_times, experiment_text, explained, problem_subspaces
-from featurephase.replicates import replicate_seeds, run_tasks
-from featurephase.results import Result
-from featurephase.statistics import mean_and_se
-from featurephase.thresholds.network import NOT_CONVERGED
+from featurephase.results.base import Result
 
 if TYPE_CHECKING:
     import xarray
     from matplotlib.figure import Figure
 
-    from featurephase.data import UserData
     from featurephase.problem import Problem
+    from featurephase.problem.data import UserData
     from featurephase.subspaces import LatentSubspaces
 
-Array = NDArray[np.float64]
 Method = Literal["dense", "implicit"]
 
 __all__ = [
@@ -120,7 +120,7 @@ class Grokking:
     Attributes
     ----------
     train_time, test_time, delay
-        See :class:`~featurephase.escape.GrokkingTimes`; ``delay`` is the median over seeds of the difference.
+        See :class:`~featurephase.escape.law.GrokkingTimes`; ``delay`` is the median over seeds of the difference.
     fraction
         Of the seeds in which the test loss drops.
     escape_time

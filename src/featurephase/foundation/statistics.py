@@ -7,9 +7,9 @@ sd/sqrt(R) and its confidence interval uses Student's t with R - 1 degrees of fr
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-Array = NDArray[np.float64]
+from featurephase.foundation.types import Array
 
 __all__ = ["mean_and_se", "student_interval", "student_quantile", "welch_degrees"]
 

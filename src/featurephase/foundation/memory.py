@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from featurephase.errors import MemoryLimitError
+from featurephase.foundation.errors import MemoryLimitError
 
 __all__ = ["available_memory", "format_bytes", "require_memory"]
 

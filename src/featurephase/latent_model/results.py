@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from featurephase.errors import InputError
-from featurephase.latent.mechanisms import NAMES, Mechanisms, mechanisms, regime
-from featurephase.latent.phase_diagram import (
+from featurephase.foundation.errors import InputError
+from featurephase.latent_model.mechanisms import NAMES, Mechanisms, mechanisms, regime
+from featurephase.latent_model.phase_diagram import (
     PARAMETERISATIONS,
     Exponents,
     FiniteWidthMap,
@@ -21,9 +21,9 @@ from featurephase.latent.phase_diagram import (
     finite_width_map,
     parameterisation,
 )
-from featurephase.latent.solution import Flow, Trajectory, check_times
-from featurephase.latent.training import Measurement, integrate_flow, train_network, two_point_data
-from featurephase.results import Result
+from featurephase.latent_model.solution import Flow, Trajectory, check_times
+from featurephase.latent_model.training import Measurement, integrate_flow, train_network, two_point_data
+from featurephase.results.base import Result
 
 if TYPE_CHECKING:
     import xarray
@@ -51,11 +51,11 @@ class LatentResult(Result):
     u, w
         Weights, shape (time, unit).
     output, loss, kernel, alignment, residual, excess_loss
-        Shape (time,); see :class:`~featurephase.latent.solution.Trajectory`.
+        Shape (time,); see :class:`~featurephase.latent_model.solution.Trajectory`.
     limit
         The same at infinite time, weights included.
     mechanisms
-        The budget from the start to the last time (:class:`~featurephase.latent.mechanisms.Mechanisms`).
+        The budget from the start to the last time (:class:`~featurephase.latent_model.mechanisms.Mechanisms`).
     mechanisms_over_time
         The same at every time.
     regime
@@ -333,7 +333,7 @@ class LatentPhaseResult(Result):
     exponents
         ``c_k``, ``c_h``, ``c_g``, ``c_s0``.
     phase, stability, mechanism
-        See :class:`~featurephase.latent.phase_diagram.Verdict`.
+        See :class:`~featurephase.latent_model.phase_diagram.Verdict`.
     verdict
         All of the verdict.
     normal_form
@@ -485,7 +485,7 @@ def latent_phase(
 
     Notes
     -----
-    arXiv:2401.07085, section 5; exponents in :mod:`featurephase.latent.phase_diagram`.
+    arXiv:2401.07085, section 5; exponents in :mod:`featurephase.latent_model.phase_diagram`.
     """
     scaling = Scaling(
         c_gamma=c_gamma,

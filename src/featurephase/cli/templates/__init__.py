@@ -9,8 +9,8 @@ import tomllib
 from dataclasses import dataclass, field
 from importlib.resources import files
 
-from featurephase.errors import InputError, show, suggest
-from featurephase.results import Result
+from featurephase.foundation.errors import InputError, show, suggest
+from featurephase.results.base import Result
 
 __all__ = ["TemplateList", "read_template", "template_names"]
 

@@ -14,20 +14,20 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from featurephase.dynamics.asymptotic import BASIS_CAPACITY, replicate_bytes, replicate_streams, run_replicate
 from featurephase.dynamics.conditioning import BLOCK, AsymptoticLaw, ConditionedDesign
 from featurephase.dynamics.network import Network
 from featurephase.dynamics.optimisers import BatchSequence, FirstOrderRule, OptimiserState
 from featurephase.dynamics.training import Moment
+from featurephase.foundation.memory import require_memory
+from featurephase.foundation.types import Array
 from featurephase.hessian.spectrum import FULL_WIDTH, hard_margins
-from featurephase.memory import require_memory
 
 if TYPE_CHECKING:
     from featurephase.problem import Problem
 
-Array = NDArray[np.float64]
 
 __all__ = [
     "ESCAPE_LEVEL",

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from featurephase.analyses.prediction import check_problem_memory, problem_subspaces, seconds_per_run
 from featurephase.dynamics.asymptotic import ReplicateTrajectory, run_replicate
-from featurephase.errors import InputError
-from featurephase.prediction import check_problem_memory, problem_subspaces, seconds_per_run
-from featurephase.replicates import replicate_seeds, run_tasks
-from featurephase.results import Result
-from featurephase.statistics import mean_and_se
+from featurephase.foundation.errors import InputError
+from featurephase.foundation.executors import replicate_seeds, run_tasks
+from featurephase.foundation.statistics import mean_and_se
+from featurephase.foundation.types import Array
+from featurephase.results.base import Result
 from featurephase.subspaces.rank import decide_rank
 from featurephase.subspaces.symmetry import canonical_basis, direction_name
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from featurephase.problem import Problem
     from featurephase.subspaces import LatentSubspaces
 
-Array = NDArray[np.float64]
 
 __all__ = ["ReachedSubspace", "reached_subspace"]
 

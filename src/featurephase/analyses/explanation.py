@@ -11,13 +11,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from featurephase.dynamics.optimisers import FirstOrderRule
-from featurephase.errors import InputError, show
-from featurephase.escape import EscapeLaw
-from featurephase.hessian.spectrum import FULL_WIDTH
-from featurephase.prediction import (
+from featurephase.analyses.prediction import (
     HessianPrediction,
     OutlierPrediction,
     TrajectoryPrediction,
@@ -25,11 +20,16 @@ from featurephase.prediction import (
     predict,
     problem_subspaces,
 )
-from featurephase.results import Result
-from featurephase.simulation import predicted_escape
-from featurephase.subspaces.reached import ReachedSubspace, reached_subspace
+from featurephase.analyses.reached import ReachedSubspace, reached_subspace
+from featurephase.analyses.simulation import predicted_escape
+from featurephase.analyses.threshold import NO_TRANSITION, NetworkThreshold, Threshold, threshold
+from featurephase.dynamics.optimisers import FirstOrderRule
+from featurephase.escape.law import EscapeLaw
+from featurephase.foundation.errors import InputError, show
+from featurephase.foundation.types import Array
+from featurephase.hessian.spectrum import FULL_WIDTH
+from featurephase.results.base import Result
 from featurephase.subspaces.symmetry import direction_name
-from featurephase.thresholds.network import NO_TRANSITION, NetworkThreshold, Threshold, threshold
 
 if TYPE_CHECKING:
     import xarray
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from featurephase.problem import Problem
     from featurephase.subspaces import LatentSubspaces
 
-Array = NDArray[np.float64]
 
 __all__ = ["DirectionExplanation", "Explanation", "explain"]
 

@@ -19,10 +19,8 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from featurephase.errors import InputError, MemoryLimitError
-from featurephase.prediction import (
+from featurephase.analyses.prediction import (
     HessianPrediction,
     Prediction,
     TrajectoryPrediction,
@@ -32,20 +30,21 @@ from featurephase.prediction import (
     predict,
     problem_subspaces,
 )
-from featurephase.results import Result
-from featurephase.simulation import SeedRun, median_and_se, planned_seeds, predicted_escape, run_seeds
-from featurephase.statistics import mean_and_se, welch_degrees
+from featurephase.analyses.simulation import SeedRun, median_and_se, planned_seeds, predicted_escape, run_seeds
+from featurephase.foundation.errors import InputError, MemoryLimitError
+from featurephase.foundation.statistics import mean_and_se, welch_degrees
+from featurephase.foundation.types import Array
+from featurephase.results.base import Result
 
 if TYPE_CHECKING:
     import xarray
     from matplotlib.figure import Figure
 
     from featurephase.dynamics.training import ReplicateTrajectory
-    from featurephase.escape import EscapeLaw
+    from featurephase.escape.law import EscapeLaw
     from featurephase.problem import Problem
     from featurephase.subspaces import LatentSubspaces
 
-Array = NDArray[np.float64]
 
 __all__ = ["ComparedCurves", "ComparedQuantity", "Comparison", "compare"]
 

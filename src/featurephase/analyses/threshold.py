@@ -13,11 +13,22 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from featurephase.analyses.prediction import (
+    check_problem_batches,
+    check_problem_memory,
+    experiment_text,
+    explained,
+    problem_subspaces,
+    seconds_per_run,
+    whole_steps,
+)
 from featurephase.dynamics.asymptotic import Moment, run_replicate
 from featurephase.dynamics.network import Network
-from featurephase.errors import InputError
+from featurephase.foundation.errors import InputError
+from featurephase.foundation.executors import replicate_seeds, run_tasks
+from featurephase.foundation.statistics import mean_and_se
+from featurephase.foundation.types import Array
 from featurephase.hessian.spectrum import (
     CHECK_SAMPLES,
     CHECKED_WIDTH,
@@ -29,18 +40,7 @@ from featurephase.hessian.spectrum import (
     hard_margins,
 )
 from featurephase.hessian.support import curvature_support
-from featurephase.prediction import (
-    check_problem_batches,
-    check_problem_memory,
-    experiment_text,
-    explained,
-    problem_subspaces,
-    seconds_per_run,
-    whole_steps,
-)
-from featurephase.replicates import replicate_seeds, run_tasks
-from featurephase.results import Result
-from featurephase.statistics import mean_and_se
+from featurephase.results.base import Result
 from featurephase.subspaces import LatentSubspaces
 from featurephase.thresholds.algorithmic import AlgorithmicThreshold, algorithmic_threshold
 
@@ -50,7 +50,6 @@ if TYPE_CHECKING:
 
     from featurephase.problem import Problem
 
-Array = NDArray[np.float64]
 
 __all__ = [
     "SCAN_REPLICATES",

@@ -9,7 +9,7 @@ import sys
 import tomllib
 from typing import Any
 
-from featurephase.errors import InputError, show
+from featurephase.foundation.errors import InputError, show
 
 __all__ = ["MAX_BYTES", "MAX_KEY_PARTS", "parse", "read_text"]
 

@@ -16,7 +16,11 @@ from numpy.typing import NDArray
 from featurephase.dynamics.asymptotic import BASIS_CAPACITY, ReplicateTrajectory, replicate_bytes, run_replicate
 from featurephase.dynamics.network import Network
 from featurephase.dynamics.optimisers import require_batches
-from featurephase.errors import InputError
+from featurephase.foundation.errors import InputError
+from featurephase.foundation.executors import replicate_seeds, run_tasks
+from featurephase.foundation.memory import require_memory
+from featurephase.foundation.statistics import mean_and_se
+from featurephase.foundation.types import Array
 from featurephase.hessian.outliers import Outlier
 from featurephase.hessian.spectrum import (
     CHECKED_WIDTH,
@@ -27,10 +31,7 @@ from featurephase.hessian.spectrum import (
     block_words,
     spectrum,
 )
-from featurephase.memory import require_memory
-from featurephase.replicates import replicate_seeds, run_tasks
-from featurephase.results import Result
-from featurephase.statistics import mean_and_se
+from featurephase.results.base import Result
 from featurephase.subspaces import LatentSubspaces, latent_subspaces
 
 if TYPE_CHECKING:
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 
     from featurephase.problem import Problem
 
-Array = NDArray[np.float64]
 
 __all__ = [
     "BlockComparison",

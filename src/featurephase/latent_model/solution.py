@@ -16,7 +16,7 @@ with :math:`p_i = (w_i + r u_i)/2` and :math:`q_i = (w_i - r u_i)/2` at time 0, 
    \xi = \frac{N}{M} = \frac{E + (n/D)(1 - E)}{E + (m/D)(1 - E)}.
 
 Every operation is a sum of terms of one sign, a product or a quotient, carried out with exponents that cannot leave the
-range (:mod:`featurephase.latent.wide`); the few differences that may cancel are formed exactly. Hence the answers are
+range (:mod:`.wide`); the few differences that may cancel are formed exactly. Hence the answers are
 accurate wherever they are representable.
 
 Source: Y. Xu, L. Ziyin, "Three Mechanisms of Feature Learning in the Exact Solution of a Latent Variable Model",
@@ -33,8 +33,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from featurephase.errors import InputError
-from featurephase.latent.exact import (
+from featurephase.foundation.errors import InputError
+from featurephase.latent_model.exact import (
     CANCELLED,
     assign,
     below,
@@ -44,7 +44,7 @@ from featurephase.latent.exact import (
     pair_of_fraction,
     perpendicular,
 )
-from featurephase.latent.wide import Plain, Wide, WidePair, exp_minus, two_product, where, where_pair
+from featurephase.latent_model.wide import Plain, Wide, WidePair, exp_minus, two_product, where, where_pair
 
 __all__ = ["Descent", "Flow", "Trajectory"]
 

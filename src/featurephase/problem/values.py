@@ -15,13 +15,14 @@ import numbers
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Never, TypeAlias
+from typing import Any, Never
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from featurephase import tomlfile
-from featurephase.errors import InputError, show, suggest
+from featurephase.foundation import tomlfile
+from featurephase.foundation.errors import InputError, show, suggest
+from featurephase.foundation.types import Array
 from featurephase.functions import Activation, Link, Loss
 from featurephase.functions import activation as parse_activation
 from featurephase.functions import link as parse_link
@@ -39,7 +40,6 @@ __all__ = [
     "load",
 ]
 
-FloatArray: TypeAlias = NDArray[np.float64]
 
 # Ranges. Far beyond what can be computed; they catch typing errors. Memory is checked where it is spent.
 MAX_LATENT_DIM = 64
@@ -126,7 +126,7 @@ def _rows(value: Any, ndim: int) -> Any:
     return [_rows(entry, ndim - 1) for entry in value]
 
 
-def _array(key: str, value: Any, ndim: int, fits: Callable[[FloatArray], bool]) -> FloatArray:
+def _array(key: str, value: Any, ndim: int, fits: Callable[[Array], bool]) -> Array:
     """A read-only float64 copy of ``value``: exactly ``ndim`` dimensions, finite, and as ``fits`` says."""
     try:
         if isinstance(value, np.ndarray):
@@ -139,7 +139,7 @@ def _array(key: str, value: Any, ndim: int, fits: Callable[[FloatArray], bool]) 
     return _frozen(array)
 
 
-def _frozen(array: FloatArray) -> FloatArray:
+def _frozen(array: Array) -> Array:
     array.flags.writeable = False
     return array
 
@@ -199,7 +199,7 @@ class Teacher(_Value):
 
     latent_dim: int
     link: Link
-    easy_basis: FloatArray | None  # (k, k_E), orthonormal columns
+    easy_basis: Array | None  # (k, k_E), orthonormal columns
 
     def __init__(self, latent_dim: int, link: Link | str, easy_basis: ArrayLike | None = None) -> None:
         k = _integer("teacher.latent_dim", latent_dim, 1, MAX_LATENT_DIM)
@@ -220,7 +220,7 @@ def _parsed(key: str, value: object, parse: Callable[[str], Any]) -> Any:
         raise InputError(f"{key} = {show(text)}: {reason}") from error
 
 
-def _orthonormal(key: str, value: Any, rows: int) -> FloatArray:
+def _orthonormal(key: str, value: Any, rows: int) -> Array:
     """Orthonormal basis of the span of the columns; orthonormal columns come back bit by bit the same."""
     basis = _array(key, value, 2, lambda b: b.shape[0] == rows and b.shape[1] <= rows)
     if np.allclose(basis.T @ basis, np.eye(basis.shape[1]), rtol=0, atol=1e-12):
@@ -257,9 +257,9 @@ class Student(_Value):
     """
 
     activation: Activation
-    readout: FloatArray  # (m,)
-    init_gram: FloatArray  # (m, m)
-    init_overlap: FloatArray  # (k, m)
+    readout: Array  # (m,)
+    init_gram: Array  # (m, m)
+    init_overlap: Array  # (k, m)
 
     def __init__(
         self,
@@ -333,7 +333,7 @@ class Student(_Value):
         return init | ({"init_overlap": self.init_overlap} if np.any(self.init_overlap) else {})
 
 
-def _readout(key: str, value: Any) -> FloatArray:
+def _readout(key: str, value: Any) -> Array:
     if isinstance(value, Mapping):
         if set(value) != {"width", "value"}:
             _refuse(key, dict(value))
@@ -342,12 +342,12 @@ def _readout(key: str, value: Any) -> FloatArray:
     return _array(key, value, 1, lambda a: 1 <= a.size <= MAX_WIDTH and bool(np.any(a)))
 
 
-def _smallest_relative_eigenvalue(matrix: FloatArray, scale: FloatArray) -> float:
+def _smallest_relative_eigenvalue(matrix: Array, scale: Array) -> float:
     size = float(np.abs(scale).max())
     return float(np.linalg.eigvalsh(matrix).min()) / size if size > 0 else -float(np.any(matrix))
 
 
-def _gram(key: str, value: Any, m: int) -> FloatArray:
+def _gram(key: str, value: Any, m: int) -> Array:
     gram = _array(key, value, 2, lambda q: q.shape == (m, m))
     size = float(np.abs(gram).max())
     if size > 1e200 or np.abs(gram - gram.T).max() > 1e-12 * size or _smallest_relative_eigenvalue(gram, gram) < -1e-10:
@@ -906,7 +906,7 @@ def _check_finite(problem: Problem) -> None:
         _require_finite("loss", problem.loss, y=y, f=f)
 
 
-def _require_finite(key: str, function: Activation | Loss, **at: FloatArray) -> None:
+def _require_finite(key: str, function: Activation | Loss, **at: Array) -> None:
     for name, what in (("value", "value"), ("first", "derivative"), ("second", "second derivative")):
         if name == "second" and function.singular_curvature:
             continue  # relu has none: whatever needs it says so

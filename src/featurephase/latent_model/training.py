@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from featurephase.errors import InputError
+from featurephase.foundation.errors import InputError
 
 __all__ = ["Measurement", "integrate_flow", "train_network", "two_point_data"]
 

@@ -16,10 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featurephase.errors import InputError, show
-from featurephase.memory import require_memory
-
-Array = NDArray[np.float64]
+from featurephase.foundation.errors import InputError, show
+from featurephase.foundation.memory import require_memory
+from featurephase.foundation.types import Array
 
 __all__ = ["UserData", "load_data"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from featurephase.errors import InputError
+from featurephase.foundation.errors import InputError
 
 __all__ = ["Moments", "moments_from_data"]
 

@@ -1,6 +1,6 @@
 """The differences of the latent-variable model that may cancel, formed with full relative accuracy.
 
-A pair (:class:`~featurephase.latent.wide.WidePair`) survives the loss of 40 of its 104 bits; what cancels further is
+A pair (:class:`WidePair`) survives the loss of 40 of its 104 bits; what cancels further is
 formed again in integers, so that in particular "is it exactly zero" is decided exactly for the floats given.
 """
 
@@ -11,7 +11,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from featurephase.latent.wide import Wide, WidePair, two_product, two_sum, where_pair
+from featurephase.latent_model.wide import Wide, WidePair, two_product, two_sum, where_pair
 
 __all__ = ["CANCELLED", "assign", "below", "combination", "exact_dot", "inner", "pair_of_fraction", "perpendicular"]
 

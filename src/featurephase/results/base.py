@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from featurephase._version import __version__
-from featurephase.errors import InputError
+from featurephase.foundation.errors import InputError
 
 if TYPE_CHECKING:
     import xarray

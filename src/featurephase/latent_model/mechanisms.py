@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from featurephase.latent.solution import Flow
-from featurephase.latent.wide import Wide, where
+from featurephase.latent_model.solution import Flow
+from featurephase.latent_model.wide import Wide, where
 
 __all__ = ["NAMES", "Mechanisms", "mechanisms", "regime"]
 

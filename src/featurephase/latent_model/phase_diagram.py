@@ -27,8 +27,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from featurephase.errors import InputError
-from featurephase.latent.solution import Flow
+from featurephase.foundation.errors import InputError
+from featurephase.latent_model.solution import Flow
 
 __all__ = [
     "PARAMETERISATIONS",

@@ -1,0 +1,1 @@
+"""How a hard direction leaves the plateau of training at finite dimension."""

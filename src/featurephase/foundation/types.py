@@ -1,0 +1,13 @@
+"""The one array type."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Array"]
+
+#: An array of float64.
+Array: TypeAlias = NDArray[np.float64]

@@ -1,0 +1,1 @@
+"""Results: data only, with labels; what every result can do stands in base."""
