@@ -421,4 +421,6 @@ def test_response_moment_rounded_down_is_accepted() -> None:
 
 
 def test_the_package_is_its_function() -> None:
-    assert fp.latent(**ONE, times=[0.5]).output[0] == fp.latent.latent(**ONE, times=[0.5]).output[0]
+    from featurephase.latent_model import latent
+
+    assert fp.latent is latent

@@ -48,7 +48,8 @@ def run_tasks(
     Notes
     -----
     The cores are shared out among the processes, for the blocks of each
-    (:func:`featurephase.foundation.threads.map_blocks`), and BLAS has one of them: more of its threads would fight for them.
+    (:func:`featurephase.foundation.threads.map_blocks`), and BLAS has one of them: more of its threads would fight for
+    them.
     """
     cores = core_count()
     workers = min(workers or cores, len(tasks))
