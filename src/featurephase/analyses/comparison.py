@@ -143,7 +143,7 @@ class Comparison(Result):
 
         return comparison_dataset(self)
 
-    def figure(self) -> Figure:
+    def figure(self) -> Figure:  # type: ignore[override]
         """Theory and simulation overlaid, and all z-scores."""
         from featurephase.present.comparison import comparison_figure
 

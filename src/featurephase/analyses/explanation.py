@@ -153,7 +153,7 @@ class Explanation(Result):
 
         return explanation_dataset(self)
 
-    def figure(self) -> Figure:
+    def figure(self) -> Figure:  # type: ignore[override]
         """Each direction on the axis of delta: where the thresholds are, and where this experiment is."""
         from featurephase.present.explanation import explanation_figure
 

@@ -260,7 +260,7 @@ class Prediction(Result):
 
         return prediction_dataset(self)
 
-    def figure(self) -> Figure:
+    def figure(self) -> Figure:  # type: ignore[override]
         """Losses and overlaps against time, and the spectrum at the times analysed."""
         from featurephase.present.prediction import prediction_figure
 

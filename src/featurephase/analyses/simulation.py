@@ -272,7 +272,7 @@ class Simulation(Result):
 
         return simulation_dataset(self)
 
-    def figure(self) -> Figure:
+    def figure(self) -> Figure:  # type: ignore[override]
         """Losses and hard overlap against time."""
         from featurephase.present.simulation import simulation_figure
 

@@ -225,7 +225,7 @@ class Threshold(Result):
 
         return threshold_dataset(self)
 
-    def figure(self) -> Figure:
+    def figure(self) -> Figure:  # type: ignore[override]
         """Margin against delta at each time, with the thresholds; delta_NN(t) where the limit was followed."""
         from featurephase.present.threshold import threshold_figure
 

@@ -105,14 +105,14 @@ class LatentResult(Result):
         over_time |= {f"mechanism_{name}": ("time", values) for name, values in self.mechanisms_over_time.items()}
         weights = {name: (("time", "unit"), getattr(self, name)) for name in ("u", "w")}
         limits = {f"limit_{name}": ((), self.limit[name]) for name in ("output", "loss", "kernel", "alignment")}
-        attributes = {"status": self.status, "message": self.message, "regime": self.regime, "version": self.version}
+        attributes = {"status": str(self.status), "message": self.message, "regime": self.regime, "version": self.version}
         return xarray.Dataset(
             {**over_time, **weights, **limits},
             coords={"time": ("time", self.times), "unit": np.arange(self.u.shape[1])},
             attrs=attributes | self.parameters,
         )
 
-    def figure(self) -> Figure:
+    def figure(self) -> Figure:  # type: ignore[override]
         """Trajectory with the budget of the mechanisms stacked over time."""
         from featurephase.present.latent_figures import trajectory_figure
 
@@ -377,7 +377,7 @@ class LatentPhaseResult(Result):
             attributes |= {"kappa": x.kappa, "replicates": x.replicates, "seed": x.seed}
         return xarray.Dataset(values, coords=coordinates, attrs=attributes)
 
-    def figure(self) -> Figure:
+    def figure(self) -> Figure:  # type: ignore[override]
         """The slice of the phase diagram through this scaling."""
         from featurephase.present.latent_figures import phase_figure
 
@@ -425,7 +425,7 @@ class ParameterisationTable(Result):
         rules = [f"  {p['name']}: {p['rule']}" for p in self.parameterisations]
         return "\n".join([*lines, "", *rules])
 
-    def figure(self) -> Figure:
+    def figure(self) -> Figure:  # type: ignore[override]
         """The phase diagram with all of them."""
         from featurephase.present.latent_figures import phase_figure
 

@@ -66,7 +66,7 @@ def provenance(result: Result, **more: Any) -> dict[str, Any]:
         "source": f"featurephase {result.version}, numpy {numpy.__version__}, scipy {scipy.__version__}",
         "version": result.version,
         "seed": -1 if result.seed is None else result.seed,
-        "status": result.status,
+        "status": str(result.status),
         "message": result.message,
         "experiment": getattr(result, "experiment", ""),
         **more,
@@ -94,7 +94,7 @@ def _padded(rows: Iterable[Sequence[float] | Array], width: int | None = None) -
 
 
 def _text(values: Iterable[str]) -> NDArray[np.object_]:
-    return np.array(list(values), dtype=object)
+    return np.array([str(v) for v in values], dtype=object)
 
 
 def _outliers(name: str, entries: list[list[tuple[OutlierPrediction, ...]]]) -> dict[str, Any]:

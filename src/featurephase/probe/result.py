@@ -98,7 +98,7 @@ class ProbeResult(Result):
         if self.hessian:
             coordinates["hessian_time"] = [entry["time"] for entry in self.hessian]
         attributes = {
-            "status": self.status,
+            "status": str(self.status),
             "version": self.version,
             "seed": -1 if self.seed is None else self.seed,
             "replicates": self.replicates,
@@ -109,7 +109,7 @@ class ProbeResult(Result):
         dataset["time"].attrs["units"] = "training steps"
         return dataset
 
-    def figure(self) -> Figure:
+    def figure(self) -> Figure:  # type: ignore[override]
         """Kernel, layers, pairs, mechanism budget, Hessian and telescoping in one figure."""
         from featurephase.present.probe_figures import probe_figure
 

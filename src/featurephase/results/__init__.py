@@ -1,1 +1,1 @@
-"""Results: data only, with labels; what every result can do stands in base."""
+"""Results: data only, with labels; what every result can do stands in base, every status in status."""

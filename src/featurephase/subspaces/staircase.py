@@ -166,7 +166,7 @@ class LatentSubspaces(Result):
             },
             coords={"latent": [f"g{j + 1}" for j in range(self.easy_basis.shape[0])]},
             attrs={
-                "status": self.status,
+                "status": str(self.status),
                 "exact": int(self.exact),
                 "angle_se": self.angle_se,
                 "seed": -1 if self.seed is None else self.seed,
@@ -174,7 +174,7 @@ class LatentSubspaces(Result):
             },
         )
 
-    def figure(self) -> Figure:
+    def figure(self) -> Figure:  # type: ignore[override]
         """Eigenvalues of every round with their simultaneous bounds, against the resolution."""
         from featurephase.present.figures import PALETTE, new_figure
 

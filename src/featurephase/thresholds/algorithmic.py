@@ -98,7 +98,7 @@ class AlgorithmicThreshold(Result):
         return xarray.Dataset(
             {**scalars, "direction": (("latent", "latent2"), self.direction)},
             attrs={
-                "status": self.status,
+                "status": str(self.status),
                 "exact": int(self.exact),
                 "seed": -1 if self.seed is None else self.seed,
                 "version": self.version,

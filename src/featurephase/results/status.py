@@ -1,0 +1,139 @@
+"""Every status a result can have, with what it means and what could be done about it: here and nowhere else.
+
+A status is a string, the one in the JSON documents. Compare it with those below, or ask for its :attr:`Status.kind`
+where it carries numbers; never take it apart.
+"""
+
+from __future__ import annotations
+
+from typing import Self
+
+__all__ = [
+    "AMBIGUOUS_RANK",
+    "DIVERGED",
+    "FINE",
+    "FROZEN",
+    "GIVEN",
+    "INTERRUPTED",
+    "NOT_AVAILABLE",
+    "NOT_CONVERGED",
+    "NOT_NEGATIVE",
+    "NO_EIGENVALUES",
+    "NO_TRANSITION",
+    "OK",
+    "SADDLE",
+    "SINGULAR_CURVATURE",
+    "STABLE",
+    "UNBOUNDED_CURVATURE",
+    "UNDECIDED",
+    "UNDETERMINED",
+    "UNRESOLVED",
+    "Status",
+    "diverged",
+    "out_of_products",
+    "replicates_failed",
+]
+
+
+class Status(str):
+    """A status, which is what JSON documents say, and what it means.
+
+    Attributes
+    ----------
+    kind
+        The same without its numbers: ``"diverged"`` for ``"diverged at step 12"``.
+    message
+        What it means to people, with advice; empty where only the place it occurs at can say.
+    step
+        The training step it carries, if any.
+    """
+
+    kind: str
+    message: str
+    step: int | None
+
+    def __new__(cls, text: str, message: str = "", *, kind: str = "", step: int | None = None) -> Self:
+        """A string with its meaning."""
+        self = super().__new__(cls, text)
+        self.kind, self.message, self.step = kind or text, message, step
+        return self
+
+    def explained(self, where: str = "") -> str:
+        """The message, prefixed by where it holds; nothing for ``"ok"``."""
+        if self == OK:
+            return ""
+        text = self.message or str(self)
+        return f"{where}: {text}" if where else text
+
+
+OK = Status("ok")
+
+# ---- subspaces and thresholds of the data
+
+GIVEN = Status("given", "the teacher came with its easy basis")
+AMBIGUOUS_RANK = Status(
+    "ambiguous-rank",
+    "which latent directions are easy could not be decided within the sampling budget; give teacher.easy_basis",
+)
+UNRESOLVED = Status("unresolved", "the value cannot be told from its bound with the samples drawn")
+
+# ---- training
+
+DIVERGED = Status("diverged", "gradient descent diverges; try a smaller training.step_size")
+
+
+def diverged(step: float) -> Status:
+    """Divergence at a step, which the status says; its kind is that of :data:`DIVERGED`."""
+    return Status(f"{DIVERGED} at step {step:g}", DIVERGED.message, kind=DIVERGED, step=int(step))
+
+
+# ---- Hessian
+
+SINGULAR_CURVATURE = Status(
+    "singular-curvature",
+    "the second derivative of the activation or the loss is singular where its slope jumps, so the Hessian has no "
+    "limit; trajectories are not affected. Smooth alternatives: gelu, silu, softplus, tanh, erf (activations); "
+    "pseudo_huber, huber, squared (losses)",
+)
+UNBOUNDED_CURVATURE = Status(
+    "unbounded-curvature",
+    "the curvature of single samples is unbounded below (an unbounded response under this loss, say), so the bulk "
+    "of the Hessian has no left edge: computed edges drift with the logarithm of the number of samples. A bounded "
+    "link (tanh(..)) or a loss with bounded slope (pseudo_huber, huber, welsch) has an edge",
+)
+NOT_AVAILABLE = Status("not-available", "the Hessian is not measured without a data matrix; --method dense has it")
+NOT_CONVERGED = Status("not-converged", "the tolerance was not reached within the budget")
+NO_EIGENVALUES = Status("no Hessian eigenvalues", "no eigenvalue of the Hessian could be computed")
+
+
+def out_of_products(tolerance: float, products: int) -> Status:
+    """The Lanczos method has spent its Hessian-vector products; its kind is that of :data:`NOT_CONVERGED`."""
+    text = f"not converged to {tolerance:g} in {products} products: see the residuals"
+    return Status(text, NOT_CONVERGED.message, kind=NOT_CONVERGED)
+
+
+# ---- thresholds of the network, and escape
+
+NO_TRANSITION = Status("no transition in the range searched")
+NOT_NEGATIVE = Status("hard outlier not negative at the end of the range")
+STABLE = Status("stable", "no hard outlier stands below 0: the plateau is stable")
+UNDECIDED = Status("undecided", "too close to the transition to say whether the plateau ends")
+UNDETERMINED = Status("undetermined", "whether a direction is learned could not be decided")
+
+# ---- the latent-variable model
+
+SADDLE = Status("saddle", "the flow starts on the stable manifold of a saddle, and ends there")
+FROZEN = Status("frozen", "nothing moves")
+
+# ---- runs
+
+INTERRUPTED = Status("interrupted", "stopped before everything was finished")
+
+
+def replicates_failed(failed: int, total: int) -> Status:
+    """Some of the replicates failed; the means are over the others."""
+    return Status(f"{failed} of {total} replicates failed", kind="replicates failed")
+
+
+#: Statuses that are an answer: everything that was asked for exists.
+FINE = frozenset((OK, GIVEN, SADDLE, FROZEN))
