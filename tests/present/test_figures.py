@@ -10,12 +10,13 @@ import pytest
 import xarray
 
 import featurephase as fp
-from featurephase.analyses.comparison import ComparedCurves, ComparedQuantity, Comparison
-from featurephase.analyses.prediction import HessianPrediction, OutlierPrediction, Prediction
 from featurephase.analyses.threshold import NetworkThreshold, Threshold, ThresholdLimit
-from featurephase.present.labelled import prediction_dataset, threshold_dataset
+from featurephase.present.labelled import threshold_dataset
 from featurephase.present.prediction import share
 from featurephase.problem import Asymptotics, GradientDescent, Problem, Student, Teacher
+from featurephase.results.comparison import ComparedCurves, ComparedQuantity, Comparison
+from featurephase.results.prediction import HessianPrediction, OutlierPrediction, Prediction
+from featurephase.results.status import SINGULAR_CURVATURE
 
 mpl.use("Agg")
 _NUMBERS = [f.name for f in fields(ComparedQuantity) if f.name != "name"]
@@ -105,11 +106,11 @@ def test_a_spectrum_without_density_or_right_edge_is_drawn(prediction: Predictio
     entries = (
         HessianPrediction(time=0, left_edge=-1.0, left_edge_se=0.1, right_edge=np.inf, hard_outliers=(outlier,)),
         HessianPrediction(time=3, left_edge=-1.0, left_edge_se=0.1, right_edge=2.0, right_edge_se=0.1),
-        HessianPrediction(time=3, status="singular-curvature"),
+        HessianPrediction(time=3, status=SINGULAR_CURVATURE),
     )
     changed = replace(prediction, runs=tuple(replace(run, hessian=entries) for run in prediction.runs))
     changed.figure().canvas.draw()
-    dataset = prediction_dataset(changed)
+    dataset = changed.to_xarray()
     assert dataset.hard_outlier.shape == (2, 3, 1)
     assert np.isnan(dataset.hard_outlier[:, 1:]).all()
     assert "density" not in dataset
@@ -119,7 +120,7 @@ def test_a_spectrum_without_density_or_right_edge_is_drawn(prediction: Predictio
 def test_nowhere_analysed(prediction: Prediction) -> None:
     changed = replace(prediction, runs=tuple(replace(run, hessian=()) for run in prediction.runs))
     assert len(changed.figure().axes) == 4
-    assert prediction_dataset(changed).hessian_time.size == 0
+    assert changed.to_xarray().hessian_time.size == 0
 
 
 @pytest.mark.parametrize("suffix", [".nc", ".zarr"])

@@ -14,16 +14,13 @@ d^(-2/3), outliers like 1/d.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from featurephase.analyses.prediction import (
-    HessianPrediction,
-    Prediction,
-    TrajectoryPrediction,
     asked_deltas,
     asked_times,
     experiment_text,
@@ -34,12 +31,11 @@ from featurephase.analyses.simulation import SeedRun, median_and_se, planned_see
 from featurephase.foundation.errors import InputError, MemoryLimitError
 from featurephase.foundation.statistics import mean_and_se, welch_degrees
 from featurephase.foundation.types import Array
-from featurephase.results.base import Result
+from featurephase.results.comparison import ComparedCurves, ComparedQuantity, Comparison
+from featurephase.results.prediction import HessianPrediction, Prediction, TrajectoryPrediction
+from featurephase.results.status import DIVERGED, OK
 
 if TYPE_CHECKING:
-    import xarray
-    from matplotlib.figure import Figure
-
     from featurephase.dynamics.training import ReplicateTrajectory
     from featurephase.escape.law import EscapeLaw
     from featurephase.problem import Problem
@@ -58,102 +54,6 @@ _HALF_SEEDS = 4
 _SHIFT_ERROR = 0.5
 #: An outlier is compared if every replicate shows it, and its distance from the edge is this share of the bulk's width.
 _CLEAR = 0.02
-
-
-@dataclass(frozen=True, kw_only=True)
-class ComparedQuantity:
-    """One number.
-
-    Attributes
-    ----------
-    name, time, delta
-        What it is.
-    theory, theory_se
-        In the limit.
-    finite_size, finite_size_se
-        What finite d adds, as estimated; 0 where the simulation is extrapolated.
-    simulation, simulation_se
-        Mean over seeds, or the extrapolation.
-    z
-        ``(simulation - theory - finite_size)`` over its standard error.
-    p
-        Its two-sided probability under Student's t with Welch's degrees of freedom; 0 where the theory is finite and a
-        simulation diverges.
-    """
-
-    name: str
-    time: int
-    delta: float
-    theory: float
-    theory_se: float
-    finite_size: float
-    finite_size_se: float
-    simulation: float
-    simulation_se: float
-    z: float
-    p: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class ComparedCurves:
-    """Whole curves of one delta, for the figure: theory and simulation with standard errors, (T + 1,) each."""
-
-    delta: float
-    curves: dict[str, tuple[Array, Array, Array, Array]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Comparison(Result):
-    """Theory against simulation.
-
-    Attributes
-    ----------
-    quantities
-        What was compared.
-    agree
-        Whether the smallest p, times the number of comparisons, is at least 0.05 (Bonferroni's rule: a false alarm in
-        at most 5 % of comparisons, however the numbers hang together).
-    smallest_p, comparisons
-        What the verdict rests on.
-    dimensions, deltas, replicates
-        d (several: extrapolated), n/d, and seeds.
-    theory_replicates
-        Of the limit.
-    samples
-        n, a row for each delta with an entry for each d.
-    """
-
-    title: str
-    agree: bool
-    smallest_p: float
-    comparisons: int
-    dimensions: tuple[int, ...]
-    deltas: tuple[float, ...]
-    samples: tuple[tuple[int, ...], ...]
-    replicates: int
-    theory_replicates: int
-    quantities: tuple[ComparedQuantity, ...]
-    warnings: tuple[str, ...] = ()
-    curves: tuple[ComparedCurves, ...] = field(default=(), metadata={"json": False})
-    experiment: str = field(default="", metadata={"json": False})
-
-    def to_xarray(self) -> xarray.Dataset:
-        """Every column over ``quantity``."""
-        from featurephase.present.comparison import comparison_dataset
-
-        return comparison_dataset(self)
-
-    def figure(self) -> Figure:  # type: ignore[override]
-        """Theory and simulation overlaid, and all z-scores."""
-        from featurephase.present.comparison import comparison_figure
-
-        return comparison_figure(self)
-
-    def table(self) -> str:
-        """Every quantity, and the verdict."""
-        from featurephase.present.comparison import comparison_table
-
-        return comparison_table(self)
 
 
 @dataclass(frozen=True)
@@ -248,11 +148,11 @@ def compare(
         warnings += notes
     finite = [q.p for q in quantities if np.isfinite(q.p)]
     smallest = min(finite, default=1.0)
-    bad = [r for r in theory.runs if r.status != "ok"]
+    bad = [r for r in theory.runs if r.status != OK]
     # What diverges, in theory or in simulation, cannot be compared, so nothing agrees.
-    agree = smallest * len(finite) >= LEVEL and not any(r.status.startswith("diverged") for r in bad)
+    agree = smallest * len(finite) >= LEVEL and not any(r.status.kind == DIVERGED for r in bad)
     return Comparison(
-        status=bad[0].status if bad else "ok",
+        status=bad[0].status if bad else OK,
         message=bad[0].message if bad else "",
         seed=problem.asymptotics.seed,
         title=problem.title,
@@ -353,8 +253,8 @@ def _compare_run(
 ) -> tuple[list[ComparedQuantity], ComparedCurves, list[str]]:
     run = setup.run
     notes: list[str] = []
-    spectra = [h for h in run.hessian if h.status == "ok" and h.time in analysed]
-    notes += [h.message for h in run.hessian if h.status != "ok"]
+    spectra = [h for h in run.hessian if h.status == OK and h.time in analysed]
+    notes += [h.message for h in run.hessian if h.status != OK]
     counts = [len(h.hard_outliers) + len(h.outliers) for h in spectra]
     eigenvalues = max(counts, default=0) + 1
     times = tuple(h.time for h in spectra)
@@ -399,7 +299,7 @@ def _diverged(found: Sequence[SeedRun]) -> int:
 
 def _divergence(run: TrajectoryPrediction, dimension: int, found: Sequence[SeedRun], what: str) -> str:
     words = f"delta = {run.delta:g}: {what} diverges at d = {dimension} in {_diverged(found)} of {len(found)} seeds"
-    if run.status != "ok":
+    if run.status != OK:
         return words
     return f"{words}, the theory does not: no agreement; a larger dimension or a smaller step size may help"
 
@@ -587,7 +487,7 @@ def _escape_quantities(
     except ValueError as reason:
         notes.append(f"escape time not compared: {reason}")
         return []
-    if law.status != "ok":
+    if law.status != OK:
         seen = f"; {escaped} of {len(found)} seeds escape at d = {dimension}" if escaped else ""
         notes.append(f"escape time not compared: {law.message}{seen}")
         return []

@@ -217,7 +217,7 @@ def _hard_learned(facts: _Facts) -> bool | None:
 
 
 def _number(value: float, se: float) -> str:
-    from featurephase.present.tables import measured
+    from featurephase.results.words import with_error as measured
 
     return measured(value, se)
 
@@ -509,7 +509,7 @@ def explain(
     if hard and problem.student.width > FULL_WIDTH:
         warnings += [*prediction.warnings, *([thresholds.message] if thresholds.ok else [])]
     directions = list(_directions(facts))
-    problems = [(run.status, run.message), (hessian.status, hessian.message)]
+    problems: list[tuple[str, str]] = [(run.status, run.message), (hessian.status, hessian.message)]
     if network is not None and hessian.status == "ok":
         problems.append((network.status, network.message))
     if hard and not np.isfinite(thresholds.delta_alg) and thresholds.status not in ("ok", NO_TRANSITION):

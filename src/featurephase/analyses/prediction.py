@@ -7,11 +7,10 @@ numbers). Everything is a mean over replicates with its standard error.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from featurephase.dynamics.asymptotic import BASIS_CAPACITY, ReplicateTrajectory, replicate_bytes, run_replicate
 from featurephase.dynamics.network import Network
@@ -19,25 +18,35 @@ from featurephase.dynamics.optimisers import require_batches
 from featurephase.foundation.errors import InputError
 from featurephase.foundation.executors import replicate_seeds, run_tasks
 from featurephase.foundation.memory import require_memory
-from featurephase.foundation.statistics import mean_and_se
 from featurephase.foundation.types import Array
 from featurephase.hessian.outliers import Outlier
 from featurephase.hessian.spectrum import (
     CHECKED_WIDTH,
     FULL_WIDTH,
-    SINGULAR_CURVATURE,
-    UNBOUNDED_CURVATURE,
     Spectrum,
     block_words,
     spectrum,
 )
-from featurephase.results.base import Result
+from featurephase.results.base import Result, averaged
+from featurephase.results.prediction import (
+    BlockComparison,
+    HessianPrediction,
+    OutlierPrediction,
+    Prediction,
+    TrajectoryPrediction,
+)
+from featurephase.results.status import (
+    AMBIGUOUS_RANK,
+    GIVEN,
+    OK,
+    SINGULAR_CURVATURE,
+    UNBOUNDED_CURVATURE,
+    Status,
+    diverged,
+)
 from featurephase.subspaces import LatentSubspaces, latent_subspaces
 
 if TYPE_CHECKING:
-    import xarray
-    from matplotlib.figure import Figure
-
     from featurephase.problem import Problem
 
 
@@ -58,219 +67,12 @@ __all__ = [
 
 #: Replicates in which the block approximation is compared with the full equation.
 _CHECK_REPLICATES = 2
-#: What each status means to people, with advice.
-MESSAGES = {
-    SINGULAR_CURVATURE: (
-        "the second derivative of the activation or the loss is singular where its slope jumps, so the Hessian has no "
-        "limit; trajectories are not affected. Smooth alternatives: gelu, silu, softplus, tanh, erf (activations); "
-        "pseudo_huber, huber, squared (losses)"
-    ),
-    UNBOUNDED_CURVATURE: (
-        "the curvature of single samples is unbounded below (an unbounded response under this loss, say), so the bulk "
-        "of the Hessian has no left edge: computed edges drift with the logarithm of the number of samples. A bounded "
-        "link (tanh(..)) or a loss with bounded slope (pseudo_huber, huber, welsch) has an edge"
-    ),
-    "ambiguous-rank": (
-        "which latent directions are easy could not be decided within the sampling budget; give teacher.easy_basis"
-    ),
-    "diverged": "gradient descent diverges; try a smaller training.step_size",
-}
 
 
 def explained(status: str, where: str = "") -> str:
     """The sentence for a status, prefixed by where it holds; empty for ``"ok"``."""
-    if status == "ok":
-        return ""
-    text = MESSAGES.get(status.split(" at ")[0], status)
-    return f"{where}: {text}" if where else text
-
-
-@dataclass(frozen=True, kw_only=True)
-class OutlierPrediction:
-    """An eigenvalue outside the bulk.
-
-    Attributes
-    ----------
-    value, overlap
-        The eigenvalue, and the squared projection of its unit eigenvector on R^m (x) the directions in question: means
-        over the replicates that show it, with standard errors (nan where only one does).
-    fraction
-        Of the replicates that show it.
-    side
-        ``"left"`` or ``"right"`` of the bulk.
-    """
-
-    value: float
-    value_se: float
-    overlap: float
-    overlap_se: float
-    fraction: float
-    fraction_se: float
-    side: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class BlockComparison:
-    """How good the block approximation is: against the full matrix equation, on the same samples of a few replicates.
-
-    Attributes
-    ----------
-    left_edge
-        ``(edge by blocks - edge)/|edge|``, weight decay left out: positive where the blocks are too high.
-    lowest
-        The same for the lowest hard outlier, or for the edge where there is none.
-    samples, replicates
-        What it was measured on.
-    """
-
-    left_edge: float
-    left_edge_se: float
-    lowest: float
-    lowest_se: float
-    samples: int
-    replicates: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class HessianPrediction:
-    """The Hessian of the full risk (weight decay included) at one time.
-
-    Attributes
-    ----------
-    left_edge, right_edge
-        Edges of the bulk; ``right_edge`` inf: curvature unbounded above, nan: not described by the block approximation.
-    hard_outliers, outliers
-        Aligned with U_H, and on the visited directions; ascending.
-    drifting
-        Fraction of replicates in which unbounded curvature makes the left edge drift; above one half there is none.
-    continuous
-        Whether the left edge is a critical point, so that an outlier leaves the bulk with an overlap that starts at 0.
-    blocks
-        Whether this is the block approximation: so beyond 8 neurons.
-    block_gap
-        Its distance from the full equation, at the last time asked for and up to 16 neurons; ``None`` elsewhere.
-    density
-        Abscissae and density of the bulk, (2, points), of the first replicate; ``None`` unless asked for.
-    """
-
-    time: int
-    status: str = "ok"
-    message: str = ""
-    left_edge: float = np.nan
-    left_edge_se: float = np.nan
-    right_edge: float = np.nan
-    right_edge_se: float = np.nan
-    drifting: float = np.nan
-    drifting_se: float = np.nan
-    continuous: bool | None = None
-    hard_outliers: tuple[OutlierPrediction, ...] = ()
-    outliers: tuple[OutlierPrediction, ...] = ()
-    blocks: bool = False
-    block_gap: BlockComparison | None = None
-    density: Array | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrajectoryPrediction:
-    """The trajectory at one delta. All arrays have the time first; ``x_se`` is the standard error of ``x``.
-
-    Attributes
-    ----------
-    delta
-        n/d.
-    times
-        0 .. T.
-    train_loss, test_loss
-        (T + 1,), penalty excluded.
-    gram
-        Theta'Theta, (T + 1, m, m).
-    overlap
-        Theta_star'Theta, (T + 1, k, m).
-    hessian
-        One entry for each time asked for.
-    basis, dropped
-        Visited directions of sample space, and the largest relative residual at which one was left out.
-    trajectories
-        What the means are over, without Hessians: for errors of what is made of several numbers. Not in JSON.
-    """
-
-    delta: float
-    status: str
-    message: str
-    seed: int
-    version: str
-    times: NDArray[np.int64]
-    train_loss: Array
-    train_loss_se: Array
-    test_loss: Array
-    test_loss_se: Array
-    gram: Array
-    gram_se: Array
-    overlap: Array
-    overlap_se: Array
-    hessian: tuple[HessianPrediction, ...]
-    basis: int
-    dropped: float
-    trajectories: tuple[ReplicateTrajectory, ...] = field(default=(), repr=False, metadata={"json": False})
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prediction(Result):
-    """Trajectories and Hessians in the limit n, d -> infinity, one run for each delta.
-
-    Attributes
-    ----------
-    title
-        Of the experiment.
-    samples, replicates
-        Sample paths per replicate, and replicates.
-    easy_basis, hard_basis
-        Orthonormal columns, (k, k_E) and (k, k_H); rows of k numbers in JSON.
-    runs
-        One for each delta.
-    warnings
-        What deserves attention though every number stands.
-    readout, experiment
-        a (m,), and the experiment file; not in JSON.
-    """
-
-    title: str
-    samples: int
-    replicates: int
-    easy_basis: Array
-    hard_basis: Array
-    runs: tuple[TrajectoryPrediction, ...]
-    warnings: tuple[str, ...] = ()
-    readout: Array = field(default_factory=lambda: np.empty(0), metadata={"json": False})
-    experiment: str = field(default="", metadata={"json": False})
-
-    def to_dict(self) -> dict[str, Any]:
-        """The JSON document of ``predict``."""
-        document = super().to_dict()
-        for run in document["runs"]:
-            for entry in run["hessian"]:
-                del entry["density"]
-                self.stamp(entry)
-            run["replicates"] = self.replicates
-        return document
-
-    def to_xarray(self) -> xarray.Dataset:
-        """Losses, Gram and overlaps over (delta, time, ..) and edges over (delta, hessian_time)."""
-        from featurephase.present.labelled import prediction_dataset
-
-        return prediction_dataset(self)
-
-    def figure(self) -> Figure:  # type: ignore[override]
-        """Losses and overlaps against time, and the spectrum at the times analysed."""
-        from featurephase.present.prediction import prediction_figure
-
-        return prediction_figure(self)
-
-    def table(self) -> str:
-        """The trajectory at a few times, and the spectrum."""
-        from featurephase.present.tables import prediction_table
-
-        return prediction_table(self)
+    known = {str(word): word for word in (SINGULAR_CURVATURE, UNBOUNDED_CURVATURE, AMBIGUOUS_RANK)}
+    return (status if isinstance(status, Status) else known.get(status, Status(status))).explained(where)
 
 
 def experiment_text(problem: Problem) -> str:
@@ -292,7 +94,7 @@ def problem_subspaces(problem: Problem) -> LatentSubspaces:
     start = problem.student.init_overlap
     found = latent_subspaces(problem.teacher, start=start, seed=problem.asymptotics.seed)
     outside = start - found.easy_basis @ (found.easy_basis.T @ start)
-    if found.status == "given" and np.max(np.abs(outside), initial=0.0) > 1e-9:
+    if found.status == GIVEN and np.max(np.abs(outside), initial=0.0) > 1e-9:
         raise InputError(
             "teacher.easy_basis does not contain the overlap that training starts with (student.init_overlap): "
             "a direction with overlap at the start is easy; add the columns of init_overlap to easy_basis"
@@ -453,11 +255,11 @@ def predict(
     runs = tuple(
         _summary(problem, value, found[i * count : (i + 1) * count], analysed, spaces) for i, value in enumerate(deltas)
     )
-    problems = [(run.status, run.message) for run in runs if run.status != "ok"]
-    problems += [(h.status, h.message) for run in runs for h in run.hessian if h.status != "ok"]
+    problems = [(run.status, run.message) for run in runs if run.status != OK]
+    problems += [(h.status, h.message) for run in runs for h in run.hessian if h.status != OK]
     messages = list(dict.fromkeys(message for _, message in problems))
     return Prediction(
-        status=problems[0][0] if problems else "ok",
+        status=problems[0][0] if problems else OK,
         message="; ".join(messages),
         seed=problem.asymptotics.seed,
         title=problem.title,
@@ -507,19 +309,13 @@ def _summary(
     spaces: LatentSubspaces,
 ) -> TrajectoryPrediction:
     """Means and standard errors over the replicates of one delta."""
-    train, train_se = mean_and_se([r.train_loss for r in found])
-    test, test_se = mean_and_se([r.test_loss for r in found])
-    gram, gram_se = mean_and_se([r.gram for r in found])
-    overlap, overlap_se = mean_and_se([r.overlap for r in found])
     ends = [r.diverged_at for r in found if r.diverged_at is not None]
-    status = message = ""
-    if ends:
-        status = f"diverged at step {min(ends)}"
-        message = f"delta = {delta:g}: {status}: {MESSAGES['diverged']}"
+    status = diverged(min(ends)) if ends else OK
+    message = f"delta = {delta:g}: {status}: {status.message}" if ends else ""
     hessian = []
     for t in times:
         if not spaces.ok:
-            entry = HessianPrediction(time=t, status=spaces.status, message=explained("ambiguous-rank"))
+            entry = HessianPrediction(time=t, status=AMBIGUOUS_RANK, message=AMBIGUOUS_RANK.message)
         elif any(t not in r.observations for r in found):
             entry = HessianPrediction(time=t, status=status, message=f"{status}, before t = {t}")
         else:
@@ -527,46 +323,43 @@ def _summary(
         hessian.append(entry)
     return TrajectoryPrediction(
         delta=delta,
-        status=status or "ok",
+        status=status,
         message=message,
         seed=problem.asymptotics.seed,
         version=Result.version,
-        times=np.arange(len(train)),
-        train_loss=train,
-        train_loss_se=train_se,
-        test_loss=test,
-        test_loss_se=test_se,
-        gram=gram,
-        gram_se=gram_se,
-        overlap=overlap,
-        overlap_se=overlap_se,
+        times=np.arange(len(found[0].train_loss)),
+        **averaged(
+            train_loss=[r.train_loss for r in found],
+            test_loss=[r.test_loss for r in found],
+            gram=[r.gram for r in found],
+            overlap=[r.overlap for r in found],
+        ),
         hessian=tuple(hessian),
         basis=max(r.basis for r in found),
         dropped=max(r.dropped for r in found),
+        replicates=len(found),
         trajectories=tuple(replace(r, observations={}) for r in found),
     )
 
 
 def _hessian(time: int, found: Sequence[Spectrum], blocks: bool) -> HessianPrediction:
     """One time: edges over all replicates, outliers matched from the outside in."""
-    bad = [s.status for s in found if s.status != "ok"]
-    if bad:
-        return HessianPrediction(time=time, status=bad[0], message=explained(bad[0], f"Hessian at t = {time}"))
-    drifting, drifting_se = mean_and_se([np.float64(s.left_drifts) for s in found])
-    if drifting > 0.5:
-        message = explained(UNBOUNDED_CURVATURE, f"Hessian at t = {time}")
-        return HessianPrediction(time=time, status=UNBOUNDED_CURVATURE, message=message)
-    left, left_se = mean_and_se([s.left_edge for s in found])
-    right, right_se = mean_and_se([s.right_edge for s in found])
+    bad = [s.status for s in found if s.status != OK]
+    unbounded_below = np.mean([s.left_drifts for s in found]) > 0.5
+    if bad or unbounded_below:
+        status = bad[0] if bad else UNBOUNDED_CURVATURE
+        return HessianPrediction(time=time, status=status, message=status.explained(f"Hessian at t = {time}"))
     unbounded_above = bool(np.mean([s.right_drifts for s in found]) > 0.5)
+    edges = averaged(
+        left_edge=[s.left_edge for s in found],
+        right_edge=[s.right_edge for s in found],
+        drifting=[float(s.left_drifts) for s in found],
+    )
+    if unbounded_above:
+        edges |= {"right_edge": np.inf, "right_edge_se": 0.0}
     return HessianPrediction(
         time=time,
-        left_edge=float(left),
-        left_edge_se=float(left_se),
-        right_edge=np.inf if unbounded_above else float(right),
-        right_edge_se=0.0 if unbounded_above else float(right_se),
-        drifting=float(drifting),
-        drifting_se=float(drifting_se),
+        **edges,
         continuous=bool(np.mean([s.left_critical for s in found]) >= 0.5),
         hard_outliers=_matched([s.hard_left for s in found], [_right(s.hard_right, unbounded_above) for s in found]),
         outliers=_matched([s.visited_left for s in found], [_right(s.visited_right, unbounded_above) for s in found]),
@@ -580,12 +373,8 @@ def _block_comparison(found: Sequence[Spectrum]) -> BlockComparison | None:
     gaps = [s.gap for s in found if s.gap is not None]
     if not gaps:
         return None
-    (edge, lowest), (edge_se, lowest_se) = mean_and_se([(g.left_edge, g.lowest) for g in gaps])
     return BlockComparison(
-        left_edge=float(edge),
-        left_edge_se=float(edge_se),
-        lowest=float(lowest),
-        lowest_se=float(lowest_se),
+        **averaged(left_edge=[g.left_edge for g in gaps], lowest=[g.lowest for g in gaps]),
         samples=gaps[0].samples,
         replicates=len(gaps),
     )
@@ -602,20 +391,12 @@ def _matched(left: list[list[Outlier]], right: list[list[Outlier]]) -> tuple[Out
     for side, lists in (("left", left), ("right", right)):
         for j in range(max(len(x) for x in lists)):
             same = [x[j] for x in lists if len(x) > j]
-            value, value_se = mean_and_se([o.value for o in same])
-            overlap, overlap_se = mean_and_se([o.overlap for o in same])
-            fraction, fraction_se = mean_and_se([np.float64(len(x) > j) for x in lists])
-            merged.append(
-                OutlierPrediction(
-                    value=float(value),
-                    value_se=float(value_se),
-                    overlap=float(overlap),
-                    overlap_se=float(overlap_se),
-                    fraction=float(fraction),
-                    fraction_se=float(fraction_se),
-                    side=side,
-                )
+            means = averaged(
+                value=[o.value for o in same],
+                overlap=[o.overlap for o in same],
+                fraction=[float(len(x) > j) for x in lists],
             )
+            merged.append(OutlierPrediction(side=side, **means))
     return tuple(sorted(merged, key=lambda o: o.value))
 
 

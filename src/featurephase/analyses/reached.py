@@ -9,7 +9,6 @@ gradient descent from a random start never leaves overlap 0 in the limit n, d ->
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,13 +19,12 @@ from featurephase.foundation.errors import InputError
 from featurephase.foundation.executors import replicate_seeds, run_tasks
 from featurephase.foundation.statistics import mean_and_se
 from featurephase.foundation.types import Array
-from featurephase.results.base import Result
+from featurephase.results.status import AMBIGUOUS_RANK, DIVERGED, OK
+from featurephase.results.subspaces import ReachedSubspace
 from featurephase.subspaces.rank import decide_rank
 from featurephase.subspaces.symmetry import canonical_basis, direction_name
 
 if TYPE_CHECKING:
-    import xarray
-
     from featurephase.problem import Problem
     from featurephase.subspaces import LatentSubspaces
 
@@ -38,75 +36,6 @@ _RUNS = 32
 _FEWEST_SAMPLES = 2000
 #: Overlaps below this share of the weights count as none, if they are known to be.
 RESOLUTION = 0.02
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReachedSubspace(Result):
-    """The part of the easy subspace that gradient descent has met by the last step.
-
-    Attributes
-    ----------
-    status
-        ``"ok"``; ``"ambiguous-rank"``: overlaps that may be there or not; ``"diverged"``.
-    delta, steps
-        n/d and T.
-    reached_basis, missed_basis
-        Orthonormal columns (k, r) and (k, k_E - r); their span is U_E. Undecided directions count as missed.
-    overlaps, overlaps_se
-        (k_E,): root mean square over the steps of ``|e'Theta|/|Theta|`` along each direction, reached ones first (0
-        where the estimate of the square is negative).
-    bounds
-        (k_E,): the overlap is below this except with the probability of a false decision (1e-5).
-    decisions
-        (k_E,): ``"nonzero"``, ``"zero"`` or ``"ambiguous"``.
-    samples, replicates
-        Sample paths of a run, and runs.
-    """
-
-    delta: float
-    steps: int
-    reached_basis: Array
-    missed_basis: Array
-    overlaps: Array
-    overlaps_se: Array
-    bounds: Array
-    decisions: tuple[str, ...]
-    samples: int
-    replicates: int
-
-    def to_xarray(self) -> xarray.Dataset:
-        """Bases over (latent, reached | missed), overlaps over direction."""
-        import xarray
-
-        from featurephase.present.labelled import provenance
-
-        return xarray.Dataset(
-            {
-                "reached_basis": (("latent", "reached"), self.reached_basis),
-                "missed_basis": (("latent", "missed"), self.missed_basis),
-                "overlaps": (("direction",), self.overlaps),
-                "overlaps_se": (("direction",), self.overlaps_se),
-                "bounds": (("direction",), self.bounds),
-            },
-            coords={"latent": np.array([f"g{j + 1}" for j in range(len(self.reached_basis))], dtype=object)},
-            attrs=provenance(
-                self, delta=self.delta, steps=self.steps, samples=self.samples, replicates=self.replicates
-            ),
-        )
-
-    def table(self) -> str:
-        """One line for each easy direction."""
-        from featurephase.present.tables import aligned, ending, measured
-
-        columns = np.concatenate([self.reached_basis, self.missed_basis], axis=1)
-        rows = [
-            [direction_name(column), measured(float(value), float(se)), f"below {bound:.2g}", decision]
-            for column, value, se, bound, decision in zip(
-                columns.T, self.overlaps, self.overlaps_se, self.bounds, self.decisions, strict=True
-            )
-        ]
-        header = ["easy direction", "overlap", "bound", "decision"]
-        return "\n".join([*aligned(rows, header, indent=""), *ending(self.message)])
 
 
 def _run(problem: Problem, delta: float, seed: Any, easy_basis: Array, samples: int) -> ReplicateTrajectory:
@@ -197,7 +126,7 @@ def reached_subspace(
     if ends:
         nan = np.full(size, np.nan)
         return ReachedSubspace(
-            status="diverged",
+            status=DIVERGED,
             message=f"delta = {delta:g}: gradient descent diverges at step {min(ends)}",
             reached_basis=easy[:, :0],
             missed_basis=easy,
@@ -220,8 +149,8 @@ def reached_subspace(
     overlaps_se = squares_se / np.maximum(2 * overlaps, np.sqrt(squares_se))
     names = ", ".join(direction_name(column) for column in missed.T)
     words = {
-        "ok": f"easy, but not reached by gradient descent by step {steps}: {names}" if names else "",
-        "ambiguous-rank": f"overlaps along {names} are too small to be told from none: more samples are needed",
+        OK: f"easy, but not reached by gradient descent by step {steps}: {names}" if names else "",
+        AMBIGUOUS_RANK: f"overlaps along {names} are too small to be told from none: more samples are needed",
     }
     return ReachedSubspace(
         status=decision.status,

@@ -5,15 +5,13 @@ One task is one seed at one delta. Everything is a mean over seeds with its stan
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from featurephase.analyses.prediction import asked_deltas, asked_times, experiment_text, explained, problem_subspaces
-from featurephase.analyses.threshold import NOT_CONVERGED
+from featurephase.analyses.prediction import asked_deltas, asked_times, experiment_text, problem_subspaces
 from featurephase.dynamics.dense import DenseDesign, Precision, dense_bytes, run_dense
 from featurephase.dynamics.implicit import implicit_bytes, implicit_capacity, run_implicit
 from featurephase.dynamics.network import Network
@@ -37,13 +35,19 @@ from featurephase.foundation.memory import available_memory, require_memory
 from featurephase.foundation.statistics import mean_and_se
 from featurephase.foundation.types import Array
 from featurephase.hessian.empirical import EmpiricalHessian, extreme_eigenpairs
-from featurephase.hessian.spectrum import SINGULAR_CURVATURE
-from featurephase.results.base import Result
+from featurephase.results.base import Result, averaged
+from featurephase.results.simulation import Grokking, HessianMeasurement, Recovery, Simulation, SimulationRun
+from featurephase.results.status import (
+    INTERRUPTED,
+    NOT_AVAILABLE,
+    NOT_CONVERGED,
+    OK,
+    SINGULAR_CURVATURE,
+    Status,
+    diverged,
+)
 
 if TYPE_CHECKING:
-    import xarray
-    from matplotlib.figure import Figure
-
     from featurephase.problem import Problem
     from featurephase.problem.data import UserData
     from featurephase.subspaces import LatentSubspaces
@@ -81,208 +85,6 @@ _DECAY = 0.25
 _RECOVERY = 2
 #: A capture of at least this is strong.
 _STRONG = 0.9
-
-
-@dataclass(frozen=True, kw_only=True)
-class HessianMeasurement:
-    """Extreme eigenvalues of the Hessian of the full risk at one time, means over seeds.
-
-    Attributes
-    ----------
-    smallest, largest
-        Ascending, (c,); ``None`` where they cannot be had (``message`` says why).
-    hard_overlaps
-        Squared projections of the eigenvectors of ``smallest`` on R^m (x) U_H, (c,); nan where the labels are the
-        user's, because nobody knows the latent directions.
-    residual
-        Largest |H v - lambda v| over eigenpairs and seeds.
-    status, message
-        ``"ok"``; ``"not-available"`` without a data matrix; ``"singular-curvature"``; ``"diverged at step t"``;
-        ``"not-converged"``: the eigensolver did not reach its tolerance, and the values are good to ``residual``.
-    """
-
-    time: int
-    status: str = "ok"
-    message: str = ""
-    smallest: Array | None = None
-    smallest_se: Array | None = None
-    largest: Array | None = None
-    largest_se: Array | None = None
-    hard_overlaps: Array | None = None
-    hard_overlaps_se: Array | None = None
-    residual: float = np.nan
-
-
-@dataclass(frozen=True, kw_only=True)
-class Grokking:
-    """Times at which the losses make half of their drop for good: medians over the seeds; nan: not in half of them.
-
-    Attributes
-    ----------
-    train_time, test_time, delay
-        See :class:`~featurephase.escape.law.GrokkingTimes`; ``delay`` is the median over seeds of the difference.
-    fraction
-        Of the seeds in which the test loss drops.
-    escape_time
-        First step from which on |P_H Theta| stays above half of |Theta|.
-    predicted_time
-        Median of the predicted law of ``escape_time``, and ``predicted_low``, ``predicted_high``, which hold 90 %; nan
-        where none is predicted (``message`` says why).
-    """
-
-    train_time: float
-    train_time_se: float
-    test_time: float
-    test_time_se: float
-    delay: float
-    delay_se: float
-    fraction: float
-    fraction_se: float
-    escape_time: float
-    escape_time_se: float
-    predicted_time: float
-    predicted_time_se: float
-    predicted_low: float
-    predicted_low_se: float
-    predicted_high: float
-    predicted_high_se: float
-    message: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recovery:
-    """Whether a hard direction is found, by the trend in d at fixed n/d.
-
-    Attributes
-    ----------
-    direction
-        Unit vector, (k,).
-    verdict
-        ``"none"``: the capture decays at least like d^(-1/4) (a start at random decays like d^(-1/2)); ``"strong"``: it
-        does not, and is at least 0.9 at the largest d; ``"weak"``: anything between. ``"undetermined"`` where the
-        exponent cannot be measured, or is within two standard errors of -1/4.
-    capture
-        Root mean square over seeds of the length of the direction's projection on the span of the weights after the
-        last step, at ``dimension``.
-    exponent, exponent_se
-        Slope of log capture against log d, over ``dimensions``.
-    """
-
-    direction: Array
-    verdict: str
-    capture: float
-    capture_se: float
-    exponent: float
-    exponent_se: float
-    dimensions: tuple[int, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class SimulationRun:
-    """Means over seeds at one delta; arrays have the time first; ``x_se`` is the standard error of ``x``.
-
-    Attributes
-    ----------
-    delta, dimension, samples
-        n/d as asked, d and n.
-    train_loss, test_loss
-        (T + 1,), penalty excluded.
-    gram, overlap
-        (T + 1, m, m) and (T + 1, k, m).
-    hard_overlap
-        |P_H Theta|_F / |Theta|_F, (T + 1,).
-    basis, dropped
-        Visited directions of sample space, and the largest relative residual at which one was left out (implicit).
-    """
-
-    delta: float
-    dimension: int
-    samples: int
-    method: str
-    status: str
-    message: str
-    seed: int
-    version: str
-    replicates: int
-    times: NDArray[np.int64]
-    train_loss: Array
-    train_loss_se: Array
-    test_loss: Array
-    test_loss_se: Array
-    gram: Array
-    gram_se: Array
-    overlap: Array
-    overlap_se: Array
-    hard_overlap: Array
-    hard_overlap_se: Array
-    hessian: tuple[HessianMeasurement, ...]
-    grokking: Grokking
-    recovery: tuple[Recovery, ...]
-    basis: int
-    dropped: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Simulation(Result):
-    """Training of finite networks, one run for each delta.
-
-    Attributes
-    ----------
-    title
-        Of the experiment.
-    method, start, precision
-        How it was simulated; both methods where some deltas had the one and some the other.
-    replicates
-        Seeds.
-    easy_basis, hard_basis
-        Orthonormal columns, (k, k_E) and (k, k_H).
-    runs
-        One for each delta.
-    warnings
-        What deserves attention though every number stands.
-    """
-
-    title: str
-    method: str
-    start: str
-    precision: str
-    replicates: int
-    easy_basis: Array
-    hard_basis: Array
-    runs: tuple[SimulationRun, ...]
-    warnings: tuple[str, ...] = ()
-    experiment: str = field(default="", metadata={"json": False})
-
-    def to_dict(self) -> dict[str, Any]:
-        """The JSON document of ``simulate``."""
-        document = super().to_dict()
-        for run in document["runs"]:
-            for entry in run["hessian"]:
-                self.stamp(entry)
-                if run["method"] == "dense" and entry["smallest"] is None:  # null: what a method does not have
-                    for key in ("smallest", "largest", "hard_overlaps"):
-                        entry[key] = entry[key + "_se"] = "nan"
-            run["recovery_evidence"] = run["recovery"]
-            run["recovery"] = [found["verdict"] for found in run["recovery_evidence"]]
-        return document
-
-    def to_xarray(self) -> xarray.Dataset:
-        """Losses, Gram, overlaps over (delta, time, ..), eigenvalues over (delta, hessian_time, ..)."""
-        from featurephase.present.simulation import simulation_dataset
-
-        return simulation_dataset(self)
-
-    def figure(self) -> Figure:  # type: ignore[override]
-        """Losses and hard overlap against time."""
-        from featurephase.present.simulation import simulation_figure
-
-        return simulation_figure(self)
-
-    def table(self) -> str:
-        """The trajectory at a few times, eigenvalues, grokking and recovery."""
-        from featurephase.present.simulation import simulation_table
-
-        return simulation_table(self)
 
 
 # ---- one seed
@@ -581,14 +383,14 @@ def simulate(
         )
 
     def all_of(runs: list[SimulationRun], interrupted: str = "") -> Simulation:
-        problems = [("interrupted", interrupted)] * bool(interrupted)
-        problems += [(r.status, r.message) for r in runs if r.status != "ok"]
-        fine = ("ok", "not-available") if times is None else ("ok",)  # without a matrix nobody need have asked for it
+        problems: list[tuple[str, str]] = [(INTERRUPTED, interrupted)] * bool(interrupted)
+        problems += [(r.status, r.message) for r in runs if r.status != OK]
+        fine = (OK, NOT_AVAILABLE) if times is None else (OK,)  # without a matrix nobody need have asked for it
         problems += [(h.status, h.message) for r in runs for h in r.hessian if h.status not in fine]
-        notes = [h.message for r in runs for h in r.hessian if h.status == "not-available"]
+        notes = [h.message for r in runs for h in r.hessian if h.status == NOT_AVAILABLE]
         notes += [missing] * bool(missing)
         return Simulation(
-            status=problems[0][0] if problems else "ok",
+            status=problems[0][0] if problems else OK,
             message="; ".join(dict.fromkeys([m for _, m in problems] + notes)),
             seed=problem.asymptotics.seed,
             title=problem.title,
@@ -809,9 +611,16 @@ def _grokking(found: Sequence[SeedRun], law: EscapeLaw | None, reason: str) -> G
     test, test_se = median_and_se(g.test_time for g in each)
     delay, delay_se = median_and_se(g.delay for g in each)
     escape, escape_se = median_and_se(r.escape_time for r in found)
-    fraction, fraction_se = mean_and_se([float(np.isfinite(g.test_time)) for g in each])
-    if law is not None and not np.isfinite(law.median):
-        law = None  # most runs never escape, or it could not be decided
+    predicted: dict[str, float] = {}
+    if law is not None and np.isfinite(law.median):  # else most runs never escape, or it could not be decided
+        predicted = {
+            "predicted_time": law.median,
+            "predicted_time_se": law.median_se,
+            "predicted_low": law.low,
+            "predicted_low_se": law.low_se,
+            "predicted_high": law.high,
+            "predicted_high_se": law.high_se,
+        }
     return Grokking(
         train_time=train,
         train_time_se=train_se,
@@ -819,16 +628,10 @@ def _grokking(found: Sequence[SeedRun], law: EscapeLaw | None, reason: str) -> G
         test_time_se=test_se,
         delay=delay,
         delay_se=delay_se,
-        fraction=float(fraction),
-        fraction_se=float(fraction_se),
+        **averaged(fraction=[float(np.isfinite(g.test_time)) for g in each]),
         escape_time=escape,
         escape_time_se=escape_se,
-        predicted_time=np.nan if law is None else law.median,
-        predicted_time_se=np.nan if law is None else law.median_se,
-        predicted_low=np.nan if law is None else law.low,
-        predicted_low_se=np.nan if law is None else law.low_se,
-        predicted_high=np.nan if law is None else law.high,
-        predicted_high_se=np.nan if law is None else law.high_se,
+        **predicted,
         message=reason,
     )
 
@@ -848,39 +651,28 @@ def _summary(
     note: str,
 ) -> SimulationRun:
     ends = [r.trajectory.diverged_at for r in found if r.trajectory.diverged_at is not None]
-    status = f"diverged at step {min(ends)}" if ends else "ok"
-    message = f"delta = {delta:g}: {status} in {len(ends)} of {len(found)} seeds; {explained(status)}" if ends else note
+    status = diverged(min(ends)) if ends else OK
+    words = f"delta = {delta:g}: {status} in {len(ends)} of {len(found)} seeds; {status.message}"
     hessian = tuple(_hessian(problem, t, method, found, status) for t in times)
-
-    def over(get: Callable[[SeedRun], Array]) -> tuple[Array, Array]:
-        return mean_and_se([get(r) for r in found])
-
-    train, train_se = over(lambda r: r.trajectory.train_loss)
-    test, test_se = over(lambda r: r.trajectory.test_loss)
-    gram, gram_se = over(lambda r: r.trajectory.gram)
-    overlap, overlap_se = over(lambda r: r.trajectory.overlap)
-    hard, hard_se = over(lambda r: r.hard_overlap)
+    paths = [r.trajectory for r in found]
     return SimulationRun(
         delta=delta,
         dimension=dimension,
         samples=samples,
         method=method,
         status=status,
-        message=message,
+        message=words if ends else note,
         seed=problem.asymptotics.seed,
         version=Result.version,
         replicates=len(found),
-        times=np.arange(len(train)),
-        train_loss=train,
-        train_loss_se=train_se,
-        test_loss=test,
-        test_loss_se=test_se,
-        gram=gram,
-        gram_se=gram_se,
-        overlap=overlap,
-        overlap_se=overlap_se,
-        hard_overlap=hard,
-        hard_overlap_se=hard_se,
+        times=np.arange(len(paths[0].train_loss)),
+        **averaged(
+            train_loss=[x.train_loss for x in paths],
+            test_loss=[x.test_loss for x in paths],
+            gram=[x.gram for x in paths],
+            overlap=[x.overlap for x in paths],
+            hard_overlap=[r.hard_overlap for r in found],
+        ),
         hessian=hessian,
         grokking=_grokking(found, law, reason),
         recovery=verdicts,
@@ -889,42 +681,33 @@ def _summary(
     )
 
 
-def _hessian(problem: Problem, time: int, method: Method, found: Sequence[SeedRun], status: str) -> HessianMeasurement:
+def _hessian(
+    problem: Problem, time: int, method: Method, found: Sequence[SeedRun], status: Status
+) -> HessianMeasurement:
     if problem.singular_curvature:
-        return HessianMeasurement(
-            time=time, status=SINGULAR_CURVATURE, message=explained(SINGULAR_CURVATURE, f"Hessian at t = {time}")
-        )
+        message = SINGULAR_CURVATURE.explained(f"Hessian at t = {time}")
+        return HessianMeasurement(time=time, status=SINGULAR_CURVATURE, message=message)
     if method == "implicit":
-        return HessianMeasurement(
-            time=time,
-            status="not-available",
-            message="the Hessian is not measured without a data matrix; --method dense has it",
-        )
+        return HessianMeasurement(time=time, status=NOT_AVAILABLE, message=NOT_AVAILABLE.message)
     samples = [r.trajectory.observations.get(time) for r in found]
     present: list[HessianSample] = [s for s in samples if s is not None]
     if len(present) < len(found):
         return HessianMeasurement(time=time, status=status, message=f"{status}, before t = {time}")
-    smallest, smallest_se = mean_and_se([s.smallest for s in present])
-    largest, largest_se = mean_and_se([s.largest for s in present])
-    overlaps, overlaps_se = mean_and_se([s.hard_overlaps for s in present])
     residual = max(s.residual for s in present)
-    status = message = ""
-    if not all(s.converged for s in present):
-        status = NOT_CONVERGED
-        message = (
-            f"Hessian at t = {time}: the eigensolver did not reach its tolerance; eigenvalues are good to "
-            f"{residual:.1e} (residual)"
-        )
+    converged = all(s.converged for s in present)
+    words = (
+        f"Hessian at t = {time}: the eigensolver did not reach its tolerance; eigenvalues are good to "
+        f"{residual:.1e} (residual)"
+    )
     return HessianMeasurement(
         time=time,
-        status=status or "ok",
-        message=message,
-        smallest=smallest,
-        smallest_se=smallest_se,
-        largest=largest,
-        largest_se=largest_se,
-        hard_overlaps=overlaps,
-        hard_overlaps_se=overlaps_se,
+        status=OK if converged else NOT_CONVERGED,
+        message="" if converged else words,
+        **averaged(
+            smallest=[s.smallest for s in present],
+            largest=[s.largest for s in present],
+            hard_overlaps=[s.hard_overlaps for s in present],
+        ),
         residual=residual,
     )
 

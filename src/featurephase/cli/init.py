@@ -27,13 +27,13 @@ def init(
 
     Example: featurephase init one-neuron -o experiment.toml
     """
-    from featurephase.cli.templates import TemplateList, read_template
+    from featurephase.cli.templates import read_template, template_list
 
     if name is None:
         if output is not None or force:
             raise typer.BadParameter("-o and --force need the NAME of a template")
-        raise typer.Exit(deliver(TemplateList(), as_json=json, quiet=quiet))
+        raise typer.Exit(deliver(template_list(), as_json=json, quiet=quiet))
     text = read_template(name)
     target = Path(f"{name}.toml") if output is None else output
     write_text(target, text, overwrite=force)
-    raise typer.Exit(deliver(TemplateList(written=str(target)), as_json=json, quiet=quiet))
+    raise typer.Exit(deliver(template_list(str(target)), as_json=json, quiet=quiet))

@@ -135,7 +135,7 @@ def latent(
         raise InputError(f"{flags} missing: give a FILE with a table [latent], or the flags")
     times = values.pop("time", None)
 
-    from featurephase.latent_model.results import latent as solve
+    from featurephase.latent_model import latent as solve
 
     result = solve(times=times, measure=measure, **values)
     raise typer.Exit(deliver(result, as_json=json, figure=figure, save=save, quiet=quiet))
@@ -191,8 +191,8 @@ def latent_phase(
     }
     exponents = {key: value for key, value in given.items() if value is not None}
 
-    from featurephase.latent_model.results import latent_phase as solve
-    from featurephase.latent_model.results import parameterisation_table
+    from featurephase.latent_model import latent_phase as solve
+    from featurephase.latent_model import parameterisation_table
 
     if not exponents and name is None:
         if symmetrised or axes is not None or kappa is not None:

@@ -16,6 +16,7 @@ from featurephase.foundation.types import Array
 from featurephase.hessian.bulk import Bulk, Edge, stieltjes_transform
 from featurephase.hessian.outliers import Directions, Outlier, margins, outliers
 from featurephase.hessian.support import CurvatureSupport, curvature_support
+from featurephase.results.status import OK, SINGULAR_CURVATURE, UNBOUNDED_CURVATURE, Status
 
 if TYPE_CHECKING:
     from featurephase.dynamics.asymptotic import Moment
@@ -37,9 +38,6 @@ __all__ = [
     "hard_margins",
     "spectrum",
 ]
-
-SINGULAR_CURVATURE = "singular-curvature"
-UNBOUNDED_CURVATURE = "unbounded-curvature"
 
 #: Up to this width the matrix-valued equation is solved whole; beyond, neuron by neuron (the block approximation, exact
 #: as m grows at readout O(1/m)).
@@ -112,7 +110,7 @@ class Spectrum:
         How good the block approximation is, if it was used and is to be compared.
     """
 
-    status: str
+    status: Status
     left_edge: float = np.nan
     right_edge: float = np.nan
     left_critical: bool = True
@@ -311,7 +309,7 @@ def spectrum(
     visited = visited_directions(moment, easy_basis)
 
     if not np.any(curvature):
-        return Spectrum("ok", weight_decay, weight_decay)
+        return Spectrum(OK, weight_decay, weight_decay)
     left = _side(curvature, delta, support.lowest, support.unbounded_below, hard, visited)
     right = _side(-curvature, delta, -support.highest, support.unbounded_above, hard, visited)
     left_edge, right_edge = left.edge.point.value + weight_decay, -right.edge.point.value + weight_decay
@@ -320,7 +318,7 @@ def spectrum(
         density = _density(curvature, delta, weight_decay, left_edge, right_edge, density_points)
     shifted, mirrored = _shift(1.0, weight_decay), _shift(-1.0, weight_decay)
     return Spectrum(
-        "ok",
+        OK,
         left_edge,
         right_edge,
         left.edge.critical,
@@ -398,12 +396,12 @@ def _block_spectrum(
         if hard.visible:
             found += outliers(bulk, edge, _repeated(hard, h.shape[1], len(group)))[0] * len(group)
     if not edges:
-        return Spectrum("ok", weight_decay, np.nan)
+        return Spectrum(OK, weight_decay, np.nan)
     lowest, drifts = min(edges, key=lambda e: e[0].point.value)
     # An outlier of one neuron that stands inside the bulk of another is no eigenvalue of the whole.
     outside = sorted((o for o in found if o.value < lowest.point.value), key=lambda o: o.value)
     return Spectrum(
-        "ok",
+        OK,
         lowest.point.value + weight_decay,
         np.nan,
         lowest.critical,

@@ -12,8 +12,10 @@ from featurephase.latent_model.phase_diagram import (
     finite_width_map,
     parameterisation,
 )
-from featurephase.latent_model.results import LatentPhaseResult, LatentResult, latent, latent_phase
+from featurephase.latent_model.phases import latent_phase, parameterisation_table
 from featurephase.latent_model.solution import Descent, Flow, Trajectory
+from featurephase.latent_model.trajectory import latent
+from featurephase.results.latent import LatentPhaseResult, LatentResult
 
 __all__ = [
     "PARAMETERISATIONS",
@@ -35,5 +37,6 @@ __all__ = [
     "mechanisms",
     "moments_from_data",
     "parameterisation",
+    "parameterisation_table",
     "regime",
 ]

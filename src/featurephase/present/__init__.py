@@ -7,9 +7,19 @@ A presenter is the module of one result (or of a few that belong together). It h
 from __future__ import annotations
 
 from importlib import import_module
+from inspect import signature
 from types import ModuleType
+from typing import TYPE_CHECKING
 
-__all__ = ["PRESENTERS", "presenter"]
+from featurephase.foundation.errors import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from featurephase.results.base import Result
+
+__all__ = ["PRESENTERS", "figure_of", "presenter", "table_of"]
 
 #: Class of the result -> module of this package that presents it, loaded when it is needed.
 PRESENTERS = {
@@ -19,7 +29,7 @@ PRESENTERS = {
     "LatentPhaseResult": "latent_phase",
     "LatentResult": "latent",
     "LatentSubspaces": "subspaces",
-    "ParameterisationTable": "latent_phase",
+    "ParameterisationTable": "parameterisations",
     "Prediction": "prediction",
     "ProbeResult": "probe",
     "ReachedSubspace": "reached",
@@ -41,3 +51,27 @@ def presenter(kind: type) -> ModuleType:
         if ancestor.__name__ in PRESENTERS:
             return import_module(f"{__name__}.{PRESENTERS[ancestor.__name__]}")
     raise LookupError(f"no presenter for {kind.__name__}: featurephase.present.PRESENTERS has no line for it")
+
+
+def table_of(result: Result) -> str:
+    """The table that the command prints for people."""
+    text: str = presenter(type(result)).table(result)
+    return text
+
+
+def figure_of(result: Result, ax: Axes | None = None) -> Figure:
+    """The figure people would look at, on the axes given if it needs no more than one pair.
+
+    Raises
+    ------
+    InputError
+        If axes are given and the figure has several.
+    """
+    from featurephase.present.figures import house_style
+
+    draw = presenter(type(result)).figure
+    if ax is not None and "ax" not in signature(draw).parameters:
+        raise InputError(f"ax: the figure of a {type(result).__name__} has several axes; call figure() without ax")
+    with house_style():
+        drawn: Figure = draw(result) if ax is None else draw(result, ax=ax)
+    return drawn

@@ -1,30 +1,28 @@
-"""Tables, figures and labelled data sets of ``compare``."""
+"""Table and figure of ``compare``."""
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from featurephase.foundation.statistics import student_quantile
 from featurephase.present.figures import PALETTE, band, new_figure
-from featurephase.present.labelled import provenance
-from featurephase.present.tables import aligned, ending, measured
+from featurephase.present.tables import aligned, ending
+from featurephase.results.words import with_error
 
 if TYPE_CHECKING:
-    import xarray
     from matplotlib.figure import Figure
 
-    from featurephase.analyses.comparison import Comparison
+    from featurephase.results.comparison import Comparison
 
-__all__ = ["comparison_dataset", "comparison_figure", "comparison_table"]
+__all__ = ["figure", "table"]
 
 #: Where the axis of the z-scores ends.
 _HIGHEST_Z = 12
 
 
-def comparison_table(result: Comparison) -> str:
+def table(result: Comparison) -> str:
     """Every quantity, and the verdict."""
     lines = [result.title] if result.title else []
     sizes = ", ".join(str(d) for d in result.dimensions)
@@ -35,9 +33,9 @@ def comparison_table(result: Comparison) -> str:
             q.name,
             f"{q.time}",
             f"{q.delta:g}",
-            measured(q.theory, q.theory_se),
-            measured(q.finite_size, q.finite_size_se),
-            measured(q.simulation, q.simulation_se),
+            with_error(q.theory, q.theory_se),
+            with_error(q.finite_size, q.finite_size_se),
+            with_error(q.simulation, q.simulation_se),
             f"{q.z:+.2f}",
         ]
         for q in result.quantities
@@ -51,18 +49,18 @@ def comparison_table(result: Comparison) -> str:
     return "\n".join([*lines, *ending(result.message, result.warnings)])
 
 
-def comparison_figure(result: Comparison) -> Figure:
+def figure(result: Comparison) -> Figure:
     """Curves of theory (lines, bands) and simulation (points, bars) with 95 % intervals, and the z-scores below.
 
     The grey band holds 95 % of the z-scores of a correct theory; a triangle is a z-score beyond the axis.
     """
     runs = result.curves[:5]
     names = list(runs[0].curves)
-    figure = new_figure(max(6.0, 3.4 * len(runs) + 1.0), 2.0 * len(names) + 2.2)
-    grid = figure.add_gridspec(len(names) + 1, len(runs))
+    fig = new_figure(max(6.0, 3.4 * len(runs) + 1.0), 2.0 * len(names) + 2.2)
+    grid = fig.add_gridspec(len(names) + 1, len(runs))
     for i, run in enumerate(runs):
         for j, name in enumerate(names):
-            axes = figure.add_subplot(grid[j, i])
+            axes = fig.add_subplot(grid[j, i])
             theory, theory_se, simulation, simulation_se = run.curves[name]
             t = np.arange(len(theory))
             band(axes, t, theory, theory_se, result.theory_replicates, PALETTE[0], "theory")
@@ -83,7 +81,7 @@ def comparison_figure(result: Comparison) -> Figure:
                 axes.legend(fontsize="small")
             if j == len(names) - 1:
                 axes.set_xlabel("step")
-    axes = figure.add_subplot(grid[len(names), :])
+    axes = fig.add_subplot(grid[len(names), :])
     z = np.array([q.z for q in result.quantities])
     place, inside = np.arange(len(z)), np.abs(z) <= _HIGHEST_Z
     usual = student_quantile(result.replicates)
@@ -96,27 +94,5 @@ def comparison_figure(result: Comparison) -> Figure:
     axes.set_xticks(range(len(z)), [f"{q.name} {q.time}" for q in result.quantities], rotation=90, fontsize="xx-small")
     axes.set_ylabel("z")
     verdict = "agree" if result.agree else "disagree"
-    figure.suptitle(f"{result.title or 'Comparison'}: theory and simulation {verdict}")
-    return figure
-
-
-def comparison_dataset(result: Comparison) -> xarray.Dataset:
-    """Every column of the table over ``quantity``."""
-    import xarray
-
-    from featurephase.analyses.comparison import ComparedQuantity
-
-    variables = {}
-    for f in fields(ComparedQuantity):
-        values = [getattr(q, f.name) for q in result.quantities]
-        variables[f.name] = (("quantity",), np.array(values, dtype=object if f.name == "name" else None))
-    return xarray.Dataset(
-        variables,
-        attrs=provenance(
-            result,
-            replicates=result.replicates,
-            agree=int(result.agree),
-            smallest_p=result.smallest_p,
-            dimensions=list(result.dimensions),
-        ),
-    )
+    fig.suptitle(f"{result.title or 'Comparison'}: theory and simulation {verdict}")
+    return fig

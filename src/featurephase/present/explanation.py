@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from featurephase.present.figures import PALETTE, new_figure
-from featurephase.present.tables import ending, measured
+from featurephase.present.tables import ending
+from featurephase.results.words import with_error as measured
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -1,22 +1,30 @@
-"""What all figures share: the style, the palette, and how a figure reaches a file."""
+"""What all figures share: the style, the palette, and how a figure reaches a file.
+
+The style holds while a figure is made (:func:`house_style`); the settings of whoever calls are left as they were.
+"""
 
 from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from featurephase.foundation.errors import InputError
+from featurephase.foundation.statistics import student_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["PALETTE", "band", "new_figure", "write_figure"]
+__all__ = ["PALETTE", "axes_for", "band", "house_style", "new_figure", "write_figure"]
 
 #: Okabe-Ito, readable with every kind of colour vision.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 
-STYLE = {
+STYLE: dict[str, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -28,21 +36,37 @@ STYLE = {
 }
 
 
-def new_figure(width: float = 7.0, height: float = 4.2) -> Figure:
-    """An empty figure (inches) in the house style, without touching pyplot's global state."""
+@contextmanager
+def house_style() -> Iterator[None]:
+    """The style of the house for what is drawn inside; as a decorator, of a function that draws."""
     import matplotlib as mpl
     from cycler import cycler
+
+    style: Any = STYLE | {"axes.prop_cycle": cycler(color=PALETTE)}
+    with mpl.rc_context(style):
+        yield
+
+
+def new_figure(width: float = 7.0, height: float = 4.2) -> Figure:
+    """An empty figure (inches), without touching pyplot's global state."""
     from matplotlib.figure import Figure
 
-    parameters: Any = mpl.rcParams
-    parameters.update(STYLE | {"axes.prop_cycle": cycler(color=PALETTE)})
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def axes_for(ax: Axes | None, width: float = 7.0, height: float = 4.2) -> tuple[Figure, Axes]:
+    """The axes given and the figure they are in, or those of a new figure (inches)."""
+    if ax is None:
+        figure = new_figure(width, height)
+        return figure, figure.add_subplot()
+    root = ax.get_figure(root=True)
+    if root is None:
+        raise InputError("ax: these axes are in no figure")
+    return root, ax
 
 
 def band(axes: Axes, x: Any, mean: Any, se: Any, replicates: int, colour: str, label: str | None = None) -> None:
     """A curve and its 95 % interval of Student's t over the replicates; no band where one replicate has no error."""
-    from featurephase.foundation.statistics import student_interval
-
     axes.plot(x, mean, color=colour, label=label)
     if replicates > 1:
         axes.fill_between(x, *student_interval(mean, se, replicates), color=colour, alpha=0.25, linewidth=0)

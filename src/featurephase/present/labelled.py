@@ -16,12 +16,11 @@ if TYPE_CHECKING:
     import xarray
 
     from featurephase.analyses.explanation import Explanation
-    from featurephase.analyses.prediction import HessianPrediction, OutlierPrediction, Prediction
     from featurephase.analyses.threshold import NetworkThreshold, Threshold
     from featurephase.foundation.types import Array
     from featurephase.results.base import Result
 
-__all__ = ["explanation_dataset", "prediction_dataset", "provenance", "threshold_dataset"]
+__all__ = ["explanation_dataset", "provenance", "threshold_dataset"]
 
 #: Long names and units of the variables, for whoever opens the file without the documentation.
 _ABOUT: dict[str, tuple[str, str]] = {
@@ -95,89 +94,6 @@ def _padded(rows: Iterable[Sequence[float] | Array], width: int | None = None) -
 
 def _text(values: Iterable[str]) -> NDArray[np.object_]:
     return np.array([str(v) for v in values], dtype=object)
-
-
-def _outliers(name: str, entries: list[list[tuple[OutlierPrediction, ...]]]) -> dict[str, Any]:
-    """Variables ``name``, ``name_overlap`` and ``name_fraction`` over (delta, hessian_time, name_number)."""
-    flat = [row for run in entries for row in run]
-    shape = (len(entries), len(entries[0]) if entries else 0)
-    fields = {
-        "": "value",
-        "_se": "value_se",
-        "_overlap": "overlap",
-        "_overlap_se": "overlap_se",
-        "_fraction": "fraction",
-    }
-    dims = ("delta", "hessian_time", f"{name}_number")
-    variables: dict[str, Any] = {}
-    for suffix, field in fields.items():
-        table = _padded([[getattr(o, field) for o in row] for row in flat])
-        variables[f"{name}{suffix}"] = (dims, table.reshape(*shape, table.shape[1]))
-    return variables
-
-
-def prediction_dataset(prediction: Prediction) -> xarray.Dataset:
-    """The numbers of :class:`~featurephase.analyses.prediction.Prediction`, labelled.
-
-    Dimensions: ``delta``, ``time``, ``neuron`` (and ``neuron2``), ``latent`` (g1..gk), ``hessian_time``,
-    ``hard_outlier_number``, ``outlier_number``, ``density_point``, ``easy`` and ``hard`` (columns of the bases).
-    """
-    import xarray
-
-    runs = prediction.runs
-    hessian: list[tuple[HessianPrediction, ...]] = [run.hessian for run in runs]
-
-    def stacked(name: str) -> Array:
-        return np.stack([getattr(run, name) for run in runs])
-
-    def entries(name: str) -> NDArray[Any]:
-        return np.array([[getattr(h, name) for h in row] for row in hessian]).reshape(len(runs), -1)
-
-    over = {
-        "train_loss": ("delta", "time"),
-        "test_loss": ("delta", "time"),
-        "gram": ("delta", "time", "neuron", "neuron2"),
-        "overlap": ("delta", "time", "latent", "neuron"),
-    }
-    variables: dict[str, Any] = {}
-    for name, dims in over.items():
-        variables[name] = (dims, stacked(name))
-        variables[f"{name}_se"] = (dims, stacked(f"{name}_se"))
-    for name in ("left_edge", "left_edge_se", "right_edge", "right_edge_se"):
-        variables[name] = (("delta", "hessian_time"), entries(name).astype(np.float64))
-    variables["status"] = (("delta",), _text(run.status for run in runs))
-    variables["hessian_status"] = (("delta", "hessian_time"), entries("status").astype(object))
-    variables |= _outliers("hard_outlier", [[h.hard_outliers for h in row] for row in hessian])
-    variables |= _outliers("outlier", [[h.outliers for h in row] for row in hessian])
-    curves = [np.empty((2, 0)) if h.density is None else h.density for row in hessian for h in row]
-    if any(curve.size for curve in curves):
-        for index, name in enumerate(("density_at", "density")):
-            table = _padded([curve[index] for curve in curves])
-            variables[name] = (("delta", "hessian_time", "density_point"), table.reshape(*entries("time").shape, -1))
-    variables["easy_basis"] = (("latent", "easy"), prediction.easy_basis)
-    variables["hard_basis"] = (("latent", "hard"), prediction.hard_basis)
-    variables["readout"] = (("neuron",), prediction.readout)
-    latent, width = prediction.easy_basis.shape[0], runs[0].gram.shape[1]
-    neurons = np.arange(1, width + 1)
-    return _described(
-        xarray.Dataset(
-            variables,
-            coords={
-                "delta": [run.delta for run in runs],
-                "time": runs[0].times,
-                "hessian_time": np.array([h.time for h in hessian[0]], dtype=np.int64),
-                "latent": _text(f"g{j + 1}" for j in range(latent)),
-                "neuron": neurons,
-                "neuron2": neurons,
-            },
-            attrs=provenance(
-                prediction,
-                samples=prediction.samples,
-                replicates=prediction.replicates,
-                warnings="\n".join(prediction.warnings),
-            ),
-        )
-    )
 
 
 def threshold_dataset(threshold: Threshold) -> xarray.Dataset:

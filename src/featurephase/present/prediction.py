@@ -1,4 +1,4 @@
-"""The figure of ``predict``: losses, overlaps and the spectrum of the Hessian, one column for each delta."""
+"""Table and figure of ``predict``: losses, overlaps and the spectrum of the Hessian, for each delta."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ import numpy as np
 
 from featurephase.foundation.statistics import mean_and_se, student_interval, student_quantile
 from featurephase.present.figures import PALETTE, band, new_figure
+from featurephase.present.tables import MOST, aligned, basis_words, ending, heading
+from featurephase.results.words import with_error
 from featurephase.subspaces.symmetry import direction_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from featurephase.analyses.prediction import HessianPrediction, Prediction, TrajectoryPrediction
     from featurephase.foundation.types import Array
+    from featurephase.results.prediction import HessianPrediction, Prediction, TrajectoryPrediction
 
-__all__ = ["latent_directions", "prediction_figure", "share"]
+__all__ = ["figure", "table"]
 
 #: Columns that still can be read side by side.
 MOST_COLUMNS = 6
@@ -45,7 +47,58 @@ def share(run: TrajectoryPrediction, direction: Array) -> tuple[Array, Array]:
         return length / size, mean_and_se(moved)[1] / size
 
 
-def prediction_figure(prediction: Prediction) -> Figure:
+# ---- the table
+
+
+def table(prediction: Prediction) -> str:
+    """The trajectory at a few times and the spectrum, for each delta; then messages and warnings."""
+    lines = [*heading(prediction), basis_words(prediction)]
+    for run in prediction.runs:
+        lines += ["", f"delta = {run.delta:g}" + ("" if run.status == "ok" else f"  ({run.status})")]
+        lines += _trajectory_rows(prediction, run)
+        for entry in run.hessian:
+            lines += _hessian_rows(entry, prediction.replicates)
+    return "\n".join(lines + ending(prediction.message, prediction.warnings))
+
+
+def _trajectory_rows(prediction: Prediction, run: TrajectoryPrediction) -> list[str]:
+    easy = [(name, direction) for name, is_easy, direction in latent_directions(prediction) if is_easy][:MOST]
+    columns = [share(run, direction) for _, direction in easy]
+    header = ["step", "training loss", "test loss", *(f"|{name}|/|Theta|" for name, _ in easy)]
+    rows = []
+    for t in _chosen_times(run):
+        numbers = [(run.train_loss, run.train_loss_se), (run.test_loss, run.test_loss_se), *columns]
+        rows.append([str(t), *(with_error(float(x[t]), float(se[t])) for x, se in numbers)])
+    return aligned(rows, header)
+
+
+def _hessian_rows(entry: HessianPrediction, replicates: int) -> list[str]:
+    if entry.status != "ok":
+        return [f"  Hessian at t = {entry.time}: {entry.status}"]
+    rows = [(entry.left_edge, ["left edge", with_error(entry.left_edge, entry.left_edge_se)])]
+    if not np.isnan(entry.right_edge):
+        rows.append((entry.right_edge, ["right edge", with_error(entry.right_edge, entry.right_edge_se)]))
+    for name, outliers in (("hard outlier", entry.hard_outliers), ("outlier", entry.outliers)):
+        for o in outliers:
+            row = [name, with_error(o.value, o.value_se), "overlap " + with_error(o.overlap, o.overlap_se)]
+            if o.fraction < 1:
+                row.append(f"in {round(o.fraction * replicates)} of {replicates} replicates")
+            rows.append((o.value, row))
+    rows.sort(key=lambda row: row[0])
+    return [f"  Hessian at t = {entry.time}", *aligned([row for _, row in rows], indent="    ")]
+
+
+def _chosen_times(run: TrajectoryPrediction) -> list[int]:
+    """1, 2, 5, 10, 20 .. besides the first and last step and the times of the Hessian."""
+    last = int(run.times[-1])
+    steps = {0, last, *(h.time for h in run.hessian)}
+    return sorted(steps | {s * 10**e for e in range(7) for s in (1, 2, 5) if s * 10**e < last})
+
+
+# ---- the figure
+
+
+def figure(prediction: Prediction) -> Figure:
     """Losses, overlaps and spectra; bands are 95 % intervals over the replicates.
 
     Each column is one delta. Top: training and test loss. Middle: the share of the weights along each latent direction,
@@ -56,8 +109,8 @@ def prediction_figure(prediction: Prediction) -> Figure:
     spectra = max((len(run.hessian) for run in runs), default=0)
     met = any(np.any(run.overlap) for run in runs)
     heights = [2.3, 2.0 if met else 0.7] + ([1.2 + 0.75 * min(spectra, 8)] if spectra else [])
-    figure = new_figure(max(4.6, 3.5 * len(runs) + 0.9), sum(heights) + 0.9)
-    axes = figure.subplots(len(heights), len(runs), squeeze=False, height_ratios=heights, sharey="row")
+    fig = new_figure(max(4.6, 3.5 * len(runs) + 0.9), sum(heights) + 0.9)
+    axes = fig.subplots(len(heights), len(runs), squeeze=False, height_ratios=heights, sharey="row")
     for column, run in zip(axes.T, runs, strict=True):
         column[0].set_title(rf"$\delta = {run.delta:g}$" + ("" if run.status == "ok" else f"\n{run.status}"))
         _losses(column[0], run, prediction.replicates)
@@ -74,8 +127,8 @@ def prediction_figure(prediction: Prediction) -> Figure:
             busiest.legend(loc=place, fontsize="small", ncols=columns)
     beyond = len(prediction.runs) - len(runs)
     title = prediction.title or "Prediction"
-    figure.suptitle(title + (f" (first {len(runs)} of {len(prediction.runs)} values of delta)" if beyond else ""))
-    return figure
+    fig.suptitle(title + (f" (first {len(runs)} of {len(prediction.runs)} values of delta)" if beyond else ""))
+    return fig
 
 
 def _losses(axes: Axes, run: TrajectoryPrediction, replicates: int) -> None:

@@ -1,24 +1,22 @@
-"""Tables, figures and labelled data sets of ``simulate``."""
+"""Table and figure of ``simulate``."""
 
 from __future__ import annotations
 
-from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from featurephase.present.figures import PALETTE, band, new_figure
-from featurephase.present.labelled import provenance
-from featurephase.present.tables import aligned, ending, measured
+from featurephase.present.tables import aligned, ending
+from featurephase.results.words import with_error
 from featurephase.subspaces.symmetry import direction_name
 
 if TYPE_CHECKING:
-    import xarray
     from matplotlib.figure import Figure
 
-    from featurephase.analyses.simulation import Simulation, SimulationRun
+    from featurephase.results.simulation import Simulation, SimulationRun
 
-__all__ = ["simulation_dataset", "simulation_figure", "simulation_table"]
+__all__ = ["figure", "table"]
 
 
 def _shown_times(steps: int) -> list[int]:
@@ -26,7 +24,7 @@ def _shown_times(steps: int) -> list[int]:
     return sorted({t for t in (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000) if t < steps} | {steps})
 
 
-def simulation_table(result: Simulation) -> str:
+def table(result: Simulation) -> str:
     """What was measured, for people."""
     lines = [result.title] if result.title else []
     lines.append(f"{result.replicates} seeds, seed {result.seed}; value +- standard error")
@@ -40,9 +38,9 @@ def _run(run: SimulationRun) -> list[str]:
     rows = [
         [
             f"{t}",
-            measured(run.train_loss[t], run.train_loss_se[t]),
-            measured(run.test_loss[t], run.test_loss_se[t]),
-            measured(run.hard_overlap[t], run.hard_overlap_se[t]),
+            with_error(run.train_loss[t], run.train_loss_se[t]),
+            with_error(run.test_loss[t], run.test_loss_se[t]),
+            with_error(run.hard_overlap[t], run.hard_overlap_se[t]),
         ]
         for t in _shown_times(len(run.times) - 1)
     ]
@@ -51,43 +49,44 @@ def _run(run: SimulationRun) -> list[str]:
         if h.smallest is None or h.smallest_se is None or h.largest is None or h.largest_se is None:
             lines.append(f"  Hessian at t = {h.time}: {h.message or h.status}")
             continue
-        low, high = measured(h.smallest[0], h.smallest_se[0]), measured(h.largest[-1], h.largest_se[-1])
+        low, high = with_error(h.smallest[0], h.smallest_se[0]), with_error(h.largest[-1], h.largest_se[-1])
         lines.append(f"  Hessian at t = {h.time}: smallest eigenvalue {low}, largest {high}")
         if h.status != "ok":
             lines.append(f"    {h.message}")
         if h.hard_overlaps is not None and h.hard_overlaps_se is not None and np.isfinite(h.hard_overlaps[0]):
             lines.append(
-                f"    squared overlap of the smallest with U_H {measured(h.hard_overlaps[0], h.hard_overlaps_se[0])}"
+                f"    squared overlap of the smallest with U_H {with_error(h.hard_overlaps[0], h.hard_overlaps_se[0])}"
             )
     g = run.grokking
     if np.isfinite(g.delay):
         lines.append(
-            f"  half of the drop: training loss at step {measured(g.train_time, g.train_time_se)}, test loss at step "
-            f"{measured(g.test_time, g.test_time_se)}: delay {measured(g.delay, g.delay_se)}"
+            f"  half of the drop: training loss at step {with_error(g.train_time, g.train_time_se)}, test loss at step "
+            f"{with_error(g.test_time, g.test_time_se)}: delay {with_error(g.delay, g.delay_se)}"
         )
     else:
         lines.append("  the test loss does not drop for good in most of the seeds: no grokking to time")
     if not np.isnan(g.predicted_time):
         lines.append(
-            f"  escape: measured at step {measured(g.escape_time, g.escape_time_se)}, predicted at "
-            f"{measured(g.predicted_time, g.predicted_time_se)} (90 %: {g.predicted_low:.4g} to {g.predicted_high:.4g})"
+            f"  escape: measured at step {with_error(g.escape_time, g.escape_time_se)}, predicted at "
+            f"{with_error(g.predicted_time, g.predicted_time_se)} "
+            f"(90 %: {g.predicted_low:.4g} to {g.predicted_high:.4g})"
         )
     elif g.message:
         lines.append(f"  {g.message}")
     for r in run.recovery:
-        trend = f"~ d^({measured(r.exponent, r.exponent_se)})" if np.isfinite(r.exponent) else "(one dimension only)"
+        trend = f"~ d^({with_error(r.exponent, r.exponent_se)})" if np.isfinite(r.exponent) else "(one dimension only)"
         lines.append(
             f"  recovery of {direction_name(r.direction)}: {r.verdict}; "
-            f"capture {measured(r.capture, r.capture_se)} {trend}"
+            f"capture {with_error(r.capture, r.capture_se)} {trend}"
         )
     return lines
 
 
-def simulation_figure(result: Simulation) -> Figure:
+def figure(result: Simulation) -> Figure:
     """One column for each delta: losses above, hard overlap below with the predicted escape; 95 % bands."""
     runs = result.runs[:6]
-    figure = new_figure(max(4.8, 3.6 * len(runs) + 0.8), 5.6)
-    axes = figure.subplots(2, len(runs), squeeze=False, sharex="col", sharey="row")
+    fig = new_figure(max(4.8, 3.6 * len(runs) + 0.8), 5.6)
+    axes = fig.subplots(2, len(runs), squeeze=False, sharex="col", sharey="row")
     for column, run in zip(axes.T, runs, strict=True):
         t = run.times
         column[0].set_title(rf"$\delta = {run.delta:g}$, $d = {run.dimension}$")
@@ -116,47 +115,5 @@ def simulation_figure(result: Simulation) -> Figure:
     axes[1, 0].set_ylim(0.0, 1.02)
     axes[0, 0].legend(fontsize="small")
     max(axes[1], key=lambda a: len(a.get_legend_handles_labels()[0])).legend(fontsize="small", loc="upper left")
-    figure.suptitle(f"{result.title or 'Simulation'} ({result.method}, {result.replicates} seeds)")
-    return figure
-
-
-def simulation_dataset(result: Simulation) -> xarray.Dataset:
-    """Curves over (delta, time, ..), eigenvalues over (delta, hessian_time, eigenvalue)."""
-    import xarray
-
-    from featurephase.analyses.simulation import Grokking
-
-    runs = result.runs
-    variables: dict[str, Any] = {}
-    shapes = {
-        "train_loss": ("time",),
-        "test_loss": ("time",),
-        "gram": ("time", "neuron", "other_neuron"),
-        "overlap": ("time", "latent", "neuron"),
-        "hard_overlap": ("time",),
-    }
-    for name, dims in shapes.items():
-        for word in (name, f"{name}_se"):
-            variables[word] = (("delta", *dims), np.stack([getattr(run, word) for run in runs]))
-    times = [h.time for h in runs[0].hessian]
-    measured = [h.smallest for run in runs for h in run.hessian if h.smallest is not None]
-    if measured:
-        none = np.full(len(measured[0]), np.nan)  # where a method has no Hessian, or the run diverged before
-        for word in ("smallest", "largest", "hard_overlaps"):
-            for each in (word, f"{word}_se"):
-                found = [[getattr(h, each) for h in run.hessian] for run in runs]
-                values = np.array([[none if x is None else x for x in row] for row in found])
-                variables[each] = (("delta", "hessian_time", "eigenvalue"), values)
-    for f in fields(Grokking):
-        if f.name != "message":
-            variables[f.name] = (("delta",), [getattr(run.grokking, f.name) for run in runs])
-    variables["dimension"] = (("delta",), [run.dimension for run in runs])
-    variables["samples"] = (("delta",), [run.samples for run in runs])
-    dataset = xarray.Dataset(
-        variables,
-        coords={"delta": [run.delta for run in runs], "time": runs[0].times, "hessian_time": times},
-        attrs=provenance(result, replicates=result.replicates, method=result.method, start=result.start),
-    )
-    for word in ("time", "hessian_time", "train_time", "test_time", "delay", "escape_time", "predicted_time"):
-        dataset[word].attrs["units"] = "step"
-    return dataset
+    fig.suptitle(f"{result.title or 'Simulation'} ({result.method}, {result.replicates} seeds)")
+    return fig

@@ -12,7 +12,6 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
-from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -26,8 +25,6 @@ from featurephase.results.labels import Variable, dataset, document, jsonable, l
 from featurephase.results.status import FINE, OK
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     import xarray
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -180,10 +177,6 @@ class Result(Record):
         """The same result with a sentence added to its message."""
         return replace(self, message="; ".join(part for part in (self.message, note) if part))
 
-    def stamp(self, entry: dict[str, Any]) -> None:
-        """Give an entry of the document the result's seed and version, so that it can be quoted on its own."""
-        entry["seed"], entry["version"] = self.seed, self.version
-
     def to_xarray(self) -> xarray.Dataset:
         """The numbers as a labelled data set with provenance in its attributes."""
         return dataset(self, self.provenance(), self.counted)
@@ -206,18 +199,13 @@ class Result(Record):
         """Write :meth:`to_xarray` to a ``.nc`` or ``.zarr`` file, whole or not at all."""
         return save_dataset(self.to_xarray(), path)
 
-    # ---- the door to presentation
-
-    def _presenter(self) -> ModuleType:
-        # The one place where results look upwards: everything else about tables and figures is in present.
-        from featurephase.present import presenter
-
-        return presenter(type(self))
+    # ---- the door to presentation: the one place where results look upwards
 
     def table(self) -> str:
         """The table that the command prints for people."""
-        text: str = self._presenter().table(self)
-        return text
+        from featurephase.present import table_of
+
+        return table_of(self)
 
     def figure(self, ax: Axes | None = None) -> Figure:
         """The figure people would look at.
@@ -232,14 +220,9 @@ class Result(Record):
         InputError
             If ``ax`` is given and the figure has several pairs of axes.
         """
-        draw: Any = self._presenter().figure
-        if ax is None:
-            drawn: Figure = draw(self)
-            return drawn
-        if "ax" not in signature(draw).parameters:
-            raise InputError(f"ax: the figure of a {type(self).__name__} has several axes; call figure() without ax")
-        drawn = draw(self, ax=ax)
-        return drawn
+        from featurephase.present import figure_of
+
+        return figure_of(self, ax)
 
     def _repr_html_(self) -> str:
         from html import escape

@@ -11,6 +11,7 @@ from scipy.special import stdtrit
 
 from featurephase.foundation.errors import InputError
 from featurephase.foundation.types import Array
+from featurephase.results.status import AMBIGUOUS_RANK, OK, Status
 
 __all__ = ["RankDecision", "decide_rank", "sampling_quantile"]
 
@@ -56,9 +57,9 @@ class RankDecision:
         return self.decisions.count("nonzero")
 
     @property
-    def status(self) -> str:
+    def status(self) -> Status:
         """``"ok"``, or ``"ambiguous-rank"`` if some eigenvalue could not be decided."""
-        return "ambiguous-rank" if "ambiguous" in self.decisions else "ok"
+        return AMBIGUOUS_RANK if "ambiguous" in self.decisions else OK
 
     def joined(self, rest: RankDecision) -> RankDecision:
         """The nonzero eigenvalues of this decision, and another one's in place of the others.

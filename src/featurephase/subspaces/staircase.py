@@ -9,15 +9,15 @@ which.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from featurephase.foundation.errors import InputError
 from featurephase.foundation.types import Array
-from featurephase.results.base import Result
+from featurephase.results.status import AMBIGUOUS_RANK, GIVEN, OK
+from featurephase.results.subspaces import LatentSubspaces, Round
 from featurephase.subspaces.conditional import pair_moment, sorted_draws, spawn
 from featurephase.subspaces.rank import RankDecision, decide_rank, sampling_quantile
 from featurephase.subspaces.symmetry import (
@@ -32,9 +32,6 @@ from featurephase.subspaces.symmetry import (
 )
 
 if TYPE_CHECKING:
-    import xarray
-    from matplotlib.figure import Figure
-
     from featurephase.functions import Link
     from featurephase.problem import Teacher
 
@@ -50,191 +47,6 @@ USELESS_ANGLE = 0.1
 #: how much an inexact easy subspace is blurred when conditioned on (standard deviation, of 1). Without it the smallest
 #: error counts: given g1 + 0.001 g2, the response y = g1 reveals g2. With it a direction is revealed to (error/blur)^2.
 BLUR = 0.3
-
-
-@dataclass(frozen=True, kw_only=True)
-class Round:
-    """One step of the staircase: which directions the response shifts, given the easy ones found before.
-
-    Attributes
-    ----------
-    conditioned_on
-        Dimension of the easy subspace at the start of the round.
-    directions
-        Orthonormal columns (k, q): the eigenvectors of A, then those that a symmetry shows to be hard.
-    eigenvalues, eigenvalues_se
-        (q,): the share of each direction's variance that y and the easy coordinates explain, as far as the windows in
-        y resolve it (a lower bound). Exactly zero ones come with their estimate too, as a check.
-    bounds
-        (q,): simultaneous bound on the sampling error of the eigenvalue and the smaller ones.
-    decisions
-        (q,): ``"nonzero"``, ``"zero"`` (known to be below the resolution), ``"zero by symmetry"`` or ``"ambiguous"``.
-    angle_se
-        Standard error (radians) of the angle of the span of the nonzero directions.
-    resolution
-        What counts as zero where no symmetry says so.
-    samples, replicates
-        Draws of the response in all, and into how many independent estimates they were split.
-    """
-
-    conditioned_on: int
-    directions: Array
-    eigenvalues: Array
-    eigenvalues_se: Array
-    bounds: Array
-    decisions: tuple[str, ...]
-    angle_se: float
-    resolution: float
-    samples: int
-    replicates: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class LatentSubspaces(Result):
-    """U_E and U_H of a teacher, with the evidence.
-
-    Attributes
-    ----------
-    status
-        ``"ok"``; ``"given"``: the teacher came with its easy basis; ``"ambiguous-rank"``: some direction could be
-        decided neither way.
-    easy_basis, hard_basis
-        Orthonormal columns (k, k_E) and (k, k_H). Where the rank is ambiguous, the directions that are known to be
-        easy or hard; the rest is ``undecided_basis`` (k, .).
-    irrelevant_basis
-        (k, k_I): the last columns of the hard basis, on which the response does not depend at all.
-    irrelevant
-        Their names: ``"g3"`` for a coordinate.
-    exact
-        Whether symmetry proves the subspaces (no sampling error in the bases, no resolution).
-    angle_se
-        Standard error (radians) of the angle of the easy subspace; 0 where exact.
-    rounds
-        The steps of the staircase.
-    symmetries
-        Symmetries of the link that were used: orthogonal maps that leave the law of (g, y) unchanged.
-    """
-
-    easy_basis: Array
-    hard_basis: Array
-    irrelevant_basis: Array
-    undecided_basis: Array
-    irrelevant: tuple[str, ...]
-    exact: bool
-    angle_se: float
-    rounds: tuple[Round, ...]
-    symmetries: tuple[Symmetry, ...] = field(metadata={"json": False})
-
-    @property
-    def ok(self) -> bool:
-        """Whether the subspaces are known: computed without ambiguity, or given."""
-        return self.status in ("ok", "given")
-
-    @property
-    def relevant_hard_basis(self) -> Array:
-        """The hard directions (k, .) that the response depends on."""
-        return self.hard_basis[:, : self.hard_basis.shape[1] - self.irrelevant_basis.shape[1]]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The JSON document: the bases as k rows, and ``subspace_evidence``."""
-        document = super().to_dict()
-        evidence = {key: document.pop(key) for key in ("exact", "angle_se", "rounds")}
-        evidence["symmetries"] = [symmetry.words for symmetry in self.symmetries]
-        return {**document, "subspace_evidence": evidence}
-
-    def to_xarray(self) -> xarray.Dataset:
-        """Bases over (latent, easy | hard), eigenvalues over (round, direction) padded with nan."""
-        import xarray
-
-        size = max((step.eigenvalues.size for step in self.rounds), default=0)
-
-        def padded(name: str) -> Array:
-            table = np.full((len(self.rounds), size), np.nan)
-            for row, step in zip(table, self.rounds, strict=True):
-                row[: step.eigenvalues.size] = getattr(step, name)
-            return table
-
-        return xarray.Dataset(
-            {
-                "easy_basis": (("latent", "easy"), self.easy_basis),
-                "hard_basis": (("latent", "hard"), self.hard_basis),
-                "irrelevant_basis": (("latent", "irrelevant"), self.irrelevant_basis),
-                "undecided_basis": (("latent", "undecided"), self.undecided_basis),
-                "eigenvalues": (("round", "direction"), padded("eigenvalues")),
-                "eigenvalues_se": (("round", "direction"), padded("eigenvalues_se")),
-                "bounds": (("round", "direction"), padded("bounds")),
-            },
-            coords={"latent": [f"g{j + 1}" for j in range(self.easy_basis.shape[0])]},
-            attrs={
-                "status": str(self.status),
-                "exact": int(self.exact),
-                "angle_se": self.angle_se,
-                "seed": -1 if self.seed is None else self.seed,
-                "version": self.version,
-            },
-        )
-
-    def figure(self) -> Figure:  # type: ignore[override]
-        """Eigenvalues of every round with their simultaneous bounds, against the resolution."""
-        from featurephase.present.figures import PALETTE, new_figure
-
-        figure = new_figure()
-        axes = figure.add_subplot()
-        looks = {
-            "nonzero": (PALETTE[0], "o", "nonzero: easy"),
-            "zero": (PALETTE[1], "s", "zero to the resolution"),
-            "zero by symmetry": (PALETTE[2], "D", "zero by symmetry: hard"),
-            "ambiguous": (PALETTE[3], "X", "undecided"),
-        }
-        names: list[str] = []
-        shown: set[str] = set()
-        for number, step in enumerate(self.rounds, start=1):
-            for j, decision in enumerate(step.decisions):
-                colour, marker, label = looks[decision]
-                axes.errorbar(
-                    len(names),
-                    step.eigenvalues[j],
-                    yerr=step.bounds[j],
-                    color=colour,
-                    marker=marker,
-                    capsize=3,
-                    label=None if label in shown else label,
-                )
-                shown.add(label)
-                names.append(f"{direction_name(step.directions[:, j])}\nround {number}")
-        resolution = self.rounds[0].resolution if self.rounds else 1e-3
-        axes.axhline(resolution, color="0.5", linewidth=1, linestyle="--", label="resolution")
-        axes.set_yscale("symlog", linthresh=resolution)
-        axes.set_xticks(range(len(names)), names)
-        axes.set_xlim(-0.5, max(len(names), 1) - 0.5)
-        lowest = min((float((step.eigenvalues - step.bounds).min()) for step in self.rounds), default=0.0)
-        axes.set_ylim(1.5 * min(lowest, -2 * resolution), 1.5)
-        axes.set_ylabel("share of the variance explained by the response")
-        axes.set_title("Easy and hard latent directions")
-        figure.legend(loc="outside lower center", ncols=4)
-        return figure
-
-    def table(self) -> str:
-        """The subspaces and the eigenvalues behind them."""
-
-        def span(basis: Array) -> str:
-            return ", ".join(direction_name(column) for column in basis.T) or "-"
-
-        lines = [
-            f"easy        {span(self.easy_basis)}",
-            f"hard        {span(self.relevant_hard_basis)}",
-            f"irrelevant  {span(self.irrelevant_basis)}",
-        ]
-        if self.undecided_basis.size:
-            lines.append(f"undecided   {span(self.undecided_basis)}")
-        for number, step in enumerate(self.rounds, start=1):
-            lines.append(f"round {number}, given {step.conditioned_on} easy, {step.samples:.3g} samples:")
-            for j, decision in enumerate(step.decisions):
-                lines.append(
-                    f"  {direction_name(step.directions[:, j]):32} {step.eigenvalues[j]:10.3g} +- "
-                    f"{step.eigenvalues_se[j]:.1g}  {decision}"
-                )
-        return "\n".join(lines)
 
 
 def latent_subspaces(
@@ -303,7 +115,7 @@ def _given(link: Link, easy: Array, seed: int) -> LatentSubspaces:
     found = symmetries(link, easy, seed)
     exact = _ceiling(link, easy, found, seed).shape[1] == easy.shape[1]
     exact = exact or mirrored(link, easy, easy, 0.0, seed) is not None
-    return _assemble(link, easy, np.empty((easy.shape[0], 0)), "given", exact, 0.0, [], found, seed)
+    return _assemble(link, easy, np.empty((easy.shape[0], 0)), GIVEN, exact, 0.0, [], found, seed)
 
 
 def _check(samples: int, max_samples: int, replicates: int, resolution: float) -> None:
@@ -346,7 +158,7 @@ class _Staircase:
         self.symmetries = symmetries(link, first, seed)
         self.ceiling = _ceiling(link, first, self.symmetries, seed)
         self.angle_se = 0.0
-        self.status = "ok"
+        self.status: str = OK
 
     def climb(self, quiet: bool) -> None:
         """Rounds until nothing is left, or nothing more is found."""
@@ -362,7 +174,7 @@ class _Staircase:
                 if found == 0:
                     break
         if self.angle_se > USELESS_ANGLE:
-            self.status = "ambiguous-rank"
+            self.status = AMBIGUOUS_RANK
 
     @property
     def full(self) -> bool:
@@ -391,7 +203,7 @@ class _Staircase:
                 tried.add(decision.rank)
                 if self._reflect(open_, decision):
                     break
-            enough = decision.rank > 0 or decision.status == "ok"
+            enough = decision.rank > 0 or decision.status == OK
             if (enough and decision.angle_se <= ANGLE) or total >= self.max_samples:
                 break
             stage, size = stage + 1, min(3 * total, self.max_samples - total)
@@ -458,9 +270,9 @@ class _Staircase:
     def result(self) -> LatentSubspaces:
         """What the rounds amount to."""
         easy, undecided = self.easy, np.empty((self.link.latent_dim, 0))
-        if self.status != "ok" and self.angle_se > USELESS_ANGLE:
+        if self.status != OK and self.angle_se > USELESS_ANGLE:
             easy, undecided = self.first, complement(self.first, self.ceiling)
-        elif self.status != "ok":
+        elif self.status != OK:
             last = self.rounds[-1]
             undecided = last.directions[:, [decision == "ambiguous" for decision in last.decisions]]
         return _assemble(
@@ -494,12 +306,12 @@ def _assemble(
     hard = complement(np.column_stack([known, idle]))
     names = tuple(direction_name(column) for column in idle.T)
     words = [f"the response does not depend on {', '.join(names)}"] if names else []
-    if status == "ambiguous-rank":
+    if status == AMBIGUOUS_RANK:
         words.append(
             f"whether {', '.join(direction_name(column) for column in undecided.T)} is easy cannot be decided with "
             f"{rounds[-1].samples:.3g} samples: give more, or the easy basis"
         )
-    elif status == "ok" and not exact:
+    elif status == OK and not exact:
         words.append(
             "no symmetry of the link proves the hard directions: the response explains less than "
             f"{rounds[-1].resolution:g} of their variance"

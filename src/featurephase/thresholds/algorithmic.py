@@ -12,16 +12,16 @@ E[ G_a G_b ]: the second moment of the conditional expectation of f_a = <B_a, g_
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from itertools import combinations_with_replacement
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from featurephase.foundation.errors import InputError
 from featurephase.foundation.statistics import mean_and_se
 from featurephase.foundation.types import Array
-from featurephase.results.base import Result
+from featurephase.results.algorithmic import AlgorithmicThreshold
+from featurephase.results.status import OK, UNRESOLVED
 from featurephase.subspaces.conditional import (
     IndexArray,
     pair_moment,
@@ -34,8 +34,6 @@ from featurephase.subspaces.staircase import BLUR
 from featurephase.subspaces.symmetry import fixed_space, scale_free
 
 if TYPE_CHECKING:
-    import xarray
-
     from featurephase.functions import Link
     from featurephase.problem import Teacher
     from featurephase.subspaces import LatentSubspaces
@@ -45,73 +43,6 @@ __all__ = ["AlgorithmicThreshold", "algorithmic_threshold"]
 
 #: the map acts on symmetric matrices of this size at most
 MAX_HARD = 8
-
-
-@dataclass(frozen=True, kw_only=True)
-class AlgorithmicThreshold(Result):
-    """delta_alg of a teacher, with its error.
-
-    Attributes
-    ----------
-    status
-        ``"ok"``; ``"unresolved"``: 1/delta_alg cannot be told from zero (the value is then nan, ``lower_bound`` holds);
-        ``"ambiguous-rank"``: the hard subspace is not known.
-    delta_alg, delta_alg_se
-        Samples per dimension, and standard error over replicates. 0: nothing is hard. inf: no first-order method finds
-        a hard direction with a number of samples proportional to the dimension.
-    lower_bound
-        delta_alg is above this except with the probability of a false decision (1e-5).
-    window_bias
-        The largest change of ``delta_alg`` by a halving of the windows in y. What their width leaves is at most of that
-        size, usually much less.
-    exact
-        Whether the value (0 or inf) is proved rather than estimated.
-    direction
-        Positive matrix (k, k) of trace one, zero outside the hard subspace: the top eigenvector of the map, the second
-        moment along which the weak signal grows first. Zero where there is none.
-    samples, replicates
-        Draws of the response in all, and into how many independent estimates they were split.
-    """
-
-    delta_alg: float
-    delta_alg_se: float
-    lower_bound: float
-    window_bias: float
-    exact: bool
-    direction: Array
-    samples: int
-    replicates: int
-
-    @property
-    def error(self) -> float:
-        """Standard error and window bias together: what delta_alg is uncertain by."""
-        return math.hypot(self.delta_alg_se, self.window_bias) if math.isfinite(self.window_bias) else self.delta_alg_se
-
-    def to_xarray(self) -> xarray.Dataset:
-        """The value with its error, and the direction over (latent, latent2)."""
-        import xarray
-
-        scalars: dict[str, Any] = {
-            name: ((), getattr(self, name))
-            for name in ("delta_alg", "delta_alg_se", "lower_bound", "window_bias", "samples", "replicates")
-        }
-        return xarray.Dataset(
-            {**scalars, "direction": (("latent", "latent2"), self.direction)},
-            attrs={
-                "status": str(self.status),
-                "exact": int(self.exact),
-                "seed": -1 if self.seed is None else self.seed,
-                "version": self.version,
-            },
-        )
-
-    def table(self) -> str:
-        """One line: the value, its error, where it comes from."""
-        if self.exact:
-            return f"delta_alg  {self.delta_alg:g}  (exact)"
-        if not self.ok:
-            return f"delta_alg  > {self.lower_bound:.4g}"
-        return f"delta_alg  {self.delta_alg:.5g} +- {self.delta_alg_se:.1g}  ({self.samples:.3g} samples)"
 
 
 def algorithmic_threshold(
@@ -171,10 +102,10 @@ def algorithmic_threshold(
             message=message,
             seed=seed,
             delta_alg=value,
-            delta_alg_se=0.0 if status == "ok" else math.nan,
+            delta_alg_se=0.0 if status == OK else math.nan,
             lower_bound=bound,
             window_bias=0.0,
-            exact=status == "ok",
+            exact=status == OK,
             direction=np.zeros((dim, dim)),
             samples=0,
             replicates=replicates,
@@ -184,14 +115,14 @@ def algorithmic_threshold(
         return known(math.nan, subspaces.status, subspaces.message, 0.0)
     if subspaces.relevant_hard_basis.shape[1] == 0:
         message = "no direction that the response depends on is hard: delta_alg is 0"
-        return known(0.0, "ok", message, 0.0)
+        return known(0.0, OK, message, 0.0)
     if subspaces.relevant_hard_basis.shape[1] > MAX_HARD:
         message = f"delta_alg is computed for up to {MAX_HARD} hard directions"
-        return known(math.nan, "unresolved", message, 0.0)
+        return known(math.nan, UNRESOLVED, message, 0.0)
     family = _Family(teacher.link, subspaces, seed)
     if family.responses.shape[0] == 0:
         message = "symmetries of the link make E[ g_H g_H' | y, g_E ] the identity: no first-order method learns U_H"
-        return known(math.inf, "ok", message, math.inf)
+        return known(math.inf, OK, message, math.inf)
     return _Estimator(teacher.link, subspaces, family, replicates, resolution, seed).run(samples, max_samples, quiet)
 
 
@@ -318,7 +249,7 @@ class _Estimator:
                 total += size
                 maps = _extrapolated(levels)
                 decision = decide_rank(maps[:, 0], resolution=self.resolution)
-                if decision.rank > 0 or decision.status == "ok" or total >= max_samples:
+                if decision.rank > 0 or decision.status == OK or total >= max_samples:
                     break
                 stage, size = stage + 1, min(3 * total, max_samples - total)
                 bar.total = total + size
@@ -327,7 +258,7 @@ class _Estimator:
 
     def _unresolved(self, bound: float, total: int) -> AlgorithmicThreshold:
         return AlgorithmicThreshold(
-            status="unresolved",
+            status=UNRESOLVED,
             message=(
                 f"1/delta_alg cannot be told from zero with {total:.3g} samples, and no symmetry shows that it is: "
                 f"delta_alg is above {bound:.3g}"

@@ -6,13 +6,12 @@ They are the project's only examples: ``examples/`` and the documentation point 
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass, field
 from importlib.resources import files
 
 from featurephase.foundation.errors import InputError, show, suggest
-from featurephase.results.base import Result
+from featurephase.results.templates import TemplateList
 
-__all__ = ["TemplateList", "read_template", "template_names"]
+__all__ = ["read_template", "template_list", "template_names"]
 
 
 def template_names() -> tuple[str, ...]:
@@ -38,25 +37,6 @@ def _titles() -> dict[str, str]:
     return {name: str(tomllib.loads(read_template(name))["title"]) for name in template_names()}
 
 
-@dataclass(frozen=True, kw_only=True)
-class TemplateList(Result):
-    """The templates there are, and the file that was written, if any.
-
-    Attributes
-    ----------
-    templates
-        Name -> title.
-    written
-        The file written, or ``None``.
-    """
-
-    templates: dict[str, str] = field(default_factory=_titles)
-    written: str | None = None
-
-    def table(self) -> str:
-        """The list, or what was written and what to do with it."""
-        if self.written is not None:
-            return f"{self.written} written; next: featurephase predict {self.written}"
-        width = max(map(len, self.templates))
-        lines = (f"{name:{width}}  {title}" for name, title in self.templates.items())
-        return "\n".join([*lines, "", "featurephase init NAME writes one of them to NAME.toml"])
+def template_list(written: str | None = None) -> TemplateList:
+    """The templates there are, and the file that was written, if any."""
+    return TemplateList(templates=_titles(), written=written)

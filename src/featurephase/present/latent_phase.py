@@ -1,9 +1,9 @@
-"""Figures of the latent-variable model: a trajectory with its budget, and slices of the phase diagram."""
+"""Table and figure of a scaling's place in the phase diagram: regions, exact boundaries, named parameterisations."""
 
 from __future__ import annotations
 
 import textwrap
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,14 +14,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from featurephase.latent_model.results import LatentResult
+    from featurephase.results.latent import LatentPhaseResult
 
-__all__ = ["phase_figure", "trajectory_figure"]
+__all__ = ["figure", "phase_figure", "table"]
 
 BLUE, ORANGE, GREEN, PINK, YELLOW, SKY, BLACK, _ = PALETTE
-
-#: Colours of the mechanisms; rotation is warm, change of norm is cold, losses are the paler of each.
-BUDGET = {"alignment": ORANGE, "growth": BLUE, "disalignment": YELLOW, "shrinkage": SKY}
 
 LABELS = {
     "c_gamma": r"prefactor exponent  $c_\gamma$",
@@ -33,80 +30,29 @@ LABELS = {
 }
 
 
-def trajectory_figure(result: LatentResult) -> Figure:
-    """Output, kernel, alignment and the stacked budget of ln K over time, with measurements where there are any."""
-    from featurephase.latent_model.mechanisms import mechanisms
-
-    times = result.times[np.isfinite(result.times)]
-    end = float(times.max(initial=0.0))
-    logarithmic = times.size > 2 and end > 0 and times[times > 0].min() * 300 < end and np.all(np.diff(times) > 0)
-    if end == 0.0:  # nothing but the start, or only the limit, was asked for: show the motion
-        from featurephase.latent_model.results import default_times
-
-        end = float(default_times(result.flow).max())
-    fine = np.linspace(0.0, end, 400)
-    if logarithmic:
-        fine = np.geomspace(times[times > 0].min(), end, 400)
-    x, budget = result.flow.at(fine), mechanisms(result.flow, fine)
-
-    figure = new_figure(9.0, 6.4)
-    axes = figure.subplots(2, 2, sharex=True)
-    target = result.limit["output"]
-    panels: list[tuple[Axes, str, Any, str]] = [
-        (axes[0, 0], "output", x.output, "output  $s$"),
-        (axes[0, 1], "kernel", x.kernel, "kernel  $K$"),
-        (axes[1, 0], "alignment", x.alignment, r"alignment  $\zeta=\cos\angle(u,w)$"),
+def table(result: LatentPhaseResult) -> str:
+    """The verdict."""
+    names = " ".join(f"{name} = {value:g}" for name, value in result.exponents.items())
+    lines = [
+        f"phase        {result.phase}",
+        f"stability    {result.stability}",
+        f"mechanism    {result.mechanism}",
+        f"exponents    {names}",
+        f"angle        {result.verdict['angle']}",
+        f"start        {result.verdict['initial_output']} initial output",
+        "",
+        str(result.verdict["description"]),
     ]
-    measured = result.measured or {}
-    for axis, name, values, label in panels:
-        axis.plot(fine, values, color=BLUE, label="theory", zorder=2)
-        for key, marker, colour, text in (
-            ("descent", "o", ORANGE, "trained network"),
-            ("flow", "x", BLACK, "integrated flow"),
-        ):
-            if key in measured:
-                data = measured[key]
-                pick = np.unique(np.linspace(0, len(data["times"]) - 1, 25).astype(int))
-                axis.plot(
-                    np.asarray(data["times"])[pick],
-                    np.asarray(data[name])[pick],
-                    linestyle="none",
-                    marker=marker,
-                    markersize=4.5,
-                    markerfacecolor="none" if marker == "o" else None,
-                    color=colour,
-                    label=text,
-                    zorder=3,
-                )
-        axis.set_ylabel(label)
-    axes[0, 0].axhline(target, color="0.5", linewidth=0.8, linestyle="--", label=f"limit {target:.4g}")
-    axes[0, 0].legend(loc="best", fontsize=8)
-    if np.all(x.kernel > 0.0) and x.kernel.max() > 30 * x.kernel.min():
-        axes[0, 1].set_yscale("log")
-    axes[1, 0].set_ylim(-1.06, 1.06)
-    _stack(axes[1, 1], fine, budget)
-    for axis in axes[1]:
-        axis.set_xlabel("time")
-    if logarithmic:
-        axes[0, 0].set_xscale("log")
-    axes[0, 0].set_xlim(fine[0], fine[-1])
-    words = result.regime.split(":")[0] if result.status == "ok" else f"{result.status}"
-    figure.suptitle(f"Latent-variable model, width {result.u.shape[1]}: {words}", fontsize=11)
-    return figure
+    if result.equivalent:
+        lines.append(f"Same as: {', '.join(result.equivalent)} (up to the unit of time)")
+    if result.message:
+        lines.append(result.message)
+    return "\n".join(lines)
 
 
-def _stack(axis: Axes, times: np.ndarray, budget: Any) -> None:
-    """Gains stacked upwards from 0, losses downwards; their sum is the black line."""
-    for names in (("alignment", "growth"), ("disalignment", "shrinkage")):
-        base = np.zeros_like(times)
-        for name in names:
-            part = getattr(budget, name)
-            if np.any(part != 0.0):
-                axis.fill_between(times, base, base + part, color=BUDGET[name], alpha=0.75, linewidth=0, label=name)
-            base = base + part
-    axis.plot(times, budget.log_kernel_ratio, color=BLACK, linewidth=1.4, label=r"sum $=\ln K(t)/K(0)$")
-    axis.set_ylabel(r"budget of  $\ln K(t)/K(0)$")
-    axis.legend(loc="best", fontsize=8)
+def figure(result: LatentPhaseResult) -> Figure:
+    """The slice of the phase diagram through this scaling."""
+    return phase_figure(result.plane, scaling=Scaling(**result.scaling), finite=result.finite_width)
 
 
 def phase_figure(plane: Slice, *, scaling: Scaling | None = None, finite: FiniteWidthMap | None = None) -> Figure:

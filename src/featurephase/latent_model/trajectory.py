@@ -1,0 +1,207 @@
+"""``fp.latent``: one trajectory of the exact latent-variable model, with its limit and the budget of its mechanisms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from featurephase.foundation.errors import InputError
+from featurephase.foundation.types import Array
+from featurephase.latent_model.mechanisms import NAMES, Mechanisms, mechanisms, regime
+from featurephase.latent_model.solution import Flow, Trajectory, check_times
+from featurephase.latent_model.training import Measurement, integrate_flow, train_network, two_point_data
+from featurephase.results.latent import LatentResult
+from featurephase.results.status import FROZEN, OK, SADDLE
+
+__all__ = ["default_times", "latent"]
+
+_BUDGET = (*NAMES, "log_kernel_ratio", "output_angle", "output_scale")
+_EXTRA = ("norm_ratio", "relative_motion_u", "relative_motion_w")
+_SCALARS = ("output", "loss", "kernel", "alignment", "residual", "excess_loss")
+
+
+def _scalars(x: Trajectory) -> dict[str, float]:
+    return {name: float(getattr(x, name)) for name in (*_SCALARS, "misalignment", "log_xi")}
+
+
+def _budget(x: Mechanisms) -> dict[str, Array]:
+    return {name: getattr(x, name) for name in (*_BUDGET, *_EXTRA)}
+
+
+def default_times(flow: Flow, count: int = 200) -> Array:
+    """0 and times that show the whole motion: three decades around the first and last rates."""
+    first, last = float(flow.initial_rate), float(flow.asymptotic_rate)
+    rates = [x for x in (first, last) if np.isfinite(x) and x > 0.0]
+    if not rates:
+        return np.linspace(0.0, 1.0, 11)
+    saturation = float(flow.saturation_time)
+    end = 12.0 / (last or first)
+    if np.isfinite(saturation):
+        end = max(end, saturation + 10.0 / last if last else saturation)
+    if last == 0.0:  # algebraic decay
+        end = 1e4 / first
+    return np.linspace(0.0, min(end, 1e300), count)
+
+
+def latent(
+    u: ArrayLike,
+    w: ArrayLike,
+    *,
+    cross_moment: float,
+    times: ArrayLike | None = None,
+    second_moment: float = 1.0,
+    response_moment: float | None = None,
+    eta_u: float = 1.0,
+    eta_w: float = 1.0,
+    gamma: float = 1.0,
+    loss_factor: float = 1.0,
+    saddle_tolerance: float = 0.0,
+    measure: bool = False,
+) -> LatentResult:
+    """The exact trajectory of a one-hidden-layer linear network on a one-dimensional latent input.
+
+    Parameters
+    ----------
+    u, w
+        Read-out and hidden weights (projected on the latent direction) at time 0, shape (unit,).
+    cross_moment
+        ``B = E[a y]``.
+    times
+        Times >= 0, infinity included; default: 200 times that show the whole motion.
+    second_moment, response_moment
+        ``A = E a^2`` and ``C = E y^2``; C defaults to ``B^2/A``, a noiseless target.
+    eta_u, eta_w
+        Learning rates of the layers.
+    gamma
+        Prefactor of the network.
+    loss_factor
+        c in the loss ``c E (f - y)^2``.
+    saddle_tolerance
+        Relative size below which a mode counts as absent; at 0 this is decided exactly.
+    measure
+        Also integrate the flow numerically and train the network by gradient descent, at the finite times.
+
+    Raises
+    ------
+    InputError
+        If shapes disagree, a number is not finite, a rate, A or C is negative, ``B^2 > A C``, or a time is negative.
+
+    Notes
+    -----
+    arXiv:2401.07085. For many initialisations at once use :class:`featurephase.latent.Flow`.
+
+    Examples
+    --------
+    >>> result = latent(u=[0.5, -0.3, 0.8], w=[0.2, 0.7, -0.4], cross_moment=1.0, times=[0.0, 0.5])
+    >>> round(float(result.output[1]), 9)
+    0.725484493
+    """
+    if np.ndim(u) > 1 or np.ndim(w) > 1:
+        raise InputError("latent takes one initialisation, u and w of shape (unit,); use latent.Flow for many")
+    for name, value in (
+        ("second_moment", second_moment),
+        ("cross_moment", cross_moment),
+        ("eta_u", eta_u),
+        ("eta_w", eta_w),
+        ("gamma", gamma),
+    ):
+        if np.ndim(value) != 0:
+            raise InputError(f"{name} must be one number; use latent.Flow for many")
+    flow = Flow(
+        u,
+        w,
+        cross_moment=cross_moment,
+        second_moment=second_moment,
+        response_moment=response_moment,
+        eta_u=eta_u,
+        eta_w=eta_w,
+        gamma=gamma,
+        loss_factor=loss_factor,
+        saddle_tolerance=saddle_tolerance,
+    )
+    t = default_times(flow) if times is None else np.atleast_1d(check_times(times))
+    if t.ndim != 1 or t.size == 0:
+        raise InputError(f"times must be a list of at least one number, given shape {t.shape}")
+    parameters = {
+        "eta_u": float(eta_u),
+        "eta_w": float(eta_w),
+        "second_moment": float(second_moment),
+        "cross_moment": float(cross_moment),
+        "response_moment": float(flow.response_moment),
+        "gamma": float(gamma),
+        "loss_factor": float(loss_factor),
+        "saddle_tolerance": float(saddle_tolerance),
+    }
+    return _answer(flow, t, parameters, _measure(u, w, t, parameters) if measure else None)
+
+
+def _answer(flow: Flow, times: Array, parameters: dict[str, float], numerical: dict[str, Any] | None) -> LatentResult:
+    """The solution at the times and in the limit, with the budget of the mechanisms."""
+    x, end = flow.at(times), flow.limit()
+    u, w = flow.weights(times)
+    u_end, w_end = flow.weights(np.inf)
+    budget = _budget(mechanisms(flow, times))
+    words = regime(flow)
+    status = FROZEN if flow.frozen else SADDLE if flow.saddle else OK
+    return LatentResult(
+        status=status,
+        message=_message(status, words, x, parameters["saddle_tolerance"]),
+        parameters=parameters,
+        times=times,
+        u=u,
+        w=w,
+        **{name: getattr(x, name) for name in _SCALARS},
+        limit=_scalars(end) | {"u": u_end, "w": w_end},
+        mechanisms={name: float(values[-1]) for name, values in budget.items()},
+        mechanisms_over_time=budget,
+        regime=words,
+        rates={
+            "initial": float(flow.initial_rate),
+            "asymptotic": float(flow.asymptotic_rate),
+            "saturation_time": float(flow.saturation_time),
+            "curvature": float(flow.curvature()),
+        },
+        conserved=dict(flow.conserved),
+        out_of_range=x.out_of_range,
+        measured=numerical,
+        flow=flow,
+    )
+
+
+def _message(status: str, words: str, x: Trajectory, tolerance: float) -> str:
+    message = words if status != OK else ""
+    if status == SADDLE:
+        how = "decided exactly" if tolerance == 0.0 else f"within the tolerance {tolerance:g}"
+        message += f" ({how}; the smallest perturbation of the weights lets the flow escape)"
+    # That the residual of a converged run falls below 1e-308 is no news.
+    news = [n for n, way in x.out_of_range.items() if way != "underflow" or n in ("output", "kernel")]
+    if news:
+        message = f"{message} Out of the range of float64 at some time: {', '.join(news)}.".strip()
+    return message
+
+
+def _measure(u: ArrayLike, w: ArrayLike, times: Array, parameters: Mapping[str, float]) -> dict[str, Any]:
+    """Both numerical trajectories; the descent with a step small enough to follow the flow, in at most 20000 steps."""
+    u, w = np.atleast_1d(np.asarray(u, dtype=np.float64)), np.atleast_1d(np.asarray(w, dtype=np.float64))
+    finite = times[np.isfinite(times)]
+    options: dict[str, Any] = {name: value for name, value in parameters.items() if name != "saddle_tolerance"}
+    flow = integrate_flow(u, w, finite, **options)
+    end = float(finite.max(initial=0.0))
+    fastest = float(np.max(np.abs(flow.kernel), initial=0.0)) * 2.0 * parameters["second_moment"]
+    steps = int(np.clip(np.ceil(100.0 * end * fastest * parameters["loss_factor"]), 1, 20_000)) if end else 0
+    step_size = end / steps if steps else 1.0
+    inputs, labels, direction = two_point_data(
+        parameters["second_moment"], parameters["cross_moment"], parameters["response_moment"], dimension=2
+    )
+    rates = {name: parameters[name] for name in ("eta_u", "eta_w", "gamma", "loss_factor")}
+    hidden = np.outer(w, direction)
+    network = train_network(inputs, labels, u, hidden, direction, steps=steps, step_size=step_size, **rates)
+    keep = np.unique(np.linspace(0, steps, min(steps + 1, 101)).round().astype(int))
+    return {"flow": _shown(flow), "descent": _shown(network, keep) | {"step_size": step_size}}
+
+
+def _shown(x: Measurement, keep: NDArray[np.int_] | slice = slice(None)) -> dict[str, Any]:
+    return {name: getattr(x, name)[keep] for name in ("times", "output", "loss", "kernel", "alignment")}
