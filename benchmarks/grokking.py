@@ -122,8 +122,7 @@ def run(setting: Setting, d: int, delta: float, seeds: list[Any], horizon: int) 
         file=sys.stderr,
         flush=True,
     )
-    work = 1e-8 * n * horizon * directions
-    return run_tasks(one, [(setting, n, d, s, horizon) for s in seeds], work=work, label=f"d = {d}", workers=workers)
+    return run_tasks(one, [(setting, n, d, s, horizon) for s in seeds], label=f"d = {d}", workers=workers)
 
 
 def until_dropped(setting: Setting, d: int, delta: float, seeds: list[Any], median: float, cap: int) -> list[Seed]:
@@ -172,7 +171,7 @@ def laws(folder: Path, setting: Setting, delta: float, dimensions: list[int]) ->
     if found is None:
         print(f"  tangent recursion at delta = {delta:g}", file=sys.stderr, flush=True)
         tasks = [(setting, delta, s) for s in replicate_seeds(1, LAW["replicates"])]
-        growths = run_tasks(growth, tasks, work=30.0)
+        growths = run_tasks(growth, tasks)
         found = {}
         for d in dimensions:
             law = escape_law(growths, d)

@@ -383,7 +383,7 @@ def compare(repeats: int, wrong_repeats: int, dimension: int, seeds: int) -> int
     totals = {word: [0, 0] for word in ("correct", "activation", "loss", "delta")}
     for i, name in enumerate(SIX):
         tasks = [(name, 1000 * i + j, dimension, seeds, j < wrong_repeats) for j in range(repeats)]
-        for verdicts in run_tasks(judge_once, tasks, work=20.0, label=name):
+        for verdicts in run_tasks(judge_once, tasks, label=name):
             for word, agree in verdicts.items():
                 totals[word][0] += not agree
                 totals[word][1] += 1

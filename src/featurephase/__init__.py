@@ -31,6 +31,7 @@ _PUBLIC: dict[str, str] = {
     "explain": "featurephase.analyses.explanation",
     "simulate": "featurephase.analyses.simulation",
     "compare": "featurephase.analyses.comparison",
+    "Dask": "featurephase.foundation.executors",
     "load_data": "featurephase.problem.data",
     "latent": "featurephase.latent_model",
     "latent_phase": "featurephase.latent_model",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from featurephase.dynamics.asymptotic import BASIS_CAPACITY, ReplicateTrajectory, replicate_bytes, run_replicate
+from featurephase.dynamics.asymptotic import ReplicateTrajectory, replicate_bytes, run_replicate
 from featurephase.dynamics.network import Network
 from featurephase.dynamics.optimisers import require_batches
 from featurephase.foundation.errors import InputError
@@ -62,7 +62,6 @@ __all__ = [
     "explained",
     "predict",
     "problem_subspaces",
-    "seconds_per_run",
 ]
 
 #: Replicates in which the block approximation is compared with the full equation.
@@ -102,15 +101,8 @@ def problem_subspaces(problem: Problem) -> LatentSubspaces:
     return found
 
 
-def seconds_per_run(problem: Problem, steps: int) -> float:
-    """A rough estimate of the time of one replicate, to decide whether workers pay and progress is due."""
-    width = problem.student.width
-    directions = min(steps * width, BASIS_CAPACITY)
-    return problem.asymptotics.samples * steps * (width * 4e-8 + 3e-9 * width * directions)
-
-
-def check_problem_memory(problem: Problem, steps: int, workers: int = 2) -> None:
-    """Refuse a run whose histories cannot fit.
+def check_problem_memory(problem: Problem, steps: int) -> None:
+    """Refuse a replicate whose histories cannot fit.
 
     Raises
     ------
@@ -118,8 +110,9 @@ def check_problem_memory(problem: Problem, steps: int, workers: int = 2) -> None
         With what would be needed and what there is.
     """
     width, samples = problem.student.width, problem.asymptotics.samples
-    count = min(workers, problem.asymptotics.replicates) * replicate_bytes(problem, steps, samples)
-    require_memory(count, f"{samples} sample paths, {steps} steps and {width} neurons")
+    require_memory(
+        replicate_bytes(problem, steps, samples), f"{samples} sample paths, {steps} steps and {width} neurons"
+    )
 
 
 def check_problem_batches(problem: Problem) -> None:
@@ -249,7 +242,12 @@ def predict(
         for i, seed in enumerate(seeds)
     ]
     found = run_tasks(
-        _replicate, tasks, work=seconds_per_run(problem, steps), label="predict", quiet=quiet, workers=workers
+        _replicate,
+        tasks,
+        label="predict",
+        memory=replicate_bytes(problem, steps, problem.asymptotics.samples),
+        quiet=quiet,
+        workers=workers,
     )
     count = len(seeds)
     runs = tuple(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from featurephase.analyses.prediction import check_problem_memory, problem_subspaces, seconds_per_run
+from featurephase.analyses.prediction import check_problem_memory, problem_subspaces
 from featurephase.dynamics.asymptotic import ReplicateTrajectory, run_replicate
 from featurephase.foundation.errors import InputError
 from featurephase.foundation.executors import replicate_seeds, run_tasks
@@ -117,7 +117,6 @@ def reached_subspace(
     found = run_tasks(
         _run,
         [(problem, float(delta), seed, easy, samples) for seed in replicate_seeds(asymptotics.seed, _RUNS)],
-        work=seconds_per_run(small, steps),
         label="reached directions",
         quiet=quiet,
         workers=workers,

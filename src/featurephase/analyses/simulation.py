@@ -31,7 +31,7 @@ from featurephase.escape.law import (
 )
 from featurephase.foundation.errors import InputError, Interrupted, MemoryLimitError
 from featurephase.foundation.executors import replicate_seeds, run_tasks
-from featurephase.foundation.memory import available_memory, require_memory
+from featurephase.foundation.memory import require_memory
 from featurephase.foundation.statistics import mean_and_se
 from featurephase.foundation.types import Array
 from featurephase.hessian.empirical import EmpiricalHessian, extreme_eigenpairs
@@ -167,13 +167,12 @@ def _run_seed(
 
 @dataclass(frozen=True)
 class SeedPlan:
-    """What running one seed takes: n, d, the options of the run, bytes and seconds (an estimate)."""
+    """What running one seed takes: n, d, the options of the run, and bytes."""
 
     samples: int
     dimension: int
     options: dict[str, Any]
     need: float
-    work: float
 
 
 def planned_seeds(
@@ -218,21 +217,13 @@ def planned_seeds(
         options["capacity"] = capacity
         kept = directions if capacity is None else min(capacity, directions)
         need = implicit_bytes(batch, m, k, 2 * m if training.one_pass else kept)
-        work = batch * training.steps * (m * 6e-8 + 4e-9 * m * min(directions, 200)) + 1e-7 * training.steps
     else:
         options |= {"precision": precision, "data": data}
         need = dense_bytes(batch, dimension, m, np.dtype(precision).itemsize)
         if times:  # a Hessian that is small enough is solved whole
             need += 8.0 * (m * m * batch + 3 * min(m * dimension, 1200) ** 2 + 200 * m * dimension)
         require_memory(need, f"a {batch} x {dimension} data matrix in {precision} with its Hessian (dense)")
-        work = 1e-9 * batch * dimension * (training.steps * m + 300.0 * m * len(times))
-    return SeedPlan(samples, dimension, options, need, work)
-
-
-def fitting_workers(need: float, workers: int | None) -> int:
-    """How many tasks of ``need`` bytes may run side by side, at most ``workers``."""
-    fitting = max(1, int(0.8 * available_memory() / max(need, 1.0)))
-    return fitting if workers is None else min(workers, fitting)
+    return SeedPlan(samples, dimension, options, need)
 
 
 def run_seeds(
@@ -267,10 +258,10 @@ def run_seeds(
     found = run_tasks(
         _run_seed,
         tasks,
-        work=plan.work,
+        memory=plan.need,
         label=label,
         quiet=quiet,
-        workers=fitting_workers(plan.need, workers),
+        workers=workers,
     )
     return samples, dimension, found
 
@@ -482,13 +473,12 @@ def predicted_escape(
         raise ValueError(reason or "nothing is hard: there is no plateau to escape from")
     horizon = min(problem.training.steps, _PREDICTED_STEPS) if steps is None else steps
     require_growth_memory(problem, hard.shape[1], horizon, samples)
-    workers = fitting_workers(growth_bytes(problem, hard.shape[1], horizon, samples), workers)
+    memory = growth_bytes(problem, hard.shape[1], horizon, samples)
     tasks = [
         (problem, delta, s, spaces.easy_basis, hard, horizon, samples)
         for s in replicate_seeds(problem.asymptotics.seed, replicates, _ESCAPE_STREAM)
     ]
-    work = 1e-6 * samples * horizon * problem.student.width
-    growths = run_tasks(_growth_task, tasks, work=work, label="escape", quiet=quiet, workers=workers)
+    growths = run_tasks(_growth_task, tasks, label="escape", memory=memory, quiet=quiet, workers=workers)
     return escape_law(growths, dimension, seed=problem.asymptotics.seed)
 
 

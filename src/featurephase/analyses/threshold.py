@@ -20,7 +20,6 @@ from featurephase.analyses.prediction import (
     experiment_text,
     explained,
     problem_subspaces,
-    seconds_per_run,
     whole_steps,
 )
 from featurephase.dynamics.asymptotic import Moment, run_replicate
@@ -480,7 +479,6 @@ def network_threshold(
         scanned = run_tasks(
             _read,
             [(curve, float(d), s) for d in grid for s in seeds[:SCAN_REPLICATES]],
-            work=seconds_per_run(problem, time) * coarse / problem.asymptotics.samples,
             label=f"scan t = {time}",
             quiet=quiet,
             workers=workers,
@@ -527,11 +525,9 @@ def network_threshold(
             **({} if ends_negative or not targets else _crossings_only(crossings)),
         )
     curve = _Curve(problem, time, *bases, samples, full, not full or any(t.kind == "block" for t in targets))
-    evaluations = 4.0 * len({round(np.log(t.guess) / 0.1) for t in targets})
     found = run_tasks(
         _roots,
         [(curve, seed, targets, (low, high)) for seed in seeds],
-        work=seconds_per_run(problem, time) * samples / problem.asymptotics.samples * evaluations,
         label=f"delta_NN(t = {time})",
         quiet=quiet,
         workers=workers,
@@ -552,7 +548,6 @@ def network_threshold(
         gaps = run_tasks(
             _gap,
             [(curve, seed, block) for seed in seeds[:_CHECK_REPLICATES]],
-            work=seconds_per_run(problem, time) + 30.0,
             label=f"full equation, t = {time}",
             quiet=quiet,
             workers=workers,

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
+from functools import cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -21,7 +22,16 @@ import scipy.linalg  # noqa: F401  (loads its own BLAS, which the controller is 
 
 Result = TypeVar("Result")
 
-__all__ = ["PARTS", "blas_on_one_thread", "core_count", "in_turn", "map_blocks", "map_parts", "thread_count"]
+__all__ = [
+    "PARTS",
+    "blas_on_one_thread",
+    "core_count",
+    "hold_blas",
+    "in_turn",
+    "map_blocks",
+    "map_parts",
+    "thread_count",
+]
 
 #: Sums over blocks are taken in so many parts, each by one thread: fixed, so that threads do not change rounding.
 PARTS = 16
@@ -79,9 +89,14 @@ def _get_team() -> _Team:
     return _team
 
 
+@cache
 def core_count() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may use: affinity, the control group's quota, ``LOKY_MAX_CPU_COUNT``, Slurm's share."""
+    from loky import cpu_count
+
+    given = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    count: int = cpu_count()
+    return min(count, max(1, int(given))) if given.isdecimal() else count
 
 
 def _available(team: _Team) -> int:
@@ -102,22 +117,32 @@ def thread_count() -> int:
     return 1 if _busy.locked() else _available(_get_team())
 
 
+def hold_blas() -> None:
+    """BLAS on one thread from now on, in a process where several tasks may run at once."""
+    _get_team().limit()
+
+
 @contextmanager
-def blas_on_one_thread() -> Iterator[None]:
+def blas_on_one_thread() -> Iterator[Callable[[int], None]]:
     """BLAS on one thread throughout, and :func:`map_blocks` on as many as BLAS might use.
 
     For long computations in blocks: threads of OpenBLAS that have worked spin for some 30 ms, on the cores that blocks
-    need (measured: 22 ms a step of training in place of 11).
+    need (measured: 22 ms a step of training in place of 11). What it yields lowers the number of threads from the next
+    call of :func:`map_blocks` on, where other processes are to have some of the cores.
     """
     team = _get_team()
     threads = _available(team)
     if team.taken_over or threads <= 1 or _busy.locked():
-        yield
+        yield lambda count: None
         return
     limits = team.limit()
     team.taken_over = threads
+
+    def lower(count: int) -> None:
+        team.taken_over = max(1, min(count, threads))
+
     try:
-        yield
+        yield lower
     finally:
         team.taken_over = 0
         team.restore(limits)

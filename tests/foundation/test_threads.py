@@ -1,7 +1,6 @@
 """Blocks on threads: order, exceptions, error state, no nesting, limits of BLAS and their return, forks."""
 
 import multiprocessing
-import os
 import threading
 import time
 
@@ -10,7 +9,6 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from featurephase.foundation import threads
-from featurephase.foundation.executors import run_tasks
 from featurephase.foundation.threads import blas_on_one_thread, map_blocks, thread_count
 
 several = pytest.mark.skipif(thread_count() < 2, reason="one core, or BLAS held to one thread")
@@ -129,16 +127,10 @@ def _in_a_fork():
     return map_blocks(lambda i: i * i, 4)
 
 
-def test_processes_share_out_the_cores():
-    cores = len(os.sched_getaffinity(0))
-    assert run_tasks(thread_count, [(), ()], work=10.0) == [max(1, min(cores // 2, thread_count()))] * 2
-    assert run_tasks(thread_count, [()], work=10.0) == [thread_count()]
-
-
 def test_blocks_have_all_cores_where_blas_cannot_be_asked(monkeypatch):
     team = threads._get_team()
     monkeypatch.setattr(team, "libraries", [])
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
+    monkeypatch.setattr(threads, "core_count", lambda: 6)
     for given, expected in (("3", 3), ("40", 6), ("", 6), ("2,1", 6)):
         monkeypatch.setenv("OMP_NUM_THREADS", given)
         assert thread_count() == expected
