@@ -243,7 +243,7 @@ def _without_entries(kind: type | None) -> dict[str, Variable]:
         if label.of is not None:
             out |= _named_after(name, _stacked([_without_entries(label.of)], label.dims[0], 0))
         else:
-            dtype = np.int64 if f.type in (int, "int") else np.float64
+            dtype = {"int": np.int64, "str": object, "Status": object}.get(str(f.type), np.float64)
             out[name] = label.dims, np.empty((0,) * len(label.dims), dtype=dtype), label.described
     return out
 
@@ -257,8 +257,8 @@ def _stacked(tables: Sequence[Mapping[str, Variable]], dim: str, count: int) -> 
         if _is_coordinate(name, present[0]):
             out[name] = dims, _common([values for _, values, _ in present], name), described
             continue
-        columns = [table[name][1] if name in table else None for table in tables][:count]
-        out[name] = (dim, *dims), _padded(columns, len(dims)), described
+        columns = [table[name][1] if name in table else None for table in tables]
+        out[name] = (dim, *dims), _padded(columns, len(dims))[:count], described
     return out
 
 
@@ -274,7 +274,7 @@ def _padded(columns: Sequence[NDArray[Any] | None], dimensions: int) -> NDArray[
     given = [c for c in columns if c is not None]
     shape = tuple(max((c.shape[axis] for c in given), default=0) for axis in range(dimensions))
     if len(given) == len(columns) and all(c.shape == shape for c in given):
-        return np.stack(given) if given else np.empty((0, *shape))
+        return np.stack(given)
     words = any(c.dtype.kind in "UO" for c in given)
     out = np.full((len(columns), *shape), "" if words else np.nan, dtype=object if words else np.float64)
     for target, column in zip(out, columns, strict=True):
