@@ -426,7 +426,8 @@ def workers_of(parent: int) -> list[int]:
     """Its descendants that compute (Linux)."""
     found, waiting = [], [parent]
     while waiting:
-        children = Path(f"/proc/{(one := waiting.pop())}/task/{one}/children").read_text().split()
+        tasks = Path(f"/proc/{waiting.pop()}/task")  # any thread may have started one
+        children = [child for thread in tasks.iterdir() for child in (thread / "children").read_text().split()]
         waiting += map(int, children)
         found += [int(c) for c in children if b"popen_loky" in Path(f"/proc/{c}/cmdline").read_bytes()]
     return found

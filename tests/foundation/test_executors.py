@@ -345,7 +345,7 @@ def test_a_cluster_computes_the_same_bytes(monkeypatch):
         executors._dask_client(remote.address).close()
         executors._dask_client.cache_clear()
         monkeypatch.setattr(executors, "__version__", "another")
-        with pytest.raises(InputError, match=f"workers have featurephase {fp.__version__}, not another"):
+        with pytest.raises(InputError, match=f"workers have featurephase {fp.__version__}, here is another"):
             remote.run(fail, [(0,)])
     assert [x for _, x in found] == [x for _, x in ThisProcess().run(draw, tasks)]
     assert os.getpid() not in {pid for pid, _ in found}
