@@ -25,7 +25,6 @@ from types import FrameType
 
 import typer
 
-from featurephase.cli import groups  # noqa: F401
 from featurephase.cli.app import app, run
 from featurephase.cli.templates import read_template, template_names
 from featurephase.foundation.errors import InputError

@@ -14,7 +14,6 @@ import pytest
 import typer
 
 from featurephase._version import __version__
-from featurephase.cli import groups  # noqa: F401  so that the fixture below gives back all commands
 from featurephase.cli.app import app, run
 from featurephase.foundation.errors import FeaturephaseWarning, InputError, MemoryLimitError
 

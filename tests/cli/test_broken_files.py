@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 import typer
 
-from featurephase.cli import groups  # noqa: F401
 from featurephase.cli.app import app, run
 from featurephase.foundation.errors import InputError
 from featurephase.problem import load

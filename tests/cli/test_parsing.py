@@ -56,12 +56,11 @@ def test_flags_override_their_keys(file: Path) -> None:
         samples=2000,
         replicates=3,
         seed=11,
-        quick=True,
     )
     assert problem.run.delta == (3.0, 5.0, 7.0)
     assert problem.run.times == (1, 60)
     assert problem.threshold.delta_range == (1.0, 9.0)
-    assert vars(problem.asymptotics) == {"samples": 200, "replicates": 3, "seed": 11}
+    assert vars(problem.asymptotics) == {"samples": 2000, "replicates": 3, "seed": 11}
     assert experiment(file).run.times == (0, 10, 60)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from featurephase.foundation import tomlfile
 from featurephase.foundation.errors import InputError
 from featurephase.foundation.tomlfile import MAX_BYTES, MAX_KEY_PARTS, _longest_key, parse, read_text
 
@@ -109,7 +110,23 @@ def test_a_file_of_the_largest_size_is_read_and_one_byte_more_is_not(tmp_path: P
         read_text(path)
 
 
-def test_what_is_not_a_readable_text_file_is_refused(tmp_path: Path) -> None:
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+@pytest.mark.parametrize("pause", [0.0, 0.3])
+def test_a_pipe_is_read_once_and_whole(tmp_path: Path, pause: float) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    text = "#" * 200_000  # more than a pipe holds
+    program = (
+        f"import sys, time; time.sleep({pause}); f = open(sys.argv[1], 'w'); time.sleep({pause}); "
+        "f.write('#' * 100_000); f.flush(); time.sleep(0.1); f.write('#' * 100_000)"
+    )
+    writer = subprocess.Popen([sys.executable, "-c", program, str(pipe)])
+    assert read_text(pipe) == text
+    assert writer.wait(timeout=30) == 0
+
+
+def test_what_is_not_a_readable_text_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tomlfile, "PATIENCE", 0.1)
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     latin = tmp_path / "latin.toml"
@@ -140,6 +157,17 @@ def test_a_file_without_permission_is_refused(tmp_path: Path) -> None:
 def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a = 1")))
     assert read_text("-") == "a = 1"
+
+
+def test_a_closed_standard_input_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(InputError, match="standard input: it is closed"):
+        read_text("-")
+
+
+def test_standard_input_of_a_notebook_is_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("a = 'é'"))
+    assert read_text("-") == "a = 'é'"
 
 
 def test_endless_standard_input_is_refused() -> None:

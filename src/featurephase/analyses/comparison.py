@@ -29,6 +29,7 @@ from featurephase.analyses.prediction import (
 )
 from featurephase.analyses.simulation import SeedRun, median_and_se, planned_seeds, predicted_escape, run_seeds
 from featurephase.foundation.errors import InputError, MemoryLimitError
+from featurephase.foundation.executors import Workers
 from featurephase.foundation.statistics import mean_and_se, welch_degrees
 from featurephase.foundation.types import Array
 from featurephase.results.comparison import ComparedCurves, ComparedQuantity, Comparison
@@ -88,7 +89,7 @@ def compare(
     prediction: Prediction | None = None,
     subspaces: LatentSubspaces | None = None,
     quiet: bool = True,
-    workers: int | None = None,
+    workers: Workers = None,
 ) -> Comparison:
     """Judge the theory of a problem by dense simulations of it.
 
@@ -212,7 +213,7 @@ class _Setup:
     start: str
     seeds: int
     quiet: bool
-    workers: int | None
+    workers: Workers
 
     def dense(self, dimension: int, seeds: int, times: Sequence[int], eigenvalues: int, stream: int) -> list[SeedRun]:
         return self._runs(self.simulated, dimension, self.delta, "dense", seeds, times, eigenvalues, stream)

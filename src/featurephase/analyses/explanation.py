@@ -26,6 +26,7 @@ from featurephase.analyses.threshold import NO_TRANSITION, NetworkThreshold, Thr
 from featurephase.dynamics.optimisers import FirstOrderRule
 from featurephase.escape.law import EscapeLaw
 from featurephase.foundation.errors import InputError, show
+from featurephase.foundation.executors import Workers
 from featurephase.foundation.types import Array
 from featurephase.hessian.spectrum import FULL_WIDTH
 from featurephase.results.base import Result
@@ -444,7 +445,7 @@ def explain(
     samples_n: int | None = None,
     dimension: int | None = None,
     quiet: bool = True,
-    workers: int | None = None,
+    workers: Workers = None,
 ) -> Explanation:
     """Which latent directions are learned at this n/d by the last step, why, and what would change it.
 
@@ -460,7 +461,7 @@ def explain(
     quiet
         No progress on standard error.
     workers
-        Processes; default: one for each core.
+        Number of processes, or where to compute (:class:`~featurephase.Dask`); default: as many processes as pay.
 
     Returns
     -------

@@ -16,7 +16,7 @@ from featurephase.dynamics.asymptotic import ReplicateTrajectory, replicate_byte
 from featurephase.dynamics.network import Network
 from featurephase.dynamics.optimisers import require_batches
 from featurephase.foundation.errors import InputError
-from featurephase.foundation.executors import replicate_seeds, run_tasks
+from featurephase.foundation.executors import Workers, replicate_seeds, run_tasks
 from featurephase.foundation.memory import require_memory
 from featurephase.foundation.types import Array
 from featurephase.hessian.outliers import Outlier
@@ -184,7 +184,7 @@ def predict(
     density: bool = False,
     subspaces: LatentSubspaces | None = None,
     quiet: bool = True,
-    workers: int | None = None,
+    workers: Workers = None,
 ) -> Prediction:
     """Trajectory and Hessian of gradient descent in the limit n, d -> infinity with n/d -> delta.
 
@@ -203,7 +203,7 @@ def predict(
     quiet
         No progress on standard error.
     workers
-        Processes; default: one for each core.
+        Number of processes, or where to compute (:class:`~featurephase.Dask`); default: as many processes as pay.
 
     Returns
     -------

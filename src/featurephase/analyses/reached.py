@@ -16,7 +16,7 @@ import numpy as np
 from featurephase.analyses.prediction import check_problem_memory, problem_subspaces
 from featurephase.dynamics.asymptotic import ReplicateTrajectory, run_replicate
 from featurephase.foundation.errors import InputError
-from featurephase.foundation.executors import replicate_seeds, run_tasks
+from featurephase.foundation.executors import Workers, replicate_seeds, run_tasks
 from featurephase.foundation.statistics import mean_and_se
 from featurephase.foundation.types import Array
 from featurephase.results.status import AMBIGUOUS_RANK, DIVERGED, OK
@@ -61,7 +61,7 @@ def reached_subspace(
     subspaces: LatentSubspaces | None = None,
     resolution: float = RESOLUTION,
     quiet: bool = True,
-    workers: int | None = None,
+    workers: Workers = None,
 ) -> ReachedSubspace:
     """U_GD(T): which easy directions gradient descent has met by the last step, decided with errors.
 

@@ -30,7 +30,7 @@ from featurephase.escape.law import (
     require_growth_memory,
 )
 from featurephase.foundation.errors import InputError, Interrupted, MemoryLimitError
-from featurephase.foundation.executors import replicate_seeds, run_tasks
+from featurephase.foundation.executors import Workers, replicate_seeds, run_tasks
 from featurephase.foundation.memory import require_memory
 from featurephase.foundation.statistics import mean_and_se
 from featurephase.foundation.types import Array
@@ -240,7 +240,7 @@ def run_seeds(
     precision: Precision = "float64",
     data: UserData | None = None,
     quiet: bool = True,
-    workers: int | None = None,
+    workers: Workers = None,
     label: str = "simulate",
 ) -> tuple[int, int, list[SeedRun]]:
     """All seeds at one delta: n, d and what each seed saw.
@@ -285,7 +285,7 @@ def simulate(
     predicted: bool = True,
     subspaces: LatentSubspaces | None = None,
     quiet: bool = True,
-    workers: int | None = None,
+    workers: Workers = None,
 ) -> Simulation:
     """Train finite networks and measure what ``predict`` predicts.
 
@@ -320,7 +320,7 @@ def simulate(
     quiet
         No progress on standard error.
     workers
-        Processes; default: one for each core, as far as memory allows.
+        Number of processes, or where to compute (:class:`~featurephase.Dask`); default: as many processes as pay.
 
     Raises
     ------
@@ -458,7 +458,7 @@ def predicted_escape(
     samples: int = _PREDICTED_SAMPLES,
     replicates: int = _PREDICTED_REPLICATES,
     quiet: bool = True,
-    workers: int | None = None,
+    workers: Workers = None,
 ) -> EscapeLaw:
     """The law of the escape time at dimension d, from the tangent recursion (theory 1, section 6).
 
@@ -489,7 +489,7 @@ def _predicted(
     spaces: LatentSubspaces,
     start: str,
     quiet: bool,
-    workers: int | None,
+    workers: Workers,
 ) -> tuple[EscapeLaw | None, str]:
     if start == "prescribed" or not spaces.ok or problem.training.steps == 0:
         return None, "the escape time is predicted for a random start" if start == "prescribed" else ""
@@ -521,7 +521,7 @@ def _recovery(
     spaces: LatentSubspaces,
     start: str,
     quiet: bool,
-    workers: int | None,
+    workers: Workers,
 ) -> tuple[Recovery, ...]:
     """Verdicts from the capture at d and, by the exact law, at smaller d with four times the seeds."""
     least = problem.student.width + problem.teacher.latent_dim

@@ -25,7 +25,7 @@ from featurephase.analyses.prediction import (
 from featurephase.dynamics.asymptotic import Moment, run_replicate
 from featurephase.dynamics.network import Network
 from featurephase.foundation.errors import InputError
-from featurephase.foundation.executors import replicate_seeds, run_tasks
+from featurephase.foundation.executors import Workers, replicate_seeds, run_tasks
 from featurephase.foundation.statistics import mean_and_se
 from featurephase.foundation.types import Array
 from featurephase.hessian.spectrum import (
@@ -435,7 +435,7 @@ def network_threshold(
     guess: float | None = None,
     value_only: bool = False,
     quiet: bool = True,
-    workers: int | None = None,
+    workers: Workers = None,
 ) -> NetworkThreshold:
     """delta_NN(t) at one time, with every crossing in the range.
 
@@ -708,7 +708,7 @@ def _lowest(blocks: Sequence[BlockThreshold]) -> BlockThreshold:
 
 
 def _limit(
-    problem: Problem, spaces: LatentSubspaces, delta_range: tuple[float, float], quiet: bool, workers: int | None
+    problem: Problem, spaces: LatentSubspaces, delta_range: tuple[float, float], quiet: bool, workers: Workers
 ) -> ThresholdLimit:
     """delta_NN(t) at doubling times, each search started from the last value, until the drift is small."""
     times: list[int] = []
@@ -793,7 +793,7 @@ def threshold(
     subspaces: LatentSubspaces | None = None,
     algorithmic: AlgorithmicThreshold | None = None,
     quiet: bool = True,
-    workers: int | None = None,
+    workers: Workers = None,
 ) -> Threshold:
     """delta_alg, delta_NN(t) and its limit.
 

@@ -19,14 +19,18 @@ from typing import Annotated, Any, Never, TextIO
 import typer
 
 from featurephase._version import __version__
-from featurephase.cli.output import DebugFlag, say
+from featurephase.cli import exits
+from featurephase.cli.compare import compare
+from featurephase.cli.deliver import say
+from featurephase.cli.explain import explain
+from featurephase.cli.flags import DebugFlag
+from featurephase.cli.init import init
+from featurephase.cli.latent import latent, latent_phase
+from featurephase.cli.predict import predict
+from featurephase.cli.probe import probe
+from featurephase.cli.simulate import simulate
+from featurephase.cli.threshold import threshold
 from featurephase.foundation.errors import FeaturephaseError, FeaturephaseWarning
-
-EXIT_OK = 0
-EXIT_DEFECT = 1
-EXIT_INPUT = 2
-EXIT_UNDETERMINED = 3
-EXIT_INTERRUPTED = 130
 
 app = typer.Typer(
     name="featurephase",
@@ -37,6 +41,13 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+#: The commands, in the order of ``--help``; a name has dashes for underscores.
+COMMANDS = (init, predict, threshold, explain, simulate, compare, latent, latent_phase, probe)
+
+for _command in COMMANDS:
+    app.command()(_command)
 
 
 def _print_version(wanted: bool) -> None:
@@ -58,15 +69,13 @@ def _root(
 
 def _invoke(args: list[str]) -> int:
     """Parse and run; errors come out as they are (the parser's own ``main`` makes exits of some)."""
-    from featurephase.cli import groups  # noqa: F401  registers the commands on the application
-
     command = typer.main.get_command(app)
     try:
         with command.make_context("featurephase", args or ["--help"]) as context:
             command.invoke(context)
     except typer.Exit as end:
         return int(end.exit_code)
-    return EXIT_OK
+    return exits.OK
 
 
 def _one_line(text: str) -> str:
@@ -78,21 +87,22 @@ def _failure(error: BaseException) -> tuple[int, str]:
     """Exit code (the contract's table) and one line for people, whatever the error."""
     format_message = getattr(error, "format_message", None)
     if callable(format_message):  # a usage error of the command-line parser
-        return EXIT_INPUT, f"error: {format_message()}"
+        return exits.INPUT, f"error: {format_message()}"
     match error:
         case FeaturephaseError():
             return error.exit_code, f"error: {error}"
         case KeyboardInterrupt() | typer.Abort():
-            return EXIT_INTERRUPTED, "interrupted; nothing was printed, and every file is whole or as it was"
+            done = str(error) or "nothing was printed"
+            return exits.INTERRUPTED, f"interrupted; {done}, and every file is whole or as it was"
         case MemoryError():
-            return EXIT_INPUT, f"error: {_out_of_memory(error)}"
+            return exits.INPUT, f"error: {_out_of_memory(error)}"
         case RecursionError():
-            return EXIT_INPUT, "error: an expression or value is nested too deeply"
+            return exits.INPUT, "error: an expression or value is nested too deeply"
         case OSError() if error.strerror:
             where = f": {os.fsdecode(error.filename)!r}" if isinstance(error.filename, (str, bytes)) else ""
-            return EXIT_DEFECT, f"error: {error.strerror}{where}"
+            return exits.DEFECT, f"error: {error.strerror}{where}"
         case _:
-            return EXIT_DEFECT, f"error: {type(error).__name__}: {error} (--debug shows the traceback)"
+            return exits.DEFECT, f"error: {type(error).__name__}: {error} (--debug shows the traceback)"
 
 
 def _out_of_memory(error: MemoryError) -> str:
@@ -137,7 +147,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
             return code
         except BrokenPipeError:  # the reader of our output went away (`| head`): not an error of ours
             _abandon_stdout()
-            return EXIT_OK
+            return exits.OK
         except BaseException as error:
             if isinstance(error, OSError):
                 _abandon_stdout()
@@ -152,13 +162,26 @@ def _terminate(number: int, frame: FrameType | None) -> Never:
     raise KeyboardInterrupt
 
 
+def _open_standard_streams() -> None:
+    """Give numbers 0 to 2 to something, where the caller closed them: a data file or a pipe would get them.
+
+    What the system or a worker process writes to "standard error" would then land in it.
+    """
+    with contextlib.suppress(OSError):
+        while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+            os.set_inheritable(number, True)
+        os.close(number)
+
+
 def main() -> None:
     """Console entry point."""
+    _open_standard_streams()
     if sys.stdout is None:  # closed by the caller
         say("error: standard output is closed")
-        sys.exit(EXIT_DEFECT)
-    reconfigure: Any = getattr(sys.stdout, "reconfigure", None)
-    if reconfigure is not None:  # a table must not fail in a locale without its characters
-        reconfigure(errors="backslashreplace")
+        sys.exit(exits.DEFECT)
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure: Any = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:  # a table must not fail in a locale without its characters
+            reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGTERM, _terminate)
     sys.exit(run())

@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from featurephase.cli.app import app
-from featurephase.cli.output import (
-    DebugFlag,
-    FigureFlag,
-    JsonFlag,
-    QuickFlag,
-    QuietFlag,
-    ReplicatesFlag,
-    SamplesFlag,
-    SaveFlag,
-    SeedFlag,
-    check_targets,
-    deliver,
-)
-from featurephase.cli.parsing import DeltaFlag, FileArgument, TimeFlag, experiment, finite_times, quick_note
+from featurephase.cli.flags import COMPUTING, DeltaFlag, FileArgument, Shared, TimeFlag, command
+from featurephase.cli.parsing import finite_times
+
+if TYPE_CHECKING:
+    from featurephase.results.base import Result
 
 
-@app.command("compare")
+@command("samples", "replicates", "quick", *COMPUTING)
 def compare(
     file: FileArgument,
     dimension: Annotated[
@@ -35,16 +25,9 @@ def compare(
     time: TimeFlag = None,
     start: Annotated[str, typer.Option("--start", help="orthonormal, gaussian, sphere or prescribed.")] = "orthonormal",
     escape: Annotated[bool, typer.Option("--escape/--no-escape", help="Compare the escape time too.")] = True,
-    samples: SamplesFlag = None,
-    replicates: ReplicatesFlag = None,
-    seed: SeedFlag = None,
-    quick: QuickFlag = False,
-    json: JsonFlag = False,
-    figure: FigureFlag = None,
-    save: SaveFlag = None,
-    quiet: QuietFlag = False,
-    debug: DebugFlag = False,
-) -> None:
+    *,
+    shared: Shared,
+) -> Result:
     """Confront the theory with simulations on real data matrices: z-scores and a verdict.
 
     Examples:
@@ -53,19 +36,15 @@ def compare(
 
     featurephase compare experiment.toml --dimension 300 --dimension 600 --delta 4 --json
     """
-    check_targets(figure, save)
-    problem = experiment(
-        file,
-        delta=delta,
-        times=finite_times("--time", time),
-        samples=samples,
-        replicates=replicates,
-        seed=seed,
-        quick=quick,
-    )
+    problem = shared.experiment(file, delta=delta, times=finite_times("--time", time))
     from featurephase.analyses.comparison import compare as compute
 
-    result = compute(problem, dimension=dimension, seeds=seeds, start=start, escape=escape, quiet=quiet)
-    if quick:
-        result = result.noted(quick_note(problem))
-    raise typer.Exit(deliver(result, as_json=json, figure=figure, save=save, quiet=quiet))
+    return compute(
+        problem,
+        dimension=dimension,
+        seeds=seeds,
+        start=start,
+        escape=escape,
+        quiet=shared.quiet,
+        workers=shared.executor,
+    )

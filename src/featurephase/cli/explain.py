@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from featurephase.cli.app import app
-from featurephase.cli.output import (
-    DebugFlag,
-    FigureFlag,
-    JsonFlag,
-    QuickFlag,
-    QuietFlag,
-    ReplicatesFlag,
-    SamplesFlag,
-    SaveFlag,
-    SeedFlag,
-    check_targets,
-    deliver,
-)
-from featurephase.cli.parsing import FileArgument, experiment, parse_positive, quick_note
+from featurephase.cli.flags import COMPUTING, FileArgument, Shared, command
+from featurephase.cli.parsing import parse_positive
+
+if TYPE_CHECKING:
+    from featurephase.results.base import Result
 
 OneDeltaFlag = Annotated[
     str | None,
@@ -35,22 +25,15 @@ DimensionFlag = Annotated[
 ]
 
 
-@app.command("explain")
+@command("samples", "replicates", "quick", *COMPUTING)
 def explain(
     file: FileArgument,
     delta: OneDeltaFlag = None,
     samples_n: SamplesNFlag = None,
     dimension: DimensionFlag = None,
-    samples: SamplesFlag = None,
-    replicates: ReplicatesFlag = None,
-    seed: SeedFlag = None,
-    quick: QuickFlag = False,
-    json: JsonFlag = False,
-    figure: FigureFlag = None,
-    save: SaveFlag = None,
-    quiet: QuietFlag = False,
-    debug: DebugFlag = False,
-) -> None:
+    *,
+    shared: Shared,
+) -> Result:
     """In words: which directions are easy or hard, which are learned, why, and what would change it.
 
     Examples:
@@ -59,12 +42,15 @@ def explain(
 
     featurephase explain experiment.toml --samples-n 100000 --dimension 5000 --json
     """
-    check_targets(figure, save)
     ratio = None if delta is None else parse_positive("--delta", delta)
-    problem = experiment(file, samples=samples, replicates=replicates, seed=seed, quick=quick)
+    problem = shared.experiment(file)
     from featurephase.analyses.explanation import explain as compute
 
-    result = compute(problem, delta=ratio, samples_n=samples_n, dimension=dimension, quiet=quiet)
-    if quick:
-        result = result.noted(quick_note(problem))
-    raise typer.Exit(deliver(result, as_json=json, figure=figure, save=save, quiet=quiet))
+    return compute(
+        problem,
+        delta=ratio,
+        samples_n=samples_n,
+        dimension=dimension,
+        quiet=shared.quiet,
+        workers=shared.executor,
+    )

@@ -2,38 +2,50 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from featurephase.cli.app import app
-from featurephase.cli.output import DebugFlag, JsonFlag, QuietFlag, deliver, write_text
+from featurephase.cli import exits
+from featurephase.cli.flags import Shared, command
+
+if TYPE_CHECKING:
+    from featurephase.results.base import Result
 
 
-@app.command("init")
+@command()
 def init(
     name: Annotated[str | None, typer.Argument(help="Which one; without it they are listed.")] = None,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", metavar="FILE", help="Where to write it (default: NAME.toml here)."),
+        typer.Option(
+            "-o", "--output", metavar="FILE", help="Where to write it (default: NAME.toml here; - is standard output)."
+        ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file if it exists.")] = False,
-    json: JsonFlag = False,
-    quiet: QuietFlag = False,
-    debug: DebugFlag = False,
-) -> None:
+    *,
+    shared: Shared,
+) -> Result:
     """Write a commented experiment file to start from.
 
     Example: featurephase init one-neuron -o experiment.toml
     """
     from featurephase.cli.templates import read_template, template_list
+    from featurephase.foundation.errors import InputError
+    from featurephase.foundation.files import write_text
 
     if name is None:
         if output is not None or force:
-            raise typer.BadParameter("-o and --force need the NAME of a template")
-        raise typer.Exit(deliver(template_list(), as_json=json, quiet=quiet))
+            raise InputError("-o and --force need the NAME of a template")
+        return template_list()
     text = read_template(name)
+    if output is not None and str(output) == "-":
+        if shared.json:
+            raise InputError("-o - writes the file to standard output, and --json its document: give one of them")
+        sys.stdout.write(text)
+        raise typer.Exit(exits.OK)
     target = Path(f"{name}.toml") if output is None else output
     write_text(target, text, overwrite=force)
-    raise typer.Exit(deliver(template_list(str(target)), as_json=json, quiet=quiet))
+    return template_list(str(target))

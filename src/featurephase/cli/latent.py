@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from featurephase.cli.app import app
-from featurephase.cli.output import (
-    DebugFlag,
-    FigureFlag,
-    JsonFlag,
-    QuietFlag,
-    ReplicatesFlag,
-    SaveFlag,
-    SeedFlag,
-    check_targets,
-    deliver,
-)
+from featurephase.cli.flags import Shared, command
 from featurephase.cli.parsing import parse_vector
 from featurephase.foundation.errors import InputError, show, suggest
+
+if TYPE_CHECKING:
+    from featurephase.results.base import Result
 
 _SCALARS = (
     "eta_u",
@@ -72,7 +64,7 @@ def _from_file(file: str) -> dict[str, Any]:
     return values
 
 
-@app.command("latent")
+@command("figure", "save")
 def latent(
     file: Annotated[
         str | None,
@@ -103,17 +95,13 @@ def latent(
     measure: Annotated[
         bool, typer.Option("--measure", help="Also integrate numerically and train a network, beside the theory.")
     ] = False,
-    json: JsonFlag = False,
-    figure: FigureFlag = None,
-    save: SaveFlag = None,
-    quiet: QuietFlag = False,
-    debug: DebugFlag = False,
-) -> None:
+    *,
+    shared: Shared,
+) -> Result:
     """Exact training of a one-hidden-layer linear network on a one-dimensional latent input.
 
     Example: featurephase latent --u=0.5,-0.3,0.8 --w=0.2,0.7,-0.4 --cross-moment 1 --time 0.5 --time inf
     """
-    check_targets(figure, save)
     values: dict[str, Any] = _from_file(file) if file is not None else {}
     given = {
         "eta_u": eta_u,
@@ -137,11 +125,10 @@ def latent(
 
     from featurephase.latent_model import latent as solve
 
-    result = solve(times=times, measure=measure, **values)
-    raise typer.Exit(deliver(result, as_json=json, figure=figure, save=save, quiet=quiet))
+    return solve(times=times, measure=measure, **values)
 
 
-@app.command("latent-phase")
+@command("replicates", "seed", "figure", "save")
 def latent_phase(
     c_gamma: Annotated[float | None, typer.Option(help="Exponent of the prefactor gamma (default 0).")] = None,
     c_eta_u: Annotated[float | None, typer.Option(help="Exponent of the read-out's learning rate (default 0).")] = None,
@@ -166,21 +153,15 @@ def latent_phase(
         float | None, typer.Option(metavar="K", help="Also map the networks of finite width at this kappa.")
     ] = None,
     points: Annotated[int, typer.Option(help="Points of that map on each axis.")] = 41,
-    replicates: ReplicatesFlag = 4,
-    seed: SeedFlag = 0,
-    json: JsonFlag = False,
-    figure: FigureFlag = None,
-    save: SaveFlag = None,
-    quiet: QuietFlag = False,
-    debug: DebugFlag = False,
-) -> None:
+    *,
+    shared: Shared,
+) -> Result:
     """Phase, stability and mechanism of a scaling of the hyperparameters; alone, the named ones as a table.
 
     All exponents are powers of one large number kappa; with --c-width 1 it is the width itself.
 
     Example: featurephase latent-phase --c-gamma -1 --c-eta-u 1 --c-eta-w 1 --figure phase.png
     """
-    check_targets(figure, save)
     given = {
         "c_gamma": c_gamma,
         "c_eta_u": c_eta_u,
@@ -197,19 +178,17 @@ def latent_phase(
     if not exponents and name is None:
         if symmetrised or axes is not None or kappa is not None:
             raise InputError("which scaling? give its exponents (--c-gamma ..) or --name")
-        table = parameterisation_table()
-        raise typer.Exit(deliver(table, as_json=json, figure=figure, save=save, quiet=quiet))
+        return parameterisation_table()
     if exponents and name is not None:
         flag = "--" + next(iter(exponents)).replace("_", "-")
         raise InputError(f"--name and {flag} exclude each other: give a name or exponents")
-    result = solve(
+    return solve(
         **exponents,
         name=name,
         symmetrised=symmetrised,
         axes=None if axes is None else [x.strip() for x in axes.split(",")],
         kappa=kappa,
         points=points,
-        replicates=4 if replicates is None else replicates,
-        seed=0 if seed is None else seed,
+        replicates=4 if shared.replicates is None else shared.replicates,
+        seed=0 if shared.seed is None else shared.seed,
     )
-    raise typer.Exit(deliver(result, as_json=json, figure=figure, save=save, quiet=quiet))

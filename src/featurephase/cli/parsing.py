@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
-
-import typer
+from typing import TYPE_CHECKING, NamedTuple
 
 from featurephase.foundation.errors import InputError, show
 
@@ -15,9 +13,6 @@ if TYPE_CHECKING:
     from featurephase.problem import Problem
 
 __all__ = [
-    "DeltaFlag",
-    "FileArgument",
-    "TimeFlag",
     "Times",
     "experiment",
     "finite_times",
@@ -25,18 +20,7 @@ __all__ = [
     "parse_positive",
     "parse_times",
     "parse_vector",
-    "quick_note",
 ]
-
-FileArgument = Annotated[
-    str,
-    typer.Argument(metavar="FILE", help="The experiment file (TOML); - is standard input.", show_default=False),
-]
-DeltaFlag = Annotated[
-    list[str] | None,
-    typer.Option("--delta", metavar="D", help="Samples over dimension, n/d. May be repeated."),
-]
-TimeFlag = Annotated[list[str] | None, typer.Option("--time", metavar="T", help="A step. May be repeated.")]
 
 
 class Times(NamedTuple):
@@ -146,11 +130,6 @@ def finite_times(flag: str, words: Sequence[str] | None) -> Times | None:
     return times
 
 
-def quick_note(problem: Problem) -> str:
-    """What a result of ``--quick`` says of itself."""
-    return f"quick: a tenth of the samples ({problem.asymptotics.samples})"
-
-
 def experiment(
     file: str | Path,
     *,
@@ -160,7 +139,6 @@ def experiment(
     samples: int | None = None,
     replicates: int | None = None,
     seed: int | None = None,
-    quick: bool = False,
 ) -> Problem:
     """The problem of an experiment file with the flags that were given in place of its keys.
 
@@ -197,4 +175,4 @@ def experiment(
             changes[f"asymptotics.{key}"] = value
     if changes:
         problem = problem.replace(**changes)
-    return problem.quick() if quick else problem
+    return problem

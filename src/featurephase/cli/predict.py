@@ -2,40 +2,23 @@
 
 from __future__ import annotations
 
-import typer
+from typing import TYPE_CHECKING
 
-from featurephase.cli.app import app
-from featurephase.cli.output import (
-    DebugFlag,
-    FigureFlag,
-    JsonFlag,
-    QuickFlag,
-    QuietFlag,
-    ReplicatesFlag,
-    SamplesFlag,
-    SaveFlag,
-    SeedFlag,
-    check_targets,
-    deliver,
-)
-from featurephase.cli.parsing import DeltaFlag, FileArgument, TimeFlag, experiment, finite_times, quick_note
+from featurephase.cli.flags import COMPUTING, DeltaFlag, FileArgument, Shared, TimeFlag, command
+from featurephase.cli.parsing import finite_times
+
+if TYPE_CHECKING:
+    from featurephase.results.base import Result
 
 
-@app.command("predict")
+@command("samples", "replicates", "quick", *COMPUTING)
 def predict(
     file: FileArgument,
     delta: DeltaFlag = None,
     time: TimeFlag = None,
-    samples: SamplesFlag = None,
-    replicates: ReplicatesFlag = None,
-    seed: SeedFlag = None,
-    quick: QuickFlag = False,
-    json: JsonFlag = False,
-    figure: FigureFlag = None,
-    save: SaveFlag = None,
-    quiet: QuietFlag = False,
-    debug: DebugFlag = False,
-) -> None:
+    *,
+    shared: Shared,
+) -> Result:
     """Losses, overlaps and the spectrum of the Hessian in the limit of large dimension, with standard errors.
 
     Examples:
@@ -44,19 +27,8 @@ def predict(
 
     featurephase predict experiment.toml --delta 4 --delta 20 --time 0 --time 60 --quick --json
     """
-    check_targets(figure, save)
-    problem = experiment(
-        file,
-        delta=delta,
-        times=finite_times("--time", time),
-        samples=samples,
-        replicates=replicates,
-        seed=seed,
-        quick=quick,
-    )
+    problem = shared.experiment(file, delta=delta, times=finite_times("--time", time))
     from featurephase.analyses.prediction import predict as compute
 
-    result = compute(problem, density=figure is not None or save is not None, quiet=quiet)
-    if quick:
-        result = result.noted(quick_note(problem))
-    raise typer.Exit(deliver(result, as_json=json, figure=figure, save=save, quiet=quiet))
+    density = shared.figure is not None or shared.save is not None
+    return compute(problem, density=density, quiet=shared.quiet, workers=shared.executor)

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from featurephase.cli.app import app
-from featurephase.cli.output import (
-    DebugFlag,
-    FigureFlag,
-    JsonFlag,
-    QuickFlag,
-    QuietFlag,
-    ReplicatesFlag,
-    SaveFlag,
-    SeedFlag,
-    check_targets,
-    deliver,
-)
+from featurephase.cli.flags import Shared, command
 from featurephase.foundation.errors import InputError
+
+if TYPE_CHECKING:
+    from featurephase.results.base import Result
 
 _FILE = typer.Argument(metavar="[FILE]", help="A TOML file with a table [probe]; - reads standard input.")
 
@@ -29,7 +19,7 @@ def _option(*names: str, text: str) -> Any:
     return typer.Option(*names, help=text)
 
 
-@app.command("probe")
+@command("replicates", "seed", "quick", "figure", "save")
 def probe(
     file: Annotated[str | None, _FILE] = None,
     task: Annotated[
@@ -83,15 +73,9 @@ def probe(
         ),
     ] = None,
     precision: Annotated[str | None, _option("--precision", text="float32 or float64 [float32].")] = None,
-    replicates: ReplicatesFlag = None,
-    seed: SeedFlag = None,
-    as_json: JsonFlag = False,
-    figure: FigureFlag = None,
-    save: SaveFlag = None,
-    quick: QuickFlag = False,
-    quiet: QuietFlag = False,
-    debug: DebugFlag = False,
-) -> None:
+    *,
+    shared: Shared,
+) -> Result:
     """Train a network under a probe: in which phase it learns, by which mechanism, what its Hessian does.
 
     Example: featurephase probe --task digits --network mlp --width 512 --parameterisation ntk --figure digits.png
@@ -129,22 +113,19 @@ def probe(
             "hessian": hessian,
             "effective_parameters": effective_parameters,
             "precision": precision,
-            "replicates": replicates,
-            "seed": seed,
+            "replicates": shared.replicates,
+            "seed": shared.seed,
         }.items()
         if value is not None
     }
-    check_targets(figure, save)
     from featurephase.foundation.tomlfile import read_text
     from featurephase.probe.experiment import Experiment, run_replicates
 
     experiment = Experiment.from_toml("" if file is None else read_text(file), flags)
-    if quick:
+    if shared.quick:
         experiment = experiment.quick()
-    result = run_replicates(experiment, progress=not quiet)
-    if quick:
-        result = replace(result, message=f"{result.message} quick: a tenth of the training samples".strip())
-    raise typer.Exit(deliver(result, as_json=as_json, figure=figure, save=save, quiet=quiet))
+        shared.note = "quick: a tenth of the training samples"
+    return run_replicates(experiment, progress=not shared.quiet)
 
 
 def _numbers(flag: str, text: str | None) -> list[float] | None:

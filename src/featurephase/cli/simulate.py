@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from featurephase.cli.app import EXIT_INTERRUPTED, app
-from featurephase.cli.output import (
-    DebugFlag,
-    FigureFlag,
-    JsonFlag,
-    QuietFlag,
-    SaveFlag,
-    SeedFlag,
-    check_targets,
-    deliver,
-)
-from featurephase.cli.parsing import DeltaFlag, FileArgument, TimeFlag, experiment, finite_times
+from featurephase.cli.flags import COMPUTING, DeltaFlag, FileArgument, Shared, TimeFlag, command
+from featurephase.cli.parsing import finite_times
+
+if TYPE_CHECKING:
+    from featurephase.results.base import Result
 
 DimensionFlag = Annotated[
     int | None, typer.Option("--dimension", metavar="D", help="d, the dimension of the features.")
@@ -26,7 +19,7 @@ DimensionFlag = Annotated[
 SeedsFlag = Annotated[int, typer.Option("--seeds", metavar="S", help="Independent runs.")]
 
 
-@app.command("simulate")
+@command(*COMPUTING)
 def simulate(
     file: FileArgument,
     dimension: DimensionFlag = None,
@@ -55,13 +48,9 @@ def simulate(
     prediction: Annotated[
         bool, typer.Option("--prediction/--no-prediction", help="Predict the escape time (tangent recursion).")
     ] = True,
-    seed: SeedFlag = None,
-    json: JsonFlag = False,
-    figure: FigureFlag = None,
-    save: SaveFlag = None,
-    quiet: QuietFlag = False,
-    debug: DebugFlag = False,
-) -> None:
+    *,
+    shared: Shared,
+) -> Result:
     """Train finite networks and measure what predict predicts: losses, overlaps, Hessian, grokking, recovery.
 
     Examples:
@@ -72,8 +61,7 @@ def simulate(
 
     featurephase simulate experiment.toml --data features.npy --labels labels.csv --whiten
     """
-    check_targets(figure, save)
-    from featurephase.foundation.errors import InputError, Interrupted
+    from featurephase.foundation.errors import InputError
 
     if precision not in ("float64", "float32"):
         raise InputError(f"--precision {precision!r}: must be float64 or float32")
@@ -82,27 +70,23 @@ def simulate(
     if data is not None and (delta or dimension is not None):
         raise InputError("--data FILE fixes n and d; --delta and --dimension do not go with it")
     times = finite_times("--time", time)
-    problem = experiment(file, delta=delta, times=times, seed=seed)
+    problem = shared.experiment(file, delta=delta, times=times)
     from featurephase.analyses.simulation import simulate as compute
     from featurephase.problem.data import load_data
 
-    found = None if data is None else load_data(data, labels=labels, whiten=whiten, held_out=held_out)
-    try:
-        result = compute(
-            problem,
-            dimension=dimension,
-            method=cast(Any, method),
-            seeds=seeds,
-            times=None if times is None else times.steps,
-            eigenvalues=eigenvalues,
-            start=start,
-            precision=cast(Any, precision),
-            data=found,
-            recovery=recovery,
-            predicted=prediction,
-            quiet=quiet,
-        )
-    except Interrupted as stopped:
-        deliver(stopped.result, as_json=json, figure=figure, save=save, quiet=quiet)
-        raise typer.Exit(EXIT_INTERRUPTED) from None
-    raise typer.Exit(deliver(result, as_json=json, figure=figure, save=save, quiet=quiet))
+    features = None if data is None else load_data(data, labels=labels, whiten=whiten, held_out=held_out)
+    return compute(
+        problem,
+        dimension=dimension,
+        method=cast(Any, method),
+        seeds=seeds,
+        times=None if times is None else times.steps,
+        eigenvalues=eigenvalues,
+        start=start,
+        precision=cast(Any, precision),
+        data=features,
+        recovery=recovery,
+        predicted=prediction,
+        quiet=shared.quiet,
+        workers=shared.executor,
+    )

@@ -6,15 +6,19 @@ import os
 import re
 import stat
 import sys
+import time
 import tomllib
 from typing import Any
 
 from featurephase.foundation.errors import InputError, show
+from featurephase.foundation.files import file_kind
 
 __all__ = ["MAX_BYTES", "MAX_KEY_PARTS", "parse", "read_text"]
 
 #: Largest file that is read. An experiment is a page of text; a 100 x 100 Gram matrix still fits.
 MAX_BYTES = 256 * 1024
+#: Seconds until a pipe must have a writer.
+PATIENCE = 5.0
 #: Most characters of a file name that a message shows.
 _NAME = 400
 
@@ -85,28 +89,42 @@ def parse(text: str, source: str = "the text") -> dict[str, Any]:
         raise InputError(f"{source}: arrays or tables are nested too deeply") from error
 
 
-def _kind(mode: int) -> str:
-    kinds = {
-        stat.S_ISDIR: "a folder",
-        stat.S_ISFIFO: "a pipe (give it as '-' on standard input)",
-        stat.S_ISCHR: "a device",
-        stat.S_ISBLK: "a device",
-        stat.S_ISSOCK: "a socket",
-    }
-    return next((name for test, name in kinds.items() if test(mode)), "something else")
-
-
 def _read_bytes(path: str) -> bytes:
-    """At most one byte more than is accepted, from standard input (``-``) or a regular file."""
+    """At most one byte more than is accepted, from standard input (``-``), a file or a pipe."""
     if path == "-":
-        return sys.stdin.buffer.read(MAX_BYTES + 1)
+        if sys.stdin is None:
+            raise InputError("cannot read standard input: it is closed")
+        stream = getattr(sys.stdin, "buffer", None)  # a test or a notebook may have put a text stream there
+        data: bytes = sys.stdin.read(MAX_BYTES + 1).encode() if stream is None else stream.read(MAX_BYTES + 1)
+        return data
     # Opened without blocking and checked afterwards on the descriptor: a pipe without a writer must not hang.
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     with os.fdopen(descriptor, "rb") as file:
-        mode = os.fstat(file.fileno()).st_mode
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISFIFO(mode):
+            return _read_pipe(path, descriptor)
         if not stat.S_ISREG(mode):
-            raise InputError(f"cannot read {show(path, _NAME)}: it is {_kind(mode)}; a regular file is needed")
+            raise InputError(f"cannot read {show(path, _NAME)}: it is {file_kind(mode)}; a regular file is needed")
         return file.read(MAX_BYTES + 1)
+
+
+def _read_pipe(path: str, descriptor: int) -> bytes:
+    """What comes out of a pipe (``<(make-experiment)``), once somebody writes to it, until the end."""
+    data = b""
+    end = time.monotonic() + PATIENCE
+    while not data:
+        try:
+            data = os.read(descriptor, MAX_BYTES + 1)
+        except BlockingIOError:  # somebody has opened it and not written yet
+            break
+        if not data:
+            if time.monotonic() > end:
+                raise InputError(f"cannot read {show(path, _NAME)}: it is a pipe, and nobody writes to it")
+            time.sleep(0.02)
+    os.set_blocking(descriptor, True)
+    while len(data) <= MAX_BYTES and (more := os.read(descriptor, MAX_BYTES + 1)):
+        data += more
+    return data
 
 
 def read_text(path: str | os.PathLike[str]) -> str:
@@ -115,7 +133,7 @@ def read_text(path: str | os.PathLike[str]) -> str:
     Raises
     ------
     InputError
-        If it cannot be read, is not a regular file, is larger than :data:`MAX_BYTES` or is not UTF-8.
+        If it cannot be read, is neither a file nor a pipe, is larger than :data:`MAX_BYTES` or is not UTF-8.
     """
     name = os.fspath(path)
     source = "standard input" if name == "-" else show(name, _NAME)

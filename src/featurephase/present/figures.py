@@ -5,14 +5,15 @@ The style holds while a figure is made (:func:`house_style`); the settings of wh
 
 from __future__ import annotations
 
+import io
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featurephase.foundation.errors import InputError
+from featurephase.foundation.files import FIGURES, write_bytes
 from featurephase.foundation.statistics import student_interval
 
 if TYPE_CHECKING:
@@ -73,15 +74,13 @@ def band(axes: Axes, x: Any, mean: Any, se: Any, replicates: int, colour: str, l
 
 
 def write_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
-    """Draw ``figure`` to ``path`` (.png, .pdf, .svg), whole or not at all."""
-    target = Path(path)
-    handle, scratch = tempfile.mkstemp(prefix=".featurephase-", suffix=target.suffix, dir=target.parent)
-    os.close(handle)
-    try:
-        figure.savefig(scratch, dpi=160)
-        os.chmod(scratch, 0o644)
-        os.replace(scratch, target)
-    except BaseException:
-        Path(scratch).unlink(missing_ok=True)
-        raise
-    return target
+    """Draw ``figure`` to ``path`` (.png, .pdf, .svg), whole or not at all.
+
+    Raises
+    ------
+    InputError
+        If the name ends otherwise, or nothing can be written there.
+    """
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=160, format=Path(path).suffix[1:].lower())
+    return write_bytes(path, drawn.getbuffer(), FIGURES)

@@ -8,8 +8,6 @@ because JSON has no such numbers.
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
@@ -19,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from featurephase._version import __version__
-from featurephase.foundation.errors import InputError
+from featurephase.foundation.files import save_dataset
 from featurephase.foundation.statistics import mean_and_se
 from featurephase.results.labels import Variable, dataset, document, jsonable, labelled, record
 from featurephase.results.status import FINE, OK
@@ -29,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Record", "Result", "averaged", "jsonable", "labelled", "record", "same_value", "save_dataset"]
+__all__ = ["Record", "Result", "averaged", "jsonable", "labelled", "record", "same_value"]
 
 
 def averaged(**replicates: ArrayLike) -> dict[str, Any]:
@@ -45,35 +43,6 @@ def averaged(**replicates: ArrayLike) -> dict[str, Any]:
         mean, se = mean_and_se(values)
         out |= {name: mean, f"{name}_se": se} if np.ndim(mean) else {name: float(mean), f"{name}_se": float(se)}
     return out
-
-
-def save_dataset(dataset: xarray.Dataset, path: str | os.PathLike[str]) -> Path:
-    """Write an xarray data set to ``path`` (``.nc``: netCDF4 by h5netcdf; ``.zarr``: zarr), whole or not at all.
-
-    Raises
-    ------
-    InputError
-        If the name ends otherwise or the folder does not exist.
-    """
-    target = Path(path)
-    if target.suffix not in (".nc", ".zarr"):
-        raise InputError(f"cannot save to {str(target)!r}: the name must end in .nc or .zarr")
-    folder = target.parent
-    if not folder.is_dir():
-        raise InputError(f"cannot save to {str(target)!r}: the folder {str(folder)!r} does not exist")
-    scratch = Path(tempfile.mkdtemp(prefix=".featurephase-", dir=folder))
-    try:
-        part = scratch / target.name
-        if target.suffix == ".nc":
-            dataset.to_netcdf(part, engine="h5netcdf")
-        else:
-            dataset.to_zarr(part, mode="w")
-            if target.is_dir():
-                shutil.rmtree(target)
-        os.replace(part, target)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    return target
 
 
 # ---- values

@@ -1,0 +1,113 @@
+"""How a result reaches the user: the one tail of all commands.
+
+One JSON document on standard output with ``--json``, otherwise a table for people; progress and messages on standard
+error. Files that cannot be written are refused before anything is computed; afterwards the numbers are printed first,
+so that a full disk never costs a computation.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from featurephase.cli import exits
+
+if TYPE_CHECKING:
+    from featurephase.results.base import Result
+
+__all__ = ["Delivery", "carry_out", "deliver", "say"]
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """Where a result goes: a JSON document or a table, files or none, messages or none."""
+
+    as_json: bool = False
+    figure: Path | None = None
+    save: Path | None = None
+    quiet: bool = False
+
+    def check(self) -> None:
+        """Refuse impossible output files before any work is done.
+
+        Raises
+        ------
+        InputError
+            If one of them cannot be written, or must not be replaced.
+        """
+        from featurephase.foundation.files import FIGURES, TABLES, check_target
+
+        if self.figure is not None:
+            check_target("--figure", self.figure, FIGURES)
+        if self.save is not None:
+            check_target("--save", self.save, TABLES)
+
+
+def say(text: str) -> None:
+    """One line on standard error, if there is one that can still be written to."""
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError, ValueError):
+            print(text, file=sys.stderr, flush=True)
+
+
+def carry_out(compute: Callable[[], Result], where: Delivery) -> int:
+    """Check the output files, compute, deliver; the exit code. An interruption delivers what is finished."""
+    where.check()
+    from featurephase.foundation.errors import Interrupted
+
+    try:
+        result = compute()
+    except Interrupted as stopped:
+        deliver(stopped.result, where)
+        return exits.INTERRUPTED
+    return deliver(result, where)
+
+
+def deliver(result: Result, where: Delivery) -> int:
+    """Print the document or the table, then write the files asked for; the exit code (3 if not ok).
+
+    Raises
+    ------
+    OSError
+        If something cannot be written; everything else is then written all the same.
+    """
+    document = json.dumps(result.to_dict(), allow_nan=False) if where.as_json else result.table().rstrip("\n")
+    failures: list[Exception] = []
+    try:
+        for step in (_print, _save, _draw):
+            try:
+                step(document, result, where)
+            except Exception as error:
+                failures.append(error)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("the numbers are printed") from None
+    if result.message and not where.quiet and (where.as_json or (not result.ok and result.message not in document)):
+        say(result.message)
+    if failures:
+        failures.sort(key=lambda error: isinstance(error, BrokenPipeError))  # a reader that left is no failure
+        for other in failures[1:]:
+            say(f"error: {other}")
+        raise failures[0]
+    return exits.OK if result.ok else exits.MISSING
+
+
+def _print(document: str, result: Result, where: Delivery) -> None:
+    sys.stdout.write(document + "\n")
+    sys.stdout.flush()
+
+
+def _save(document: str, result: Result, where: Delivery) -> None:
+    if where.save is not None:
+        result.save(where.save)
+
+
+def _draw(document: str, result: Result, where: Delivery) -> None:
+    if where.figure is not None:
+        from featurephase.present.figures import write_figure
+
+        write_figure(result.figure(), where.figure)
