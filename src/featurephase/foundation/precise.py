@@ -11,8 +11,9 @@ exactly for the floating-point numbers given.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import mpmath
 import numpy as np
@@ -21,7 +22,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from featurephase.foundation.types import Array
 
-__all__ = ["Precise", "exact", "exact_dot", "rounded"]
+__all__ = ["Numbers", "Precise", "exact", "exact_dot", "exact_products", "rounded", "where"]
+
+#: Float64 arrays or :class:`Precise` ones, in formulas that are written once for both.
+Numbers: TypeAlias = Any
 
 #: Contexts of their own: the precision that a user sets for mpmath is neither used nor changed.
 _WORKING, _EXACT = mpmath.MPContext(), mpmath.MPContext()
@@ -46,7 +50,7 @@ class Precise(NDArrayOperatorsMixin):
 
     def __init__(self, values: Any) -> None:
         array = np.asarray(values)
-        self.values: NDArray[np.object_] = array if array.dtype == object else _of_floats(array)
+        self.values: NDArray[np.object_] = array if array.dtype == object else _of_numbers(_WORKING, array)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -63,19 +67,23 @@ class Precise(NDArrayOperatorsMixin):
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         if method != "__call__" or kwargs:
             return NotImplemented
-        if ufunc in _COMPARISONS:
-            return np.asarray(ufunc(*map(_values, inputs)), dtype=np.bool_)
-        function = _FUNCTIONS.get(ufunc)
+        function = ufunc if ufunc in _COMPARISONS else _FUNCTIONS.get(ufunc)
         if function is not None:
-            return Precise(_objects(function(*map(_values, inputs))))
+            result = function(*_operands(inputs))
+            return np.asarray(result, dtype=np.bool_) if ufunc in _COMPARISONS else Precise(_objects(result))
         return Precise(ufunc(*(x.double() if isinstance(x, Precise) else x for x in inputs)))
 
     def __array_function__(self, function: Any, types: Any, args: Sequence[Any], kwargs: Any) -> Any:
         if function is np.where and len(args) == 3:
-            return Precise(np.where(args[0], *map(_values, args[1:])))
+            return Precise(np.where(args[0], *_operands(args[1:])))
         if function is np.ones_like:
             return Precise(np.ones(self.shape))
         return NotImplemented
+
+
+def where(condition: ArrayLike, x: Numbers, y: Numbers) -> Numbers:
+    """``np.where``, in whose annotations only NumPy's own arrays have a place."""
+    return np.where(condition, x, y)
 
 
 def exact(values: ArrayLike) -> Precise:
@@ -90,26 +98,26 @@ def rounded(numbers: Precise) -> Precise:
 
 def exact_dot(a: Array, b: Array) -> Precise:
     """Inner products of the rows of two float64 arrays (row, element), not rounded; shape (row,)."""
-    values = np.empty(len(a), dtype=object)
-    for i, rows in enumerate(zip(a, b, strict=True)):
-        (p, low_p), (q, low_q) = map(_integers, rows)
-        values[i] = _EXACT.ldexp(_EXACT.mpf(int(p @ q)), low_p + low_q)
-    return Precise(values)
+    return exact_products(a, b)[1]
 
 
-def _integers(row: Array) -> tuple[NDArray[np.object_], int]:
-    """``row = integers * 2**exponent``."""
-    mantissa, exponent = np.frexp(row)
-    low = int(exponent[mantissa != 0.0].min(initial=1024))
+def exact_products(a: Array, b: Array) -> tuple[Precise, Precise, Precise]:
+    """``a . a``, ``a . b`` and ``b . b`` of the rows of two float64 arrays (row, element), not rounded."""
+    (digits_a, low_a), (digits_b, low_b) = _integers(a), _integers(b)
+    products = np.empty((3, len(a)), dtype=object)
+    for i, (x, y, m, n) in enumerate(zip(digits_a, digits_b, low_a, low_b, strict=True)):
+        for j, (p, q, exponent) in enumerate(((x, x, 2 * m), (x, y, m + n), (y, y, 2 * n))):
+            products[j, i] = _EXACT.mpf((sum(map(operator.mul, p, q)), exponent))
+    return Precise(products[0]), Precise(products[1]), Precise(products[2])
+
+
+def _integers(rows: Array) -> tuple[list[list[int]], list[int]]:
+    """``rows = integers * 2**exponent``, with one exponent for each row."""
+    mantissa, exponent = np.frexp(rows)
+    low = np.where(mantissa == 0.0, 1024, exponent).min(axis=1, keepdims=True)
     digits = np.ldexp(mantissa, 53).astype(np.int64).astype(object)
-    spread = np.where(mantissa == 0.0, 0, exponent - low)
-    if spread.any():
-        digits = digits << spread.astype(object)
-    return digits, low - 53
-
-
-def _of_floats(array: NDArray[Any]) -> NDArray[np.object_]:
-    return _of_numbers(_WORKING, np.asarray(array, dtype=np.float64))
+    spread = np.where(mantissa == 0.0, 0, exponent - low).astype(object)
+    return (digits << spread).tolist(), (low[:, 0] - 53).tolist()
 
 
 def _of_numbers(context: Any, array: Array) -> NDArray[np.object_]:
@@ -123,8 +131,13 @@ def _objects(values: Any) -> NDArray[np.object_]:
     return np.asarray(values, dtype=object)
 
 
-def _values(x: Any) -> NDArray[np.object_]:
-    return x.values if isinstance(x, Precise) else _of_floats(x)
+def _operands(inputs: Sequence[Any]) -> list[NDArray[np.object_]]:
+    """Arrays of objects; numbers that are not yet precise become as exact as those they meet."""
+    made: Any = next(x for x in inputs if isinstance(x, Precise)).values
+    context = made.flat[0].context if made.size else _WORKING
+    return [
+        x.values if isinstance(x, Precise) else _of_numbers(context, np.asarray(x, dtype=np.float64)) for x in inputs
+    ]
 
 
 def _divide(x: Any, y: Any) -> Any:

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from featurephase.foundation.errors import InputError
 from featurephase.latent_model.mechanisms import NAMES, Mechanisms, mechanisms, regime
+from featurephase.latent_model.model import check_times
 from featurephase.latent_model.phase_diagram import (
     PARAMETERISATIONS,
     Exponents,
@@ -21,7 +22,7 @@ from featurephase.latent_model.phase_diagram import (
     finite_width_map,
     parameterisation,
 )
-from featurephase.latent_model.solution import Flow, Trajectory, check_times
+from featurephase.latent_model.solution import Flow, Trajectory
 from featurephase.latent_model.training import Measurement, integrate_flow, train_network, two_point_data
 from featurephase.results.base import Result
 
