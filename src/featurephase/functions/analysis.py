@@ -19,11 +19,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from featurephase.foundation.precise import Precise
 from featurephase.foundation.types import Array
 from featurephase.functions.formula import Formula
 from featurephase.functions.operations import COMPARISONS, OPERATIONS, SWITCHES
 from featurephase.functions.program import Program
-from featurephase.functions.wide import Wide
 
 Bools = NDArray[np.bool_]
 Integers = NDArray[np.intp]
@@ -288,8 +288,8 @@ def _continued(formula: Formula, aside: Sequence[Array], at: Sequence[Array]) ->
         with np.errstate(all="raise"):
             results = _held(formula, aside, at)
     except FloatingPointError:
-        results = _held(formula, [Wide(x) for x in aside], [Wide(x) for x in at])
-    doubles = [r.double() if isinstance(r, Wide) else r for r in results]
+        results = _held(formula, [Precise(x) for x in aside], [Precise(x) for x in at])
+    doubles = [r.double() if isinstance(r, Precise) else r for r in results]
     return np.array([np.broadcast_to(r, at[-1].shape) for r in doubles])
 
 

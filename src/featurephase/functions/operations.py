@@ -70,7 +70,8 @@ def _hermite(n: float, x: Array) -> Array:
     previous, current = np.ones_like(x), x
     for j in range(1, int(n)):
         previous, current = current, x * current - j * previous
-    return current
+    lost = (current != current) & (x == x)  # infinity - infinity, far beyond the zeros: the leading power decides
+    return np.where(lost, np.sign(x) ** int(n) * np.inf, current) if np.any(lost) else current
 
 
 def _where(condition: Any, x: Any, y: Any) -> Any:
@@ -84,7 +85,7 @@ def _where(condition: Any, x: Any, y: Any) -> Any:
 
 
 def _plain(x: Any) -> bool:
-    return isinstance(x, (float, np.ndarray))
+    return isinstance(x, float) or (isinstance(x, np.ndarray) and x.dtype == np.float64)
 
 
 def _number(condition: Any) -> Any:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from featurephase.foundation.precise import Precise
 from featurephase.foundation.types import Array
 from featurephase.functions.operations import OPERATIONS
 from featurephase.functions.tape import Tape
-from featurephase.functions.wide import Wide
 
 __all__ = ["Program"]
 
@@ -21,7 +22,11 @@ BLOCK = 8192
 #: operations that can underflow
 _SHRINKING = frozenset({"mul", "div", "powi", "pow", "exp"})
 
-_SMALLEST_NORMAL = np.finfo(np.float64).tiny
+#: operations that SciPy offers in float64 alone
+_FLOAT64_ONLY = frozenset({"erf", "erfc", "normal_cdf"})
+
+#: whether the processor has floating-point numbers of greater range (1e4932 on x86; on ARM they are float64)
+_HAS_EXTENDED = np.finfo(np.longdouble).maxexp > np.finfo(np.float64).maxexp
 
 
 class Program:
@@ -35,7 +40,8 @@ class Program:
     variables : sequence of str
         The order of the arguments.
     careful : bool
-        Whether to repeat with :class:`~featurephase.functions.wide.Wide` numbers what overflows or underflows.
+        Whether to repeat in numbers of greater range what overflows or underflows on the way: ``h/(1 + exp(-h))`` is
+        a harmless function, but its second derivative as it stands is infinity/infinity in float64 at h = -800.
     """
 
     def __init__(self, tape: Tape, outputs: Sequence[int], variables: Sequence[str], *, careful: bool = True) -> None:
@@ -44,6 +50,7 @@ class Program:
         self._constants = {i: v for i in order if (v := tape.value(i)) is not None}
         self._inputs = {i: variables.index(n) for i in order if (n := tape.name(i)) is not None}
         self._outputs = tuple(outputs)
+        self._extended = _HAS_EXTENDED and not _FLOAT64_ONLY.intersection(tape.entries[i][0] for i in order)
         last_use: dict[int, int] = {}
         for i in order:
             for a in tape.entries[i][1]:
@@ -92,38 +99,50 @@ class Program:
         return [memory[i] for i in self._outputs]
 
     def _careful(self, columns: Sequence[Array]) -> list[Any]:
-        """As :meth:`_run`, but where the result rests on an overflow or underflow, repeat it with wide numbers.
+        """As :meth:`_run`, but repeat in extended precision, then in mpmath, what rests on an overflow or underflow."""
+        results, doubtful = self._tracked(columns)
+        outputs = [np.array(np.broadcast_to(x, columns[0].shape)) for x in results]
+        rows = np.flatnonzero(doubtful)
+        if rows.size and self._extended:
+            results, doubtful = self._tracked([column[rows].astype(np.longdouble) for column in columns])
+            for output, value in zip(outputs, results, strict=True):
+                output[rows] = value
+            rows = rows[doubtful]
+        if rows.size:
+            results = self._run([Precise(column[rows]) for column in columns])
+            for output, value in zip(outputs, results, strict=True):
+                output[rows] = value.double() if isinstance(value, Precise) else value
+        return outputs
 
-        An unselected branch of ``where`` casts no doubt on the selected one.
+    def _tracked(self, columns: Sequence[Any]) -> tuple[list[Any], Any]:
+        """The outputs, and at which of the finite arguments one of them rests on an overflow or underflow.
+
+        A value that leaves the range (infinite, or too small to be normal) is right as it stands; what is computed from
+        it is in doubt. An unselected branch of ``where`` casts no doubt on the selected one.
         """
+        tiny = np.finfo(columns[0].dtype).tiny
         memory = self._memory(columns)
         doubt: dict[int, Any] = {}  # nodes without an entry are trusted everywhere
+        outside: dict[int, Any] = {}  # where the value has left the range
         for node, op, compute, args, _ in self._steps:
             values = [memory[a] for a in args]
             memory[node] = result = compute(*values)
-            doubts = [doubt.get(a, False) for a in args]
-            if op == "where" and (doubts[1] is not False or doubts[2] is not False):
-                doubts = [doubts[0], np.where(values[0], doubts[1], doubts[2])]
-            elif op != "where":
-                lost = ~np.isfinite(result)
-                if op in _SHRINKING:
-                    small = np.abs(result) < _SMALLEST_NORMAL
-                    for value in values:
-                        small &= value != 0.0
-                    lost |= small
-                if lost.any():
-                    doubts.append(lost)
-            for other in doubts:
-                if other is not False:
-                    doubt[node] = doubt.get(node, False) | other
-        outputs = [np.array(np.broadcast_to(memory[i], columns[0].shape)) for i in self._outputs]
-        repeat = np.zeros(columns[0].shape, dtype=np.bool_)
-        for i in self._outputs:
-            repeat |= doubt.get(i, False)
-        for column in columns:
-            repeat &= np.isfinite(column)
-        if repeat.any():
-            wide = self._run([Wide(column[repeat]) for column in columns])
-            for output, value in zip(outputs, wide, strict=True):
-                output[repeat] = value.double() if isinstance(value, Wide) else value
-        return outputs
+            doubts, left = ([known.get(a, False) for a in args] for known in (doubt, outside))
+            if op == "where":
+                doubt[node] = doubts[0] | np.where(values[0], doubts[1], doubts[2]) | left[0]
+                outside[node] = np.where(values[0], left[1], left[2])
+                continue
+            large, small = np.isinf(result), np.zeros_like(result, dtype=np.bool_)
+            if op in _SHRINKING:
+                small = reduce(np.logical_and, (value != 0.0 for value in values), np.abs(result) < tiny)
+            rests = reduce(np.logical_or, left)
+            if op in ("neg", "add", "sub"):  # what is computed from an infinite number and still infinite is right
+                rests &= ~large
+            elif op == "mul":  # unless the other factor might have brought it back into the range
+                sizes = [np.abs(value) for value in values]
+                rests &= ~(large & (reduce(np.minimum, sizes) >= 1.0) | small & (reduce(np.maximum, sizes) <= 1.0))
+            lost = reduce(np.logical_or, doubts) | rests | np.isnan(result)
+            doubt[node], outside[node] = lost, (large | small) & ~lost
+        doubtful = reduce(np.logical_or, (doubt.get(i, False) for i in self._outputs))
+        finite = reduce(np.logical_and, map(np.isfinite, columns))
+        return [memory[i] for i in self._outputs], np.broadcast_to(doubtful, finite.shape) & finite

@@ -13,17 +13,19 @@ budget is this project's observation.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from featurephase.foundation.precise import Numbers, where
+from featurephase.foundation.types import Array
+from featurephase.latent_model.coefficients import Coefficients
+from featurephase.latent_model.model import check_times
+from featurephase.latent_model.motion import Motion, product, scalars
 from featurephase.latent_model.solution import Flow
-from featurephase.latent_model.wide import Wide, where
 
 __all__ = ["NAMES", "Mechanisms", "mechanisms", "regime"]
-
-Floats = NDArray[np.float64]
 
 #: The four parts of the budget of ln K, in the order in which they are drawn.
 NAMES = ("alignment", "growth", "disalignment", "shrinkage")
@@ -52,56 +54,23 @@ class Mechanisms:
         and with it the budget, hardly moves: look at both.
     """
 
-    times: Floats
-    alignment: Floats
-    disalignment: Floats
-    growth: Floats
-    shrinkage: Floats
-    log_kernel_ratio: Floats
-    output_angle: Floats
-    output_scale: Floats
-    start_alignment: Floats
-    end_alignment: Floats
-    norm_ratio: Floats
-    relative_motion_u: Floats
-    relative_motion_w: Floats
+    times: Array
+    alignment: Array
+    disalignment: Array
+    growth: Array
+    shrinkage: Array
+    log_kernel_ratio: Array
+    output_angle: Array
+    output_scale: Array
+    start_alignment: Array
+    end_alignment: Array
+    norm_ratio: Array
+    relative_motion_u: Array
+    relative_motion_w: Array
 
 
-def _log1p_ratio(v: Wide) -> Wide:
-    """``log(1 + v) / v`` for ``v >= 0``, 1 at 0."""
-    v = v.normalised()
-    one = Wide(np.ones_like(v.m), np.zeros_like(v.e))
-    tiny = (v.m == 0.0) | (v.e < -60)
-    safe = where(tiny, one, v)
-    return where(tiny, one, Wide.of(safe.log1p()) / safe)
-
-
-def _piece(low: Wide, high: Wide, difference: Wide, G: Wide, H: Wide, unbalance: Wide) -> tuple[Floats, Floats]:
-    r"""Change of :math:`\ln K` and its rotational part while :math:`|z|` rises from ``low`` to ``high``.
-
-    Theory: :math:`\tfrac12 \ln\frac{z_1^2+H}{z_0^2+H}` and :math:`\int (1-\zeta^2) d\ln K = \frac{G}{2(H-G)} \ln(1+v)`,
-    :math:`v = \frac{(z_1^2-z_0^2)(H-G)}{(z_1^2+H)(z_0^2+G)} \ge 0`; here without the difference ``H - G = 4 R^2``.
-    """
-    nothing = difference.m == 0.0
-    one = Wide(np.ones_like(difference.m), np.zeros_like(difference.e))
-    squares = difference * (high + low)
-    bottom = low * low + H
-    total = 0.5 * (squares / where(nothing, one, bottom)).normalised().log1p()
-    turns = (low * low + G) * (high * high + H)
-    safe = where(nothing | (G.m == 0.0), one, turns)
-    part = squares / safe
-    rotation = (Wide.of(0.5) * G * part * _log1p_ratio(part * unbalance)).to_float()
-    rotation = np.where(nothing, 0.0, rotation)
-    return np.where(nothing, 0.0, total), rotation
-
-
-def _angle(G: Wide, z0: Wide, z1: Wide, dz: Wide) -> Wide:
-    """Angle by which ``(z, sqrt(G))`` turns between z0 and z1; small angles keep their relative accuracy."""
-    y, x = (G.sqrt() * dz).normalised(), (G + z0 * z1).normalised()
-    small = (x.m > 0.0) & ((y.m == 0.0) | (y.e < x.e - 60))
-    e = np.maximum(np.where(y.m == 0.0, x.e, y.e), np.where(x.m == 0.0, y.e, x.e))
-    turn = np.arctan2(Wide(y.m, y.e - e).to_float(), Wide(x.m, x.e - e).to_float())
-    return where(small, y / where(small, x, Wide.of(np.ones(x.shape))), Wide.of(turn))
+_SCALARS = ("alignment", "relative_motion_u", "relative_motion_w")
+_EVALUATED = tuple(f.name for f in fields(Mechanisms) if f.name not in ("times", "start_alignment"))
 
 
 def mechanisms(flow: Flow, times: ArrayLike) -> Mechanisms:
@@ -119,55 +88,55 @@ def mechanisms(flow: Flow, times: ArrayLike) -> Mechanisms:
     InputError
         If a time is negative or nan.
     """
-    x = flow.at(times, quantities=("alignment", "relative_motion_u", "relative_motion_w"))
+    t = check_times(times)
     start = flow.at(0.0, quantities=("alignment",)).alignment
-    shape = x.alignment.shape
-    z0, z1, dz, G, H, unbalance, gamma, constant = flow.path(x.times)
-    with np.errstate(all="ignore"):
-        zero = Wide(np.zeros_like(z1.m), np.zeros_like(z1.e))
-        z0, G, H, unbalance, gamma = (y + zero for y in (z0, G, H, unbalance, gamma))
-        size0, size1, step = abs(z0), abs(z1), abs(dz)
-        crosses = z0.sign() * z1.sign() < 0.0
-        rises = (z0.sign() + z1.sign()) * dz.sign() > 0.0
-        falls = ~crosses & ~rises
-        rise = _piece(
-            where(crosses, zero, size0),
-            size1,
-            where(crosses, size1, where(rises, step, zero)),
-            G,
-            H,
-            unbalance,
-        )
-        fall = _piece(
-            where(crosses, zero, size1),
-            size0,
-            where(crosses, size0, where(falls, step, zero)),
-            G,
-            H,
-            unbalance,
-        )
-        (rise_total, alignment), (fall_total, disalignment) = (
-            tuple(np.where(constant, 0.0, part) for part in piece) for piece in (rise, fall)
-        )
-        angle = gamma * G.sqrt() * _angle(G, z0, z1, dz)
-        scale = gamma * dz - angle
-        norms = (z1 * z1 + G) / where((z0.m == 0.0) & (G.m == 0.0), zero, z0 * z0 + G)
-        ratio = norms.normalised().sqrt().to_float()
-    return Mechanisms(
-        times=x.times,
-        alignment=alignment.reshape(shape),
-        disalignment=(0.0 - disalignment).reshape(shape),
-        growth=np.maximum(rise_total - alignment, 0.0).reshape(shape),
-        shrinkage=(0.0 - np.maximum(fall_total - disalignment, 0.0)).reshape(shape),
-        log_kernel_ratio=(rise_total - fall_total).reshape(shape),
-        output_angle=angle.to_float().reshape(shape) + 0.0,
-        output_scale=scale.to_float().reshape(shape) + 0.0,
-        start_alignment=np.broadcast_to(start[(..., *(None,) * x.times.ndim)], shape),
-        end_alignment=x.alignment,
-        norm_ratio=ratio.reshape(shape),
-        relative_motion_u=x.relative_motion_u,
-        relative_motion_w=x.relative_motion_w,
-    )
+    values, _ = flow.evaluate(_budget, _EVALUATED, t)
+    start = np.broadcast_to(start[(..., *(None,) * t.ndim)], (*flow.batch, *t.shape))
+    return Mechanisms(times=t, start_alignment=start, **values)
+
+
+def _budget(c: Coefficients, x: Motion) -> dict[str, Numbers]:
+    r"""Everything at one time, from :math:`z = u \cdot w` at the start and then; its size falls, rises or does both."""
+    z0, z1, dz = c.product, product(c, x), c.shift * x.moved
+    start, end, step = abs(z0) + 0.0 * dz, abs(z1), abs(dz)
+    crosses = np.sign(z0) * np.sign(z1) < 0.0
+    rises = (np.sign(z0) + np.sign(z1)) * np.sign(dz) > 0.0
+    rise, turn_up = _piece(c, where(crosses, 0.0, start), end, where(crosses, end, where(rises, step, 0.0)))
+    fall, turn_down = _piece(c, where(crosses, 0.0, end), start, where(crosses, start, where(rises, 0.0, step)))
+    G, ends = c.root_gram * c.root_gram, scalars(_SCALARS, c, x)
+    sine = where(G == 0.0, 1.0, c.root_gram)
+    angle = c.gamma * c.root_gram * np.arctan2(dz, sine + z0 * z1 / sine)
+    norms = (z1 * z1 + G) / (z0 * z0 + G)
+    return {
+        "alignment": turn_up,
+        "growth": np.maximum(rise - turn_up, 0.0),
+        "disalignment": -turn_down,
+        "shrinkage": -np.maximum(fall - turn_down, 0.0),
+        "log_kernel_ratio": rise - fall,
+        "output_angle": angle,
+        "output_scale": c.gamma * dz - angle,
+        "norm_ratio": np.sqrt(norms),
+        "end_alignment": ends["alignment"],
+        "relative_motion_u": ends["relative_motion_u"],
+        "relative_motion_w": ends["relative_motion_w"],
+    }
+
+
+def _piece(c: Coefficients, low: Numbers, high: Numbers, difference: Numbers) -> tuple[Numbers, Numbers]:
+    r"""Change of :math:`\ln K` and its rotational part while :math:`|z|` rises from ``low`` to ``high``.
+
+    Theory 2, 1.5: :math:`\tfrac12 \ln\frac{z_1^2+H}{z_0^2+H}` and :math:`\int (1-\zeta^2) d\ln K =
+    \frac{G}{2(H-G)} \ln(1+v)`, :math:`v = \frac{(z_1^2-z_0^2)(H-G)}{(z_1^2+H)(z_0^2+G)} \ge 0`, :math:`H - G =
+    (2R/r)^2`.
+    """
+    still = (difference == 0.0) | c.linear | c.frozen
+    squares = where(still, 0.0, difference * (high + low))
+    G, H = c.root_gram * c.root_gram, c.root_h * c.root_h
+    below, above = low * low + G, squares / where(still, 1.0, high * high + H)
+    below = where(below == 0.0, 1.0, below)
+    total = 0.5 * np.log1p(squares / where(still, 1.0, low * low + H))
+    v = above * (c.unbalance * c.unbalance / below)
+    return total, 0.5 * (G / below) * above * where(v == 0.0, 1.0, np.log1p(v) / where(v == 0.0, 1.0, v))
 
 
 def regime(flow: Flow) -> str:

@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from featurephase.foundation.errors import InputError
 from featurephase.foundation.types import Array
 from featurephase.latent_model.mechanisms import NAMES, Mechanisms, mechanisms, regime
-from featurephase.latent_model.solution import Flow, Trajectory, check_times
+from featurephase.latent_model.model import check_times
+from featurephase.latent_model.solution import Flow, Trajectory
 from featurephase.latent_model.training import Measurement, integrate_flow, train_network, two_point_data
 from featurephase.results.latent import LatentResult
 from featurephase.results.status import FROZEN, OK, SADDLE

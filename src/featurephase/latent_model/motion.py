@@ -1,0 +1,162 @@
+"""The closed form at given times, for float64 and precise numbers alike; symbols in :mod:`.solution`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from featurephase.foundation.precise import Numbers, Precise, where
+from featurephase.latent_model.coefficients import Coefficients, Flags
+
+__all__ = ["DECAYING", "SCALARS", "Motion", "arrival", "growth", "motion", "product", "scalars"]
+
+#: Stands for infinite time in precise numbers, in units of 1/(4 c D): ratios of vanishing numbers keep their meaning.
+_ENDLESS: Numbers = np.exp(Precise(1e4))
+#: Below every product of float64 numbers, above exp(-_ENDLESS).
+_VANISHED: Numbers = np.exp(Precise(-1e5))
+
+#: What :func:`scalars` gives.
+SCALARS = (
+    "output",
+    "residual",
+    "loss",
+    "excess_loss",
+    "kernel",
+    "alignment",
+    "misalignment",
+    "log_xi",
+    "relative_motion_u",
+    "relative_motion_w",
+)
+#: What goes to 0, or what is left of it.
+DECAYING = frozenset({"residual", "loss", "excess_loss"})
+
+
+@dataclass(frozen=True)
+class Motion:
+    """What has happened by some time (N, M, keep, moved, phi of the table), and whether that time is infinite."""
+
+    N: Numbers
+    M: Numbers
+    keep: Numbers
+    moved: Numbers
+    phi: Numbers
+    endless: Flags
+
+
+def motion(c: Coefficients, times: Numbers, endless: Flags) -> Motion:
+    """At finite times; ``endless`` says which of them stand for infinity."""
+    x = c.rate * times
+    precise = isinstance(x, Precise)
+    if precise:
+        x = where(endless & (c.rate > 0.0), _ENDLESS, x)
+    half = np.exp(-0.5 * x)  # its square E may underflow where N, M, keep and moved do not
+    phi = -np.expm1(-x)
+    if precise and c.algebraic.any():
+        phi = where(c.algebraic, where(endless, np.exp(_ENDLESS), times * c.loss_factor), phi)
+    E = half * half
+    N, M = E + c.n * phi, E + c.m * phi
+    return Motion(N, M, (half / N) * (half / M), phi * (E * c.total + c.n * c.m * phi) / (N * M), phi, endless)
+
+
+def _log_xi(c: Coefficients, x: Motion) -> Numbers:
+    change = c.drift * x.phi
+    return where(change > 0.0, np.log1p(abs(change) / x.M), -np.log1p(abs(change) / x.N))
+
+
+def _output(c: Coefficients, x: Motion) -> Numbers:
+    """``s``."""
+    s = c.start * x.keep + c.target * x.moved
+    if c.saddle.any():  # there one mode is absent and s has a single term, which does not cancel
+        s = where(c.saddle, c.start * where(c.rising, x.M / x.N, x.N / x.M), s)
+    return s
+
+
+def product(c: Coefficients, x: Motion) -> Numbers:
+    """``u . w``."""
+    z = _output(c, x) / c.gamma
+    return where(c.frozen, c.product, z) if c.frozen.any() else z
+
+
+def _angle(c: Coefficients, x: Motion) -> tuple[Numbers, Numbers]:
+    """``zeta`` and ``1 - zeta^2``; nan where a layer is or tends to 0."""
+    z = product(c, x)
+    norms = np.sqrt(z * z + c.root_gram * c.root_gram)
+    tends = x.endless & (norms < _VANISHED) if isinstance(norms, Precise) else False
+    norms = where((norms == 0.0) | tends, np.nan, norms)
+    return z / norms, np.square(c.root_gram / norms)
+
+
+def _relative_motion(c: Coefficients, x: Motion) -> tuple[Numbers, Numbers]:
+    r"""``|u(t) - u(0)|/|u(0)|`` and the same for w.
+
+    With :math:`a = \sqrt\xi - 1`, :math:`b = 1/\sqrt\xi - 1` (opposite signs), :math:`|\Delta w|^2 = P a^2 + 2 R a b +
+    Q b^2 = (\sqrt P a + \sqrt Q b)^2 - 2 a b (\sqrt{PQ} - R)`, a sum of terms of one sign; for r u, R changes sign.
+    """
+    half = 0.5 * _log_xi(c, x)
+    a, b = np.expm1(half), np.expm1(-half)
+    p, q, cross = np.sqrt(c.P) * a, np.sqrt(c.Q) * b, abs(c.unbalance) + c.root_h
+    gap = c.root_gram * c.root_gram / where(cross == 0.0, 1.0, cross)
+    split = np.sqrt(np.square(p + q) - a * b * c.r * gap)
+    plain = np.sqrt(p * p + q * q - a * b * c.r * abs(c.unbalance))
+    shift_w, shift_u = where(c.unbalance >= 0.0, split, plain), where(c.unbalance >= 0.0, plain, split) / c.r
+    if c.linear.any():  # the moving layer moves along the other one
+        change = abs(c.shift) * x.moved
+        shift_w = where(c.linear, where(c.moves_w, change / c.norm_u, 0.0), shift_w)
+        shift_u = where(c.linear, where(c.moves_w, 0.0, change / c.norm_w), shift_u)
+    return _ratio(shift_u, c.norm_u), _ratio(shift_w, c.norm_w)
+
+
+def _ratio(shift: Numbers, norm: Numbers) -> Numbers:
+    """Of a motion to the size of what moves; infinite where that was 0."""
+    start = where(shift == 0.0, np.nan, np.inf)
+    return where(norm == 0.0, start, shift / where(norm == 0.0, 1.0, norm))
+
+
+def scalars(wanted: tuple[str, ...], c: Coefficients, x: Motion) -> dict[str, Numbers]:
+    """Quantities of a trajectory."""
+    values: dict[str, Numbers] = {}
+    if not DECAYING.isdisjoint(wanted):
+        values["residual"] = residual = c.residual * x.keep
+        values["excess_loss"] = c.loss_factor * residual * residual / c.A
+        values["loss"] = values["excess_loss"] + c.loss_factor * c.floor
+    if "kernel" in wanted:
+        xi = x.N / x.M
+        values["kernel"] = c.kernel_p * xi + c.kernel_q / xi
+    if "output" in wanted:
+        values["output"] = _output(c, x)
+    if "alignment" in wanted or "misalignment" in wanted:
+        values["alignment"], values["misalignment"] = _angle(c, x)
+    if "log_xi" in wanted:
+        values["log_xi"] = _log_xi(c, x)
+    if "relative_motion_u" in wanted or "relative_motion_w" in wanted:
+        values["relative_motion_u"], values["relative_motion_w"] = _relative_motion(c, x)
+    return values
+
+
+def growth(c: Coefficients, x: Motion) -> dict[str, Numbers]:
+    """``sqrt(xi)`` and its inverse, each minus 1 where xi is ``near`` 1; and moved."""
+    half = 0.5 * _log_xi(c, x)
+    near = abs(half) < 0.5
+    up = where(near, np.expm1(half), np.sqrt(x.N / x.M))
+    down = where(near, np.expm1(-half), np.sqrt(x.M / x.N))
+    return {"up": up, "down": down, "near": where(near, np.ones_like(up), 0.0), "moved": x.moved}
+
+
+def arrival(c: Coefficients, s: Numbers, residual: Numbers, gap: Numbers) -> Numbers:
+    """The time at which the output is ``s``, from ``A s - B`` and ``s0 - s``; nan if it never is, 0 at the start.
+
+    With ``y = exp(4 c D t) - 1`` the residual kept is ``rho = (1 + y) / ((1 + n y)(1 + m y))``: a quadratic with one
+    positive root, taken in the form that does not cancel.
+    """
+    rho, done = residual / c.residual, c.A * gap / c.residual  # done = 1 - rho
+    linear_term = where(c.algebraic, rho * (c.n + c.m), rho * c.total - done)
+    linear_term = where(c.linear, rho, linear_term)
+    quadratic = where(c.linear, 0.0, rho * c.n * c.m)
+    root = np.sqrt(linear_term * linear_term + 4.0 * quadratic * done) + abs(linear_term)
+    y = where(linear_term >= 0.0, 2.0 * done / root, root / (2.0 * quadratic))
+    time = where(c.algebraic, y / c.loss_factor, np.log1p(y) / c.rate)
+    reached = (rho > 0.0) & (done > 0.0) & ~c.frozen
+    reached &= ~c.saddle | (np.sign(s) * np.sign(c.start) > 0.0)  # it stops short of the target, at output 0
+    return where(gap == 0.0, 0.0, where(reached, time, np.nan))
