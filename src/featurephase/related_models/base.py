@@ -157,6 +157,10 @@ class RelatedModel(ABC):
         )
         return Solution(found, *status)
 
+    def scope(self) -> str:
+        """How the theory holds at these parameters: "exact" or "asymptotic"."""
+        return self.validity
+
     def coordinates(self) -> dict[str, Array]:
         """Values along the dimensions of the quantities, where they are more than a count."""
         return {}
@@ -215,7 +219,7 @@ class RelatedModel(ABC):
             replicates=replicates if simulate and self.stochastic else None,
             model=self.name,
             title=self.title,
-            validity="simulation only" if reason else self.validity,
+            validity="simulation only" if reason else self.scope(),
             parameters={f.name: getattr(self, f.name) for f in fields(self)},
             phase=phase.name,
             phase_note=phase.note,

@@ -1,7 +1,7 @@
 """Kernel and rich regimes of diagonal linear networks of any depth (Woodworth et al., arXiv:2002.09277).
 
 The predictor is beta = u_+^D - u_-^D (entrywise) from u_+ = u_- = alpha, trained by gradient flow on |X beta - y|^2 to
-zero loss. A large alpha leads to the interpolator of least l2 norm, a small one to least l1 norm (docs/related/diagonal).
+zero loss. A large alpha leads to the interpolator of least l2 norm, a small one to least l1 norm.
 """
 
 from __future__ import annotations
