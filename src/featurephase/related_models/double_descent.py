@@ -1,8 +1,8 @@
 """Double descent of ridge regression: bias and variance over the number of features (arXiv:1903.08560, 2311.14646).
 
-Four settings share one model. Without a spectrum the covariance is the identity and p/n the ``ratio``; with a spectrum it
-has these eigenvalues; with ``features`` the inputs are seen through so many random linear features; with ``data`` "digits"
-the features are those of real images, random ReLU features of them if ``features`` is given.
+Four settings share one model. Without a spectrum the covariance is the identity and p/n the ``ratio``; with a spectrum
+it has these eigenvalues; with ``features`` the inputs are seen through so many random linear features; with ``data``
+"digits" the features are those of real images, random ReLU features of them if ``features`` is given.
 """
 
 from __future__ import annotations
@@ -96,8 +96,8 @@ class DoubleDescent(RelatedModel):
                 raise InputError("double-descent: spectrum and data digits exclude each other")
             if self.samples > 900:
                 raise InputError(
-                    f"double-descent: samples = {self.samples}: the digits are 1797 images and half of them test; must be "
-                    "at most 900"
+                    f"double-descent: samples = {self.samples}: the digits are 1797 images, of which half are for the "
+                    "test; must be at most 900"
                 )
 
     def phase(self) -> Phase:
@@ -166,7 +166,7 @@ class DoubleDescent(RelatedModel):
                 moved = max(abs(x - value) for x in around)
             if self.data == "digits":  # a finite population, and features that are not Gaussian
                 return 0.05 * value + moved
-            return float(np.nan_to_num(moved + 4.0 * value / fewest, nan=np.inf))
+            return float(np.nan_to_num(moved + 4.0 * value / fewest, nan=np.inf)) + 1e-12
 
         errors = [allowed(bias, [r.bias for r in shifted]), allowed(variance, [r.variance for r in shifted])]
         values: dict[str, tuple[float, float]] = {
