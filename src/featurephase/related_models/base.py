@@ -9,12 +9,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
+from functools import cached_property
 from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 import numpy as np
 
 from featurephase.foundation.errors import InputError, show, suggest
-from featurephase.foundation.executors import replicate_seeds, run_tasks
+from featurephase.foundation.executors import Workers, replicate_seeds, run_tasks
 from featurephase.foundation.statistics import mean_and_se, student_quantile
 from featurephase.foundation.types import Array
 from featurephase.related_models.parameters import Domain, choice, count, matrix, number, parameter, vector
@@ -38,9 +39,6 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-
-#: What says where independent runs take place.
-Workers = int | None
 
 #: Probability with which a simulation that follows the theory is said to disagree, over all entries of a quantity.
 FALSE_ALARM = 1e-3
@@ -132,6 +130,11 @@ class RelatedModel(ABC):
     def solve(self) -> Solution:
         """The quantities by formula or exact reduction."""
 
+    @cached_property
+    def theory(self) -> Solution:
+        """:meth:`solve`, computed once."""
+        return self.solve()
+
     @abstractmethod
     def train(self, rng: np.random.Generator) -> dict[str, Any]:
         """One training run: what it measures, by name; nan where it did not get there."""
@@ -140,7 +143,7 @@ class RelatedModel(ABC):
         """Independent training runs, their means and standard errors; one run if nothing is random."""
         count = replicates if self.stochastic else 1
         tasks = [(self, stream) for stream in replicate_seeds(seed, count)]
-        runs = run_tasks(_trained, tasks, work=0.1, label=self.name, quiet=quiet, workers=workers)
+        runs = run_tasks(_trained, tasks, label=self.name, quiet=quiet, workers=workers)
         return self.summary({name: np.array([run[name] for run in runs]) for name in runs[0]})
 
     def summary(self, runs: dict[str, Array]) -> Solution:
@@ -205,7 +208,7 @@ class RelatedModel(ABC):
         reason = self.outside()
         if reason and not simulate:
             raise InputError(f"{self.name}: {reason}; a simulation can still be asked for")
-        theory = Solution({}) if reason else self.solve()
+        theory = Solution({}) if reason else self.theory
         measured = self.simulate(seed, replicates, workers=workers, quiet=quiet) if simulate else None
         found = {} if measured is None else measured.quantities
         comparison = () if measured is None else self.compare(theory, measured, replicates)
