@@ -1,6 +1,6 @@
 """The flow of the order parameters of online learning (docs/related/teacher-student).
 
-With error = sum_n v_n g(nu_n) + noise - sum_j a_j g(lambda_j) of a task, lambda = w.x/sqrt N, nu = w*.x/sqrt N, the steps
+With error = sum_n v_n g(nu_n) + noise - sum_j a_j g(lambda_j) of a task, lambda = w.x/sqrt N, nu = w*.x/sqrt N, steps
 w_i += eta/sqrt N mean over tasks of error a_i g'(lambda_i) x become, in the time steps/N,
 
     R_in' = eta mean a_i E[error g'(lambda_i) nu_n],
