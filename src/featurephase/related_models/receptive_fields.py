@@ -1,10 +1,10 @@
 """Localised receptive fields from inputs that are not Gaussian (Ingrosso and Goldt, arXiv:2202.00565).
 
-A Gaussian process z on a ring of D pixels, with one of two correlation lengths, becomes the input x = erf(gain z)/Z of
-unit variance; a two-layer network learns to tell the lengths apart. Covariance and fourth moments of x are known, because
-erf(gain z) is the mean sign of sqrt(2) gain z plus standard noise. Covariances alone prefer plane waves, spread over the
-ring; the fourth cumulant has localised extrema, and so have the weights that training finds. The control, Gaussian inputs
-of the same covariance, stays spread.
+A Gaussian process z on a ring of D pixels, with one of two correlation lengths, becomes the input x = erf(gain z)/Z
+of unit variance; a two-layer network learns to tell the lengths apart. Covariance and fourth moments of x are known,
+because erf(gain z) is the mean sign of sqrt(2) gain z plus standard noise. Covariances alone prefer plane waves, spread
+over the ring; the fourth cumulant has localised extrema, and so have the weights that training finds. The control,
+Gaussian inputs of the same covariance, stays spread.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ SAMPLE = 20_000
 
 
 def participation(weights: Array) -> Array:
-    """Inverse participation ratio sum w^4 / (sum w^2)^2 along the last axis: 1 for one pixel, 1.5/D for a plane wave."""
+    """Inverse participation sum w^4 / (sum w^2)^2 along the last axis: 1 for one pixel, 1.5/D for a plane wave."""
     return np.asarray(np.sum(weights**4, axis=-1) / np.sum(weights**2, axis=-1) ** 2)
 
 
@@ -71,7 +71,9 @@ class ReceptiveFields(RelatedModel):
     xi1: float = parameter(number(0.0, 1e3), "correlation length of the class -1, in pixels", default=1.0)
     xi2: float = parameter(number(0.0, 1e3), "correlation length of the class +1", default=4.0)
     kernel: str = parameter(
-        choice("squared-exponential", "exponential"), "exp(-(d/xi)^2) or exp(-d/xi) in the distance d", default="squared-exponential"
+        choice("squared-exponential", "exponential"),
+        "exp(-(d/xi)^2) or exp(-d/xi) in the distance d",
+        default="squared-exponential",
     )
     units: int = parameter(count(1, 64), "sigmoid units of the simulation", default=8)
     steps: int = parameter(count(1, 10**6), "steps of stochastic gradient descent", default=2000)
@@ -233,9 +235,10 @@ class ReceptiveFields(RelatedModel):
         pixel = self.coordinates()["pixel"]
         q = theory.quantities
         fields = [Curve(pixel, np.asarray(q["field_cumulant"].value), "extremum of the fourth cumulant")]
-        lag = np.arange(self.pixels // 2 + 1)
+        lag = np.arange(self.pixels // 2 + 1.0)
         covariance = np.asarray(q["covariance"].value)[:, : len(lag)]
-        curves = tuple(Curve(lag, row, rf"$\xi={xi:g}$") for row, xi in zip(covariance, (self.xi1, self.xi2), strict=True))
+        lengths = (self.xi1, self.xi2)
+        curves = tuple(Curve(lag, row, rf"$\xi={xi:g}$") for row, xi in zip(covariance, lengths, strict=True))
         panels = [Panel("distance on the ring", "covariance", curves)]
         if measured is not None:
             found = measured.quantities["field"]
