@@ -1,0 +1,319 @@
+"""Deep linear networks from lazy to rich: two layers with a lambda-balanced start (Domine et al., arXiv:2409.14623).
+
+The flow W1' = W2'(S - W2 W1), W2' = (S - W2 W1) W1' keeps W2'W2 - W1 W1' = lambda I. With Q = [W1'; W2] and
+F = [[-lambda/2, S'], [S, lambda/2]], X = QQ' obeys the Riccati equation X' = FX + XF - X^2. In the eigenvectors V of F,
+eigenvalues l, one step of length h is
+
+    [G V'Q; I] = (orthonormal columns, top block T) R,   Q(h) = V r T,   G = sqrt((e^(2lh) - 1)/2l),  r = e^(lh)/G,
+
+which multiplies nothing large with anything small: the rows go into the factorisation largest first.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import ClassVar
+
+import numpy as np
+from scipy import linalg
+from scipy.integrate import solve_ivp
+
+from featurephase.foundation.errors import InputError
+from featurephase.foundation.types import Array
+from featurephase.related_models.base import (
+    Curve,
+    Panel,
+    Phase,
+    RelatedModel,
+    Solution,
+    matrix,
+    model,
+    number,
+    parameter,
+    vector,
+)
+
+__all__ = ["BalancedLinear", "balanced_partner", "factors", "imbalance"]
+
+#: Largest |eigenvalue| times the length of one step: e^300 is far inside the range of float64.
+LONGEST = 300.0
+#: Steps after which a time is out of reach.
+MOST_STEPS = 200_000
+
+
+def imbalance(w1: Array, w2: Array) -> tuple[float, float]:
+    """lambda, and the largest entry of W2'W2 - W1 W1' - lambda I over the size of the two products."""
+    left, right = w2.T @ w2, w1 @ w1.T
+    lam = float(np.trace(left - right)) / len(w1)
+    size = max(float(np.abs(left).max()), float(np.abs(right).max()), 1e-300)
+    return lam, float(np.abs(left - right - lam * np.eye(len(w1))).max()) / size
+
+
+def balanced_partner(w1: Array, lam: float, basis: Array | None = None) -> Array:
+    """W2 = O (W1 W1' + lambda I)^(1/2), the read-out that makes ``w1`` lambda-balanced.
+
+    Parameters
+    ----------
+    w1
+        Shape (hidden, input).
+    lam
+        lambda; W1 W1' + lambda I must be positive semidefinite.
+    basis
+        O, orthonormal columns, shape (output, hidden); default: the identity.
+
+    Raises
+    ------
+    InputError
+        If there is no such read-out.
+    """
+    values, vectors = np.linalg.eigh(w1 @ w1.T + lam * np.eye(len(w1)))
+    if values[0] < -1e-12 * max(values[-1], 1.0):
+        raise InputError(
+            f"balanced-linear: lambda = {lam:g}: W1 W1' + lambda I must be positive semidefinite; its least eigenvalue "
+            f"is {values[0]:.6g}"
+        )
+    root = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
+    return root if basis is None else np.asarray(basis @ root)
+
+
+def _generator(sigma: Array, lam: float) -> tuple[Array, Array]:
+    outputs, inputs = sigma.shape
+    f = np.block([[-lam / 2.0 * np.eye(inputs), sigma.T], [sigma, lam / 2.0 * np.eye(outputs)]])
+    values, vectors = np.linalg.eigh(f)
+    values[np.abs(values) <= 1e-15 * max(np.abs(values).max(), 1e-300)] = 0.0  # null parts at lambda = 0
+    return values, vectors
+
+
+def _step(q: Array, values: Array, length: float) -> Array:
+    """One step in the eigenvectors of F."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        growth = np.where(values == 0.0, length, np.expm1(2.0 * values * length) / (2.0 * values))
+        rate = np.where(values == 0.0, 1.0 / length, -2.0 * values / np.expm1(-2.0 * values * length))
+    rows = np.vstack([np.sqrt(growth)[:, None] * q, np.eye(q.shape[1])])
+    order = np.argsort(-np.abs(rows).max(axis=1), kind="stable")
+    orthonormal = linalg.qr(rows[order], mode="economic", pivoting=True)[0]
+    top = np.empty_like(rows)
+    top[order] = orthonormal
+    return np.asarray(np.sqrt(rate)[:, None] * top[: len(q)])
+
+
+def _at_rest(before: Array, after: Array, values: Array) -> bool:
+    """Whether every mode stands still: growing ones relative to themselves, for they may be tiny and on their way."""
+    sizes = np.sum(after**2, axis=1)
+    change = np.abs(after @ after.T - before @ before.T)
+    growing = np.diag(change) <= 1e-15 * sizes
+    return bool(change.max() <= 1e-16 * sizes.max() and np.all(growing | (values < 0.0)))
+
+
+def factors(w1: Array, w2: Array, sigma: Array, times: Array) -> Array:
+    """Q(t) up to a rotation of the hidden units, so that QQ' holds W1'W1, W2 W1 and W2 W2'.
+
+    Parameters
+    ----------
+    w1, w2
+        A lambda-balanced start, shapes (hidden, input) and (output, hidden).
+    sigma
+        Input-output correlation of whitened inputs, shape (output, input).
+    times
+        Shape (time,), each >= 0 and finite.
+
+    Returns
+    -------
+    q
+        Shape (time, input + output, hidden).
+
+    Raises
+    ------
+    InputError
+        If a time needs more than 200 000 steps and the motion has not come to rest by then.
+    """
+    values, vectors = _generator(sigma, imbalance(w1, w2)[0])
+    fastest = float(np.abs(values).max(initial=0.0))
+    q = vectors.T @ np.vstack([w1.T, w2])
+    out, now, resting = np.empty((len(times), *q.shape)), 0.0, False
+    for case in np.argsort(times, kind="stable"):
+        gap = float(times[case]) - now
+        steps = max(math.ceil(gap * fastest / LONGEST), 1)
+        if steps > MOST_STEPS and not resting:
+            steps_done, length = MOST_STEPS, LONGEST / fastest
+        else:
+            steps_done, length = steps, gap / steps
+        for _ in range(0 if resting or gap == 0.0 else steps_done):
+            before, q = q, _step(q, values, length)
+            if steps > 3 and _at_rest(before, q, values):
+                resting = True
+                break
+        if steps > MOST_STEPS and not resting:
+            raise InputError(
+                f"balanced-linear: time = {times[case]:g}: too long; the fastest mode has rate {fastest:.4g} and the "
+                f"slowest has not come to rest; must be at most {MOST_STEPS * LONGEST / fastest:.4g}"
+            )
+        now, out[case] = float(times[case]), vectors @ q
+    return out
+
+
+@model
+class BalancedLinear(RelatedModel):
+    """Parameters and quantities of the lambda-balanced network."""
+
+    name: ClassVar[str] = "balanced-linear"
+    title: ClassVar[str] = "two-layer linear networks: the imbalance lambda leads from rich to lazy"
+    citation: ClassVar[str] = "Domine, Anguita, Proca, Braun, Kunin, Mediano, Saxe, arXiv:2409.14623"
+    stochastic: ClassVar[bool] = False
+
+    known: ClassVar[Mapping[str, tuple[tuple[str, ...], str]]] = {
+        "product": (("time", "output", "input"), "W2 W1"),
+        "gram1": (("time", "input", "input2"), "W1'W1"),
+        "gram2": (("time", "output", "output2"), "W2 W2'"),
+        "kernel_change": (("time",), "relative change of the tangent kernel"),
+        "lambda": ((), "W2'W2 - W1 W1' = lambda I"),
+    }
+
+    w1: Array = parameter(matrix(), "first layer at the start, hidden x input", default=((0.3, 0.1), (-0.2, 0.4)))
+    w2: Array | None = parameter(matrix(), "second layer, output x hidden; default: balanced by lam", default=None)
+    lam: float | None = parameter(number(), "lambda; w2 is made from it (default 0.5)", default=None)
+    sigma: Array = parameter(matrix(), "input-output correlation, output x input", default=((1.0, 0.5), (0.0, -0.8)))
+    time: Array = parameter(vector(number(0.0, open_low=False)), "times", default=(0.0, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0))
+
+    def check(self) -> None:
+        """Shapes that fit, and a second layer."""
+        hidden, inputs = self.w1.shape
+        outputs = len(self.sigma)
+        if self.sigma.shape[1] != inputs:
+            raise InputError(f"balanced-linear: sigma has {self.sigma.shape[1]} columns for {inputs} inputs of w1")
+        if self.w2 is not None:
+            if self.lam is not None:
+                raise InputError("balanced-linear: w2 and lam exclude each other: lambda follows from the weights")
+            if self.w2.shape != (outputs, hidden):
+                raise InputError(
+                    f"balanced-linear: w2 is {self.w2.shape[0]} x {self.w2.shape[1]}; must be {outputs} x {hidden}"
+                )
+            return
+        if outputs < hidden:
+            raise InputError(
+                f"balanced-linear: {outputs} outputs for {hidden} hidden units: w2 cannot be made from lam; give w2"
+            )
+        lam = 0.5 if self.lam is None else self.lam
+        made = balanced_partner(self.w1, lam, np.eye(outputs, hidden))
+        object.__setattr__(self, "w2", made)
+        object.__setattr__(self, "lam", None)
+
+    @property
+    def second(self) -> Array:
+        """The second layer."""
+        assert self.w2 is not None
+        return self.w2
+
+    def outside(self) -> str:
+        """The solution needs a lambda-balanced start."""
+        lam, error = imbalance(self.w1, self.second)
+        if error <= 1e-9:
+            return ""
+        return (
+            f"the start is not lambda-balanced: W2'W2 - W1 W1' differs from {lam:.4g} I by {error:.3g} of its size; "
+            "the solution holds for W2'W2 - W1 W1' = lambda I (at most 1e-9)"
+        )
+
+    def kernel_change(self, q: Array, start: Array) -> Array:
+        """Relative change of the tangent kernel W1'W1 (x) I + I (x) W2 W2', in Frobenius norm, shape (time,)."""
+        inputs = self.w1.shape[1]
+
+        def parts(x: Array) -> tuple[Array, Array]:
+            first, second = x[..., :inputs, :], x[..., inputs:, :]
+            return first @ np.swapaxes(first, -1, -2), second @ np.swapaxes(second, -1, -2)
+
+        def squared(a: Array, b: Array) -> Array:
+            outputs = b.shape[-1]
+            traces = np.trace(a, axis1=-2, axis2=-1) * np.trace(b, axis1=-2, axis2=-1)
+            return np.asarray(outputs * np.sum(a**2, (-1, -2)) + inputs * np.sum(b**2, (-1, -2)) + 2.0 * traces)
+
+        (a, b), (a0, b0) = parts(q), parts(start)
+        size = squared(a0, b0)
+        return np.sqrt(squared(a - a0, b - b0) / size) if size > 0.0 else np.full(len(q), np.inf)
+
+    def _start(self) -> Array:
+        return np.vstack([self.w1.T, self.second])
+
+    def phase(self) -> Phase:
+        """Lazy or rich by the change of the tangent kernel at the last time."""
+        if self.outside():
+            return Phase("not balanced")
+        size = float(np.linalg.norm(self.sigma, 2))
+        last = factors(self.w1, self.second, self.sigma, np.array([self.time.max()]))
+        change = float(self.kernel_change(last, self._start())[0])
+        name = "lazy" if change < 0.1 else "rich" if change > 1.0 else "intermediate"
+        note = f"the tangent kernel changes by {100 * change:.3g} % up to the last time"
+        return Phase(name, note, {"lambda_lazy": 2.0 * size / math.sqrt(1.1**2 - 1.0)})
+
+    def coordinates(self) -> dict[str, Array]:
+        """The times."""
+        return {"time": self.time}
+
+    def _values(self, q: Array) -> dict[str, Array]:
+        inputs = self.w1.shape[1]
+        x = q @ np.swapaxes(q, -1, -2)
+        return {
+            "product": x[:, inputs:, :inputs],
+            "gram1": x[:, :inputs, :inputs],
+            "gram2": x[:, inputs:, inputs:],
+            "kernel_change": self.kernel_change(q, self._start()),
+        }
+
+    def solve(self) -> Solution:
+        """The closed form at every time."""
+        values = self._values(factors(self.w1, self.second, self.sigma, self.time))
+        quantities = {n: self.quantity(n, v, 1e-9 * max(float(np.abs(v).max()), 1e-3)) for n, v in values.items()}
+        return Solution(quantities | {"lambda": self.quantity("lambda", imbalance(self.w1, self.second)[0])})
+
+    def train(self, rng: np.random.Generator) -> dict[str, Array]:
+        """The gradient flow of both layers by numerical integration."""
+        hidden, inputs = self.w1.shape
+        cut = hidden * inputs
+
+        def layers(flat: Array) -> tuple[Array, Array]:
+            return flat[:cut].reshape(hidden, inputs), flat[cut:].reshape(-1, hidden)
+
+        def flow(_: float, flat: Array) -> Array:
+            a, b = layers(flat)
+            error = self.sigma - b @ a
+            return np.concatenate([(b.T @ error).ravel(), (error @ a.T).ravel()])
+
+        order = np.unique(self.time)
+        start = np.concatenate([self.w1.ravel(), self.second.ravel()])
+        paths = np.repeat(start[None], len(order), axis=0)
+        if order[-1] > 0.0:
+            run = solve_ivp(flow, (0.0, order[-1]), start, method="DOP853", t_eval=order, rtol=1e-12, atol=1e-14)
+            paths = run.y.T
+        stacked = np.stack([np.vstack([a.T, b]) for a, b in map(layers, paths)])
+        return self._values(stacked[np.searchsorted(order, self.time)])
+
+    def panels(self, theory: Solution, measured: Solution | None) -> tuple[Panel, ...]:
+        """The product over time, and the change of the kernel against lambda."""
+        curves = []
+        for part, style in ((theory, "line"), (measured, "points")):
+            if part is not None and "product" in part.quantities:
+                entries = np.asarray(part.quantities["product"].value)
+                flat = entries.reshape(len(entries), -1).T[:6]
+                order = np.argsort(self.time)
+                curves += [
+                    Curve(self.time[order], row[order], f"entry {i + 1}" if style == "line" else "", style, colour=i)
+                    for i, row in enumerate(flat)
+                ]
+        first = Panel("time", r"$W_2W_1$", tuple(curves), title=self.phase().name)
+        lams = np.concatenate([-np.geomspace(100, 0.01, 25), [0.0], np.geomspace(0.01, 100, 25)])
+        size = float(np.linalg.norm(self.sigma, 2))
+        aligned = [
+            Curve(lams, np.sqrt((lams**2 + 4 * size**2) / (lams**2 + 4 * w0**2)) - 1.0, f"$w_0={w0:g}$")
+            for w0 in (1e-3 * size, 0.1 * size)
+        ]
+        here = () if self.outside() else ((imbalance(self.w1, self.second)[0], "here"),)
+        second = Panel(
+            r"imbalance $\lambda$",
+            "relative change of the kernel of a mode",
+            tuple(aligned),
+            log_y=True,
+            vertical=here,
+            limits=((-30.0, 30.0), None),
+        )
+        return first, second

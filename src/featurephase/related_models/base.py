@@ -1,0 +1,282 @@
+"""The one interface of the related models, and what they share: checked parameters, and theory against simulation.
+
+A related model is a map from parameters to named quantities that is known twice: by a formula (or an exact reduction to
+far fewer numbers) and by training the network it speaks of. Both stand in one class, so that each can judge the other.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields
+from functools import cached_property
+from typing import Any, ClassVar, TypeVar, dataclass_transform
+
+import numpy as np
+
+from featurephase.foundation.errors import InputError, show, suggest
+from featurephase.foundation.executors import Workers, replicate_seeds, run_tasks
+from featurephase.foundation.statistics import mean_and_se, student_quantile
+from featurephase.foundation.types import Array
+from featurephase.related_models.parameters import Domain, choice, count, matrix, number, parameter, vector
+from featurephase.results.related import Agreement, Curve, Panel, Quantity, RelatedResult
+
+__all__ = [
+    "Curve",
+    "Domain",
+    "Panel",
+    "Phase",
+    "Quantity",
+    "RelatedModel",
+    "Solution",
+    "choice",
+    "count",
+    "matrix",
+    "model",
+    "number",
+    "parameter",
+    "vector",
+]
+
+T = TypeVar("T")
+
+#: Probability with which a simulation that follows the theory is said to disagree, over all entries of a quantity.
+FALSE_ALARM = 1e-3
+
+
+# ---- what a model is
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, eq_default=False, field_specifiers=(parameter,))
+def model(cls: type[T]) -> type[T]:
+    """Make a subclass of :class:`RelatedModel` a frozen dataclass with keyword arguments."""
+    return dataclass(frozen=True, kw_only=True, eq=False)(cls)
+
+
+# ---- what a model says
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Named quantities; ``status`` and ``message`` as in a result."""
+
+    quantities: dict[str, Quantity]
+    status: str = "ok"
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Name of the regime, what happens there, and the values of a parameter at which it changes."""
+
+    name: str
+    note: str = ""
+    boundaries: dict[str, float] = field(default_factory=dict)
+
+
+@model
+class RelatedModel(ABC):
+    """A solvable model of the passage from the kernel regime to feature learning.
+
+    With parameters p in the domain D and quantities q, the methods state:
+
+    - the constructor: p is in D, or :class:`InputError` says which part of D was left;
+    - :meth:`solve`: q(p) by formula, ``accuracy`` saying how exactly it holds for a simulation;
+    - :meth:`train`: one draw of q(p) from training the network of the definition, which uses nothing of ``solve``;
+    - :meth:`simulate`: means and standard errors over independent draws;
+    - :meth:`phase`: the connected part of D in which q behaves in one way;
+    - :meth:`compare`: abs(simulation - theory) <= accuracy + t * standard error, for all entries at once.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    citation: ClassVar[str]
+    validity: ClassVar[str] = "exact"
+    #: Whether a simulation is stochastic: it is then repeated and has standard errors.
+    stochastic: ClassVar[bool] = True
+    #: Every quantity by name: its dimensions, and what it is.
+    known: ClassVar[Mapping[str, tuple[tuple[str, ...], str]]]
+
+    def __post_init__(self) -> None:
+        """Bring every parameter into its domain, then check what must hold between them."""
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if value is None and f.default is None:
+                continue
+            domain: Domain = f.metadata["domain"]
+            try:
+                object.__setattr__(self, f.name, domain.convert(value))
+            except (ValueError, TypeError, OverflowError):
+                raise InputError(
+                    f"{self.name}: {f.name} = {show(value)}: must be {domain.accepted} ({f.metadata['about']})"
+                ) from None
+        self.check()
+
+    def check(self) -> None:
+        """What must hold between the parameters.
+
+        Raises
+        ------
+        InputError
+            Saying what does not, and the domain of validity.
+        """
+        return
+
+    def outside(self) -> str:
+        """Why these parameters, though they make sense, lie outside the theory; empty where they do not."""
+        return ""
+
+    @abstractmethod
+    def solve(self) -> Solution:
+        """The quantities by formula or exact reduction."""
+
+    @cached_property
+    def theory(self) -> Solution:
+        """:meth:`solve`, computed once."""
+        return self.solve()
+
+    @abstractmethod
+    def train(self, rng: np.random.Generator) -> dict[str, Any]:
+        """One training run: what it measures, by name; nan where it did not get there."""
+
+    def simulate(self, seed: int, replicates: int, *, workers: Workers = None, quiet: bool = True) -> Solution:
+        """Independent training runs, their means and standard errors; one run if nothing is random."""
+        count = replicates if self.stochastic else 1
+        tasks = [(self, stream) for stream in replicate_seeds(seed, count)]
+        runs = run_tasks(_trained, tasks, label=self.name, quiet=quiet, workers=workers)
+        return self.summary({name: np.array([run[name] for run in runs]) for name in runs[0]})
+
+    def summary(self, runs: dict[str, Array]) -> Solution:
+        """What a simulation says: ``runs`` holds every measured quantity over (replicate, ...)."""
+        found = {}
+        for name, values in runs.items():
+            mean, se = mean_and_se(values) if self.stochastic else (values[0], None)
+            found[name] = self.quantity(name, mean, se=se)
+        lost = max(int(np.isnan(v.reshape(len(v), -1)).any(axis=1).sum()) for v in runs.values())
+        status = (
+            ("slow", f"{lost} of {len(next(iter(runs.values())))} training runs did not converge")
+            if lost
+            else ("ok", "")
+        )
+        return Solution(found, *status)
+
+    def scope(self) -> str:
+        """How the theory holds at these parameters: "exact" or "asymptotic"."""
+        return self.validity
+
+    def coordinates(self) -> dict[str, Array]:
+        """Values along the dimensions of the quantities, where they are more than a count."""
+        return {}
+
+    def quantity(self, name: str, value: Any, accuracy: Any = 0.0, se: Any = None) -> Quantity:
+        """A quantity with the dimensions and the meaning that :attr:`known` gives it."""
+        dims, about = self.known[name]
+        return Quantity(value, dims, se, accuracy, about)
+
+    @abstractmethod
+    def phase(self) -> Phase:
+        """The regime of these parameters."""
+
+    @abstractmethod
+    def panels(self, theory: Solution, measured: Solution | None) -> tuple[Panel, ...]:
+        """The picture of the phenomenon."""
+
+    def compare(self, theory: Solution, measured: Solution, replicates: int) -> tuple[Agreement, ...]:
+        """Theory against simulation in every quantity of numbers that both know."""
+        return tuple(
+            _agreement(name, theory.quantities[name], found, replicates)
+            for name, found in measured.quantities.items()
+            if name in theory.quantities and not isinstance(found.value, str)
+        )
+
+    def run(
+        self,
+        *,
+        simulate: bool = False,
+        seed: int = 0,
+        replicates: int = 8,
+        workers: Workers = None,
+        quiet: bool = True,
+    ) -> RelatedResult:
+        """Solve, and simulate and compare if asked to.
+
+        Raises
+        ------
+        InputError
+            If the parameters lie outside the theory and no simulation is asked for.
+        """
+        reason = self.outside()
+        if reason and not simulate:
+            raise InputError(f"{self.name}: {reason}; a simulation can still be asked for")
+        theory = Solution({}) if reason else self.theory
+        measured = self.simulate(seed, replicates, workers=workers, quiet=quiet) if simulate else None
+        found = {} if measured is None else measured.quantities
+        comparison = () if measured is None else self.compare(theory, measured, replicates)
+        phase = self.phase()
+        parts = [theory, *([] if measured is None else [measured])]
+        note = f"simulation only: {reason}" if reason else ""
+        return RelatedResult(
+            status=next((p.status for p in parts if p.status != "ok"), "ok"),
+            message="; ".join(m for m in (note, *(p.message for p in parts)) if m),
+            seed=seed if simulate and self.stochastic else None,
+            replicates=replicates if simulate and self.stochastic else None,
+            model=self.name,
+            title=self.title,
+            validity="simulation only" if reason else self.scope(),
+            parameters={f.name: getattr(self, f.name) for f in fields(self)},
+            phase=phase.name,
+            phase_note=phase.note,
+            boundaries=phase.boundaries,
+            coordinates=self.coordinates(),
+            quantities=theory.quantities | {k: v for k, v in found.items() if k not in theory.quantities},
+            measured={k: v for k, v in found.items() if k in theory.quantities},
+            comparison=comparison,
+            agree=all(a.agree for a in comparison) if comparison else None,
+            citation=self.citation,
+            panels=self.panels(theory, measured),
+        )
+
+
+def _trained(model: RelatedModel, stream: np.random.SeedSequence) -> dict[str, Any]:
+    return model.train(np.random.default_rng(stream))
+
+
+def _agreement(name: str, theory: Quantity, found: Quantity, replicates: int) -> Agreement:
+    """Where theory and simulation differ most, in units of what is allowed there."""
+    a, b = (np.atleast_1d(np.asarray(q.value, dtype=np.float64)).ravel() for q in (theory, found))
+    se = np.zeros_like(b) if found.se is None else np.atleast_1d(np.asarray(found.se, dtype=np.float64)).ravel()
+    accuracy = np.broadcast_to(np.asarray(theory.accuracy, dtype=np.float64), np.shape(theory.value)).ravel()
+    allowed = accuracy + student_quantile(replicates, 1.0 - FALSE_ALARM / max(b.size, 1)) * se
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        difference = np.where(same, 0.0, np.abs(a - b))
+        ratio = np.where(same, 0.0, difference / allowed)
+    worst = int(np.argmax(np.where(np.isnan(ratio), np.inf, ratio)))
+    return Agreement(
+        name=name,
+        theory=float(a[worst]),
+        simulation=float(b[worst]),
+        simulation_se=float(se[worst]),
+        difference=float(difference[worst]),
+        allowed=float(allowed[worst]),
+        agree=bool(np.all(same | (difference <= allowed))),
+    )
+
+
+def construct(kind: type[RelatedModel], values: Mapping[str, Any]) -> RelatedModel:
+    """The model with these parameters.
+
+    Raises
+    ------
+    InputError
+        For an unknown or missing parameter, or one outside its domain.
+    """
+    known: Sequence[Field[Any]] = fields(kind)
+    names = [f.name for f in known]
+    if unknown := [key for key in values if key not in names]:
+        raise InputError(f"{kind.name}: unknown parameter {show(unknown[0])}; {suggest(unknown[0], names)}")
+    needed = [f for f in known if f.default is MISSING and f.default_factory is MISSING]
+    if missing := [f for f in needed if f.name not in values]:
+        said = ", ".join(f"{f.name} ({f.metadata['about']})" for f in missing)
+        raise InputError(f"{kind.name}: needs {said}")
+    return kind(**values)

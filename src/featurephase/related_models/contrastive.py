@@ -1,0 +1,316 @@
+"""The role of nonlinearity in contrastive learning (Tian, arXiv:2206.01342).
+
+With uniform pair weights the contrastive energy of one unit is half the variance of its output over inputs. Inputs
+are one of M orthonormal patterns with probabilities p, so w has coordinates w_m along them. A linear unit climbs w'Aw/2,
+A = diag(p) - pp', to the top eigenvector of A: one mixed direction (PCA). A ReLU unit has A on its active patterns
+alone, w' = A_S w_S: patterns below the mean sum p_m w_m fall out one by one and never come back, until one is left.
+Every pattern is such a local optimum, so many units cover many patterns.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import brentq
+
+from featurephase.foundation.errors import InputError
+from featurephase.foundation.types import Array
+from featurephase.related_models.base import (
+    Curve,
+    Panel,
+    Phase,
+    RelatedModel,
+    Solution,
+    choice,
+    count,
+    model,
+    number,
+    parameter,
+    vector,
+)
+
+__all__ = ["Contrastive", "follow", "second_moments"]
+
+
+def second_moments(p: Array) -> Array:
+    """A = diag(p) - pp', the covariance of the pattern indicators."""
+    return np.asarray(np.diag(p) - np.outer(p, p))
+
+
+class _Segment(NamedTuple):
+    """A stretch of time with fixed active patterns, on which the flow is linear.
+
+    ``idle`` holds the inactive coordinates, which stand still; the active ones are exp(``log_size``) times as large as
+    ``start`` (their coordinates in the eigenvectors of A on the active patterns) says.
+    """
+
+    begin: float
+    length: float
+    active: NDArray[np.int_]
+    values: Array
+    vectors: Array
+    start: Array
+    idle: Array
+    log_size: float
+
+    def at(self, gap: float) -> tuple[Array, float]:
+        """Active coordinates after a while, and the logarithm of their unit."""
+        top = float(self.values.max(initial=0.0)) * gap
+        return self.vectors @ (np.exp(self.values * gap - top) * self.start), self.log_size + top
+
+
+def _segments(p: Array, w0: Array) -> list[_Segment]:
+    """The flow of one ReLU unit from start to end; the last segment has no end."""
+    w, begin, log_size = np.array(w0, dtype=np.float64), 0.0, 0.0
+    active, out = np.flatnonzero(w > 0.0), []
+    while True:
+        if len(active):
+            values, vectors = np.linalg.eigh(second_moments(p)[np.ix_(active, active)])
+        else:
+            values, vectors = np.zeros(0), np.zeros((0, 0))
+        start = vectors.T @ w[active]
+        length, leaver = _next_exit(values, vectors, start) if len(active) > 1 else (math.inf, -1)
+        idle = w.copy()
+        idle[active] = 0.0
+        out.append(_Segment(begin, length, active, values, vectors, start, idle, log_size))
+        if not math.isfinite(length):
+            return out
+        w[active], log_size = out[-1].at(length)
+        w[active[leaver]] = 0.0
+        active, begin = np.delete(active, leaver), begin + length
+
+
+def follow(p: Array, w0: Array, times: Array) -> tuple[Array, int]:
+    """The flow of one ReLU unit, exactly: matrix exponentials between the moments at which a pattern falls out.
+
+    Parameters
+    ----------
+    p
+        Probabilities of the patterns, shape (pattern,).
+    w0
+        Coordinates of the weight along the patterns at the start, shape (pattern,).
+    times
+        Shape (time,).
+
+    Returns
+    -------
+    directions, winner
+        Unit vectors, shape (time, pattern), and the pattern left in the end (-1: none was active from the start).
+    """
+    segments = _segments(p, w0)
+    ends = np.array([s.begin + s.length for s in segments])
+    out = np.empty((len(times), len(p)))
+    for i, time in enumerate(times):
+        segment = segments[int(np.searchsorted(ends, time))]
+        inner, log_size = segment.at(float(time) - segment.begin)
+        row = segment.idle * math.exp(-min(log_size, 700.0))
+        row[segment.active] = inner
+        out[i] = row / np.linalg.norm(row)
+    last = segments[-1]
+    return out, int(last.active[np.argmax(last.vectors @ last.start)]) if len(last.active) else -1
+
+
+def _next_exit(values: Array, vectors: Array, start: Array) -> tuple[float, int]:
+    """When the first active coordinate reaches 0, and which; infinite if none does.
+
+    Steps of a twentieth of the fastest time find the sign change, root finding its place.
+    """
+    top = float(values.max())
+
+    def coordinates(gap: float) -> Array:
+        return np.asarray(vectors @ (np.exp((values - top) * gap) * start))
+
+    low, high = 0.0, 0.05 / top
+    while coordinates(high).min() > 0.0:
+        low, high = high, 1.1 * high + 0.05 / top
+        if high * top > 1e5:  # equal coordinates stay equal: the unit rests on a saddle
+            return math.inf, -1
+    leaver = int(np.argmin(coordinates(high)))
+    return float(brentq(lambda t: coordinates(t)[leaver], low, high, xtol=1e-14 / top, rtol=1e-14)), leaver
+
+
+@model
+class Contrastive(RelatedModel):
+    """Parameters and quantities of contrastive learning on orthogonal patterns."""
+
+    name: ClassVar[str] = "contrastive"
+    title: ClassVar[str] = "contrastive learning: ReLU units find every pattern, linear ones a single mixture"
+    citation: ClassVar[str] = "Tian, arXiv:2206.01342"
+    known: ClassVar[Mapping[str, tuple[tuple[str, ...], str]]] = {
+        "direction": (("time", "pattern"), "unit vector of one ReLU unit along the patterns"),
+        "linear_direction": (("pattern",), "where every linear unit ends: the top eigenvector, up to its sign"),
+        "linear_optima": ((), "local optima of a linear unit, up to the sign"),
+        "relu_optima": ((), "local optima of a ReLU unit: one a pattern"),
+        "optimum": (("pattern",), "variance p(1-p) at the optimum of each pattern"),
+        "linear_optimum": ((), "variance at the top eigenvector"),
+        "dead": ((), "probability 2^-M that no pattern is active at a random start"),
+        "won": (("pattern",), "fraction of units that end at each pattern"),
+        "covered": ((), "fraction of the patterns found by the ReLU units together"),
+        "covered_linear": ((), "the same with linear units"),
+        "local_covered": ((), "two layers: fraction of local patterns found by ReLU filters"),
+        "local_covered_linear": ((), "the same with linear filters"),
+    }
+
+    p: Array = parameter(vector(number(0.0, 1.0)), "probabilities of the patterns, sum 1", default=(0.4, 0.3, 0.2, 0.1))
+    w0: Array | None = parameter(vector(), "start of the unit that is followed; default: drawn", default=None)
+    units: int = parameter(count(1, 10**4), "units of one layer", default=20)
+    time: Array = parameter(
+        vector(number(0.0, open_low=False)), "times", default=tuple(np.linspace(0.0, 60.0, 61).tolist())
+    )
+    fields: int = parameter(count(1, 16), "two layers: receptive fields, each with local patterns", default=4)
+    local: int = parameter(count(2, 16), "two layers: local patterns of a field", default=5)
+    filters: int = parameter(count(1, 64), "two layers: filters of a field", default=10)
+    scenes: int = parameter(count(2, 256), "two layers: global patterns, a random local one in each field", default=20)
+    activation: str = parameter(choice("relu", "linear"), "activation of the unit that is followed", default="relu")
+    draw: int = parameter(count(0), "which random start", default=0)
+
+    def check(self) -> None:
+        """Probabilities that add to 1, and a start for every pattern."""
+        if len(self.p) < 2 or abs(float(self.p.sum()) - 1.0) > 1e-9:
+            raise InputError(
+                f"contrastive: p: at least two probabilities that add to 1 are needed; these add to {self.p.sum():.6g}"
+            )
+        if self.w0 is not None and (len(self.w0) != len(self.p) or not np.any(self.w0)):
+            raise InputError(f"contrastive: w0 must be {len(self.p)} numbers, not all 0")
+
+    def _start(self) -> Array:
+        if self.w0 is not None:
+            return self.w0
+        return np.asarray(np.random.default_rng(self.draw).standard_normal(len(self.p)))
+
+    def phase(self) -> Phase:
+        """Which pattern the followed unit ends at."""
+        if self.activation == "linear":
+            return Phase("principal component", "a linear unit ends at the top eigenvector of diag(p) - pp'")
+        winner = follow(self.p, self._start(), np.zeros(0))[1]
+        if winner < 0:
+            return Phase("dead", "no pattern is active at the start: the unit stays")
+        return Phase("pattern", f"the unit ends at pattern {winner + 1}: a local optimum of variance p(1-p)")
+
+    def coordinates(self) -> dict[str, Array]:
+        """Times, and patterns from 1."""
+        return {"time": self.time, "pattern": np.arange(1.0, len(self.p) + 1.0)}
+
+    def solve(self) -> Solution:
+        """Optima, and the exact path of the followed unit."""
+        values, vectors = np.linalg.eigh(second_moments(self.p))
+        top = vectors[:, -1] * np.sign(vectors[np.argmax(np.abs(vectors[:, -1])), -1])
+        m = len(self.p)
+        if self.activation == "relu":
+            path = follow(self.p, self._start(), self.time)[0]
+        else:
+            moved = (np.exp((values - values[-1]) * self.time[:, None]) * (vectors.T @ self._start())) @ vectors.T
+            path = moved / np.linalg.norm(moved, axis=1, keepdims=True)
+        found = {
+            "direction": self.quantity("direction", path, 2e-3),
+            "linear_optima": self.quantity("linear_optima", 1),
+            "relu_optima": self.quantity("relu_optima", m),
+            "optimum": self.quantity("optimum", self.p * (1.0 - self.p)),
+            "linear_optimum": self.quantity("linear_optimum", float(values[-1])),
+            "dead": self.quantity("dead", 2.0**-m),
+        }
+        if values[-1] - values[-2] > 1e-3 * values[-1]:  # one top eigenvector
+            found["linear_direction"] = self.quantity("linear_direction", top, 1e-6)
+        if np.ptp(self.p) < 1e-12:  # by symmetry every pattern wins equally often
+            share = (1.0 - 2.0**-m) / m
+            found["won"] = self.quantity("won", np.full(m, share))
+            found["covered"] = self.quantity("covered", 1.0 - (1.0 - share) ** self.units)
+        return Solution(found)
+
+    def train(self, rng: np.random.Generator) -> dict[str, Any]:
+        """Gradient ascent of the variance over inputs: one unit, many units, and two layers."""
+        relu = self.activation == "relu"
+        starts = rng.standard_normal((self.units, len(self.p)))
+        ends, linear = _ascend(self.p, starts, relu=True), _ascend(self.p, starts, relu=False)
+        winners = np.where(np.any(starts > 0.0, axis=1), np.argmax(ends, axis=1), -1)
+        won = np.array([np.mean(winners == j) for j in range(len(self.p))])
+        top = linear[0] * np.sign(linear[0, np.argmax(np.abs(linear[0]))])
+        order = np.argsort(self.time, kind="stable")
+        path = np.empty((len(self.time), len(self.p)))
+        path[order] = _path(self.p, self._start(), self.time[order], relu=relu)
+        return {
+            "direction": path,
+            "linear_direction": top,
+            "dead": np.mean(winners < 0),
+            "won": won,
+            "covered": np.mean(won > 0.0),
+            "covered_linear": np.mean(np.max(linear > 0.9, axis=0)),
+            "local_covered": self._two_layers(rng, relu=True),
+            "local_covered_linear": self._two_layers(rng, relu=False),
+        }
+
+    def _two_layers(self, rng: np.random.Generator, *, relu: bool, steps: int = 600) -> float:
+        """Fraction of the local patterns to which some filter of their field is aligned (cosine above 0.9).
+
+        An input shows one of the global patterns: in each field the local pattern that belongs to it. Filters of all
+        fields are trained to the largest variance along the top components of the second layer's outputs, as many as
+        there are filters of a field.
+        """
+        k, m, f = self.fields, self.local, self.filters
+        shown = rng.integers(0, m, (self.scenes, k))
+        x = np.eye(m)[shown]  # (global, field, local)
+        w = rng.standard_normal((k, f, m))
+        w /= np.linalg.norm(w, axis=2, keepdims=True)
+        for _ in range(steps):
+            hidden = np.einsum("gkm,kfm->gkf", x, w)
+            gate = (hidden > 0.0).astype(np.float64) if relu else np.ones_like(hidden)
+            features = (hidden * gate).reshape(self.scenes, -1)
+            centred = features - features.mean(axis=0)
+            top = np.linalg.svd(centred, full_matrices=False)[2][: min(f, self.scenes - 1)]
+            # Half the variance along the top directions, its gradient by the features, and by the filters.
+            pull = (centred @ top.T @ top / self.scenes).reshape(hidden.shape) * gate
+            w = w + 2.0 * np.einsum("gkf,gkm->kfm", pull, x)
+            w /= np.linalg.norm(w, axis=2, keepdims=True)
+        there = np.array([[np.any(shown[:, i] == j) for j in range(m)] for i in range(k)])
+        aligned = np.max(w, axis=1) > 0.9  # (field, local)
+        return float(np.mean(aligned[there]))
+
+    def panels(self, theory: Solution, measured: Solution | None) -> tuple[Panel, ...]:
+        """The path of one unit, and which patterns are found."""
+        order = np.argsort(self.time)
+        curves = []
+        for part, style in ((theory, "line"), (measured, "points")):
+            if part is not None:
+                rows = np.asarray(part.quantities["direction"].value)[order].T[:6]
+                for j, row in enumerate(rows):
+                    label = f"p = {self.p[j]:g}" if style == "line" else ""
+                    curves.append(Curve(self.time[order], row, label, style, colour=j))
+        pattern = np.arange(1.0, len(self.p) + 1.0)
+        found = []
+        if (mixture := theory.quantities.get("linear_direction")) is not None:
+            found.append(Curve(pattern, np.asarray(mixture.value) ** 2, "linear: one mixture, squared", "bars"))
+        if measured is not None:
+            won = measured.quantities["won"]
+            found.append(Curve(pattern, np.asarray(won.value), "ReLU: fraction of units", "points", np.asarray(won.se)))
+        return (
+            Panel("time", "one unit along the patterns", tuple(curves), title=self.phase().name),
+            Panel("pattern", "share", tuple(found)),
+        )
+
+
+def _ascend(p: Array, w: Array, *, relu: bool, steps: int = 4000) -> Array:
+    """Ends of projected gradient ascent of the variance over the M inputs, many units at once."""
+    w = w / np.linalg.norm(w, axis=1, keepdims=True)
+    for _ in range(steps):
+        gate = (w > 0.0).astype(np.float64) if relu else np.ones_like(w)
+        output = w * gate
+        w = w + 0.5 * gate * p * (output - output @ p[:, None])
+        w /= np.linalg.norm(w, axis=1, keepdims=True)
+    return w
+
+
+def _path(p: Array, w: Array, times: Array, *, relu: bool, step: float = 2e-3) -> Array:
+    """Directions of one unit under small steps of gradient ascent, at the nearest steps."""
+    w, out, now = w / np.linalg.norm(w), np.empty((len(times), len(p))), 0
+    for i, target in enumerate(np.round(times / step).astype(int)):
+        for _ in range(target - now):
+            gate = (w > 0.0) if relu else True
+            output = np.where(gate, w, 0.0)
+            w = w + step * np.where(gate, p * (output - output @ p), 0.0)
+        now = max(now, target)
+        out[i] = w / np.linalg.norm(w)
+    return out

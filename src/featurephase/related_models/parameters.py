@@ -1,0 +1,111 @@
+"""Parameters of the related models: where each lives, in a form that a message and a command line can use."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from featurephase.foundation.types import Array
+
+__all__ = ["Domain", "choice", "count", "matrix", "number", "parameter", "vector"]
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Where a parameter lives.
+
+    Attributes
+    ----------
+    accepted
+        The same in words, for messages and for the help of the command.
+    convert
+        From what was given to the value; raises ``ValueError`` or ``TypeError`` where it is not accepted.
+    kind
+        "number", "whole", "word", "vector" or "matrix": how a command line writes it.
+    """
+
+    accepted: str
+    convert: Callable[[Any], Any]
+    kind: str
+
+
+def _real(value: Any) -> float:
+    if isinstance(value, (bool, str)) or not math.isfinite(x := float(value)):
+        raise ValueError
+    return x
+
+
+def number(low: float = -math.inf, high: float = math.inf, *, open_low: bool = True) -> Domain:
+    """A finite number between two bounds; the lower one is excluded unless ``open_low`` is false."""
+
+    def convert(value: Any) -> float:
+        x = _real(value)
+        if x > high or x < low or (open_low and x == low):
+            raise ValueError
+        return x
+
+    bounds = [f"{'>' if open_low else '>='} {low:g}"] * math.isfinite(low) + [f"<= {high:g}"] * math.isfinite(high)
+    return Domain(" ".join(["a finite number", " and ".join(bounds)]).strip(), convert, "number")
+
+
+def count(low: int = 1, high: int = 10**9) -> Domain:
+    """A whole number."""
+
+    def convert(value: Any) -> int:
+        x = int(value)
+        if isinstance(value, (bool, str)) or x != value or not low <= x <= high:
+            raise ValueError
+        return x
+
+    return Domain(f"a whole number from {low} to {high}", convert, "whole")
+
+
+def choice(*words: str) -> Domain:
+    """One of a few words."""
+
+    def convert(value: Any) -> str:
+        if value not in words:
+            raise ValueError
+        return str(value)
+
+    return Domain("one of " + ", ".join(words), convert, "word")
+
+
+def vector(of: Domain | None = None, *, infinite: bool = False) -> Domain:
+    """One or several numbers, each in the domain ``of``; ``infinite`` admits infinity besides."""
+    entry = number() if of is None else of
+
+    def convert(value: Any) -> Array:
+        items = np.atleast_1d(np.asarray(value, dtype=np.float64))
+        if items.ndim != 1 or not items.size:
+            raise ValueError
+        for item in items[~np.isposinf(items)] if infinite else items:
+            entry.convert(item)
+        return items
+
+    words = f"numbers, each {entry.accepted}" + (" or inf" if infinite else "")
+    return Domain(words, convert, "vector")
+
+
+def matrix() -> Domain:
+    """A matrix of finite numbers."""
+
+    def convert(value: Any) -> Array:
+        rows = np.asarray(value, dtype=np.float64)
+        if rows.ndim != 2 or not rows.size or not np.isfinite(rows).all():
+            raise ValueError
+        return rows
+
+    return Domain("a matrix of finite numbers", convert, "matrix")
+
+
+def parameter(domain: Domain, about: str, *, default: Any = MISSING) -> Any:
+    """A field of a model: where it lives and what it is. ``default`` of ``None`` means: not given."""
+    if isinstance(default, (list, tuple)):
+        value = tuple(default)
+        return field(default_factory=lambda: value, metadata={"domain": domain, "about": about})
+    return field(default=default, metadata={"domain": domain, "about": about})

@@ -1,0 +1,177 @@
+"""Asymptotic risks of ridge regression: isotropic and general covariance, given and random features.
+
+The estimator minimises (1/n)|y - X beta|^2 + ridge |beta|^2; ridge 0 is the interpolator of least norm. Risks are
+excess test risks, bias and variance, as samples n and features p grow at a fixed ratio (theory: section 2f; Hastie,
+Montanari, Rosset, Tibshirani, arXiv:1903.08560; random features: Simon, Karkada, Ghosh, Belkin, arXiv:2311.14646).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from scipy.optimize import brentq
+
+from featurephase.foundation.types import Array
+
+__all__ = ["Risk", "best_ridge", "general_risk", "isotropic_risk", "random_features_risk", "risk_of_features"]
+
+
+class Risk(NamedTuple):
+    """Excess test risk in two parts; ``kappa`` is the effective ridge (nan where it plays no part)."""
+
+    bias: float
+    variance: float
+    kappa: float = math.nan
+
+
+def isotropic_risk(ratio: float, ridge: float, signal: float, noise: float) -> Risk:
+    """Risk for covariance I.
+
+    Parameters
+    ----------
+    ratio
+        g = p/n > 0.
+    ridge
+        >= 0.
+    signal, noise
+        |beta|^2 and the variance of the noise.
+    """
+    g = ratio
+    if ridge == 0.0:
+        if g == 1.0:
+            return Risk(0.0, math.inf if noise > 0.0 else 0.0)
+        return Risk(0.0, noise * g / (1.0 - g)) if g < 1.0 else Risk(signal * (1.0 - 1.0 / g), noise / (g - 1.0))
+    b = 1.0 - g + ridge
+    root = math.sqrt(b * b + 4.0 * g * ridge)
+    m = 2.0 / (root + b) if b >= 0.0 else (root - b) / (2.0 * g * ridge)
+    slope = (g * m * m + m) / root
+    return Risk(signal * ridge**2 * slope, noise * g * max(m - ridge * slope, 0.0))
+
+
+def best_ridge(ratio: float, signal: float, noise: float) -> tuple[float, float]:
+    """The ridge of least risk for covariance I, noise g/signal, and that risk."""
+    ridge = noise * ratio / signal
+    risk = isotropic_risk(ratio, ridge, signal, noise)
+    return ridge, risk.bias + risk.variance
+
+
+def general_risk(spectrum: Array, squares: Array, samples: float, ridge: float, noise: float) -> Risk:
+    """Risk for a covariance with these eigenvalues.
+
+    Parameters
+    ----------
+    spectrum
+        Eigenvalues > 0, shape (feature,).
+    squares
+        Squared coefficients beta_i^2 in the eigenbasis, shape (feature,).
+    samples
+        n > 0.
+    ridge
+        >= 0.
+    noise
+        Variance of the noise.
+    """
+    s, total = spectrum, float(spectrum.sum())
+
+    def excess(kappa: float) -> float:
+        return kappa * (1.0 - float(np.sum(s / (s + kappa))) / samples) - ridge
+
+    kappa = 0.0
+    if ridge > 0.0:
+        kappa = brentq(excess, ridge * (1.0 - 1e-12), ridge + total / samples * (1.0 + 1e-12), xtol=1e-300, rtol=1e-15)
+    elif len(s) > samples:  # the effective ridge of the interpolator: sum s/(s + kappa) = n
+        kappa = brentq(
+            lambda k: float(np.sum(s / (s + k))) - samples, 1e-300, total / samples + 1e-300, xtol=1e-300, rtol=1e-15
+        )
+    shares = s / (s + kappa)
+    rest = 1.0 - float(np.sum(shares**2)) / samples
+    if rest <= 1e-14:
+        return Risk(0.0, math.inf if noise > 0.0 else 0.0, kappa)
+    bias = kappa**2 * float(np.sum(squares * s / (s + kappa) ** 2)) / rest
+    return Risk(bias, noise * (1.0 - rest) / rest, kappa)
+
+
+def random_features_risk(
+    spectrum: Array, energies: Array, samples: float, features: float, penalty: float, noise: float
+) -> Risk:
+    """Risk of k random linear features of inputs with these eigenvalues, averaged over the features.
+
+    Parameters
+    ----------
+    spectrum
+        Eigenvalues > 0 of the inputs, shape (input,).
+    energies
+        Energies of the target in the eigenbasis, s_i beta_i^2, shape (input,).
+    samples, features
+        n and k.
+    penalty
+        Ridge on the sum of squares, n times the ridge of the other functions, >= 0.
+    noise
+        Variance of the noise.
+    """
+    s, n, k = spectrum, samples, features
+
+    def z_of(c: float) -> float:
+        return float(np.sum(s / (s + c)))
+
+    high = 2.0 * float(s.sum()) / min(n, k) + penalty + 1e-300
+
+    def root(level: float) -> float:
+        """Where z(c) is this level, 0 if it is less there already."""
+        if len(s) <= level:
+            return 0.0
+        return float(
+            brentq(lambda c: z_of(c) - level, 1e-300, float(s.sum()) / level + 1e-300, xtol=1e-300, rtol=1e-15)
+        )
+
+    if penalty > 0.0:
+        low = max(root(k), 1e-300)
+
+        def excess(c: float) -> float:
+            z = z_of(c)
+            return math.inf if z >= k else (z - n) * c * (1.0 - z / k) + penalty
+
+        while excess(high) > 0.0:
+            high *= 2.0
+        c = brentq(excess, low * (1.0 + 1e-15), high, xtol=1e-300, rtol=1e-15)
+        kappa = c * (1.0 - z_of(c) / k)
+    else:
+        c = root(min(n, k))
+        kappa = c * (1.0 - n / k) if n < k else 0.0
+        if n == k and c > 0.0:
+            return Risk(math.inf, math.inf if noise > 0.0 else 0.0, 0.0)
+    shares = s / (s + c)
+    z, q = float(shares.sum()), float(np.sum(shares**2))
+    rest = 1.0 - (q * (k - 2.0 * z) + z * z) / (n * (k - q))
+    if rest <= 1e-14:
+        return Risk(0.0, math.inf if noise > 0.0 else 0.0, kappa)
+    missed = c / (s + c) - kappa * s / (s + c) ** 2 * k / (k - q)
+    return Risk(float(np.sum(missed * energies)) / rest, noise * (1.0 - rest) / rest, kappa)
+
+
+def risk_of_features(features: Array, targets: Array, samples: float, ridge: float) -> tuple[Risk, float]:
+    """Risk of ridge regression on real features, from all the data there are.
+
+    Parameters
+    ----------
+    features, targets
+        Shapes (data, feature) and (data,): the population from which the training samples are drawn.
+    samples
+        Size of a training set, small against the population.
+    ridge
+        >= 0.
+
+    Returns
+    -------
+    risk, misfit
+        The excess risk over the best linear predictor, and what that predictor itself misses, which acts as noise.
+    """
+    count = len(features)
+    values, vectors = np.linalg.eigh(features.T @ features / count)
+    kept = values > 1e-12 * values[-1]
+    spectrum = values[kept]
+    coefficients = vectors[:, kept].T @ (features.T @ targets / count) / spectrum
+    misfit = float(np.mean(targets**2) - np.sum(spectrum * coefficients**2))
+    return general_risk(spectrum, coefficients**2, samples, ridge, misfit), misfit

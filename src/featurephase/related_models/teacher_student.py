@@ -1,0 +1,278 @@
+"""Online learning of two-layer networks from a teacher, one task or several (Saad and Solla; arXiv:2408.12545).
+
+A teacher with M hidden units w*_n and a student with K units w_i, both on Gaussian inputs of dimension N, answer
+several tasks with the same hidden units and read-outs of their own. One-pass gradient descent at rate eta/N is, as N
+grows, a closed flow of the overlaps Q = w.w/N, R = w.w*/N and of the student's read-outs in the time steps/N.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+from scipy.integrate import solve_ivp
+from scipy.optimize import brentq
+
+from featurephase.foundation.errors import InputError
+from featurephase.foundation.types import Array
+from featurephase.related_models.base import (
+    Curve,
+    Panel,
+    Phase,
+    RelatedModel,
+    Solution,
+    choice,
+    count,
+    model,
+    number,
+    parameter,
+    vector,
+)
+from featurephase.related_models.gaussian_averages import ERF, RELU, Unit
+from featurephase.related_models.order_parameters import OnlineFlow, State, specialisation
+
+__all__ = ["TeacherStudent"]
+
+
+@model
+class TeacherStudent(RelatedModel):
+    """Parameters and order parameters of the teacher-student model; exact as the dimension grows."""
+
+    name: ClassVar[str] = "teacher-student"
+    title: ClassVar[str] = "online learning: a plateau of equal units, then each specialises; several tasks share it"
+    citation: ClassVar[str] = (
+        "Saad, Solla, Phys. Rev. E 52, 4225 (1995); ReLU: Straat, Biehl, arXiv:1903.07378; "
+        "several tasks: Wang, Yip, Li, arXiv:2408.12545"
+    )
+    validity: ClassVar[str] = "asymptotic"
+    known: ClassVar[Mapping[str, tuple[tuple[str, ...], str]]] = {
+        "error": (("time",), "half the mean squared error on new inputs, over the tasks"),
+        "r": (("time", "student", "teacher"), "overlaps of student and teacher units, w.w*/N"),
+        "q": (("time", "student", "student2"), "overlaps of the student's units, w.w/N"),
+        "readout": (("time", "task", "student"), "the student's read-outs"),
+        "specialisation": (("time",), "0 on the plateau of equal units, 1 when each teacher unit has its own"),
+        "plateau_end": ((), "time at which the specialisation passes one half; inf if it does not"),
+    }
+
+    activation: str = parameter(choice("erf", "relu"), "g(x) = erf(x/sqrt 2) or max(x, 0)", default="erf")
+    hidden: int = parameter(count(1, 8), "hidden units K of the student", default=2)
+    teacher: int = parameter(count(1, 8), "hidden units M of the teacher, orthogonal and of norm 1", default=2)
+    eta: float = parameter(number(0.0), "learning rate of the hidden units", default=1.0)
+    noise: float = parameter(number(0.0, open_low=False), "standard deviation of the teacher's noise", default=0.0)
+    tasks: int = parameter(count(1, 64), "tasks that share the hidden units", default=1)
+    readout: str = parameter(choice("fixed", "trained", "adapted"), "how the student's read-outs move", default="fixed")
+    eta_readout: float = parameter(number(0.0), "their rate, or the size of one adaptation step", default=1.0)
+    norm: float = parameter(number(0.0), "squared norm of the student's units at the start", default=0.25)
+    overlap: float = parameter(number(0.0, open_low=False), "size of the random overlaps at the start", default=0.02)
+    time: Array = parameter(
+        vector(number(0.0, open_low=False)), "times, steps over N", default=tuple(np.linspace(0.0, 120.0, 61).tolist())
+    )
+    dimension: int = parameter(count(20, 10**5), "N of the simulation", default=500)
+    support: int = parameter(count(10, 10**6), "examples of one adaptation step in the simulation", default=500)
+    draw: int = parameter(count(0), "which start and which tasks", default=0)
+
+    def check(self) -> None:
+        """Small overlaps, a dimension with room for all units, tasks that have read-outs."""
+        if self.teacher * self.overlap**2 > 0.1 * self.norm:
+            raise InputError(
+                f"teacher-student: overlap = {self.overlap:g}: the random overlaps must be small against the units, at "
+                f"most {math.sqrt(0.1 * self.norm / self.teacher):.3g}"
+            )
+        if self.tasks > 1 and self.readout == "fixed":
+            raise InputError("teacher-student: several tasks need read-outs of their own: readout trained or adapted")
+        if self.dimension < 4 * (self.hidden + self.teacher):
+            raise InputError(f"teacher-student: dimension must be at least {4 * (self.hidden + self.teacher)}")
+
+    @property
+    def unit(self) -> Unit:
+        """The activation with its averages."""
+        return ERF if self.activation == "erf" else RELU
+
+    def start(self) -> tuple[State, Array]:
+        """Overlaps and read-outs at the start, and the teacher's read-outs (task, M)."""
+        rng = np.random.default_rng(self.draw)
+        r = self.overlap * rng.standard_normal((self.hidden, self.teacher))
+        q = self.norm * np.eye(self.hidden) + 0.5 * self.overlap * np.diag(rng.uniform(-1.0, 1.0, self.hidden))
+        if self.tasks == 1:
+            v = np.ones((1, self.teacher))
+        else:
+            v = rng.standard_normal((self.tasks, self.teacher))
+            v *= np.sqrt(self.teacher) / np.linalg.norm(v, axis=1, keepdims=True)
+        a = 0.1 * rng.standard_normal((self.tasks, self.hidden))
+        if self.readout == "fixed":
+            a = np.ones((1, self.hidden))
+        return State(q, r, a), v
+
+    def _flow(self, v: Array, eta: float | None = None) -> OnlineFlow:
+        rate = self.eta if eta is None else eta
+        return OnlineFlow(self.unit, v, rate, self.noise, self.readout, self.eta_readout)
+
+    def _pack(self, s: State) -> Array:
+        return np.concatenate([x.ravel() for x in s])
+
+    def _unpack(self, flat: Array) -> State:
+        k, m = self.hidden, self.teacher
+        q, r, a = flat[: k * k], flat[k * k : k * (k + m)], flat[k * (k + m) :]
+        return State(q.reshape(k, k), r.reshape(k, m), a.reshape(-1, k))
+
+    def _measures(self, states: list[State], v: Array) -> dict[str, Any]:
+        flow, special = self._flow(v), np.array([specialisation(s) for s in states])
+        return {
+            "error": np.array([flow.error(s) for s in states]),
+            "r": np.array([s.r for s in states]),
+            "q": np.array([s.q for s in states]),
+            "readout": np.array([flow.readouts(s) for s in states]),
+            "specialisation": special,
+            "plateau_end": _crossing(self.time, special),
+        }
+
+    def _path(self, start: State, v: Array) -> dict[str, Any]:
+        """What is measured along the flow from this start; empty if it diverges."""
+        order = np.unique(self.time)
+        states, derivative = [start] * len(order), self._flow(v)
+        if order[-1] > 0.0:
+            flow, span = (lambda _, y: self._pack(derivative(self._unpack(y)))), (0.0, order[-1])
+            run = solve_ivp(flow, span, self._pack(start), method="DOP853", t_eval=order, rtol=1e-8, atol=1e-10)
+            if run.status != 0 or not np.isfinite(run.y).all():
+                return {}
+            states = [self._unpack(y) for y in run.y.T]
+        return self._measures([states[i] for i in np.searchsorted(order, self.time)], v)
+
+    def solve(self) -> Solution:
+        """The flow of the order parameters.
+
+        A simulation fluctuates by N^-1/2, which shifts its means by order 1/N and by what a plateau makes of it: the
+        accuracy is 8/N and twice the shift of the mean of two starts that are off by N^-1/2 in opposite directions.
+        """
+        start, v = self.start()
+        values = self._path(start, v)
+        if not values:
+            return Solution({}, "diverged", "the flow diverges: try a smaller eta")
+        push = np.random.default_rng(self.draw + 1).standard_normal(start.r.shape) / math.sqrt(self.dimension)
+        pushed = [self._path(start._replace(r=start.r + x), v) for x in (push, -push)]
+        found = {}
+        for name, value in values.items():
+            with np.errstate(invalid="ignore"):
+                shift = 2.0 * np.abs(0.5 * (pushed[0][name] + pushed[1][name]) - value)
+            scale = np.max(np.abs(value), initial=1.0)
+            found[name] = self.quantity(name, value, np.nan_to_num(shift) + 8.0 / self.dimension * scale)
+        return Solution(found)
+
+    def coordinates(self) -> dict[str, Array]:
+        """The times."""
+        return {"time": self.time}
+
+    def critical_rate(self) -> float:
+        """The eta at which the solution that imitates the teacher becomes unstable (K = M, one task, fixed read-outs).
+
+        The largest real part of the linearised flow there crosses 0.
+        """
+        k = self.hidden
+        exact, v = State(np.eye(k), np.eye(k), np.ones((1, k))), np.ones((1, k))
+        pairs = [(i, j) for i in range(k) for j in range(i, k)] + [(i, k + n) for i in range(k) for n in range(k)]
+
+        def growth(eta: float) -> float:
+            flow, columns = self._flow(v, eta), []
+            for i, j in pairs:  # Q is symmetric: its entries move in pairs
+                step = np.zeros((k, 2 * k))
+                step[i, j] = 1e-5
+                if j < k:
+                    step[j, i] = 1e-5
+                ends = []
+                for sign in (1.0, -1.0):
+                    q, r = np.hsplit(np.hstack(exact[:2]) + sign * step, 2)
+                    moved = flow(State(q, r, exact.a))
+                    ends.append(np.hstack(moved[:2])[tuple(np.array(pairs).T)])
+                columns.append((ends[0] - ends[1]) / 2e-5)
+            return float(np.linalg.eigvals(np.array(columns).T).real.max())
+
+        high = 1.0
+        while growth(high) < 0.0 and high < 1e3:
+            high *= 1.5
+        return float(brentq(growth, 1e-3, high, xtol=1e-6))
+
+    def phase(self) -> Phase:
+        """Specialised or on the plateau at the last time, and the largest rate that still converges."""
+        found = self.theory
+        edges = {}
+        if self.hidden == self.teacher and self.readout == "fixed" and self.activation == "erf":
+            edges["eta_critical"] = self.critical_rate()
+        if not found.quantities:
+            return Phase("divergent", found.message, edges)
+        end = float(found.quantities["plateau_end"].value)
+        last = float(np.asarray(found.quantities["specialisation"].value)[np.argmax(self.time)])
+        word = "specialised" if last > 0.5 else "plateau"
+        note = f"the units differ from time {end:.4g} on" if np.isfinite(end) else "the units are still equal"
+        return Phase(word, note, edges)
+
+    # ---- the network
+
+    def train(self, rng: np.random.Generator) -> dict[str, Any]:
+        """One-pass gradient descent of the network, one new example a task and step."""
+        s, v = self.start()
+        n, k, m = self.dimension, self.hidden, self.teacher
+        basis = np.linalg.qr(rng.standard_normal((n, k + m)))[0].T * math.sqrt(n)
+        star = basis[:m]
+        w = s.r @ star + np.linalg.cholesky(s.q - s.r @ s.r.T) @ basis[m:]
+        a, unit = s.a.copy(), self.unit
+        times = np.round(np.unique(self.time) * n).astype(int)
+        states: list[State] = []
+        for step in range(times[-1] + 1):
+            if step == times[len(states)]:
+                states.append(State(w @ w.T / n, w @ star.T / n, a.copy()))
+            x = rng.standard_normal((self.tasks, n))
+            fields, targets = x @ w.T / math.sqrt(n), unit.value(x @ star.T / math.sqrt(n))
+            answers = unit.value(fields)
+            if self.readout == "adapted":
+                a = self._adapt(w, star, v, rng)
+            miss = np.sum(v * targets, axis=1) - np.sum(a * answers, axis=1)
+            if self.noise:
+                miss += self.noise * rng.standard_normal(self.tasks)
+            w = w + self.eta / (self.tasks * math.sqrt(n)) * (miss[:, None] * a * unit.slope(fields)).T @ x
+            if self.readout == "trained":
+                a = a + self.eta_readout / n * miss[:, None] * answers
+        return self._measures([states[i] for i in np.searchsorted(np.unique(self.time), self.time)], v)
+
+    def _adapt(self, w: Array, star: Array, v: Array, rng: np.random.Generator) -> Array:
+        """One gradient step of the read-outs from 0 on new examples of each task.
+
+        They act through their projections on the units alone, which are drawn with the inner products of the units.
+        """
+        units = np.vstack([w, star]) / math.sqrt(len(w[0]))
+        root = np.linalg.qr(units.T)[1].T
+        fields = self.unit.value(rng.standard_normal((self.support, len(units))) @ root.T)
+        answers, targets = fields[:, : len(w)], fields[:, len(w) :]
+        return np.asarray(self.eta_readout * v @ (targets.T @ answers) / self.support)
+
+    def panels(self, theory: Solution, measured: Solution | None) -> tuple[Panel, ...]:
+        """The error and the overlaps over time."""
+        order = np.argsort(self.time)
+        errors, overlaps = [], []
+        for part, style in ((theory, "line"), (measured, "points")):
+            if part is not None and "error" in part.quantities:
+                q = part.quantities["error"]
+                se = None if q.se is None else np.asarray(q.se)[order]
+                errors.append(Curve(self.time[order], np.asarray(q.value)[order], "", style, se, colour=0))
+                r = np.asarray(part.quantities["r"].value)[order]
+                for c, (i, n) in enumerate(np.ndindex(min(self.hidden, 3), min(self.teacher, 2))):
+                    label = rf"$R_{{{i + 1}{n + 1}}}$" if style == "line" else ""
+                    overlaps.append(Curve(self.time[order], r[:, i, n], label, style, colour=c))
+        return (
+            Panel("steps / N", "error on new inputs", tuple(errors), log_y=True),
+            Panel("steps / N", "overlap with the teacher", tuple(overlaps)),
+        )
+
+
+def _crossing(time: Array, values: Array, level: float = 0.5) -> float:
+    """When the values, interpolated, pass the level for the last time; inf if they end below it."""
+    order = np.argsort(time)
+    t, y = time[order], values[order]
+    if y[-1] < level:
+        return math.inf
+    below = np.flatnonzero(y < level)
+    if not below.size:
+        return float(t[0])
+    i = below[-1]
+    return float(t[i] + (level - y[i]) / (y[i + 1] - y[i]) * (t[i + 1] - t[i]))
