@@ -143,7 +143,7 @@ def problems(draw: st.DrawFn) -> Problem:
         asymptotics=Asymptotics(
             draw(st.integers(100, 10**9)), draw(st.integers(2, 99)), draw(st.integers(0, 2**63 - 1))
         ),
-        threshold=ThresholdSearch((draw(st.floats(1e-9, 1)), draw(st.floats(1.5, 1e9)))),
+        threshold=ThresholdSearch((draw(st.floats(1e-9, 1)), draw(st.floats(1.5, 1e6)))),
         run=Run(
             draw(st.lists(positive, max_size=4)),
             draw(st.one_of(st.none(), st.lists(st.integers(0, steps), max_size=4))),
@@ -412,8 +412,8 @@ REFUSED = [
         [(0, 1), (2, 1), (1, 1), (1,), (1, 2, 3), (1, math.inf), 3, "ab"],
     ),
     ("threshold.max_steps", lambda v: ThresholdSearch(max_steps=v), [0, 1.5, 10**7]),
-    ("run.delta", lambda v: Run(delta=v), [[0.0], [-1.0], [math.nan], [math.inf], 4.0, ["4"], [[4.0]]]),
-    ("run.times", lambda v: Run(times=v), [[-1], [1.0], [True], 3, "3", ["3"]]),
+    ("run.delta", lambda v: Run(delta=v), [[0.0], [-1.0], [math.nan], [math.inf], [1e308], "4", ["4"], [[4.0]]]),
+    ("run.times", lambda v: Run(times=v), [[-1], [1.0], [True], -3, "3", ["3"], [[3]]]),
 ]
 
 

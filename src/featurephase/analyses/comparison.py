@@ -21,8 +21,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from featurephase.analyses.prediction import (
-    asked_deltas,
-    asked_times,
     experiment_text,
     predict,
     problem_subspaces,
@@ -32,6 +30,7 @@ from featurephase.foundation.errors import InputError, MemoryLimitError
 from featurephase.foundation.executors import Workers
 from featurephase.foundation.statistics import mean_and_se, welch_degrees
 from featurephase.foundation.types import Array
+from featurephase.problem.asked import asked_deltas, asked_times
 from featurephase.results.comparison import ComparedCurves, ComparedQuantity, Comparison
 from featurephase.results.prediction import HessianPrediction, Prediction, TrajectoryPrediction
 from featurephase.results.status import DIVERGED, OK
@@ -80,7 +79,7 @@ def compare(
     dimension: int | Sequence[int],
     delta: float | Iterable[float] | None = None,
     seeds: int = 16,
-    times: Iterable[int] | None = None,
+    times: int | Iterable[int] | None = None,
     curve_times: Iterable[int] | None = None,
     start: str = "orthonormal",
     escape: bool = True,

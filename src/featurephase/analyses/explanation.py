@@ -27,8 +27,10 @@ from featurephase.dynamics.optimisers import FirstOrderRule
 from featurephase.escape.law import EscapeLaw
 from featurephase.foundation.errors import InputError, show
 from featurephase.foundation.executors import Workers
+from featurephase.foundation.numbers import is_whole
 from featurephase.foundation.types import Array
 from featurephase.hessian.spectrum import FULL_WIDTH
+from featurephase.problem.asked import check_delta
 from featurephase.results.base import Result
 from featurephase.subspaces.symmetry import direction_name
 
@@ -418,18 +420,16 @@ def _verdict(directions: list[DirectionExplanation], delta: float, steps: int) -
 def _ratio(problem: Problem, delta: float | None, samples_n: int | None, dimension: int | None) -> tuple[float, str]:
     """n/d from what was given, and a note if it was chosen."""
     for name, count in (("samples_n", samples_n), ("dimension", dimension)):
-        if count is not None and count <= 0:
+        if count is not None and not (is_whole(count) and count > 0):
             raise InputError(f"{name} = {show(count)}: must be a whole number > 0")
     if delta is not None and samples_n is not None:
         raise InputError("delta and samples_n (with dimension) exclude each other: n/d is one of them")
     if samples_n is not None:
         if dimension is None:
             raise InputError(f"samples_n = {samples_n}: the dimension is needed too (--dimension)")
-        return samples_n / dimension, ""
+        return check_delta(samples_n / dimension, "samples_n / dimension"), ""
     if delta is not None:
-        if not (np.isfinite(delta) and delta > 0):
-            raise InputError(f"delta = {show(delta)}: must be a finite number > 0")
-        return float(delta), ""
+        return check_delta(delta), ""
     values = problem.run.delta
     if not values:
         raise InputError("no delta: give run.delta in the file, --delta D, or --samples-n N with --dimension D")

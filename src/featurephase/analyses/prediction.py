@@ -27,6 +27,7 @@ from featurephase.hessian.spectrum import (
     block_words,
     spectrum,
 )
+from featurephase.problem.asked import asked_deltas, asked_times
 from featurephase.results.base import Result, averaged
 from featurephase.results.prediction import (
     BlockComparison,
@@ -180,7 +181,7 @@ def predict(
     problem: Problem,
     *,
     delta: float | Iterable[float] | None = None,
-    times: Iterable[int] | None = None,
+    times: int | Iterable[int] | None = None,
     density: bool = False,
     subspaces: LatentSubspaces | None = None,
     quiet: bool = True,
@@ -270,33 +271,6 @@ def predict(
         readout=problem.student.readout,
         experiment=experiment_text(problem),
     )
-
-
-def asked_deltas(problem: Problem, delta: float | Iterable[float] | None) -> tuple[float, ...]:
-    """The values of n/d to run: those given, else those of the problem; all finite and positive."""
-    values = problem.run.delta if delta is None else np.atleast_1d(np.asarray(delta, dtype=np.float64)).ravel()
-    if len(values) == 0:
-        raise InputError("no delta: give run.delta in the file, --delta D, or predict(problem, delta=..)")
-    for value in values:
-        if not (np.isfinite(value) and value > 0):
-            raise InputError(f"delta = {value}: must be a finite number > 0")
-    return tuple(float(v) for v in values)
-
-
-def asked_times(problem: Problem, times: Iterable[int] | None) -> tuple[int, ...]:
-    """The steps at which the Hessian is analysed: those given, else those of the problem, else the last one."""
-    steps = problem.training.steps
-    chosen = problem.run.times if times is None else times
-    return (steps,) if chosen is None else whole_steps(chosen, steps)
-
-
-def whole_steps(times: Iterable[float], last: int) -> tuple[int, ...]:
-    """Times as steps in ascending order, each once; all whole numbers from 0 to ``last``."""
-    values = np.unique(np.asarray(list(times), dtype=np.float64))
-    for t in values:
-        if not (0 <= t <= last and t == np.floor(t)):
-            raise InputError(f"time {t:g}: must be a whole number from 0 to {last} (training.steps)")
-    return tuple(int(t) for t in values)
 
 
 def _summary(

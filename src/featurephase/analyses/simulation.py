@@ -5,13 +5,14 @@ One task is one seed at one delta. Everything is a mean over seeds with its stan
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from featurephase.analyses.prediction import asked_deltas, asked_times, experiment_text, problem_subspaces
+from featurephase.analyses.prediction import experiment_text, problem_subspaces
 from featurephase.dynamics.dense import DenseDesign, Precision, dense_bytes, run_dense
 from featurephase.dynamics.implicit import implicit_bytes, implicit_capacity, run_implicit
 from featurephase.dynamics.network import Network
@@ -29,12 +30,14 @@ from featurephase.escape.law import (
     level_time,
     require_growth_memory,
 )
-from featurephase.foundation.errors import InputError, Interrupted, MemoryLimitError
+from featurephase.foundation.errors import FeaturephaseWarning, InputError, Interrupted, MemoryLimitError, show
 from featurephase.foundation.executors import Workers, replicate_seeds, run_tasks
 from featurephase.foundation.memory import require_memory
+from featurephase.foundation.numbers import is_whole, plain
 from featurephase.foundation.statistics import mean_and_se
 from featurephase.foundation.types import Array
 from featurephase.hessian.empirical import EmpiricalHessian, extreme_eigenpairs
+from featurephase.problem.asked import asked_deltas, asked_times
 from featurephase.results.base import Result, averaged
 from featurephase.results.simulation import Grokking, HessianMeasurement, Recovery, Simulation, SimulationRun
 from featurephase.results.status import (
@@ -276,7 +279,7 @@ def simulate(
     delta: float | Iterable[float] | None = None,
     method: Method | None = None,
     seeds: int = 8,
-    times: Iterable[int] | None = None,
+    times: int | Iterable[int] | None = None,
     eigenvalues: int = 4,
     start: str = "orthonormal",
     precision: Precision = "float64",
@@ -335,7 +338,8 @@ def simulate(
     """
     _check(problem, dimension, method, seeds, eigenvalues, data)
     deltas = (data.training_samples / data.dimension,) if data is not None else asked_deltas(problem, delta)
-    d = data.dimension if data is not None else int(dimension or 0)
+    d = data.dimension if data is not None else int(plain(dimension) or 0)
+    seeds, eigenvalues = int(plain(seeds)), int(plain(eigenvalues))
     analysed = asked_times(problem, times)
     common: dict[str, Any] = {"start": start, "precision": precision, "data": data}
     plans: list[tuple[float, Method, tuple[int, ...]]] = []
@@ -347,6 +351,8 @@ def simulate(
     spaces = problem_subspaces(problem) if subspaces is None else subspaces
     streams = replicate_seeds(problem.asymptotics.seed, seeds)
     missing = "" if data is None else _not_in(data)
+    if data is not None:
+        _warn_of_labels(problem, data)
 
     def measured(value: float, chosen: Method, wanted: tuple[int, ...]) -> SimulationRun:
         samples, dimension, found = run_seeds(
@@ -408,9 +414,25 @@ def simulate(
     return all_of(runs)
 
 
+def _warn_of_labels(problem: Problem, data: UserData) -> None:
+    """Say before training that the loss is not meant for these labels, as the logistic one is not for 0 and 1."""
+    expected = problem.loss.expected_labels
+    if data.labels is None or expected is None:
+        return
+    odd = np.setdiff1d(data.labels, expected)
+    if odd.size:
+        words = " or ".join(f"{label:+g}" if min(expected) < 0 else f"{label:g}" for label in expected)
+        warnings.warn(
+            f"labels: the {problem.loss.name} loss expects {words}; {np.isin(data.labels, odd).sum()} of "
+            f"{data.labels.size} are others, such as {odd[0]:g}",
+            FeaturephaseWarning,
+            stacklevel=3,
+        )
+
+
 def _not_in(data: UserData) -> str:
-    """What the user's data cannot tell, in words."""
-    notes = []
+    """How the user's data were read, and what they cannot tell, in words."""
+    notes = list(data.notes)
     if data.training_samples == len(data.features):
         notes.append(f"no row is held out (held_out = {data.held_out:g}), so there is no test loss")
     if data.labels is not None:
@@ -434,12 +456,10 @@ def _check(
         )
     if data is None and dimension is None:
         raise InputError("no dimension: give d (--dimension D), a whole number")
-    if data is None and (not isinstance(dimension, (int, np.integer)) or dimension < 1):
-        raise InputError(f"dimension = {dimension}: must be a whole number >= 1")
-    if seeds < 1:
-        raise InputError(f"seeds = {seeds}: must be a whole number >= 1")
-    if eigenvalues < 1:
-        raise InputError(f"eigenvalues = {eigenvalues}: must be a whole number >= 1")
+    counts = {"seeds": seeds, "eigenvalues": eigenvalues} | ({"dimension": dimension} if data is None else {})
+    for name, count in counts.items():
+        if not is_whole(count) or plain(count) < 1:
+            raise InputError(f"{name} = {show(count)}: must be a whole number >= 1")
 
 
 def _growth_task(

@@ -20,7 +20,6 @@ from featurephase.analyses.prediction import (
     experiment_text,
     explained,
     problem_subspaces,
-    whole_steps,
 )
 from featurephase.dynamics.asymptotic import Moment, run_replicate
 from featurephase.dynamics.network import Network
@@ -39,6 +38,9 @@ from featurephase.hessian.spectrum import (
     hard_margins,
 )
 from featurephase.hessian.support import curvature_support
+from featurephase.problem import ACCEPTED
+from featurephase.problem.asked import flat_numbers, whole_steps
+from featurephase.problem.checks import MAX_DELTA
 from featurephase.results.base import Result
 from featurephase.subspaces import LatentSubspaces
 from featurephase.thresholds.algorithmic import AlgorithmicThreshold, algorithmic_threshold
@@ -787,7 +789,7 @@ def _approximation(problem: Problem, entries: Sequence[NetworkThreshold]) -> str
 def threshold(
     problem: Problem,
     *,
-    times: Iterable[float] | None = None,
+    times: float | Iterable[float] | None = None,
     limit: bool | None = None,
     delta_range: tuple[float, float] | None = None,
     subspaces: LatentSubspaces | None = None,
@@ -817,11 +819,11 @@ def threshold(
         For a time beyond ``training.steps`` or a range that is not 0 < a < b.
     """
     low, high = problem.threshold.delta_range if delta_range is None else delta_range
-    if not (0 < low < high < np.inf):
-        raise InputError(f"delta_range = {low:g}, {high:g}: must be two finite numbers with 0 < a < b")
+    if not (0 < low < high <= MAX_DELTA):
+        raise InputError(f"delta_range = {low:g}, {high:g}: must be {ACCEPTED['threshold.delta_range']}")
     steps = problem.training.steps
     default = (steps,) if problem.run.times is None else problem.run.times
-    asked = [*default, np.inf] if times is None else list(times)
+    asked = [*default, np.inf] if times is None else flat_numbers("times", times)
     wanted = whole_steps([t for t in asked if t != np.inf], steps)
     follow = np.inf in asked if limit is None else limit
     longest = max([*wanted, problem.threshold.max_steps if follow else 0])

@@ -41,6 +41,10 @@ def simulate(
     whiten: Annotated[
         bool, typer.Option("--whiten", help="Centre the features, turn their covariance into I.")
     ] = False,
+    header: Annotated[
+        str,
+        typer.Option("--header", metavar="yes|no", help="Whether a .csv file begins with names; default: by its look."),
+    ] = "auto",
     held_out: Annotated[float, typer.Option("--held-out", help="Share of the data kept for the test loss.")] = 0.2,
     recovery: Annotated[
         bool, typer.Option("--recovery/--no-recovery", help="Judge recovery by further runs at smaller d.")
@@ -74,7 +78,11 @@ def simulate(
     from featurephase.analyses.simulation import simulate as compute
     from featurephase.problem.data import load_data
 
-    features = None if data is None else load_data(data, labels=labels, whiten=whiten, held_out=held_out)
+    features = (
+        None
+        if data is None
+        else load_data(data, labels=labels, whiten=whiten, held_out=held_out, header=cast(Any, header))
+    )
     return compute(
         problem,
         dimension=dimension,

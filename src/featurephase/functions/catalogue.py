@@ -145,6 +145,17 @@ LOSSES: dict[str, Entry] = {
 }
 
 
+#: Losses of two classes -> the responses that they are meant for.
+LABELS: dict[str, tuple[float, float]] = {
+    "logistic": (-1.0, 1.0),
+    "exponential": (-1.0, 1.0),
+    "hinge": (-1.0, 1.0),
+    "squared_hinge": (-1.0, 1.0),
+    "smooth_hinge": (-1.0, 1.0),
+    "cross_entropy": (0.0, 1.0),
+}
+
+
 def _coordinates(p: int) -> list[str]:
     return [f"g{i + 1}" for i in range(p)]
 

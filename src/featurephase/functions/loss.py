@@ -15,7 +15,7 @@ from featurephase.foundation.types import Array
 from featurephase.functions.analysis import survey
 from featurephase.functions.borders import refuse_discontinuity
 from featurephase.functions.callables import Callables, check_callables
-from featurephase.functions.catalogue import LOSSES, expand
+from featurephase.functions.catalogue import LABELS, LOSSES, expand
 from featurephase.functions.facts import LossFacts, loss_facts
 from featurephase.functions.formula import Formula
 from featurephase.functions.parser import check_length, refuse
@@ -55,6 +55,11 @@ class Loss(Specified):
     singular_curvature: bool
     #: (orders, y, f) -> the derivatives of these orders
     _evaluate: Callable[..., tuple[Array, ...]]
+
+    @property
+    def expected_labels(self) -> tuple[float, float] | None:
+        """The two responses that a loss of the catalogue is meant for: (-1, 1) or (0, 1); ``None``: any number."""
+        return None if self.is_expression else LABELS.get(self.name.partition("(")[0].strip())
 
     @classmethod
     def _from_text(cls, text: str, is_expression: bool) -> Loss:
