@@ -1,7 +1,7 @@
-"""The exact flow of a ReLU unit that climbs the variance of its output over orthogonal patterns (theory of contrastive).
+"""The exact flow of a ReLU unit that climbs the variance of its output over orthogonal patterns.
 
-With coordinates w_m along patterns of probabilities p, the active ones (w_m > 0) obey w' = A w with A = diag(p) - pp' on
-them, the others stand still. A pattern whose coordinate reaches 0 falls out and never comes back.
+With coordinates w_m along patterns of probabilities p, the active ones (w_m > 0) obey w' = A w with A = diag(p) - pp'
+on them, the others stand still. A pattern whose coordinate reaches 0 falls out and never comes back.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
 With uniform pair weights the contrastive energy of one unit is half the variance of its output over inputs. Inputs
 are one of M orthonormal patterns with probabilities p, so w has coordinates w_m along them. A linear unit climbs
-w'Aw/2, A = diag(p) - pp', to the top eigenvector of A: one mixed direction (PCA). A ReLU unit has A on its active patterns
-alone, w' = A_S w_S: patterns below the mean sum p_m w_m fall out one by one and never come back, until one is left.
-Every pattern is such a local optimum, so many units cover many patterns.
+w'Aw/2, A = diag(p) - pp', to the top eigenvector of A: one mixed direction (PCA). A ReLU unit has A on its active
+patterns alone, w' = A_S w_S: patterns below the mean sum p_m w_m fall out one by one and never come back, until one is
+left. Every pattern is such a local optimum, so many units cover many patterns.
 """
 
 from __future__ import annotations

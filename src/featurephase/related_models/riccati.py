@@ -1,7 +1,7 @@
 """The flow of a lambda-balanced two-layer linear network by its Riccati equation (theory: section 2c).
 
-With Q = [W1'; W2] and F = [[-lambda/2, S'], [S, lambda/2]], X = QQ' obeys X' = FX + XF - X^2. In the eigenvectors V of F,
-eigenvalues l, one step of length h is
+With Q = [W1'; W2] and F = [[-lambda/2, S'], [S, lambda/2]], X = QQ' obeys X' = FX + XF - X^2. In the eigenvectors V of
+F, eigenvalues l, one step of length h is
 
     [G V'Q; I] = (orthonormal columns, top block T) R,   Q(h) = V r T,   G = sqrt((e^(2lh) - 1)/2l),  r = e^(lh)/G,
 

@@ -1,13 +1,13 @@
 """Nonlinear features in three layers (Nichani, Damian, Lee, arXiv:2305.06986): functions g(h) of a quadratic feature h.
 
-Inputs are uniform on the sphere of radius sqrt d, h = x'Ax with A traceless and E h^2 = 1, y = g(h). One gradient step on
-the second of three layers turns every unit of it into a function of the learned feature
+Inputs are uniform on the sphere of radius sqrt d, h = x'Ax with A traceless and E h^2 = 1, y = g(h). One gradient step
+on the second of three layers turns every unit of it into a function of the learned feature
 
     phi(x) = (1/n) sum y_i k(x_i, x),
 
 k being the kernel of the first layer. Means over the data of its overlap with h and of its norm are exact sums over
-spherical harmonics, so that the squared cosine of phi and h grows like n/(n + n_half). The last layer then learns g from
-one number. A kernel, which sees g(h) as a polynomial of twice its degree in x, needs d^4 samples for the square of h.
+spherical harmonics, so that the squared cosine of phi and h grows like n/(n + n_half). The last layer then learns g
+from one number. A kernel, to which g(h) is a polynomial of twice its degree in x, needs d^4 samples for h^2.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import eval_gegenbauer, roots_gegenbauer
 
@@ -70,7 +71,7 @@ def zonal_coefficients(kernel: str, d: int) -> Zonal:
     order = (d - 2) / 2.0
     nodes, weights = roots_gegenbauer(400, order)
     weights = weights / weights.sum()
-    degree = np.arange(DEGREES + 1)
+    degree = np.arange(DEGREES + 1.0)
     logs = [math.lgamma(d + x - 2) - math.lgamma(x + 1) - math.lgamma(d - 1) for x in degree]
     multiplicity = np.round((2 * degree + d - 2) * np.exp(logs))
     values = KERNELS[kernel](nodes)
@@ -152,7 +153,7 @@ class ThreeLayer(RelatedModel):
         squares, total = zonal.eigenvalues**2, float(energy.sum())
         signal = squares[2] * ((1.0 - 1.0 / n) * self.hermite[0] ** 2 + self._fourth() / n)
         spread = float(squares[1:] @ zonal.multiplicity[1:]) * total / n
-        return signal / ((1.0 - 1.0 / n) * float(squares[1:] @ energy[1:]) + spread)
+        return float(signal) / ((1.0 - 1.0 / n) * float(squares[1:] @ energy[1:]) + spread)
 
     def _fourth(self) -> float:
         """E[y^2 h^2] for a normal h."""
@@ -249,7 +250,7 @@ class ThreeLayer(RelatedModel):
             "exponent": np.polyfit(np.log(self.dimensions), np.log(half), 1)[0],
         }
 
-    def _errors(self, rng: np.random.Generator, n: int) -> tuple[float, float, float, float]:
+    def _errors(self, rng: np.random.Generator, n: int) -> tuple[float, ...]:
         d, tests = self.dimension, 1000
         a = self._feature_matrix(rng, d)
         x, _, y = self._data(rng, d, n, a)
@@ -300,7 +301,7 @@ class ThreeLayer(RelatedModel):
         order = np.argsort(self.samples)
         n = self.samples[order]
 
-        def curves(names: tuple[str, ...], x: Array, places: Array) -> tuple[Curve, ...]:
+        def curves(names: tuple[str, ...], x: Array, places: NDArray[np.int_]) -> tuple[Curve, ...]:
             out = []
             for colour, name in enumerate(names):
                 for part, style in ((theory, "line"), (measured, "points")):
