@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,8 @@ __all__ = ["figure", "table"]
 
 #: Entries of an array that a table shows; longer ones by their first and last few.
 _SHOWN = 6
+#: So few places on a logarithmic axis are labelled one by one.
+_FEW = 8
 #: How a curve is drawn.
 _STYLES: dict[str, dict[str, Any]] = {
     "line": {"linestyle": "-"},
@@ -80,11 +83,10 @@ def figure(result: RelatedResult | RelatedList) -> Figure:
         axes.axis("off")
         axes.text(0.0, 1.0, table(result), family="monospace", va="top", transform=axes.transAxes)
         return drawn
-    drawn = new_figure(4.6 * max(len(result.panels), 1), 4.0)
-    drawn.suptitle(result.title)
-    for axes, panel in zip(
-        drawn.subplots(1, max(len(result.panels), 1), squeeze=False)[0], result.panels, strict=False
-    ):
+    count = max(len(result.panels), 1)
+    drawn = new_figure(4.6 * count, 4.0)
+    drawn.suptitle(textwrap.fill(result.title, 60 * count), fontsize=11.0)
+    for axes, panel in zip(drawn.subplots(1, count, squeeze=False)[0], result.panels, strict=False):
         _draw(axes, panel)
     return drawn
 
@@ -93,11 +95,15 @@ def _draw(axes: Axes, panel: Panel) -> None:
     axes.set(xlabel=panel.x_label, ylabel=panel.y_label, title=panel.title)
     if panel.log_x:
         axes.set_xscale("log")
+        places = np.unique(np.concatenate([c.x for c in panel.curves])) if panel.curves else np.empty(0)
+        if len(places) <= _FEW:  # the decades alone would label hardly any of them
+            axes.set_xticks(places, [f"{x:g}" for x in places])
+            axes.minorticks_off()
     if panel.log_y:
         axes.set_yscale("log")
     for region in panel.regions:
         axes.fill(region.x, region.y, color=PALETTE[region.colour], alpha=0.12, linewidth=0)
-        axes.text(float(np.mean(region.x)), float(np.mean(region.y)), region.label, ha="center")
+        axes.text(*region.at, region.label, ha="center")
     for number, curve in enumerate(panel.curves):
         _curve(axes, curve, number)
     for value, label in panel.vertical:

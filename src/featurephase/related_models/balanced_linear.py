@@ -53,7 +53,9 @@ class BalancedLinear(RelatedModel):
     w2: Array | None = parameter(matrix(), "second layer, output x hidden; default: balanced by lam", default=None)
     lam: float | None = parameter(number(), "lambda; w2 is made from it (default 0.5)", default=None)
     sigma: Array = parameter(matrix(), "input-output correlation, output x input", default=((1.0, 0.5), (0.0, -0.8)))
-    time: Array = parameter(vector(number(0.0, open_low=False)), "times", default=(0.0, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0))
+    time: Array = parameter(
+        vector(number(0.0, open_low=False)), "times", default=tuple(np.linspace(0.0, 8.0, 33).tolist())
+    )
 
     def check(self) -> None:
         """Shapes that fit, and a second layer."""

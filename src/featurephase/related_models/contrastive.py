@@ -60,7 +60,7 @@ class Contrastive(RelatedModel):
     w0: Array | None = parameter(vector(), "start of the unit that is followed; default: drawn", default=None)
     units: int = parameter(count(1, 10**4), "units of one layer", default=20)
     time: Array = parameter(
-        vector(number(0.0, open_low=False)), "times", default=tuple(np.linspace(0.0, 60.0, 61).tolist())
+        vector(number(0.0, open_low=False)), "times", default=tuple(np.linspace(0.0, 30.0, 61).tolist())
     )
     fields: int = parameter(count(1, 16), "two layers: receptive fields, each with local patterns", default=4)
     local: int = parameter(count(2, 16), "two layers: local patterns of a field", default=5)

@@ -56,10 +56,11 @@ class Curve(Record):
 
 @dataclass(frozen=True, eq=False)
 class Region(Record):
-    """A filled polygon with its name at a point of it."""
+    """A filled polygon with its name at the point ``at``."""
 
     x: tuple[float, ...]
     y: tuple[float, ...]
+    at: tuple[float, float]
     label: str
     colour: int
 
