@@ -35,6 +35,7 @@ _PUBLIC: dict[str, str] = {
     "load_data": "featurephase.problem.data",
     "latent": "featurephase.latent_model",
     "latent_phase": "featurephase.latent_model",
+    "related": "featurephase.related_models",
 }
 
 __all__ = ["__version__", *sorted(_PUBLIC)]

@@ -28,6 +28,7 @@ from featurephase.cli.init import init
 from featurephase.cli.latent import latent, latent_phase
 from featurephase.cli.predict import predict
 from featurephase.cli.probe import probe
+from featurephase.cli.related import related_app
 from featurephase.cli.simulate import simulate
 from featurephase.cli.threshold import threshold
 from featurephase.foundation.errors import FeaturephaseError, FeaturephaseWarning
@@ -48,6 +49,7 @@ COMMANDS = (init, predict, threshold, explain, simulate, compare, latent, latent
 
 for _command in COMMANDS:
     app.command()(_command)
+app.add_typer(related_app, name="related")
 
 
 def _print_version(wanted: bool) -> None:

@@ -33,6 +33,8 @@ PRESENTERS = {
     "Prediction": "prediction",
     "ProbeResult": "probe",
     "ReachedSubspace": "reached",
+    "RelatedList": "related",
+    "RelatedResult": "related",
     "Simulation": "simulation",
     "TemplateList": "templates",
     "Threshold": "threshold",

@@ -208,6 +208,8 @@ class RelatedModel(ABC):
         reason = self.outside()
         if reason and not simulate:
             raise InputError(f"{self.name}: {reason}; a simulation can still be asked for")
+        _check_whole("replicates", replicates, 2)
+        _check_whole("seed", seed, 0)
         theory = Solution({}) if reason else self.theory
         measured = self.simulate(seed, replicates, workers=workers, quiet=quiet) if simulate else None
         found = {} if measured is None else measured.quantities
@@ -235,6 +237,13 @@ class RelatedModel(ABC):
             citation=self.citation,
             panels=self.panels(theory, measured),
         )
+
+
+def _check_whole(name: str, value: Any, least: int) -> None:
+    try:
+        count(least, 2**63).convert(value)
+    except (ValueError, TypeError, OverflowError):
+        raise InputError(f"{name} = {show(value)}: must be a whole number >= {least}") from None
 
 
 def _trained(model: RelatedModel, stream: np.random.SeedSequence) -> dict[str, Any]:

@@ -103,7 +103,7 @@ class ReceptiveFields(RelatedModel):
         return np.asarray(wrapped / wrapped[0])
 
     def _signs(self, xi: float) -> Array:
-        """Correlations over the lag of sqrt(2) gain z plus standard noise, the variables whose signs make erf(gain z)."""
+        """Correlations over the lag of sqrt(2) gain z plus noise, the variables whose signs make erf(gain z)."""
         return 2.0 * self.gain**2 * self._process(xi) / (1.0 + 2.0 * self.gain**2)
 
     def _covariance(self, xi: float) -> Array:

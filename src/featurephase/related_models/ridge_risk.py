@@ -57,7 +57,9 @@ def best_ridge(ratio: float, signal: float, noise: float) -> tuple[float, float]
     return ridge, risk.bias + risk.variance
 
 
-def general_risk(spectrum: Array, squares: Array, samples: float, ridge: float, noise: float) -> Risk:
+def general_risk(
+    spectrum: Array, squares: Array, samples: float, ridge: float, noise: float, multiplicity: Array | None = None
+) -> Risk:
     """Risk for a covariance with these eigenvalues.
 
     Parameters
@@ -72,21 +74,28 @@ def general_risk(spectrum: Array, squares: Array, samples: float, ridge: float, 
         >= 0.
     noise
         Variance of the noise.
+    multiplicity
+        How often each eigenvalue occurs, default once; ``squares`` are then sums over each.
     """
-    s, total = spectrum, float(spectrum.sum())
+    s, times = spectrum, np.ones_like(spectrum) if multiplicity is None else multiplicity
+    total = float(np.sum(times * s))
 
     def excess(kappa: float) -> float:
-        return kappa * (1.0 - float(np.sum(s / (s + kappa))) / samples) - ridge
+        return kappa * (1.0 - float(np.sum(times * s / (s + kappa))) / samples) - ridge
 
     kappa = 0.0
     if ridge > 0.0:
         kappa = brentq(excess, ridge * (1.0 - 1e-12), ridge + total / samples * (1.0 + 1e-12), xtol=1e-300, rtol=1e-15)
-    elif len(s) > samples:  # the effective ridge of the interpolator: sum s/(s + kappa) = n
+    elif times.sum() > samples:  # the effective ridge of the interpolator: sum s/(s + kappa) = n
         kappa = brentq(
-            lambda k: float(np.sum(s / (s + k))) - samples, 1e-300, total / samples + 1e-300, xtol=1e-300, rtol=1e-15
+            lambda k: float(np.sum(times * s / (s + k))) - samples,
+            1e-300,
+            total / samples + 1e-300,
+            xtol=1e-300,
+            rtol=1e-15,
         )
     shares = s / (s + kappa)
-    rest = 1.0 - float(np.sum(shares**2)) / samples
+    rest = 1.0 - float(np.sum(times * shares**2)) / samples
     if rest <= 1e-14:
         return Risk(0.0, math.inf if noise > 0.0 else 0.0, kappa)
     bias = kappa**2 * float(np.sum(squares * s / (s + kappa) ** 2)) / rest

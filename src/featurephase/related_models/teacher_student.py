@@ -54,6 +54,7 @@ class TeacherStudent(RelatedModel):
         "readout": (("time", "task", "student"), "the student's read-outs"),
         "specialisation": (("time",), "0 on the plateau of equal units, 1 when each teacher unit has its own"),
         "plateau_end": ((), "time at which the specialisation passes one half; inf if it does not"),
+        "specialised": ((), "fraction of the trained networks in which it does"),
     }
 
     activation: str = parameter(choice("erf", "relu"), "g(x) = erf(x/sqrt 2) or max(x, 0)", default="erf")
@@ -65,7 +66,7 @@ class TeacherStudent(RelatedModel):
     readout: str = parameter(choice("fixed", "trained", "adapted"), "how the student's read-outs move", default="fixed")
     eta_readout: float = parameter(number(0.0), "their rate, or the size of one adaptation step", default=1.0)
     norm: float = parameter(number(0.0), "squared norm of the student's units at the start", default=0.25)
-    overlap: float = parameter(number(0.0, open_low=False), "size of the random overlaps at the start", default=0.02)
+    overlap: float = parameter(number(0.0, open_low=False), "size of the random overlaps at the start", default=0.1)
     time: Array = parameter(
         vector(number(0.0, open_low=False)), "times, steps over N", default=tuple(np.linspace(0.0, 120.0, 61).tolist())
     )
@@ -245,6 +246,14 @@ class TeacherStudent(RelatedModel):
         fields = self.unit.value(rng.standard_normal((self.support, len(units))) @ root.T)
         answers, targets = fields[:, : len(w)], fields[:, len(w) :]
         return np.asarray(self.eta_readout * v @ (targets.T @ answers) / self.support)
+
+    def summary(self, runs: dict[str, Array]) -> Solution:
+        """The means; the end of the plateau only if every network has left it."""
+        left = np.isfinite(runs["plateau_end"])
+        kept = runs | {"specialised": left.astype(np.float64)}
+        if not left.all():
+            del kept["plateau_end"]
+        return super().summary(kept)
 
     def panels(self, theory: Solution, measured: Solution | None) -> tuple[Panel, ...]:
         """The error and the overlaps over time."""

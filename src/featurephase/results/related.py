@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from featurephase.foundation.types import Array
-from featurephase.results.base import Result, jsonable
+from featurephase.results.base import Record, Result
+from featurephase.results.labels import Variable, jsonable, labelled, record
 
 __all__ = ["Agreement", "Curve", "ModelLine", "Panel", "Quantity", "Region", "RelatedList", "RelatedResult"]
 
 
-@dataclass(frozen=True)
-class Quantity:
+@dataclass(frozen=True, eq=False)
+class Quantity(Record):
     """A number or an array with the names of its dimensions.
 
     Attributes
@@ -40,8 +42,8 @@ class Quantity:
     about: str = ""
 
 
-@dataclass(frozen=True)
-class Curve:
+@dataclass(frozen=True, eq=False)
+class Curve(Record):
     """One curve of a panel: ``style`` is "line", "dashed", "points" or "bars"; ``se`` draws error bars of two."""
 
     x: Array
@@ -52,18 +54,19 @@ class Curve:
     colour: int | None = None
 
 
-@dataclass(frozen=True)
-class Region:
-    """A filled polygon with its name at a point of it."""
+@dataclass(frozen=True, eq=False)
+class Region(Record):
+    """A filled polygon with its name at the point ``at``."""
 
     x: tuple[float, ...]
     y: tuple[float, ...]
+    at: tuple[float, float]
     label: str
     colour: int
 
 
-@dataclass(frozen=True)
-class Panel:
+@dataclass(frozen=True, eq=False)
+class Panel(Record):
     """One pair of axes: what is drawn, without how.
 
     ``vertical`` and ``horizontal`` are marked values with their labels; ``limits`` are x and y ranges.
@@ -81,8 +84,8 @@ class Panel:
     limits: tuple[tuple[float, float] | None, tuple[float, float] | None] = (None, None)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Agreement:
+@record
+class Agreement(Record):
     """Theory against simulation in one quantity, where they differ most.
 
     Attributes
@@ -117,24 +120,26 @@ def _with_errors(quantities: Mapping[str, Quantity]) -> dict[str, Any]:
     return out
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class RelatedResult(Result):
     """One related model at one set of parameters.
 
     Attributes
     ----------
-    model
-        Its name.
+    model, title
+        Its name, and what it shows.
     validity
         "exact", "asymptotic" (exact in a stated limit), or "simulation only".
     parameters
         What was computed, every default included.
-    phase, boundaries
-        The regime of these parameters, and the values at which it changes.
+    phase, phase_note
+        The regime of these parameters, and what happens there.
+    boundaries
+        Values of parameters (or of the quantity that decides) at which the regime changes.
     coordinates
         Values along the dimensions of the quantities (``step``, ``time`` ..).
     quantities
-        The theory, and what only a simulation can tell.
+        The theory, and what only a simulation can tell: name -> :class:`Quantity`.
     measured
         The quantities of the theory as a simulation found them; empty without one.
     comparison
@@ -149,93 +154,72 @@ class RelatedResult(Result):
         The picture.
     """
 
-    model: str
-    title: str
-    validity: str
-    parameters: dict[str, Any]
-    phase: str
-    phase_note: str = ""
-    boundaries: dict[str, float]
-    coordinates: dict[str, Array]
-    quantities: dict[str, Quantity]
-    measured: dict[str, Quantity]
-    comparison: tuple[Agreement, ...] = ()
-    agree: bool | None = None
-    replicates: int | None = None
-    citation: str
-    panels: tuple[Panel, ...] = field(default=(), repr=False)
+    model: str = labelled(attribute=True)
+    title: str = labelled(attribute=True)
+    validity: str = labelled(attribute=True)
+    parameters: dict[str, Any] = labelled(saved=False)
+    phase: str = labelled(attribute=True)
+    phase_note: str = labelled(attribute=True, default="")
+    boundaries: dict[str, float] = labelled(name="boundary", about="value at which the regime changes")
+    coordinates: dict[str, Array] = labelled(saved=False)
+    quantities: dict[str, Quantity] = labelled(saved=False)
+    measured: dict[str, Quantity] = labelled(saved=False)
+    comparison: tuple[Agreement, ...] = labelled(saved=False, default=())
+    agree: bool | None = labelled(attribute=True, default=None)
+    replicates: int | None = labelled(attribute=True, default=None)
+    citation: str = labelled(attribute=True)
+    panels: tuple[Panel, ...] = labelled(saved=False, json=False, repr=False, default=())
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document: the quantities at its top, those of the simulation under ``measured``."""
+        fields = super().to_dict()
+        for name in ("coordinates", "quantities", "measured"):
+            del fields[name]
         return {
-            "model": self.model,
-            "status": jsonable(self.status),
-            "message": self.message,
-            "version": self.version,
-            "seed": self.seed,
-            "replicates": self.replicates,
-            "validity": self.validity,
-            "phase": self.phase,
-            "phase_note": self.phase_note,
-            "boundaries": jsonable(self.boundaries),
-            "parameters": jsonable(self.parameters),
+            **fields,
             **jsonable(self.coordinates),
             **_with_errors(self.quantities),
             "measured": _with_errors(self.measured),
-            "comparison": jsonable(list(self.comparison)),
-            "agree": self.agree,
-            "citation": self.citation,
         }
 
-    def to_xarray(self) -> Any:
-        """The numbers over the dimensions they name; those of the simulation as ``measured_..``."""
-        import xarray
+    def provenance(self) -> dict[str, Any]:
+        """The parameters besides, as JSON, and the quantities that are words."""
+        words = {name: q.value for name, q in self.quantities.items() if isinstance(q.value, str)}
+        return super().provenance() | words | {"parameters": json.dumps(jsonable(self.parameters))}
 
-        variables: dict[str, Any] = {}
+    def more_variables(self) -> Mapping[str, Variable]:
+        """The quantities over the dimensions they name; those of the simulation as ``measured_..``."""
+        out: dict[str, Variable] = {}
         for prefix, quantities in (("", self.quantities), ("measured_", self.measured)):
             for name, quantity in quantities.items():
                 if not isinstance(quantity.value, str):
                     described = {"long_name": quantity.about} if quantity.about else {}
-                    variables[prefix + name] = (quantity.dims, np.asarray(quantity.value), described)
+                    out[prefix + name] = (quantity.dims, np.asarray(quantity.value), described)
                     if quantity.se is not None:
-                        variables[f"{prefix}{name}_se"] = (quantity.dims, np.asarray(quantity.se), described)
-        used = {dim for value in variables.values() for dim in value[0]}
-        words = {name: q.value for name, q in self.quantities.items() if isinstance(q.value, str)}
-        attributes: dict[str, Any] = words | {
-            "model": self.model,
-            "validity": self.validity,
-            "phase": self.phase,
-            "status": str(self.status),
-            "message": self.message,
-            "version": self.version,
-            "seed": -1 if self.seed is None else self.seed,
-            "citation": self.citation,
-            "parameters": str(jsonable(self.parameters)),
-        }
-        coordinates = {name: ((name,), value) for name, value in self.coordinates.items() if name in used}
-        return xarray.Dataset(variables, coords=coordinates, attrs=attributes)
+                        out[f"{prefix}{name}_se"] = (quantity.dims, np.asarray(quantity.se), described)
+        used = {dim for dims, _, _ in out.values() for dim in dims}
+        return out | {name: ((name,), value, {}) for name, value in self.coordinates.items() if name in used}
 
 
-@dataclass(frozen=True, kw_only=True)
-class ModelLine:
-    """One line of the list: name, what it shows, its source, and its parameters with what they accept."""
+@record
+class ModelLine(Record):
+    """One line of the list: name, what it shows, how its theory holds, its source, and its parameters."""
 
-    name: str
-    title: str
-    validity: str
-    citation: str
-    parameters: tuple[str, ...]
+    name: str = labelled(name="model")
+    title: str = labelled(name="title")
+    validity: str = labelled(name="validity")
+    citation: str = labelled(name="citation")
+    parameters: tuple[str, ...] = labelled(saved=False)
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class RelatedList(Result):
-    """All related models."""
+    """All related models.
 
-    models: tuple[ModelLine, ...]
+    Attributes
+    ----------
+    models
+        One :class:`ModelLine` each.
+    """
 
-    def to_xarray(self) -> Any:
-        """The list as a data set over ``model``."""
-        import xarray
-
-        columns = {name: ("model", [getattr(m, name) for m in self.models]) for name in ("title", "citation")}
-        return xarray.Dataset(columns, coords={"model": [m.name for m in self.models]})
+    models: tuple[ModelLine, ...] = labelled("number", name="")
