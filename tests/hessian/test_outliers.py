@@ -11,7 +11,9 @@ from featurephase.dynamics.asymptotic import run_replicate
 from featurephase.dynamics.network import Network
 from featurephase.hessian.bulk import Bulk
 from featurephase.hessian.outliers import Directions, margins, outliers
-from featurephase.problem import GradientDescent, Problem, Student, Teacher
+from featurephase.problem import Student
+
+from .. import cases
 
 
 def directions(bulk, rows, visible=None):
@@ -172,12 +174,8 @@ class Direct:
 
 def visited(width, sign):
     """Curvature, V and Phi of a short run that learns two easy directions, all rows of V kept."""
-    problem = Problem(
-        teacher=Teacher(2, "tanh(3*g1) + 0.5*g2*tanh(g2)"),
-        student=Student("gelu", list(np.linspace(1.0, -0.6, width) if width > 1 else [1.0])),
-        loss="squared",
-        training=GradientDescent(0.7, 5),
-    )
+    student = Student("gelu", list(np.linspace(1.0, -0.6, width) if width > 1 else [1.0]))
+    problem = cases.problem("tanh(3*g1) + 0.5*g2*tanh(g2)", latent_dim=2, student=student, step_size=0.7)
     network = Network(problem.student.activation, problem.student.readout, problem.loss)
 
     def look(moment):

@@ -437,7 +437,7 @@ def test_every_key_is_tested_for_refusals() -> None:
 
 
 def test_every_key_is_documented() -> None:
-    page = (Path(__file__).parents[1] / "docs" / "experiment-file.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "experiment-file.md").read_text(encoding="utf-8")
     rows = {line.split("`")[1] for line in page.splitlines() if line.startswith("| `")}
     assert rows == {key.rpartition(".")[2] for key in ACCEPTED}
 
