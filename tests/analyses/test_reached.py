@@ -1,4 +1,4 @@
-"""U_GD(T): equal to U_E in general, smaller under a symmetry of the network (theory 1, section 2)."""
+"""U_GD(T): equal to U_E in general, smaller under a symmetry of the network (theory/subspaces, eq. sub-reached)."""
 
 from __future__ import annotations
 

@@ -38,7 +38,8 @@ def growths(p, delta, replicates=6, samples=20_000, **keys):
 
 
 def test_growth_and_injected_noise_of_the_worked_example():
-    """Theory 1, section 6, delta = 8: growth 1.546, 1.898, 2.053 and d times the injected variance .759, 2.37, 4.80."""
+    """theory/escape, eqs. esc-step, esc-covariance, delta = 8: growth 1.546, 1.898, 2.053 and d times the injected
+    variance .759, 2.37, 4.80."""
     found = growths(problem(), 8.0)
     for t, growth, injected in ((5, 1.546, 0.759), (10, 1.898, 2.37), (20, 2.053, 4.80)):
         g = np.array([x.growth()[t, 0, 0] for x in found])

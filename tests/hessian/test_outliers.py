@@ -70,7 +70,8 @@ def test_margins_are_one_far_below_the_bulk():
     assert margins(bulk, point, directions(bulk, g))[0] == pytest.approx(1.0, abs=1e-5)
 
 
-# ---- the scalar transition (theory 1, section 5): W = w(g), g on a grid of equal probabilities
+# ---- the scalar transition (theory/thresholds, eqs. thr-scalar, thr-jump): W = w(g), g on a grid of equal
+# probabilities
 
 G = ndtri((np.arange(200_000) + 0.5) / 200_000)
 W = 1 - 3 * np.tanh(G**2)  # inf W = -2, negative at large |g|
@@ -131,7 +132,8 @@ def test_outliers_of_a_dense_hessian(m):
         assert np.sum(vectors[::d, j] ** 2) == pytest.approx(o.overlap, abs=5 * np.sqrt(2 / n))
 
 
-# ---- on visited directions: the search in a subspace against the formulas of theory 1, section 4, word for word
+# ---- on visited directions: the search in a subspace against the formulas of theory/hessian, eq. hes-all, word for
+# word
 
 
 class Direct:

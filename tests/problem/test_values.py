@@ -89,7 +89,7 @@ def test_templates_are_the_problems_they_are_named_after() -> None:
     one, two, staircase = (
         Problem.from_toml(read_template(name)) for name in ("one-neuron", "two-neurons", "staircase")
     )
-    # theory 1, section 7, and Dandi et al. in section 3
+    # theory/thresholds, and Dandi et al. in theory/dynamics
     assert (one.training.step_size, one.student.activation.name) == (0.8, "gelu")
     np.testing.assert_array_equal(two.student.init_gram, [[1, 0.3], [0.3, 0.73]])
     np.testing.assert_array_equal(two.student.readout, [1, 1.2])

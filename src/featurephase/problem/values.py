@@ -3,7 +3,7 @@
 Everything here is frozen and valid by construction: whoever holds a :class:`Problem` need not check it again.
 Arrays are read-only ``float64``. The constructors, the TOML file and :meth:`Problem.replace` go through the
 same checks, and an error always names the key, what was given and what would be accepted.
-Symbols: theory 1, section 1.
+Symbols: theory/setting.
 """
 
 from __future__ import annotations

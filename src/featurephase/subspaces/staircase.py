@@ -1,8 +1,8 @@
 """The easy and the hard subspace of a teacher: the staircase, its evidence, and what symmetry makes exact.
 
 An easy direction is one along which the response, together with the easy directions found before, shifts the mean of
-the latent coordinates. The staircase (theory 1, section 2) starts from nothing, or from the overlap of a warm
-start, and adds the range of A = E[v v'], v = E[g_perp | y, g_U], until A vanishes. Samples can show that an
+the latent coordinates. The staircase (theory/subspaces, eq. sub-stair) starts from nothing, or from the overlap of a
+warm start, and adds the range of A = E[v v'], v = E[g_perp | y, g_U], until A vanishes. Samples can show that an
 eigenvalue of A is not zero; that it is exactly zero takes a symmetry of the link. Both are used, and the result says
 which.
 """
@@ -62,11 +62,11 @@ def latent_subspaces(
 ) -> LatentSubspaces:
     """Compute the easy subspace U_E and its complement U_H from the law of (g, y) alone.
 
-    U_E is the smallest subspace U that contains the start and has E[g_perp | y, g_U] = 0 (theory 1, section 2;
-    Montanari and Wang, arXiv 2602.01434). Eigenvalues of A are estimated without noise bias, by pairs of draws with
-    neighbouring responses, and decided by :func:`~featurephase.subspaces.decide_rank`; samples are quadrupled until
-    every eigenvalue is decided. Symmetries of the link that are verified exactly bound U_E from above: where samples
-    fill that bound, the subspaces are exact, and coordinate axes come out as such.
+    U_E is the smallest subspace U that contains the start and has E[g_perp | y, g_U] = 0 (theory/subspaces, eq.
+    sub-easy; Montanari and Wang, arXiv 2602.01434). Eigenvalues of A are estimated without noise bias, by pairs of
+    draws with neighbouring responses, and decided by :func:`~featurephase.subspaces.decide_rank`; samples are
+    quadrupled until every eigenvalue is decided. Symmetries of the link that are verified exactly bound U_E from above:
+    where samples fill that bound, the subspaces are exact, and coordinate axes come out as such.
 
     Parameters
     ----------
