@@ -80,3 +80,10 @@ def test_a_wrong_citation_is_seen(tmp_path: Path) -> None:
     path = tmp_path / "module.py"
     path.write_text("# see theory/dynamics, eqs. dyn-step and\n# dyn-nowhere; theory/hessian\n")
     assert list(citations(path)) == [("dynamics", ["dyn-step", "dyn-nowhere"]), ("hessian", [])]
+
+
+def test_the_architecture_names_files_that_exist() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    paths = re.findall(r"`([a-z_]+/(?:[\w./]+)?)`", text)
+    assert len(paths) > 25
+    assert [path for path in paths if not (ROOT / "src" / "featurephase" / path).exists()] == []
