@@ -1,4 +1,4 @@
-"""What the probe costs, and first results on real tasks beside the predictions of theory 2, 1.6.
+"""What the probe costs, and first results on real tasks beside the predictions of theory/latent-phases.
 
     OMP_NUM_THREADS=1 python benchmarks/probe.py cost
     OMP_NUM_THREADS=1 python benchmarks/probe.py study --task digits --figure digits-study.png
@@ -168,7 +168,7 @@ def study(task: str, figure: str | None, seeds: int | None) -> dict:
 
 
 def _figure(task, widths, scales, by_width, by_scale, slopes):
-    """Points with two standard errors; dashed: the exponents of theory 2, 1.6, through one measured point."""
+    """Points with two standard errors; dashed: the exponents of theory/latent-phases, through one measured point."""
     last, first = by_width["ntk"][-1]["change"], by_scale[0]["ratio"]
     w, s = np.array(widths, float), np.array(scales)
     flat = float(np.exp(np.mean(np.log([p["change"] for p in by_width["mup"]]))))

@@ -8,7 +8,7 @@ release = version = __version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax"]
 myst_enable_extensions = ["dollarmath", "amsmath", "deflist", "fieldlist"]
 myst_heading_anchors = 3
-# Formulas are set by MathJax, which the reader's browser loads from its usual address. For pages without a network, build with
+# Formulas are set by MathJax, which the browser loads from its usual address. Without a network, build with
 # -D mathjax_path=file:///..  or a path below html_static_path.
 exclude_patterns = ["_build"]
 # Equations are numbered by page of the theory and place in it: (4.7).

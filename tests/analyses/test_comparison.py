@@ -25,16 +25,14 @@ from featurephase.dynamics.asymptotic import run_replicate
 from featurephase.escape.law import EscapeLaw
 from featurephase.foundation.errors import InputError, MemoryLimitError
 from featurephase.foundation.executors import replicate_seeds
-from featurephase.problem import GradientDescent, Problem, Student, Teacher
+from featurephase.problem import Problem, Student
+
+from .. import cases
 
 
 def problem(activation="gelu", loss="squared", steps=4) -> Problem:
-    return Problem(
-        teacher=Teacher(1, "1.5*tanh(g1**2)", easy_basis=np.zeros((1, 0))),
-        student=Student(activation, [1.0]),
-        loss=loss,
-        training=GradientDescent(0.8, steps),
-    ).replace(asymptotics={"samples": 20_000, "replicates": 4}, run={"delta": [3.0]})
+    small = cases.problem(easy_basis=cases.NOTHING_EASY, activation=activation, loss=loss, steps=steps)
+    return small.replace(asymptotics={"samples": 20_000, "replicates": 4}, run={"delta": [3.0]})
 
 
 KEYS = {"dimension": 200, "seeds": 10, "workers": 1, "escape": False}
@@ -145,12 +143,9 @@ def test_degrees_of_freedom_are_those_of_the_error_that_counts():
 
 
 def test_simulations_that_diverge_disagree_and_are_named():
-    p = Problem(
-        teacher=Teacher(1, "g1**2", easy_basis=np.zeros((1, 0))),
-        student=Student("h**2", [1.0], init_norm=0.5),
-        loss="squared",
-        training=GradientDescent(0.3, 12),
-    ).replace(asymptotics={"samples": 2000, "replicates": 4}, run={"delta": [6.0]})
+    student = Student("h**2", [1.0], init_norm=0.5)
+    p = cases.problem("g1**2", easy_basis=cases.NOTHING_EASY, student=student, step_size=0.3, steps=12)
+    p = p.replace(asymptotics={"samples": 2000, "replicates": 4}, run={"delta": [6.0]})
     found = compare(p, dimension=12, seeds=16, times=(), escape=False, workers=1)
     assert found.status == "ok"  # the limit does not diverge
     assert not found.agree
@@ -159,12 +154,9 @@ def test_simulations_that_diverge_disagree_and_are_named():
 
 def test_error_along_an_oblique_direction():
     """tanh(g1 + g2): both overlaps are one number, and their errors do not average out."""
-    p = Problem(
-        teacher=Teacher(2, "tanh(g1 + g2)", easy_basis=[[1.0], [1.0]]),
-        student=Student("tanh", [1.0]),
-        loss="squared",
-        training=GradientDescent(0.5, 3),
-    ).replace(asymptotics={"samples": 1000, "replicates": 8}, run={"times": []})
+    training = {"step_size": 0.5, "steps": 3}
+    p = cases.problem("tanh(g1 + g2)", latent_dim=2, easy_basis=[[1.0], [1.0]], activation="tanh", **training)
+    p = p.replace(asymptotics={"samples": 1000, "replicates": 8}, run={"times": []})
     spaces = problem_subspaces(p)
     run = predict(p, delta=2.0, subspaces=spaces, workers=1).runs[0]
     along = [

@@ -8,7 +8,9 @@ import pytest
 from featurephase.analyses.prediction import predict
 from featurephase.analyses.simulation import simulate
 from featurephase.analyses.threshold import threshold
-from featurephase.problem import GradientDescent, Problem, Student, Teacher
+from featurephase.problem import Problem
+
+from .. import cases
 
 RULES = [
     {"optimiser": "heavy-ball", "momentum": 0.4},
@@ -22,12 +24,8 @@ RULES = [
 
 
 def problem(**keys) -> Problem:
-    return Problem(
-        teacher=Teacher(1, "1.5*tanh(g1**2)"),
-        student=Student("gelu", [1.0]),
-        loss="squared",
-        training=GradientDescent(**({"step_size": 0.8, "steps": 3} | keys)),
-    ).replace(asymptotics={"samples": 10_000, "replicates": 2}, threshold={"delta_range": [1, 100]})
+    small = cases.problem(**({"steps": 3} | keys))
+    return small.replace(asymptotics={"samples": 10_000, "replicates": 2}, threshold={"delta_range": [1, 100]})
 
 
 @pytest.mark.parametrize("rule", RULES, ids=str)

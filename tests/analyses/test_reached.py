@@ -1,4 +1,4 @@
-"""U_GD(T): equal to U_E in general, smaller under a symmetry of the network (theory 1, section 2)."""
+"""U_GD(T): equal to U_E in general, smaller under a symmetry of the network (theory/subspaces, eq. sub-reached)."""
 
 from __future__ import annotations
 
@@ -7,18 +7,16 @@ import pytest
 
 from featurephase.analyses.reached import reached_subspace
 from featurephase.foundation.errors import InputError
-from featurephase.problem import Asymptotics, GradientDescent, Problem, Student, Teacher
+from featurephase.problem import Problem, Student
 from featurephase.subspaces import latent_subspaces
+
+from .. import cases
 
 
 def experiment(activation: str, link: str = "g1", latent_dim: int = 1, **options) -> Problem:
-    return Problem(
-        teacher=Teacher(latent_dim, link),
-        student=Student(activation, [1.0], **options.pop("student", {})),
-        loss="squared",
-        training=GradientDescent(step_size=0.5, steps=5),
-        asymptotics=Asymptotics(samples=options.pop("samples", 10_000), replicates=8),
-    )
+    student = Student(activation, [1.0], **options.pop("student", {}))
+    small = cases.problem(link, latent_dim=latent_dim, student=student, step_size=0.5)
+    return small.replace(asymptotics={"samples": options.pop("samples", 10_000), "replicates": 8})
 
 
 def test_an_even_activation_never_meets_a_linear_response() -> None:

@@ -18,17 +18,15 @@ from featurephase.analyses.simulation import hard_overlap, median_and_se, predic
 from featurephase.foundation.errors import InputError, Interrupted, MemoryLimitError
 from featurephase.foundation.executors import replicate_seeds
 from featurephase.foundation.memory import require_memory
-from featurephase.problem import GradientDescent, Problem, Student, Teacher
+from featurephase.problem import Problem, Student
 from featurephase.problem.data import UserData, load_data
+
+from .. import cases
 
 
 def problem(link="1.5*tanh(g1**2)", activation="gelu", steps=5, k=1, **student) -> Problem:
-    return Problem(
-        teacher=Teacher(k, link, easy_basis=np.zeros((k, 0))),
-        student=Student(activation, student.pop("readout", [1.0]), **student),
-        loss="squared",
-        training=GradientDescent(0.8, steps),
-    )
+    student = Student(activation, student.pop("readout", [1.0]), **student)
+    return cases.problem(link, latent_dim=k, easy_basis=np.zeros((k, 0)), student=student, steps=steps)
 
 
 QUICK = {"recovery": False, "predicted": False, "workers": 1}

@@ -23,7 +23,7 @@ def test_the_document_is_the_contract(outcome) -> None:
     assert (document["seed"], document["replicates"], document["samples"]) == (0, 2, 2000)
     assert (document["easy_basis"], document["hard_basis"]) == ([[]], [[1.0]])
     assert document["subspace_evidence"]["symmetries"] == ["g1 -> -g1"]
-    # closed form 1/2 (theory 1, section 5)
+    # closed form 1/2 (theory/thresholds, eq. thr-algorithmic-scalar)
     assert document["delta_alg"] == pytest.approx(0.5, rel=0.01)
     assert document["delta_alg_se"] > 0
     (entry,) = document["delta_nn"]

@@ -12,7 +12,9 @@ from featurephase.dynamics.implicit import run_implicit
 from featurephase.dynamics.start import start_weights
 from featurephase.escape.law import level_time
 from featurephase.foundation.errors import InputError
-from featurephase.problem import GradientDescent, Problem, Student, Teacher
+from featurephase.problem import Problem, Student
+
+from .. import cases
 
 OPTIMISERS = {
     "gradient descent": {},
@@ -35,12 +37,7 @@ STUDENTS = {
 
 
 def problem(width: int = 1, **training) -> Problem:
-    return Problem(
-        teacher=Teacher(2, "tanh(g1) + 1.5*tanh(g2**2)"),
-        student=STUDENTS[width],
-        loss="squared",
-        training=GradientDescent(**({"step_size": 0.8, "steps": 6} | training)),
-    )
+    return cases.problem(cases.EASY_AND_HARD, latent_dim=2, student=STUDENTS[width], **({"steps": 6} | training))
 
 
 def numbers(found) -> list[float]:
@@ -177,12 +174,7 @@ def test_too_small_a_dimension_is_refused():
 @pytest.mark.slow
 def test_hard_overlaps_shrink_like_the_root_of_the_dimension():
     """Exponent of the root mean square over d = 250 .. 16000 at t = 5."""
-    p = Problem(
-        teacher=Teacher(1, "1.5*tanh(g1**2)"),
-        student=Student("gelu", [1.0]),
-        loss="squared",
-        training=GradientDescent(0.8, 5),
-    )
+    p = cases.problem()
     x, y, weight = [], [], []
     for d, runs in ((250, 300), (2000, 200), (16000, 60)):
         seeds = np.random.SeedSequence(d).spawn(runs)

@@ -10,7 +10,9 @@ from featurephase.analyses.simulation import simulate
 from featurephase.analyses.threshold import network_threshold, threshold
 from featurephase.dynamics.optimisers import BatchSequence, FirstOrderRule, OptimiserState, Schedule
 from featurephase.foundation.errors import InputError
-from featurephase.problem import Asymptotics, GradientDescent, Problem, Student, Teacher
+from featurephase.problem import GradientDescent, Problem
+
+from .. import cases
 
 
 def walk(rule: FirstOrderRule, start: np.ndarray, steps: int, gradient) -> np.ndarray:
@@ -133,9 +135,7 @@ def test_impossible_keys_are_refused(key, value, why):
 
 
 def test_a_batch_of_a_fixed_number_of_samples_is_refused_with_the_reason():
-    text = Problem(
-        teacher=Teacher(1, "g1"), student=Student("tanh", [1.0]), loss="squared", training=GradientDescent(0.1, 2)
-    ).to_toml()
+    text = cases.problem(steps=2).to_toml()
     with pytest.raises(InputError, match="vanishing share of n"):
         Problem.from_toml(text.replace("steps = 2", "steps = 2\nbatch_size = 32"))
 
@@ -155,7 +155,7 @@ def test_optimiser_keys_survive_the_file():
         gradient_scaling="clip",
         clip_norm=2.0,
     )
-    p = Problem(teacher=Teacher(1, "g1"), student=Student("tanh", [1.0]), loss="squared", training=training)
+    p = cases.problem().replace(training=training)
     assert Problem.from_toml(p.to_toml()) == p
 
 
@@ -176,12 +176,7 @@ def test_the_limit_is_where_large_simulations_go(keys):
     from featurephase.dynamics.asymptotic import run_replicate
     from featurephase.dynamics.implicit import run_implicit
 
-    p = Problem(
-        teacher=Teacher(2, "tanh(g1) + tanh(g2**2)"),
-        student=Student("gelu", [1.0]),
-        loss="squared",
-        training=GradientDescent(**({"step_size": 0.7, "steps": 5} | keys)),
-    )
+    p = cases.problem("tanh(g1) + tanh(g2**2)", latent_dim=2, **({"step_size": 0.7} | keys))
     theory = [
         run_replicate(p, 3.0, s, samples=20_000, easy_basis=np.eye(2)[:, :1])
         for s in np.random.SeedSequence(0).spawn(4)
@@ -194,13 +189,8 @@ def test_the_limit_is_where_large_simulations_go(keys):
 
 
 def in_batches(count: int, samples: int, steps: int) -> Problem:
-    return Problem(
-        teacher=Teacher(1, "1.5*tanh(g1**2)", easy_basis=np.zeros((1, 0))),
-        student=Student("gelu", readout=[1.0]),
-        loss="squared",
-        training=GradientDescent(0.01, steps, batch_fraction=1 / count),
-        asymptotics=Asymptotics(samples=samples, replicates=2),
-    )
+    small = cases.problem(easy_basis=cases.NOTHING_EASY, step_size=0.01, steps=steps, batch_fraction=1 / count)
+    return small.replace(asymptotics={"samples": samples, "replicates": 2})
 
 
 def test_batches_without_samples_are_refused():

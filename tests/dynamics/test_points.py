@@ -8,7 +8,8 @@ from scipy import stats
 
 from featurephase.dynamics.asymptotic import run_replicate
 from featurephase.dynamics.points import QUASI_RANDOM, PathCoordinates
-from featurephase.problem import GradientDescent, Problem, Student, Teacher
+
+from .. import cases
 
 
 @pytest.mark.parametrize("samples", [1, 2, 1000, 4096])
@@ -64,15 +65,10 @@ def test_an_integral_has_its_value_and_a_smaller_error():
 
 def test_replicates_are_independent_and_beat_independent_paths():
     """|theta|^2 after 8 steps: the mean is that of independent paths within errors, its variance a tenth at most."""
-    problem = Problem(
-        teacher=Teacher(1, "1.5*tanh(g1**2)"),
-        student=Student("gelu", [1.0]),
-        loss="squared",
-        training=GradientDescent(0.8, 8),
-    )
+    problem = cases.problem(steps=8)
 
     def sizes(seed, **keys):
-        common = {"easy_basis": np.zeros((1, 0)), "samples": 2000, "test": False}
+        common = {"easy_basis": cases.NOTHING_EASY, "samples": 2000, "test": False}
         runs = (run_replicate(problem, 8.0, s, **common, **keys) for s in np.random.SeedSequence(seed).spawn(60))
         return np.array([r.gram[-1, 0, 0] for r in runs])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -124,7 +125,8 @@ def test_machine_code_is_not_kept_where_there_is_no_folder_for_it(monkeypatch):
             raise RuntimeError("cannot cache function: no locator available")
         return njit(**options)
 
-    monkeypatch.setattr(kernels.numba, "njit", without_folder)
+    monkeypatch.setattr(kernels, "numba", SimpleNamespace(njit=without_folder))
+    monkeypatch.setattr(kernels, "_WRITTEN", {})
     assert kernels._compiled()(lambda x: x + 1)(1) == 2
     assert asked == [True, False]
 

@@ -11,7 +11,9 @@ from featurephase.dynamics.asymptotic import run_replicate
 from featurephase.dynamics.network import Network
 from featurephase.hessian.bulk import Bulk
 from featurephase.hessian.outliers import Directions, margins, outliers
-from featurephase.problem import GradientDescent, Problem, Student, Teacher
+from featurephase.problem import Student
+
+from .. import cases
 
 
 def directions(bulk, rows, visible=None):
@@ -68,7 +70,8 @@ def test_margins_are_one_far_below_the_bulk():
     assert margins(bulk, point, directions(bulk, g))[0] == pytest.approx(1.0, abs=1e-5)
 
 
-# ---- the scalar transition (theory 1, section 5): W = w(g), g on a grid of equal probabilities
+# ---- the scalar transition (theory/thresholds, eqs. thr-scalar, thr-jump): W = w(g), g on a grid of equal
+# probabilities
 
 G = ndtri((np.arange(200_000) + 0.5) / 200_000)
 W = 1 - 3 * np.tanh(G**2)  # inf W = -2, negative at large |g|
@@ -129,7 +132,8 @@ def test_outliers_of_a_dense_hessian(m):
         assert np.sum(vectors[::d, j] ** 2) == pytest.approx(o.overlap, abs=5 * np.sqrt(2 / n))
 
 
-# ---- on visited directions: the search in a subspace against the formulas of theory 1, section 4, word for word
+# ---- on visited directions: the search in a subspace against the formulas of theory/hessian, eq. hes-all, word for
+# word
 
 
 class Direct:
@@ -172,12 +176,8 @@ class Direct:
 
 def visited(width, sign):
     """Curvature, V and Phi of a short run that learns two easy directions, all rows of V kept."""
-    problem = Problem(
-        teacher=Teacher(2, "tanh(3*g1) + 0.5*g2*tanh(g2)"),
-        student=Student("gelu", list(np.linspace(1.0, -0.6, width) if width > 1 else [1.0])),
-        loss="squared",
-        training=GradientDescent(0.7, 5),
-    )
+    student = Student("gelu", list(np.linspace(1.0, -0.6, width) if width > 1 else [1.0]))
+    problem = cases.problem("tanh(3*g1) + 0.5*g2*tanh(g2)", latent_dim=2, student=student, step_size=0.7)
     network = Network(problem.student.activation, problem.student.readout, problem.loss)
 
     def look(moment):

@@ -104,7 +104,7 @@ def test_disalignment_alone_to_leading_order() -> None:
 
 
 def test_mean_field_constants() -> None:
-    """gamma = 1/d, rates d, unit variances, s* = 1: alignment 1/4, growth (ln 2)/2 - 1/4 (theory 1.6)."""
+    """gamma = 1/d, rates d, unit variances, s* = 1: alignment 1/4, growth (ln 2)/2 - 1/4 (theory/latent-phases)."""
     d = 400_000
     rng = np.random.default_rng(1)
     flow = Flow(rng.standard_normal(d), rng.standard_normal(d), cross_moment=1.0, gamma=1 / d, eta_u=d, eta_w=d)

@@ -17,7 +17,7 @@ from featurephase.latent_model import (
 )
 from featurephase.latent_model.training import train_network, two_point_data
 
-# name: c_k, c_h, c_g, c_s0, phase, stability, mechanism (theory 2, table of 1.6)
+# name: c_k, c_h, c_g, c_s0, phase, stability, mechanism (the table of theory/latent-phases)
 TABLE = {
     "ntk": (-0.5, 0.5, 0.5, 0.0, "kernel", "well-defined", "none"),
     "standard": (-1.0, 1.0, 0.5, 0.0, "kernel", "well-defined", "none"),

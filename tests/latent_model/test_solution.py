@@ -221,7 +221,8 @@ def test_descent_is_stable_up_to_the_curvature_bound() -> None:
 
 
 def test_small_start_half_time() -> None:
-    """Theory 1.3: ``ln(|s*|/(|k| P))/(4|beta|)`` to 1e-8 for a balanced start of size 1e-4."""
+    """theory/latent-solution, eq. lat-plateau: ``ln(|s*|/(|k| P))/(4|beta|)`` to 1e-8 for a balanced start of size
+    1e-4."""
     u = 1e-4 * np.array([0.5, -0.3, 0.8])
     w = 1e-4 * np.array([0.2, 0.7, -0.4])
     flow = Flow(u, w, cross_moment=1.0)

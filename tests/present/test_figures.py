@@ -13,10 +13,11 @@ import featurephase as fp
 from featurephase.analyses.threshold import NetworkThreshold, Threshold, ThresholdLimit
 from featurephase.present.labelled import threshold_dataset
 from featurephase.present.prediction import share
-from featurephase.problem import Asymptotics, GradientDescent, Problem, Student, Teacher
 from featurephase.results.comparison import ComparedCurves, ComparedQuantity, Comparison
 from featurephase.results.prediction import HessianPrediction, OutlierPrediction, Prediction
 from featurephase.results.status import SINGULAR_CURVATURE
+
+from .. import cases
 
 mpl.use("Agg")
 _NUMBERS = [f.name for f in fields(ComparedQuantity) if f.name != "name"]
@@ -24,14 +25,7 @@ _NUMBERS = [f.name for f in fields(ComparedQuantity) if f.name != "name"]
 
 @pytest.fixture(scope="module")
 def prediction() -> Prediction:
-    problem = Problem(
-        title="Easy and hard",
-        teacher=Teacher(2, "tanh(g1) + 1.5*tanh(g2**2)"),
-        student=Student("gelu", [1.0]),
-        loss="squared",
-        training=GradientDescent(step_size=0.5, steps=3),
-        asymptotics=Asymptotics(samples=2000, replicates=3),
-    )
+    problem = cases.easy_and_hard().replace(title="Easy and hard", asymptotics={"samples": 2000, "replicates": 3})
     return fp.predict(problem, delta=[5.0, 30.0], times=[0, 3], density=True)
 
 
@@ -53,13 +47,8 @@ def test_prediction_figure(prediction: Prediction) -> None:
 
 def test_bands_of_simulations_and_comparisons_are_intervals_of_students_t() -> None:
     """Two seeds: 12.7 standard errors, not 2."""
-    problem = Problem(
-        teacher=Teacher(1, "1.5*tanh(g1**2)", easy_basis=np.zeros((1, 0))),
-        student=Student("gelu", [1.0]),
-        loss="squared",
-        training=GradientDescent(step_size=0.5, steps=3),
-        asymptotics=Asymptotics(samples=1000, replicates=2),
-    )
+    problem = cases.problem(easy_basis=cases.NOTHING_EASY, step_size=0.5, steps=3)
+    problem = problem.replace(asymptotics={"samples": 1000, "replicates": 2})
     found = fp.simulate(problem, dimension=10, delta=3.0, seeds=2, recovery=False, predicted=False)
     run = found.runs[0]
     losses, hard = found.figure().axes

@@ -26,7 +26,8 @@ class Scale(nn.Module):
         return self.factor * x
 
 
-# Theory 2, 1.7: u, w, eta_u, eta_w, A, B, gamma, and from its tables the state at t = infinity and the budget to there.
+# theory/latent-reference: u, w, eta_u, eta_w, A, B, gamma, and from its tables the state at
+# t = infinity and the budget to there.
 CASES = {
     "M1": ((0.5, -0.3, 0.8), (0.2, 0.7, -0.4), 1, 1, 1, 1, 1),
     "M2": ((0.5, -0.3, 0.8), (0.2, 0.7, -0.4), 0.5, 2, 1.3, -0.9, 0.7),
@@ -82,7 +83,7 @@ def _latent_probe(case, dtype, times, outside=1.0, **options):
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("records", [2, 7])
 def test_latent_variable_model(case, records, dtype, tolerance):
-    """Kernel, norms and the published budget, whatever the number of records (theory 2, 1.2, 1.5, 1.7)."""
+    """Kernel, norms and the published budget, whatever the number of records (theory/latent-reference)."""
     _, _, eta_u, eta_w, _, _, gamma = CASES[case]
     result, us, ws, latent = _latent_probe(case, dtype, np.linspace(0, 12, records))
     assert result.mechanisms["method"] == "latent-variable model"
@@ -110,7 +111,7 @@ def test_latent_variable_model(case, records, dtype, tolerance):
 
 @PRECISIONS
 def test_width_one_is_pure_rescaling(dtype, tolerance):
-    """G = 0 (theory 2, 1.5): no angle, all growth; R10 to convergence, ln 1.11803348563 (section 1.7)."""
+    """G = 0 (theory/latent-mechanisms): no angle, all growth; R10 to convergence (theory/latent-reference)."""
     CASES["R10"] = ((0.001,), (2.0,), 1, 1, 1, 1, 1)
     result, *_ = _latent_probe("R10", dtype, np.linspace(0, 8, 5))
     assert result.mechanisms["alignment"] == pytest.approx(0.0, abs=tolerance)
@@ -118,7 +119,8 @@ def test_width_one_is_pure_rescaling(dtype, tolerance):
 
 
 def test_general_definition_converges_to_the_closed_form(monkeypatch):
-    """Without recognising the model, the shares of norms and directions tend to theory 2, 1.5, to second order."""
+    """Without recognising the model, the shares of norms and directions tend to theory/latent-mechanisms, to second
+    order."""
     monkeypatch.setattr("featurephase.probe.probe.latent_coordinates", lambda *_: None)
     errors = []
     for records in (65, 129, 257):

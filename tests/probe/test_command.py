@@ -205,7 +205,7 @@ def test_verdicts():
 
 @pytest.mark.slow
 def test_width_scaling_of_the_parameterisations():
-    """Kernel change against width on digits: exponent -1 in the NTK parameterisation, 0 in muP (theory 2, 1.6)."""
+    """Kernel change against width on digits: exponent -1 for NTK, 0 for muP (theory/latent-phases)."""
     pytest.importorskip("sklearn")
     widths, seeds = (512, 2048), 3
     for name, expected in (("ntk", -1.0), ("mup", 0.0)):

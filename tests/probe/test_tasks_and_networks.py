@@ -126,7 +126,7 @@ def test_bad_tasks():
 
 @pytest.mark.parametrize("name", ["ntk", "mean-field", "mup", "standard"])
 def test_parameterisations_are_those_of_the_phase_diagram(name):
-    """Exponents fitted from the numbers at two widths are those of the table of theory 2, 1.6."""
+    """Exponents fitted from the numbers at two widths are those of the table of theory/latent-phases."""
     widths = (100, 10000)
     first, last = zip(*(layer_scales(name, [10, d], d) for d in widths), strict=True)
 

@@ -89,7 +89,7 @@ def test_templates_are_the_problems_they_are_named_after() -> None:
     one, two, staircase = (
         Problem.from_toml(read_template(name)) for name in ("one-neuron", "two-neurons", "staircase")
     )
-    # theory 1, section 7, and Dandi et al. in section 3
+    # theory/thresholds, and Dandi et al. in theory/dynamics
     assert (one.training.step_size, one.student.activation.name) == (0.8, "gelu")
     np.testing.assert_array_equal(two.student.init_gram, [[1, 0.3], [0.3, 0.73]])
     np.testing.assert_array_equal(two.student.readout, [1, 1.2])
@@ -437,7 +437,7 @@ def test_every_key_is_tested_for_refusals() -> None:
 
 
 def test_every_key_is_documented() -> None:
-    page = (Path(__file__).parents[1] / "docs" / "experiment-file.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "experiment-file.md").read_text(encoding="utf-8")
     rows = {line.split("`")[1] for line in page.splitlines() if line.startswith("| `")}
     assert rows == {key.rpartition(".")[2] for key in ACCEPTED}
 

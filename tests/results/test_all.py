@@ -23,21 +23,18 @@ from featurephase.cli.templates import template_list
 from featurephase.foundation.errors import InputError
 from featurephase.latent_model import parameterisation_table
 from featurephase.present import PRESENTERS, presenter
-from featurephase.problem import Asymptotics, GradientDescent, Problem, Student, Teacher
+from featurephase.problem import Problem
 from featurephase.results.base import Record, Result
+
+from .. import cases
 
 mpl.use("Agg")
 
 
 def _problem() -> Problem:
-    return Problem(
-        title="Easy and hard",
-        teacher=Teacher(2, "tanh(g1) + 1.5*tanh(g2**2)"),
-        student=Student("gelu", [1.0]),
-        loss="squared",
-        training=GradientDescent(step_size=0.5, steps=3),
-        asymptotics=Asymptotics(samples=1500, replicates=2),
-    ).replace(run={"delta": [3.0], "times": [3]})
+    return cases.easy_and_hard().replace(
+        title="Easy and hard", asymptotics={"samples": 1500, "replicates": 2}, run={"delta": [3.0], "times": [3]}
+    )
 
 
 def _subspaces() -> Any:

@@ -66,7 +66,7 @@ def test_sign_changes_are_interpolated_in_log_delta():
 
 
 def phase_retrieval(a: float, weight_decay: float = 0.0, **asymptotics: int) -> Problem:
-    """Curvature 2 (3 h^2 - g^2)/(a + g^2) at a random start (theory 1, section 5)."""
+    """Curvature 2 (3 h^2 - g^2)/(a + g^2) at a random start (theory/hessian, eq. hes-random-start)."""
     problem = Problem.from_toml(f"""
 [teacher]
 latent_dim = 1
@@ -84,7 +84,8 @@ weight_decay = {weight_decay}
     return problem.replace(asymptotics=asymptotics)
 
 
-# source: theory 1, section 5: transitions 1.1349 (a = 1), continuous, and 2.2877 (a = 3), discontinuous
+# source: theory/hessian, eq. hes-random-start: transitions 1.1349 (a = 1), continuous, and 2.2877 (a = 3),
+# discontinuous
 @pytest.mark.parametrize(("a", "delta", "continuous"), [(1.0, 1.1349, True), (3.0, 2.2877, False)])
 def test_random_start(a, delta, continuous):
     problem = phase_retrieval(a, samples=60_000, replicates=6)

@@ -1,4 +1,5 @@
-"""Wide networks with readout O(1/m): the block approximation (theory 1, section 5) against everything else.
+"""Wide networks with readout O(1/m): the block approximation (theory/thresholds, eq. thr-blocks) against everything
+else.
 
 GeLU, y = 1.5 tanh(g^2), squared loss, orthonormal start. Five sources of m times the left edge and of m times the hard
 outlier (m - 1 or m nearly equal ones: their mean, because the lowest is the luckiest):
@@ -39,7 +40,7 @@ DELTA = 20.0
 RESOLUTION = 0.02
 #: Relative standard error of a threshold, in every comparison.
 THRESHOLD_RESOLUTION = 0.03
-#: (full - blocks)/full of lambda_min at 16 neurons, delta = 6, readout 1.5/m: -.896 and -.847 (theory 1, section 5).
+#: (full - blocks)/full of lambda_min at 16 neurons, delta = 6, readout 1.5/m: -.896 and -.847 (theory/thresholds).
 QUOTED_GAP = 0.049 / 0.896
 
 

@@ -18,7 +18,7 @@ from .cases import CASES, Case
 from .evidence import Estimate
 from .experiments import network_of
 
-#: A hard outlier well clear of the bulk, on the example of theory 1, section 7.
+#: A hard outlier well clear of the bulk, on the example of theory/thresholds.
 CASE, TIME = replace(CASES["one neuron"], delta=20.0), 6
 
 

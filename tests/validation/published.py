@@ -53,12 +53,12 @@ def dandi_late_comparison(
     return compare(theory, {n: extrapolated(small[n], large[n]) for n in theory}, "Dandi et al., late: ")
 
 
-# ---- the example of one neuron (theory 1, section 7): two independent implementations, four digits
+# ---- the example of one neuron (theory/thresholds): two independent implementations, four digits
 
 ONE_NEURON_TIMES = (0, 1, 2, 5, 10)
 ONE_NEURON_LOSS = (0.4198, 0.3497, 0.3206, 0.2743, 0.2404)
 ONE_NEURON_NORM = (1.0, 0.8795, 0.8753, 0.9496, 1.0558)
-#: (delta, t) -> left edge and hard outlier of one run (theory 1, section 5). Its numbers at t = 120 and 240 carry the
+#: (delta, t) -> left edge and hard outlier of one run (theory/thresholds). Its numbers at t = 120 and 240 carry the
 #: bias of a finite number of paths, which grows with time (see docs/validation.md): dense runs contradict them.
 ONE_NEURON_EDGES = {(20.0, 60): (-0.0344, -0.0392), (40.0, 60): (-0.0265, -0.0851)}
 #: Sample paths of the runs that the numbers without an error come from: taken as one replicate of this size.
@@ -138,7 +138,8 @@ def hard_margin(case: Case, delta: float, time: int, samples: int, replicates: i
     return Estimate.of(np.array([r.observations[time] for r in runs]))
 
 
-# ---- the Hessian at a random start for the loss (y - h^2)^2/(2 (a + y)), y = g^2 (theory 1, section 5)
+# ---- the Hessian at a random start for the loss (y - h^2)^2/(2 (a + y)), y = g^2 (theory/hessian, eq.
+# hes-random-start)
 
 RANDOM_START = {0.001: 2.9783, 0.1: 2.1667, 1.0: 1.1349, 3.0: 2.2877}
 RANDOM_START_CONTINUOUS_UP_TO = 1.1088

@@ -1,7 +1,8 @@
 """Published digits of the latent-variable model: 60-digit arithmetic, confirmed by an independent ODE integration.
 
-Transcribed from the mathematics of the model (theory 2, section 1.7, and 2d of the related models), which were computed
-by programs that have nothing in common with this one. Thirteen significant digits, hence the tolerance 1e-11.
+Transcribed from the mathematics of the model (theory/latent-reference, and theory/related for ReLU networks), which
+were computed by programs that have nothing in common with this one. Thirteen significant digits, hence the tolerance
+1e-11.
 """
 
 from __future__ import annotations

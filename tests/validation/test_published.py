@@ -40,7 +40,7 @@ def test_one_neuron_edges():
     ("time", "below", "above"), [(1, 4.0, 5.0), pytest.param(60, 13.0, 19.0, marks=pytest.mark.slow)]
 )
 def test_one_neuron_transition_lies_between(time, below, above):
-    """Theory 1, section 7: between 4 and 5 at t = 1, near 16 at t = 60."""
+    """theory/thresholds: between 4 and 5 at t = 1, near 16 at t = 60."""
     case = CASES["one neuron"]
     low = published.hard_margin(replace(case, steps=time), below, time, 40_000, 6)
     high = published.hard_margin(replace(case, steps=time), above, time, 40_000, 6)

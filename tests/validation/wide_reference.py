@@ -48,7 +48,8 @@ def scalar_law(r, readout, norms, sigma, link, other_link=None):
 
 
 class Scalar:
-    """The scalar problem of a law of (W, g^2) given by nodes and weights (theory 1, sections 4 and 5)."""
+    """The scalar problem of a law of (W, g^2) given by nodes and weights (theory/thresholds, eqs. thr-scalar,
+    thr-jump)."""
 
     def __init__(self, curvature, g2, weights):
         keep = weights > 1e-18

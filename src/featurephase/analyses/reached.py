@@ -1,8 +1,8 @@
 """What gradient descent itself reaches of the easy subspace: U_GD(T).
 
 U_E depends on the data alone. The latent rows of the weights up to step T span U_GD(T), a subspace of U_E for every
-network (theory 1, section 2). They are equal in general, because reusing the data puts the response into the
-pre-activations from the second step on, but not under a symmetry: y = g with an even activation has U_E = R, and
+network (theory/subspaces, eq. sub-reached). They are equal in general, because reusing the data puts the response into
+the pre-activations from the second step on, but not under a symmetry: y = g with an even activation has U_E = R, and
 gradient descent from a random start never leaves overlap 0 in the limit n, d -> infinity.
 """
 

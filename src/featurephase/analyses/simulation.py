@@ -480,7 +480,7 @@ def predicted_escape(
     quiet: bool = True,
     workers: Workers = None,
 ) -> EscapeLaw:
-    """The law of the escape time at dimension d, from the tangent recursion (theory 1, section 6).
+    """The law of the escape time at dimension d, from the tangent recursion (theory/escape, eq. esc-covariance).
 
     Raises
     ------

@@ -2,7 +2,7 @@
 
 Every point of the curve margin(delta) is a run of the asymptotic dynamics. Common random numbers make the curve of a
 replicate continuous, so each replicate has a root of its own, and their spread is the standard error. A coarse scan
-with few samples finds all sign changes first (Montanari & Wang, arXiv 2602.01434; theory 1, section 5).
+with few samples finds all sign changes first (Montanari & Wang, arXiv 2602.01434; theory/thresholds, eq. thr-network).
 """
 
 from __future__ import annotations

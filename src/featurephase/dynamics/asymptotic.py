@@ -83,7 +83,7 @@ def run_replicate(
         Random stream of the replicate: the same seed gives common random numbers at every delta.
     easy_basis
         Orthonormal columns (k, k_E). The gradient's latent rows are projected on them, because along the hard
-        directions they vanish in the limit (theory 1, section 3, step 5); ``None`` keeps all rows.
+        directions they vanish in the limit (theory/subspaces, eq. sub-blind); ``None`` keeps all rows.
     steps, samples
         Override the problem's ``training.steps`` and ``asymptotics.samples``.
     observers

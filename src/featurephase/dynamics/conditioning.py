@@ -69,8 +69,8 @@ class AsymptoticLaw:
 
     N paths are the samples of a system of dimension N/delta, of which K directions are known: its R_jj^2 has the mean
     1/delta - K/N (see :class:`FiniteLaw`). Without the K/N the bias, O(1/N) too, grows with the number of steps: in the
-    example of theory 1, section 7, delta = 20, t = 300, N = 4000, |theta|^2 is 1.033(18) without it, .856(12) with it
-    and .855(9) in dense runs.
+    example of theory/thresholds (theory/dynamics, eq. dyn-paths), delta = 20, t = 300, N = 4000, |theta|^2 is 1.033(18)
+    without it, .856(12) with it and .855(9) in dense runs.
 
     Attributes
     ----------

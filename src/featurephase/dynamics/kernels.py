@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import numba.core.caching
-import numba.core.dispatcher
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,6 +27,10 @@ _STREAMED = 4
 _SUMMED = 512
 
 
+#: The functions compiled below as they are written, with the options of the compiler.
+_WRITTEN: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {}
+
+
 def _compiled(*permissions: str) -> Callable[[Function], Function]:
     """Machine code, kept in a folder where there is one that can be written, and free of the interpreter's lock.
 
@@ -36,6 +39,7 @@ def _compiled(*permissions: str) -> Callable[[Function], Function]:
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz", *permissions}}
 
     def compiled(function: Function) -> Function:
+        _WRITTEN[function.__name__] = function, options
         try:
             made: Function = numba.njit(cache=True, **options)(function)
         except RuntimeError:  # no such folder
@@ -230,6 +234,5 @@ def add_weighted_products(x: Matrix, rows: Matrix, weights: Matrix, total: Matri
 
 def keep_nothing() -> None:
     """Compile anew, without the folder that machine code is kept in."""
-    for found in globals().values():
-        if isinstance(found, numba.core.dispatcher.Dispatcher):
-            vars(found)["_cache"] = numba.core.caching.NullCache()
+    for name, (function, options) in _WRITTEN.items():
+        globals()[name] = numba.njit(**options)(function)

@@ -38,7 +38,7 @@ class OptimiserState:
     def compressed(self, latent_dim: int) -> OptimiserState:
         """The same state in a basis of least size: rows beyond the first k become the triangle of their QR split.
 
-        What has been visited counts no longer once the data are fresh (theory 1, section 3, one pass).
+        What has been visited counts no longer once the data are fresh (theory/dynamics, eq. dyn-one-pass).
         """
         if np.array_equal(self.weights, self.previous):
             rest = _triangle(self.weights[latent_dim:])

@@ -4,7 +4,7 @@ Before it is learned, a hard direction is a small perturbation of the asymptotic
 evolves linearly, driven by the random start (of order 1/sqrt d) and by what finite data inject at every step (of order
 1/sqrt n): a Gaussian process whose law is computed here by the recursion of
 :mod:`featurephase.dynamics.conditioning`, run a second time on the sector odd in g_H (theory: Montanari & Wang,
-arXiv 2602.01434; theory 1, section 6).
+arXiv 2602.01434; theory/escape, eqs. esc-tangent, esc-covariance).
 """
 
 from __future__ import annotations
@@ -173,10 +173,10 @@ def hard_growth(
 
     Notes
     -----
-    Theory 1, section 6: with W = W(t) along the asymptotic trajectory, ``dh = c'g_H + C'V'``, ``dF = W dh``, and dF is
-    split on a basis of its own past: the recursion of the trajectory itself, with g_H as first rows. What finite data
-    inject, ``(1/n) sum_i g_H F_s``, is Gaussian with covariance ``E[F_s F_s'^T (x) g_H g_H']/n``; its principal
-    components are columns of the same run.
+    theory/escape, eq. esc-tangent: with W = W(t) along the asymptotic trajectory, ``dh = c'g_H + C'V'``, ``dF = W dh``,
+    and dF is split on a basis of its own past: the recursion of the trajectory itself, with g_H as first rows. What
+    finite data inject, ``(1/n) sum_i g_H F_s``, is Gaussian with covariance ``E[F_s F_s'^T (x) g_H g_H']/n``; its
+    principal components are columns of the same run.
     """
     reason = escape_available(problem)
     if reason or hard_basis.shape[1] == 0:

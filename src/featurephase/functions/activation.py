@@ -61,15 +61,15 @@ class Activation(Specified):
         expression, declared = _expression(text)
         names = f"; or a name: {', '.join(ACTIVATIONS)}"
         formula = Formula("activation", expression, {"h": "the pre-activation"}, names)
-        found = survey(formula)
-        refuse_discontinuity(formula, text, found)
+        surveyed = survey(formula)
+        refuse_discontinuity(formula, text, surveyed)
         return cls(
             name=text,
             expression=expression,
-            facts=activation_facts(formula, found, declared),
-            kinks=tuple(b.x for b in found.borders if b.jumps[1]),
-            _breaks=tuple(b.x for b in found.borders),
-            _corrections=tuple(limits_at(found.borders, order) for order in range(3)),
+            facts=activation_facts(formula, surveyed, declared),
+            kinks=tuple(b.x for b in surveyed.borders if b.jumps[1]),
+            _breaks=tuple(b.x for b in surveyed.borders),
+            _corrections=tuple(limits_at(surveyed.borders, order) for order in range(3)),
             _evaluate=formula.evaluate,
             _origin=(activation, (text,)),
         )
@@ -193,9 +193,9 @@ def _expression(text: str) -> tuple[str, dict[str, Any]]:
         if size == 0.0:
             raise refuse("activation", text, None, "a function that is 0 cannot be normalised")
         return f"({base.expression})/{_literal(size)}", {}
-    found = expand(ACTIVATIONS, "activation", text)
-    if found is not None:
-        return found[0], dict(found[1])
+    if (named := expand(ACTIVATIONS, "activation", text)) is not None:
+        expression, declared = named
+        return expression, dict(declared)
     if call is not None and call[1] is None and call[0] not in ("h", "pi"):
         raise refuse("activation", text, None, f"unknown name; {suggest(call[0], ACTIVATIONS)}; or an expression in h")
     return text, {}

@@ -104,9 +104,9 @@ def _jumps(function: Callable[[Array], Any], grid: Array, values: Array) -> tupl
         left = np.abs(f - f_lo) > np.abs(f_hi - f)
         lo, f_lo = np.where(left, lo, middle), np.where(left, f_lo, f)
         hi, f_hi = np.where(left, middle, hi), np.where(left, f, f_hi)
-    found = hi[np.abs(f_hi - f_lo) > 1e-6 * size]
+    places = hi[np.abs(f_hi - f_lo) > 1e-6 * size]
     distinct: list[float] = []
-    for x in sorted(found.tolist(), key=abs):
+    for x in sorted(places.tolist(), key=abs):
         if all(abs(x - other) > 1e-9 for other in distinct):
             distinct.append(x)
     return tuple(distinct)

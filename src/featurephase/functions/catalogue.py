@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from featurephase.foundation.errors import InputError, suggest
+from featurephase.foundation.errors import InputError
 from featurephase.functions.parser import FUNCTIONS, Function, parse, refuse
 from featurephase.functions.tape import MAX_DEGREE, Tape
 
@@ -312,8 +312,3 @@ def expand(
     for key, value in parameters.items():
         expression = re.sub(rf"\b{key}\b", f"{value!r}" if value >= 0 else f"({value!r})", expression)
     return expression, entry.facts
-
-
-def unknown_name(text: str, catalogue: Mapping[str, Entry]) -> str:
-    """What to say of a name that a catalogue does not hold."""
-    return f"unknown name; {suggest(text, catalogue)}"

@@ -101,7 +101,7 @@ def _sizes(values: Array, x: Array) -> tuple[float, float]:
 
 def _bounds(survey: Survey, x: Array, rows: int) -> dict[str, bool]:
     """Measured boundedness of f, f', f'' in the last variable, at every row of the others."""
-    found = {}
+    bounded = {}
     alive = np.isfinite(survey.values[0]).reshape(rows, -1).any(axis=1)  # the others are outside the domain
     for order, name in enumerate(_ORDERS):
         values, places = (v.reshape(rows, -1)[alive] for v in (survey.values[order], x))
@@ -109,8 +109,8 @@ def _bounds(survey: Survey, x: Array, rows: int) -> dict[str, bool]:
         for border in survey.borders:
             unbounded |= order > 0 and any(border.jumps[:order])
             unbounded |= bool(np.isinf([border.left[order], border.right[order]]).any())
-        found[name] = not unbounded
-    return found
+        bounded[name] = not unbounded
+    return bounded
 
 
 def _common(

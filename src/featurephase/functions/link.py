@@ -290,9 +290,8 @@ def _expression(text: str, latent_dim: int) -> str:
         if wrapper == "noisy":
             return f"({inner}) + {size!r}*e{fresh}"
         return f"where(u{fresh} < {size!r}, -1, 1)*({inner})"
-    found = expand(LINKS, "link", text, latent_dim)
-    if found is not None:
-        return found[0]
+    if (named := expand(LINKS, "link", text, latent_dim)) is not None:
+        return named[0]
     if call is not None and call[1] is None and not _VARIABLE.fullmatch(call[0]) and call[0] != "pi":
         why = f"unknown name; {suggest(call[0], LINKS)}; or an expression in g1.., e1.., u1.."
         raise refuse("link", text, None, why)

@@ -65,21 +65,21 @@ class Loss(Specified):
     def _from_text(cls, text: str, is_expression: bool) -> Loss:
         expression, declared = text, {}
         if not is_expression:
-            found = expand(LOSSES, "loss", text)
-            if found is None:
+            named = expand(LOSSES, "loss", text)
+            if named is None:
                 name = text.partition("(")[0].strip()
                 why = f"unknown name; {suggest(name, LOSSES)}; or give an expression in y and f"
                 raise refuse("loss", text, None, why)
-            expression, declared = found[0], dict(found[1])
+            expression, declared = named[0], dict(named[1])
         formula = Formula("loss", expression, {"y": "the response", "f": "the network's output"})
-        seen = survey(formula, [_RESPONSES])
-        refuse_discontinuity(formula, text, seen)
+        surveyed = survey(formula, [_RESPONSES])
+        refuse_discontinuity(formula, text, surveyed)
         return cls(
             name=text,
             is_expression=is_expression,
             expression=expression,
-            facts=loss_facts(formula, seen, _RESPONSES.size, declared),
-            singular_curvature=any(b.jumps[1] for b in seen.borders),
+            facts=loss_facts(formula, surveyed, _RESPONSES.size, declared),
+            singular_curvature=any(b.jumps[1] for b in surveyed.borders),
             _evaluate=formula.evaluate,
             _origin=(_loss, (text, is_expression)),
         )

@@ -268,8 +268,8 @@ class _Parser:
             node = self.comparison(self.deeper(depth, token))
             self.close(token)
             return node
-        found = "the end" if token.kind == "end" else repr(token.text)
-        raise self.error(token.at, f"expected a number, a name or '(' but found {found}")
+        instead = "the end" if token.kind == "end" else repr(token.text)
+        raise self.error(token.at, f"expected a number, a name or '(' but found {instead}")
 
     def named(self, token: Token) -> int:
         name = token.text
@@ -305,8 +305,8 @@ class _Parser:
     def close(self, opened: Token) -> None:
         if not self.take(")"):
             token = self.peek()
-            found = "the text ends" if token.kind == "end" else f"found {token.text!r}"
-            raise self.error(token.at, f"the bracket opened at character {opened.at + 1} is not closed: {found}")
+            instead = "the text ends" if token.kind == "end" else f"found {token.text!r}"
+            raise self.error(token.at, f"the bracket opened at character {opened.at + 1} is not closed: {instead}")
 
     def deeper(self, depth: int, token: Token) -> int:
         if depth >= MAX_DEPTH:

@@ -162,7 +162,7 @@ def _lanczos(operator: EmpiricalHessian, low: int, high: int, tolerance: float, 
     both = low and low == high
     jobs = [(2 * low, "BE")] if both else [(low, "SA"), (high, "LA")]
     solve: Any = eigsh
-    found: list[tuple[Array, Array]] = []
+    ends: list[tuple[Array, Array]] = []
     converged = True
     for count, which in jobs:
         if count == 0:
@@ -174,8 +174,8 @@ def _lanczos(operator: EmpiricalHessian, low: int, high: int, tolerance: float, 
             converged = False
             values, vectors = solve(operator, tol=1e-3, maxiter=400, **options)
         order = np.argsort(values)
-        found.append((values[order], vectors[:, order]))
-    return np.concatenate([v for v, _ in found]), np.concatenate([v for _, v in found], axis=1), converged
+        ends.append((values[order], vectors[:, order]))
+    return np.concatenate([v for v, _ in ends]), np.concatenate([v for _, v in ends], axis=1), converged
 
 
 @dataclass(frozen=True)

@@ -221,7 +221,7 @@ def margins(bulk: Bulk, point: BranchPoint, directions: Directions) -> Array:
     """Dimensionless eigenvalues of B at ``point``, ascending, (mK,): the negative ones count the outliers below it.
 
     They are those of ``I + delta E[R (x) (g g' - I)]`` for hard directions g: 1 far below the bulk, 0 where an
-    outlier sits (theory 1, section 4, Delta(lambda)).
+    outlier sits (theory/hessian, eq. hes-margin).
     """
     return np.asarray(bulk.delta * _Condensed(bulk, point, directions).values, dtype=np.float64)
 

@@ -279,7 +279,7 @@ def spectrum(
     compared: bool = False,
     density_points: int = 0,
 ) -> Spectrum:
-    """Edges, outliers and density at one moment (theory 1, section 4).
+    """Edges, outliers and density at one moment (theory/hessian).
 
     Parameters
     ----------
@@ -383,7 +383,7 @@ def _block_spectrum(
     support: CurvatureSupport,
     groups: Sequence[Sequence[int]],
 ) -> Spectrum:
-    """The lower edge and the hard outliers left of it, neuron by neuron (theory 1, section 5)."""
+    """The lower edge and the hard outliers left of it, neuron by neuron (theory/thresholds, eq. thr-blocks)."""
     h, hard = moment.design.preactivations(moment.weights), hard_directions(moment, hard_basis)
     lowest_w = _beyond_samples(support.lowest, support.unbounded_below)
     edges: list[tuple[Edge, bool]] = []

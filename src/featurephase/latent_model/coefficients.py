@@ -214,7 +214,8 @@ def _rate_ratio(model: Model, numbers: Any) -> Numbers:
 
 
 def _closed_form(model: Model, y: _Sums, numbers: Any = np.asarray) -> Coefficients:
-    """Sections 1.1 and 1.2 of theory 2, in units of D; ``numbers`` makes float64 or precise numbers."""
+    """theory/latent-solution, eqs. lat-riccati, lat-coefficients, in units of D;
+    ``numbers`` makes float64 or precise numbers."""
     eta_u, eta_w, A, B, gamma = map(numbers, (model.eta_u, model.eta_w, model.A, model.B, model.gamma))
     linear = _one_rate(model)
     size = abs(gamma) * np.sqrt(eta_u * eta_w)  # |k|
@@ -282,7 +283,7 @@ def _closed_form(model: Model, y: _Sums, numbers: Any = np.asarray) -> Coefficie
 def _within(*values: Array) -> Flags:
     """Whether all are nonzero and within the range in which float64 does."""
     sizes = np.abs(np.stack(values))
-    flags: Flags = ((sizes > _LOW) & (sizes < _HIGH)).all(axis=0)
+    flags: Flags = np.all((sizes > _LOW) & (sizes < _HIGH), axis=0)
     return flags
 
 

@@ -125,9 +125,9 @@ def _budget(c: Coefficients, x: Motion) -> dict[str, Numbers]:
 def _piece(c: Coefficients, low: Numbers, high: Numbers, difference: Numbers) -> tuple[Numbers, Numbers]:
     r"""Change of :math:`\ln K` and its rotational part while :math:`|z|` rises from ``low`` to ``high``.
 
-    Theory 2, 1.5: :math:`\tfrac12 \ln\frac{z_1^2+H}{z_0^2+H}` and :math:`\int (1-\zeta^2) d\ln K =
-    \frac{G}{2(H-G)} \ln(1+v)`, :math:`v = \frac{(z_1^2-z_0^2)(H-G)}{(z_1^2+H)(z_0^2+G)} \ge 0`, :math:`H - G =
-    (2R/r)^2`.
+    theory/latent-mechanisms, eqs. mec-kernel, mec-turning: :math:`\tfrac12 \ln\frac{z_1^2+H}{z_0^2+H}` and :math:`\int
+    (1-\zeta^2) d\ln K = \frac{G}{2(H-G)} \ln(1+v)`, :math:`v = \frac{(z_1^2-z_0^2)(H-G)}{(z_1^2+H)(z_0^2+G)} \ge 0`,
+    :math:`H - G = (2R/r)^2`.
     """
     still = (difference == 0.0) | c.linear | c.frozen
     squares = where(still, 0.0, difference * (high + low))

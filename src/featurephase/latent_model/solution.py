@@ -31,7 +31,7 @@ All terms of N, M and moved are at least 0: nothing cancels, at any time. The fo
 float64; the rows whose coefficients, and the points whose :math:`4 c D t`, are beyond its range are done in mpmath.
 
 Source: Y. Xu, L. Ziyin, arXiv:2401.07085, section 3 (its solution, by tanh(2 D t), is :math:`\xi` above); in the form
-used here theory 2, sections 1.1 to 1.4.
+used here theory/latent-solution.
 """
 
 from __future__ import annotations
@@ -509,7 +509,7 @@ class Flow:
         Notes
         -----
         The map closes on two scalars: with ``g = 2 c k (A s - B)``, one step multiplies every ``p_i`` by ``1 - g`` and
-        every ``q_i`` by ``1 + g`` (exact; theory 2, 1.3).
+        every ``q_i`` by ``1 + g`` (exact; theory/latent-solution, eq. lat-descent).
         """
         if steps < 0:
             raise InputError(f"steps must be at least 0, given {steps}")

@@ -7,7 +7,7 @@ tr K`` is split in these shares: ``phi d ln K`` is rescaling (growth if positive
 ``(1 - phi) d ln K`` is alignment (positive) or disalignment (negative). The four and ``unattributed`` add
 up to ``ln(tr K_T / tr K_0)`` exactly.
 
-*Latent-variable model* (two bias-free linear layers, one output, inputs on a line): theory 2, 1.5, in
+*Latent-variable model* (two bias-free linear layers, one output, inputs on a line): theory/latent-mechanisms, in
 closed form between records, whatever their distance. *Any other network*: ``phi = <D_scale, D> / |D|^2``
 clipped to [0, 1], where ``D_scale`` is the Shapley value of the norms: the change of the outputs when
 every layer's norm goes from its old to its new value, averaged over doing this before and after the
@@ -37,8 +37,8 @@ MECHANISMS = ("alignment", "disalignment", "growth", "shrinkage", "unattributed"
 
 @dataclass(frozen=True)
 class LatentCoordinates:
-    """How a network is the latent-variable model ``f = gamma sum_i u_i (w_i . x)``, x = a n (theory 2,
-    1.1)."""
+    """How a network is the latent-variable model ``f = gamma sum_i u_i (w_i . x)``, x = a n
+    (theory/latent-solution, eq. lat-model)."""
 
     first: str
     second: str
@@ -163,7 +163,7 @@ class MechanismMeter:
 def latent_segment(
     latent: LatentCoordinates, start: Mapping[str, Tensor], end: Mapping[str, Tensor]
 ) -> dict[str, float]:
-    """The budget of the flow from one state to the output of another (theory 2, 1.5).
+    """The budget of the flow from one state to the output of another (theory/latent-mechanisms, eq. mec-budget).
 
     The flow through the first state whose target is the second state's output passes, in the limit, exactly there.
     """

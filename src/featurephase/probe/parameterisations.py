@@ -2,7 +2,7 @@
 
 Layer l computes ``m_l W_l x`` with entries of W_l normal with standard deviation ``sd_l`` and learning
 rate ``eta r_l``; fan-in n, hidden width d, gain g (2 for relu, 1 otherwise). On one hidden layer these
-are the rows of the table of theory 2, 1.6.
+are the rows of the table of theory/latent-phases.
 """
 
 from __future__ import annotations

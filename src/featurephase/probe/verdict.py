@@ -2,7 +2,7 @@
 
 Thresholds are conventions, stated with every verdict: a relative kernel change up to 0.1 is the kernel
 phase, above 10 (an order of magnitude) the rich one, feature learning in between. A single network at one
-width shows where it is, not an exponent; the exponents of theory 2, 1.6 need a series of widths.
+width shows where it is, not an exponent; the exponents of theory/latent-phases need a series of widths.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ __all__ = ["KERNEL_CHANGE", "RICH_CHANGE", "decide"]
 
 KERNEL_CHANGE = 0.1
 RICH_CHANGE = 10.0
-#: A turn of a layer by this relative movement is worth a word when the kernel stands still (theory 2,
-#: 1.5, caution).
+#: A turn of a layer by this relative movement is worth a word when the kernel stands still
+#: (theory/latent-mechanisms, eq. mec-motion).
 LAYER_MOVEMENT = 1.0
 
 _PHASES = ("kernel", "feature-learning", "rich")

@@ -1,7 +1,7 @@
 """The parts of an experiment as values: teacher, student, training, and how precisely to compute.
 
 Everything here is frozen and valid by construction: whoever holds a value need not check it again. Arrays are read-only
-``float64``. Symbols: theory 1, section 1.
+``float64``. Symbols: theory/setting.
 """
 
 from __future__ import annotations

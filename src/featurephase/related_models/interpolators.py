@@ -1,4 +1,5 @@
-"""Interpolators of a diagonal network of any depth, from a start of any size (theory: section 2b, arXiv:2002.09277).
+"""Interpolators of a diagonal network of any depth, from a start of any size (theory/related, eqs. rel-diagonal,
+rel-dual).
 
 The limit of training from u_+ = u_- = alpha is beta_i = alpha^D h_D(z_i), z = X' nu, with X beta = y, h_2 = 2 sinh and
 h_D(z) = (1-z)^-e - (1+z)^-e, e = D/(D-2), |z| < 1. The equation for nu is the stationarity of a convex function, and is

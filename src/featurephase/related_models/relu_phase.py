@@ -76,7 +76,7 @@ def surrogate_distance(
     Returns
     -------
     rd_w, rd_u, psi
-        |w - w0|/|w0|, |u - u0|/|u0| and the hyperbolic angle between them (theory: section 2d).
+        |w - w0|/|w0|, |u - u0|/|u0| and the hyperbolic angle between them (theory/latent-mechanisms, eq. mec-motion).
 
     Raises
     ------

@@ -1,8 +1,9 @@
 """Asymptotic risks of ridge regression: isotropic and general covariance, given and random features.
 
 The estimator minimises (1/n)|y - X beta|^2 + ridge |beta|^2; ridge 0 is the interpolator of least norm. Risks are
-excess test risks, bias and variance, as samples n and features p grow at a fixed ratio (theory: section 2f; Hastie,
-Montanari, Rosset, Tibshirani, arXiv:1903.08560; random features: Simon, Karkada, Ghosh, Belkin, arXiv:2311.14646).
+excess test risks, bias and variance, as samples n and features p grow at a fixed ratio (theory/related, eq. rel-ridge;
+Hastie, Montanari, Rosset, Tibshirani, arXiv:1903.08560; random features: Simon, Karkada, Ghosh, Belkin,
+arXiv:2311.14646).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The easy and the hard subspace of a teacher: the staircase, its evidence, and what symmetry makes exact.
 
 An easy direction is one along which the response, together with the easy directions found before, shifts the mean of
-the latent coordinates. The staircase (theory 1, section 2) starts from nothing, or from the overlap of a warm
-start, and adds the range of A = E[v v'], v = E[g_perp | y, g_U], until A vanishes. Samples can show that an
+the latent coordinates. The staircase (theory/subspaces, eq. sub-stair) starts from nothing, or from the overlap of a
+warm start, and adds the range of A = E[v v'], v = E[g_perp | y, g_U], until A vanishes. Samples can show that an
 eigenvalue of A is not zero; that it is exactly zero takes a symmetry of the link. Both are used, and the result says
 which.
 """
@@ -62,11 +62,11 @@ def latent_subspaces(
 ) -> LatentSubspaces:
     """Compute the easy subspace U_E and its complement U_H from the law of (g, y) alone.
 
-    U_E is the smallest subspace U that contains the start and has E[g_perp | y, g_U] = 0 (theory 1, section 2;
-    Montanari and Wang, arXiv 2602.01434). Eigenvalues of A are estimated without noise bias, by pairs of draws with
-    neighbouring responses, and decided by :func:`~featurephase.subspaces.decide_rank`; samples are quadrupled until
-    every eigenvalue is decided. Symmetries of the link that are verified exactly bound U_E from above: where samples
-    fill that bound, the subspaces are exact, and coordinate axes come out as such.
+    U_E is the smallest subspace U that contains the start and has E[g_perp | y, g_U] = 0 (theory/subspaces, eq.
+    sub-easy; Montanari and Wang, arXiv 2602.01434). Eigenvalues of A are estimated without noise bias, by pairs of
+    draws with neighbouring responses, and decided by :func:`~featurephase.subspaces.decide_rank`; samples are
+    quadrupled until every eigenvalue is decided. Symmetries of the link that are verified exactly bound U_E from above:
+    where samples fill that bound, the subspaces are exact, and coordinate axes come out as such.
 
     Parameters
     ----------
@@ -100,22 +100,22 @@ def latent_subspaces(
     return staircase.result()
 
 
-def _ceiling(link: Link, fixed: Array, found: list[Symmetry], seed: int) -> Array:
+def _ceiling(link: Link, fixed: Array, link_symmetries: list[Symmetry], seed: int) -> Array:
     """What symmetry leaves of R^k for easy directions: all that is orthogonal is hard, given ``fixed`` (k, s) is easy.
 
     Fixed by the symmetries found, which leave ``fixed`` alone, and orthogonal to what the response does not depend on.
     """
     idle = complement(fixed, complement(relevant_space(link, seed)))
     dim = fixed.shape[0]
-    return fixed_space([*(symmetry.matrix for symmetry in found), np.eye(dim) - 2 * idle @ idle.T], dim)
+    return fixed_space([*(symmetry.matrix for symmetry in link_symmetries), np.eye(dim) - 2 * idle @ idle.T], dim)
 
 
 def _given(link: Link, easy: Array, seed: int) -> LatentSubspaces:
     """The subspaces of a teacher that brings its easy basis; exact if a symmetry shows that all else is hard."""
-    found = symmetries(link, easy, seed)
-    exact = _ceiling(link, easy, found, seed).shape[1] == easy.shape[1]
+    link_symmetries = symmetries(link, easy, seed)
+    exact = _ceiling(link, easy, link_symmetries, seed).shape[1] == easy.shape[1]
     exact = exact or mirrored(link, easy, easy, 0.0, seed) is not None
-    return _assemble(link, easy, np.empty((easy.shape[0], 0)), GIVEN, exact, 0.0, [], found, seed)
+    return _assemble(link, easy, np.empty((easy.shape[0], 0)), GIVEN, exact, 0.0, [], link_symmetries, seed)
 
 
 def _check(samples: int, max_samples: int, replicates: int, resolution: float) -> None:
@@ -169,9 +169,9 @@ class _Staircase:
             total=dim, initial=self.first.shape[1], desc="easy directions", delay=2, disable=True if quiet else None
         ) as bar:
             while self.easy.shape[1] < dim and not (self.rounds and self.full):
-                found = self._round()
-                bar.update(found)
-                if found == 0:
+                added = self._round()
+                bar.update(added)
+                if added == 0:
                     break
         if self.angle_se > USELESS_ANGLE:
             self.status = AMBIGUOUS_RANK
@@ -224,8 +224,8 @@ class _Staircase:
 
     def _extended(self, open_: Array, decision: RankDecision) -> tuple[Array, float]:
         """The easy subspace with the nonzero directions of a round, and its angle error."""
-        found = open_ @ decision.basis[:, : decision.rank]
-        span = np.linalg.qr(np.column_stack([self.easy, found]))[0]
+        added = open_ @ decision.basis[:, : decision.rank]
+        span = np.linalg.qr(np.column_stack([self.easy, added]))[0]
         return canonical_basis(span), float(np.hypot(self.angle_se, decision.angle_se))
 
     def _reflect(self, open_: Array, decision: RankDecision) -> bool:
@@ -296,7 +296,7 @@ def _assemble(
     exact: bool,
     angle_se: float,
     rounds: list[Round],
-    found: list[Symmetry],
+    link_symmetries: list[Symmetry],
     seed: int,
 ) -> LatentSubspaces:
     """The result, its hard basis with the irrelevant directions last, and the message that goes with it."""
@@ -329,5 +329,5 @@ def _assemble(
         exact=exact,
         angle_se=angle_se,
         rounds=tuple(rounds),
-        symmetries=tuple(found),
+        symmetries=tuple(link_symmetries),
     )

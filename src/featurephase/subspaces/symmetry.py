@@ -224,7 +224,7 @@ def symmetries(link: Link, fixed: Array, seed: int) -> list[Symmetry]:
         if np.allclose(np.array(signs)[:, None] * fixed[list(perm)], fixed, rtol=0, atol=1e-12)
     ]
     vectors, tensors = np.eye(dim), np.eye(dim * dim if dim <= MATRICES else 0)
-    found: list[Symmetry] = []
+    accepted: list[Symmetry] = []
     batch = max(POINTS_AT_ONCE // SCREEN, 1)
     for start in range(0, len(candidates), batch):
         some = candidates[start : start + batch]
@@ -246,11 +246,11 @@ def symmetries(link: Link, fixed: Array, seed: int) -> list[Symmetry]:
                     continue
                 verify = verify or _Points(link, VERIFY, seed, 1)
                 if verify.agree(verify.response(matrix @ verify.g, flips)):
-                    found.append(Symmetry(matrix, _words(perm, sign, flips, link)))
+                    accepted.append(Symmetry(matrix, _words(perm, sign, flips, link)))
                     vectors = vectors @ _null_space(matrix @ vectors - vectors)
                     tensors = tensors @ _null_space(square @ tensors - tensors)
                     break
-    return found
+    return accepted
 
 
 def _polished(link: Link, span: Array, fixed: Array, factor: float, flips: tuple[int, ...], seed: int) -> Array | None:

@@ -1,6 +1,6 @@
 """delta_alg: from how many samples per dimension on the best first-order method finds a hard direction.
 
-A property of the data alone (theory 1, section 5; Montanari and Wang, arXiv 2602.01434). With
+A property of the data alone (theory/thresholds, eq. thr-algorithmic; Montanari and Wang, arXiv 2602.01434). With
 G(y, g_E) = E[ g_H g_H' | y, g_E ] - I, 1/delta_alg is the largest eigenvalue of the linear map M -> E[ G M G ]
 on symmetric matrices. The map preserves positive matrices, so that its top eigenvector M is one, and commutes with
 every symmetry of the link, so that M and G have those symmetries too.

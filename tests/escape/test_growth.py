@@ -20,19 +20,16 @@ from featurephase.escape.law import (
     level_time,
 )
 from featurephase.foundation.errors import MemoryLimitError
-from featurephase.problem import GradientDescent, Problem, Student, Teacher
+from featurephase.problem import Problem, Student
+
+from .. import cases
 
 
 def problem(steps=20, activation="gelu", **training) -> Problem:
-    return Problem(
-        teacher=Teacher(1, "1.5*tanh(g1**2)"),
-        student=Student(activation, [1.0]),
-        loss="squared",
-        training=GradientDescent(0.8, steps, **training),
-    )
+    return cases.problem(activation=activation, steps=steps, **training)
 
 
-EASY, HARD = np.zeros((1, 0)), np.eye(1)
+EASY, HARD = cases.NOTHING_EASY, cases.ALL_HARD
 
 
 def growths(p, delta, replicates=6, samples=20_000, **keys):
@@ -41,7 +38,8 @@ def growths(p, delta, replicates=6, samples=20_000, **keys):
 
 
 def test_growth_and_injected_noise_of_the_worked_example():
-    """Theory 1, section 6, delta = 8: growth 1.546, 1.898, 2.053 and d times the injected variance .759, 2.37, 4.80."""
+    """theory/escape, eqs. esc-step, esc-covariance, delta = 8: growth 1.546, 1.898, 2.053 and d times the injected
+    variance .759, 2.37, 4.80."""
     found = growths(problem(), 8.0)
     for t, growth, injected in ((5, 1.546, 0.759), (10, 1.898, 2.37), (20, 2.053, 4.80)):
         g = np.array([x.growth()[t, 0, 0] for x in found])
@@ -76,12 +74,8 @@ def test_variance_of_the_overlap_under_other_rules(keys):
 
 def test_several_neurons_and_directions():
     """m = k_H = 2: the covariance matrix of vec c(3) against the exact law at d = 400."""
-    p = Problem(
-        teacher=Teacher(2, "tanh(g1**2) + 0.6*tanh(g2**2)"),
-        student=Student("gelu", [1.0, -0.7], [[1.0, 0.3], [0.3, 0.8]]),
-        loss="squared",
-        training=GradientDescent(0.6, 3),
-    )
+    student = Student("gelu", [1.0, -0.7], [[1.0, 0.3], [0.3, 0.8]])
+    p = cases.problem("tanh(g1**2) + 0.6*tanh(g2**2)", latent_dim=2, student=student, step_size=0.6, steps=3)
     found = [
         hard_growth(p, 6.0, s, easy_basis=np.zeros((2, 0)), hard_basis=np.eye(2), samples=20_000)
         for s in np.random.SeedSequence(0).spawn(3)
