@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 from featurephase.probe.functional import Network, State, Tensor
-from featurephase.probe.structure import Structure, capture
+from featurephase.probe.structure import Layer, Structure, capture
+from featurephase.probe.trees import Batch
 
 __all__ = ["LayerMeter", "alignment", "leading_pair", "singular_cosine"]
 
@@ -76,7 +77,8 @@ class LayerMeter:
 
     network: Network
     structure: Structure
-    inputs: Tensor
+    batch: Batch
+    memory_limit: float = 1 << 30
     _start: State = field(init=False)
     _grams: dict[str, NDArray[np.float64]] = field(init=False)
 
@@ -86,20 +88,56 @@ class LayerMeter:
         self._grams = self._feature_kernels(state)
 
     def _feature_kernels(self, state: State) -> dict[str, NDArray[np.float64]]:
-        modules = {layer.name: layer.module for layer in self.structure.layers}
-        with torch.no_grad(), capture(self.network, modules) as seen:
-            self.network.call(state.trainable, state.fixed, self.inputs)
+        """Gram matrices of what the layers read, a few layers (or columns of one) at a time where memory is short."""
+        modules = dict(state.body.module.named_modules())
         grams = {}
-        for name, found in seen.items():
-            if found.inputs.shape[0] == self.inputs.shape[0]:
-                flat = found.inputs.reshape(self.inputs.shape[0], -1)
-                grams[name] = (flat @ flat.T).cpu().numpy().astype(np.float64)
+        for group in self._groups(modules, state):
+            for name, gram in self._grams_of(group, modules, state).items():
+                grams[name] = grams[name] + gram if name in grams else gram
+        return grams
+
+    def _groups(self, modules: Mapping[str, Any], state: State) -> list[list[tuple[Layer, slice]]]:
+        """Pieces (layer, columns of its features) whose features on the whole batch fit into half the memory."""
+        paths = {layer.path: layer for layer in self.structure.layers}
+        with torch.no_grad(), capture({path: modules[path] for path in paths}) as seen:
+            self.network.call(state, {}, self.batch.take([0, 0]))
+        groups: list[list[tuple[Layer, slice]]] = [[]]
+        room = allowed = self.memory_limit / 2
+        for path, layer in paths.items():
+            if path not in seen or seen[path].inputs.shape[0] != 2:
+                continue
+            width = seen[path].inputs.numel() // 2
+            column = self.batch.samples * seen[path].inputs.element_size()
+            step = max(1, min(width, int(allowed // column)))
+            for start in range(0, width, step):
+                size = column * min(step, width - start)
+                if size > room and groups[-1]:
+                    groups.append([])
+                    room = allowed
+                room -= size
+                groups[-1].append((layer, slice(start, start + step)))
+        return groups if groups[0] else []
+
+    def _grams_of(
+        self, group: list[tuple[Layer, slice]], modules: Mapping[str, Any], state: State
+    ) -> dict[str, NDArray[np.float64]]:
+        parts: dict[str, list[Tensor]] = {layer.name: [] for layer, _ in group}
+        chosen = {layer.path: modules[layer.path] for layer, _ in group}
+        for part in self.network.chunks(self.batch):
+            with torch.no_grad(), capture(chosen) as seen:
+                self.network.call(state, {}, part)
+            for layer, columns in group:
+                parts[layer.name].append(seen[layer.path].inputs.reshape(part.samples, -1)[:, columns])
+        grams = {}
+        for name, pieces in parts.items():
+            flat = torch.cat(pieces) if len(pieces) > 1 else pieces[0]
+            grams[name] = (flat @ flat.T).cpu().numpy().astype(np.float64)
         return grams
 
     def measure(self, state: State) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
         """One mapping per layer and one per pair, in the order of the structure."""
-        values: Mapping[str, Any] = {**state.fixed, **state.trainable}
-        origin: Mapping[str, Any] = {**self._start.fixed, **self._start.trainable}
+        values: Mapping[str, Any] = state.parameters
+        origin: Mapping[str, Any] = self._start.parameters
         grams = self._feature_kernels(state)
         leading = {}
         layers = []
