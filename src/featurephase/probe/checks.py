@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import nn
 
 from featurephase.foundation.errors import InputError
 from featurephase.probe.derivatives import Jacobian, gradients
@@ -83,6 +84,12 @@ def check_function(network: Network, state: State, batch: Batch) -> None:
         mixes samples.
     """
     samples = batch.samples
+    for name, module in state.body.module.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
+            raise InputError(
+                f"{name or type(module).__name__}: batch normalisation without running statistics makes one output "
+                "depend on the other inputs; use track_running_stats=True"
+            )
     with Precision() as precision:
         one = _evaluated(network, state, batch.take([0]))
     network.eps = max(network.eps, precision.eps)
