@@ -153,7 +153,7 @@ def check_derivatives(network: Network, state: State, batch: Batch) -> None:
     InputError
         If they differ; the message names the autograd functions that are not torch's, or says what else may be.
     """
-    sample = few(batch)
+    sample = few(batch, min(_FEW, max(1, network.chunk // 2)) if network.chunk else _FEW)
     state, sample, eps = _in_double(network, state, sample)
     points = {name: value.detach().requires_grad_() for name, value in state.trainable.items()}
     outputs = network.call(state, points, sample)
@@ -172,6 +172,8 @@ def check_derivatives(network: Network, state: State, batch: Batch) -> None:
 
 def _in_double(network: Network, state: State, batch: Batch) -> tuple[State, Batch, float]:
     """The same in double precision where the network runs in it, and the precision that its arithmetic then has."""
+    if not network.has_room_for_double(state):
+        return state, batch, network.eps
     wide = state.cast(torch.float64)
 
     try:

@@ -127,6 +127,7 @@ class Network:
     dtype: torch.dtype | None = None
     forward: Forward | None = None
     chunk: int = 0  # samples evaluated at once; 0: all
+    room: float = float("inf")  # bytes left beside the copies of the model
     run_hooks: bool = False
     eps: float = 0.0  # of the coarsest arithmetic in forward
     notes: dict[str, None] = field(default_factory=dict)
@@ -282,6 +283,10 @@ class Network:
         """The outputs (N, C) without a graph."""
         with torch.no_grad():
             return torch.cat([self.call(state, {}, part) for part in self.chunks(batch)])
+
+    def has_room_for_double(self, state: State) -> bool:
+        """Whether the values, their clones and their gradients fit in double precision too."""
+        return 6 * 8 * sum(value.numel() for value in state.parameters.values()) < self.room
 
     def random(self, name: str, seed: int, count: int = 1) -> Tensor:
         """Normal numbers for one parameter, (count, *shape): the same on every device, whatever else is trained."""

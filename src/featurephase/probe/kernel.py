@@ -24,6 +24,7 @@ from featurephase.probe.derivatives import Jacobian
 from featurephase.probe.functional import Network, Parameters, State, Tensor
 from featurephase.probe.layer_gradients import Factors, Rows, layer_parts, one_by_one, owned_parameters, sample_rows
 from featurephase.probe.memory import SampleCost
+from featurephase.probe.structure import capture
 from featurephase.probe.trees import Batch
 
 __all__ = ["ExactKernel", "KernelMeter", "exact_kernel", "top_eigenvalues"]
@@ -49,6 +50,8 @@ class ExactKernel:
         Largest block of a layer's Jacobian held at once.
     chunk
         Samples whose gradients are computed at once; 0: all.
+    pass_cost
+        Bytes of a forward and a backward pass.
     """
 
     network: Network
@@ -56,6 +59,7 @@ class ExactKernel:
     rates: Mapping[str, float] = field(default_factory=dict)
     block_bytes: int = 64 << 20
     chunk: int = 0
+    pass_cost: SampleCost = field(default_factory=lambda: SampleCost(0, 1))  # of a forward and backward pass
     _owned: dict[str, dict[str, str]] = field(default_factory=dict)
     _general: dict[str, Any] = field(default_factory=dict)  # parameter -> how its rows are computed
     _planned_for: Any = None
@@ -147,33 +151,33 @@ class ExactKernel:
         return {name: self.rates.get(name, 1.0) * part.trace() for name, part in self.parts(state).items()}
 
     def plan_memory(self, state: State, limit: float) -> int:
-        """Choose the chunk; return the bytes of tensors and arrays that :meth:`matrix` holds at most."""
+        """Choose the chunk; return the bytes of tensors and arrays that :meth:`matrix` holds at most.
+
+        Counted from the shapes of what the layers read and return for one sample, so that nothing large is made to
+        find out that it is too large.
+        """
         self._plan(state)
-        outputs = self.network.evaluate(state, self.batch.take([0])).shape[1]
-        rest = set(state.names) - {p for kinds in self._owned.values() for p in kinds.values()}
-        per_sample = 2 * outputs * sum(state.parameters[name].nbytes for name in rest)
-        stored = 0
-
-        def compute(batch: Batch) -> None:
-            nonlocal stored
-            parts = layer_parts(self.network, state, batch, self._owned, self.block_bytes)[1] if self._owned else {}
-            stored = sum(part.nbytes for part in parts.values()) // batch.samples
-
-        cost = SampleCost.measured(compute, self.batch)
-        rows = self.batch.samples * outputs
+        modules = {n: m for n, m in state.body.module.named_modules() if n in self._owned}
+        with torch.no_grad(), capture(modules) as seen:
+            outputs = self.network.call(state, {}, self.batch.take([0])).shape[1]
         item = self.network.bytes_per_number
+        rest = set(state.names) - {p for kinds in self._owned.values() for p in kinds.values()}
+        rest_bytes = outputs * sum(state.parameters[name].nbytes for name in rest)
+        kept_each, passing, patches = rest_bytes, 2 * rest_bytes, 0
+        for layer in seen.values():
+            signals, weights = outputs * layer.outputs.numel(), outputs * layer.module.weight.numel()
+            positions = signals // (outputs * layer.module.weight.shape[0])
+            factors = layer.inputs.numel() + signals
+            kept_each += item * (min(factors, weights) if positions > 1 else factors)
+            passing += item * 2 * signals
+            if positions > 1:
+                patches = max(patches, item * layer.module.weight[0].numel() * positions)
+        rows = self.batch.samples * outputs
         grams = rows**2 * (2 * item + 8) + 2 * 8 * rows**2  # one part, the sum and its check; the start and now
-        kept = self.batch.samples * (stored + per_sample // 2) + grams
-        if self._blocks(state):
-            kept += self.block_bytes
-        slope = cost.slope + per_sample
-        self.chunk = int(max(1, min(self.batch.samples, (limit - kept - cost.base) // slope)))
-        return int(kept + cost.base + slope * self.chunk)
-
-    def _blocks(self, state: State) -> bool:
-        """Whether some layer has positions, so that its Jacobian is formed in blocks."""
-        modules = dict(state.body.module.named_modules())
-        return any(type(modules[name]).__name__ == "Conv2d" for name in self._owned)
+        kept = self.batch.samples * kept_each + grams + 2 * patches + (self.block_bytes if patches else 0)
+        base, slope = self.pass_cost.base + kept, self.pass_cost.slope + passing
+        self.chunk = int(max(1, min(self.batch.samples, (limit - base) // slope)))
+        return int(base + slope * self.chunk)
 
 
 def exact_kernel(
@@ -272,6 +276,7 @@ class KernelMeter:
     count: int = 5
     memory_limit: float = 1 << 30
     seed: int = 0
+    pass_cost: SampleCost = field(default_factory=lambda: SampleCost(0, 1))
     start: Any = None
     last_traces: dict[str, float] = field(default_factory=dict)
     _exact: Any = None
@@ -279,7 +284,7 @@ class KernelMeter:
     def begin(self, state: State) -> None:
         """Choose the method and keep the kernel (or the sketch) at the start."""
         block = int(max(1 << 16, min(64 << 20, self.memory_limit / 8)))
-        self._exact = ExactKernel(self.network, self.batch, self.rates, block)
+        self._exact = ExactKernel(self.network, self.batch, self.rates, block, pass_cost=self.pass_cost)
         need = self._exact.plan_memory(state, self.memory_limit)
         if self.method == "auto":
             self.method = "exact" if need <= self.memory_limit else "sketch"

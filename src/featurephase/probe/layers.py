@@ -97,12 +97,12 @@ class LayerMeter:
         return grams
 
     def _groups(self, modules: Mapping[str, Any], state: State) -> list[list[tuple[Layer, slice]]]:
-        """Pieces (layer, columns of its features) whose features on the whole batch fit into half the memory."""
+        """Pieces (layer, columns of its features) whose features on the whole batch fit into a quarter of the memory."""
         paths = {layer.path: layer for layer in self.structure.layers}
         with torch.no_grad(), capture({path: modules[path] for path in paths}) as seen:
             self.network.call(state, {}, self.batch.take([0, 0]))
         groups: list[list[tuple[Layer, slice]]] = [[]]
-        room = allowed = self.memory_limit / 2
+        room = allowed = self.memory_limit / 4
         for path, layer in paths.items():
             if path not in seen or seen[path].inputs.shape[0] != 2:
                 continue
@@ -127,7 +127,8 @@ class LayerMeter:
             with torch.no_grad(), capture(chosen) as seen:
                 self.network.call(state, {}, part)
             for layer, columns in group:
-                parts[layer.name].append(seen[layer.path].inputs.reshape(part.samples, -1)[:, columns])
+                read = seen[layer.path].inputs.reshape(part.samples, -1)
+                parts[layer.name].append(read[:, columns].clone())
         grams = {}
         for name, pieces in parts.items():
             flat = torch.cat(pieces) if len(pieces) > 1 else pieces[0]

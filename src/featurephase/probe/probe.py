@@ -132,6 +132,7 @@ class Probe:
         copies = 3 * sum(v.nbytes for v in (*state.parameters.values(), *state.buffers.values()))
         copies += sum(tensor.nbytes for tensor in self._batch.tensors)
         motion = {name: state.parameters[name] for name in state.names}
+        self._pass_cost = SampleCost(0, 1)
 
         def compute(batch: Batch) -> None:
             Jacobian(network, state, batch).push(motion)
@@ -148,6 +149,8 @@ class Probe:
                 f"parameters, and one sample's pass), memory_limit allows {limit / 2**20:.1f} MiB"
             )
         network.chunk = min(self._batch.samples, cost.samples(limit - copies))
+        self._pass_cost = cost
+        network.room = limit - copies
         return limit - copies
 
     def _check(self, state: State, batch: Batch) -> None:
@@ -193,7 +196,7 @@ class Probe:
         self._subspace = None if given.subspace is None else orthonormal_subspace(state, given.subspace)
         self._kernel = KernelMeter(
             network, batch, self._labels, self._rates, given.kernel, given.draws, given.eigenvalues, self._room,
-            given.seed,
+            given.seed, self._pass_cost,
         )  # fmt: skip
         self._layers = LayerMeter(network, self._structure, batch, self._room)
         latent = latent_coordinates(network, self._structure, state, batch, self._rates)
