@@ -226,6 +226,8 @@ def _fill(shell: nn.Module, original: nn.Module, name: str, memo: dict[int, Any]
                 own = value
                 shared.append(f"{name or type(original).__name__}.{key}")
         vars(shell)[key] = own
+    if isinstance(original, (nn.Embedding, nn.EmbeddingBag)):
+        vars(shell)["sparse"] = False  # how a gradient is stored, which only an optimiser sees
     if hasattr(original, "_orig_mod"):  # a compiled part: run eagerly
         vars(shell)["forward"] = memo[id(original._orig_mod)].forward
 

@@ -2,18 +2,19 @@
 
 Both are made of reverse-mode derivatives alone (``J v`` is the derivative of the linear map ``c -> J' c``), so that
 they are the transposes of one another even where an operation's forward mode says something else, as for the padding
-row of an embedding. Forward mode serves only operations whose backward cannot be differentiated.
+row of an embedding. A backward that cannot be differentiated, or whose derivative is not its own, is noticed: then
+forward mode serves, and if that is not the transpose either, one backward pass per output.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 
-from featurephase.foundation.errors import InputError
 from featurephase.probe.functional import Network, Parameters, State, Tensor
 from featurephase.probe.trees import Batch
 
@@ -39,29 +40,45 @@ class _Recorded:
         self.outputs = network.call(state, self.leaves, batch)
         self._dual: Any = None
         self._pulled: Any = None
-        self._forward_mode = False
+        self._way: Any = None
 
     def pull(self, cotangent: Tensor) -> Parameters:
         return gradients(self.outputs, self.leaves, cotangent, retain_graph=True)
 
     def push(self, tangent: Mapping[str, Tensor]) -> Tensor:
-        if not self.outputs.requires_grad:
+        """By the first way that gives the transpose of :meth:`pull`."""
+        chosen = {name: value for name, value in tangent.items() if name in self.names}
+        if not self.outputs.requires_grad or not chosen:
             return torch.zeros_like(self.outputs)
-        if not self._forward_mode:
-            try:
-                return self._by_two_reversals(tangent)
-            except (RuntimeError, NotImplementedError):  # a backward that cannot be differentiated
-                self._forward_mode = True
-        return self._by_forward_mode(tangent)
+        if self._way is None:
+            return self._by_first_right_way(chosen)
+        return self._way(chosen)
 
-    def _by_two_reversals(self, tangent: Mapping[str, Tensor]) -> Tensor:
+    def _by_first_right_way(self, tangent: Parameters) -> Tensor:
+        dual = torch.randn(self.outputs.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        dual = dual.to(self.outputs)
+        pulled = self.pull(dual)
+        back = sum(float((pulled[name] * value).double().sum()) for name, value in tangent.items())
+        length = sum(float(pulled[n].double().norm() * v.double().norm()) for n, v in tangent.items())
+        for way in (self._by_two_reversals, self._by_forward_mode):
+            try:
+                pushed = way(tangent)
+            except Exception:  # a backward that cannot be differentiated, no forward mode: many types of error
+                continue
+            ahead = float((dual * pushed).double().sum())
+            scale = length + float(dual.double().norm() * pushed.double().norm())
+            if not math.isfinite(scale) or abs(ahead - back) <= 1e2 * self.network.eps * scale:
+                self._way = way
+                return pushed
+        self._way = self._row_by_row
+        return self._way(tangent)
+
+    def _by_two_reversals(self, tangent: Parameters) -> Tensor:
         if self._dual is None:
             dual = torch.zeros_like(self.outputs, requires_grad=True)
             self._pulled = gradients(self.outputs, self.leaves, dual, create_graph=True)
             self._dual = dual
         pairs = [(g, tangent[name]) for name, g in self._pulled.items() if g.requires_grad and name in tangent]
-        if not pairs:
-            return torch.zeros_like(self.outputs)
         (pushed,) = torch.autograd.grad(
             [g for g, _ in pairs],
             self._dual,
@@ -72,25 +89,21 @@ class _Recorded:
         )
         return pushed.detach()
 
-    def _by_forward_mode(self, tangent: Mapping[str, Tensor]) -> Tensor:
-        chosen = {name: value for name, value in tangent.items() if name in self.names}
-        point = {name: self.state.parameters[name] for name in chosen}
+    def _by_forward_mode(self, tangent: Parameters) -> Tensor:
+        point = {name: self.state.parameters[name] for name in tangent}
 
         def function(values: Parameters) -> Tensor:
             return self.network.call(self.state, values, self.batch)
 
-        pushed = torch.func.jvp(function, (point,), (chosen,))[1].detach()
-        dual = torch.randn(pushed.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(pushed)
-        pulled = self.pull(dual)
-        back = sum(float((pulled[name] * value).double().sum()) for name, value in chosen.items())
-        ahead = float((dual * pushed).double().sum())
-        scale = float(dual.norm() * pushed.norm()) + abs(back)
-        if not abs(ahead - back) <= 1e3 * self.network.eps * scale and math.isfinite(scale):
-            raise InputError(
-                "forward and reverse derivatives of this network differ, and its backward cannot be differentiated: "
-                "directional derivatives (sketch, telescoping) cannot be had"
-            )
-        return pushed
+        return torch.func.jvp(function, (point,), (tangent,))[1].detach()
+
+    def _row_by_row(self, tangent: Parameters) -> Tensor:
+        """One backward pass per output: slow, and always there."""
+        pushed = torch.zeros_like(self.outputs)
+        for row, column in itertools.product(*map(range, self.outputs.shape)):
+            found = gradients(self.outputs[row, column], self.leaves, retain_graph=True)
+            pushed[row, column] = sum((found[name] * value).sum() for name, value in tangent.items())
+        return pushed.detach()
 
 
 class Jacobian:

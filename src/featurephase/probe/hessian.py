@@ -72,6 +72,7 @@ class HessianOperator:
         self.sizes = [state.parameters[name].numel() for name in self.names]
         self.size = sum(self.sizes)
         self.products = 0
+        self.eps = network.eps  # of the coarsest arithmetic in the network and the loss
         self._kept: Any = None
         kinds = [state.parameters[name].dtype for name in self.names]
         self.dtype = max(kinds, key=lambda kind: torch.finfo(kind).bits)
@@ -236,7 +237,10 @@ def unobtainable(operator: HessianOperator, options: Spectrum) -> str:
         return f"memory: the Hessian needs {need / 2**20:.1f} MiB, {options.memory_limit / 2**20:.1f} MiB are left"
     try:
         u, v = operator.random(options.seed, 2)
-        hu, hv = operator(u), operator(v)
+        with Precision() as precision:
+            hu = operator(u)
+        operator.eps = max(operator.eps, precision.eps)
+        hv = operator(v)
     except InputError as error:
         return str(error)
     except RuntimeError as error:
@@ -246,7 +250,7 @@ def unobtainable(operator: HessianOperator, options: Spectrum) -> str:
     if not bool(torch.isfinite(hu).all() and torch.isfinite(hv).all()):
         return "not finite: the second derivatives of the loss are singular at these weights"
     scale = float(u.norm() * hv.norm() + v.norm() * hu.norm())
-    if abs(float(u @ hv) - float(v @ hu)) > _ZERO * operator.network.eps * scale:
+    if abs(float(u @ hv) - float(v @ hu)) > _ZERO * operator.eps * scale:
         return f"not symmetric: {_ASYMMETRIC}"
     return _differs_from_gradient(operator, options.seed)
 
@@ -349,7 +353,7 @@ def _found(operator: HessianOperator, options: Spectrum, subspace: Array | None)
         for suffix, part in (("", values[chosen]), ("_residual", residuals[chosen]), ("_overlap", overlap)):
             report[name + suffix] = np.pad(part.astype(np.float64), pad, constant_values=np.nan)
     scale = float(np.abs(values).max())
-    negative = values < -_ZERO * operator.network.eps * scale
+    negative = values < -_ZERO * operator.eps * scale
     report["negative"] = int(negative.sum())
     report["negative_is_lower_bound"] = bool(not complete and negative[:half].all())
     report["products"] = operator.products

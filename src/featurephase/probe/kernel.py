@@ -63,6 +63,7 @@ class ExactKernel:
     _owned: dict[str, dict[str, str]] = field(default_factory=dict)
     _general: dict[str, Any] = field(default_factory=dict)  # parameter -> how its rows are computed
     _planned_for: Any = None
+    _negligible: float = 0.0  # of rounding alone, in the part of a parameter that the outputs do not depend on
 
     def _plan(self, state: State) -> None:
         """Which layers own their parameters; found anew when parameters thaw or modules change."""
@@ -115,6 +116,7 @@ class ExactKernel:
         parts = self.parts(state)
         total, traces = None, {}
         flat = weights.reshape(-1).double()
+        self._negligible = (_ROUNDING * self.network.eps) ** 2 * sum(squares.values())
         for name in state.names:
             gram = self._checked(state, name, parts.pop(name), flat, squares[name])
             rate = self.rates.get(name, 1.0)
@@ -134,7 +136,7 @@ class ExactKernel:
             gram = part.gram()
             mine = float(weights @ (gram.double() @ weights))
             scale = max(float(gram.diagonal().double().sum()), square)
-            if not np.isfinite(scale) or abs(mine - square) <= _ROUNDING * self.network.eps * scale:
+            if not np.isfinite(scale) or abs(mine - square) <= _ROUNDING * self.network.eps * scale + self._negligible:
                 if way is not None:
                     self.network.notes[
                         f"{name}: not used once, through its layer, as a plain linear map; its part of the kernel is "

@@ -29,8 +29,11 @@ def owned_parameters(network: Network, state: State, batch: Batch) -> dict[str, 
     modules = {
         name: module
         for name, module in state.body.module.named_modules()
-        if type(module) is nn.Linear
-        or (type(module) is nn.Conv2d and module.groups == 1 and module.padding_mode == "zeros")
+        if module._parameters.get("weight") is not None
+        and (
+            type(module) is nn.Linear
+            or (type(module) is nn.Conv2d and module.groups == 1 and module.padding_mode == "zeros")
+        )
     }
     for samples in (2, 3):
         with torch.no_grad(), capture(modules) as seen:

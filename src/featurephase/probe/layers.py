@@ -127,7 +127,7 @@ class LayerMeter:
             with torch.no_grad(), capture(chosen) as seen:
                 self.network.call(state, {}, part)
             for layer, columns in group:
-                read = seen[layer.path].inputs.reshape(part.samples, -1)
+                read = seen[layer.path].inputs.detach().reshape(part.samples, -1)
                 parts[layer.name].append(read[:, columns].clone())
         grams = {}
         for name, pieces in parts.items():
