@@ -156,7 +156,7 @@ def _batch(inputs):
 
 
 def _objective(inputs, targets):
-    return Objective(nn.functional.mse_loss, [(_batch(inputs), targets, 1.0)])
+    return Objective([(_batch(inputs), targets, 1.0)])
 
 
 def _tolerance(dtype):
@@ -256,7 +256,7 @@ def _dense_hessian(model, inputs, targets, loss, check):
 @pytest.mark.parametrize("dense", [True, False], ids=["dense", "lanczos"])
 def test_hessian(name, dense, monkeypatch):
     model, inputs = _prepared(name, torch.float64)
-    network = Network(model)
+    network = Network(model, loss=nn.functional.mse_loss)
     columns = network.evaluate(network.state(), _batch(inputs)).shape[1]
     targets = torch.randn(5, columns, generator=torch.Generator().manual_seed(2)).double()
     targets = targets.reshape(model(inputs).shape)
@@ -291,7 +291,7 @@ def test_hessian(name, dense, monkeypatch):
 def test_wrong_second_derivatives_are_reported_not_used():
     """PyTorch's fused weight norm has an asymmetric "Hessian" (torch 2.13): its eigenvalues would mean nothing."""
     model, inputs = _prepared("parametrised", torch.float64)
-    network = Network(model)
+    network = Network(model, loss=nn.functional.mse_loss)
     targets = torch.ones(5, 2, dtype=torch.float64)
     with network.isolated():
         found = extreme_eigenvalues(network, network.state(), _objective(inputs, targets))

@@ -34,8 +34,8 @@ def few(batch: Batch, count: int = _FEW) -> Batch:
     return batch.take(sorted({round(i * last / max(count - 1, 1)) for i in range(count)}))
 
 
-def find_hooks(network: Network, batch: Batch) -> State:
-    """The state, with the user's hooks if (and only if) they change what the network computes.
+def find_hooks(network: Network, batch: Batch, targets: Any = None) -> State:
+    """The state, with the user's hooks if (and only if) they change what the network or its loss computes.
 
     They are tried on copies that cannot write to the user's lists; hooks that merely observe are left out.
     """
@@ -43,35 +43,44 @@ def find_hooks(network: Network, batch: Batch) -> State:
     state = network.state()
     if not state.body.observers:
         return state
-    sample = few(batch)
+    names = ", ".join(state.body.observers)
     try:
         network.run_hooks = True
         hooked = network.state()
-        with_hooks = network.evaluate(hooked, sample)
+        with_hooks = _facts(network, hooked, batch, targets)
     except Exception as error:  # the user's own code may raise anything
         raise InputError(
-            f"hooks on {', '.join(state.body.observers)} cannot be run on a copy of the model ({error}): "
-            "remove them while the network is probed"
+            f"hooks on {names} cannot be run on a copy of the model ({error}): remove them while the network is probed"
         ) from error
     try:
-        same = torch.equal(with_hooks, network.evaluate(state, sample))
+        same = with_hooks == _facts(network, state, batch, targets)
     except Exception:  # without its hooks the model does not run at all
         same = False
-    if same and not _reached(network, hooked, sample) - _reached(network, state, sample):
+    if same:
         network.run_hooks = False
         return state
-    network.notes[f"hooks on {', '.join(state.body.observers)} change the outputs: run on the probe's copy"] = None
+    network.notes[f"hooks on {names} change the outputs or the loss: run on the probe's copy"] = None
     return hooked
 
 
-def _reached(network: Network, state: State, batch: Batch) -> set[str]:
-    """The parameters that the outputs depend on."""
+def _facts(network: Network, state: State, batch: Batch, targets: Any) -> tuple[Any, ...]:
+    """What hooks could change: outputs, the parameters that they depend on, and the loss with its parameters."""
+    sample = few(batch)
     points = {name: value.detach().requires_grad_() for name, value in state.trainable.items()}
-    outputs = network.call(state, points, batch)
-    if not outputs.requires_grad:
-        return set()
-    found = torch.autograd.grad(outputs.sum(), list(points.values()), allow_unused=True)
-    return {name for name, gradient in zip(points, found, strict=True) if gradient is not None}
+    outputs = network.call(state, points, sample)
+    facts: tuple[Any, ...] = (outputs.detach().cpu().numpy().tobytes(), _reached(outputs, points))
+    if state.body.loss is not None and targets is not None:
+        value = network.loss_at(state, points, batch, targets)
+        facts += (float(value), _reached(value, points))
+    return facts
+
+
+def _reached(value: Tensor, points: Parameters) -> frozenset[str]:
+    """The parameters that a value depends on."""
+    if not value.requires_grad:
+        return frozenset()
+    found = torch.autograd.grad(value.sum(), list(points.values()), allow_unused=True)
+    return frozenset(name for name, gradient in zip(points, found, strict=True) if gradient is not None)
 
 
 def check_function(network: Network, state: State, batch: Batch) -> None:

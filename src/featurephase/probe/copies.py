@@ -105,7 +105,9 @@ class Body:
     pairs: list[tuple[nn.Module, nn.Module]]  # a module of the copy, and the user's own that it was made from
     parameters: dict[str, nn.Parameter]  # by the first name they have; values of the copy
     places: list[tuple[dict[str, str], dict[str, str]]]  # per pair: own name -> name in the state; same for buffers
-    references: dict[int, str]  # identity of every parameter and buffer, the user's and the copy's -> name
+    references: list[tuple[Any, str]]  # every parameter and buffer, the user's and the copy's, with its name
+    loss: Any = None  # the user's loss, on copies of what hooks write to where hooks are run
+    forward: Any = None  # the same for the user's forward
     observers: tuple[str, ...] = ()  # modules with hooks that were left out
     shared: tuple[str, ...] = ()  # attributes that could not be copied
     written: dict[str, Any] = field(default_factory=dict)  # what the last evaluation had installed
@@ -122,7 +124,7 @@ class Body:
                 scratch["_buffers"] = {key: values[name] if name else None for key, name in buffers.items()}
                 object.__setattr__(module, "__dict__", scratch)
                 object.__setattr__(twin, "__dict__", scratch)
-            table = {identity: values[name] for identity, name in self.references.items()}
+            table = {id(tensor): values[name] for tensor, name in self.references}
             with _Exchange(table, harmonise):
                 yield self.module
         finally:
@@ -148,11 +150,12 @@ def hook_signature(model: nn.Module) -> tuple[Any, ...]:
     )
 
 
-def copy_model(model: nn.Module, *, run_hooks: bool) -> Body:
+def copy_model(model: nn.Module, *, run_hooks: bool, loss: Any = None, forward: Any = None) -> Body:
     """Copy a module tree in evaluation mode, with parameters and buffers of its own.
 
     Hooks of torch that compute a layer's weight always come along; the user's others only with ``run_hooks``, and
-    then as copies that cannot write to the user's lists and counters.
+    then as copies that cannot write to the user's lists and counters. What they write to, loss and forward then read
+    from the same copies.
 
     Raises
     ------
@@ -179,13 +182,15 @@ def copy_model(model: nn.Module, *, run_hooks: bool) -> Body:
         for name, original in model.named_modules():
             if _bring_hooks(memo[id(original)], original, memo, run_hooks):
                 observers.append(name or type(original).__name__)
+        if run_hooks:
+            loss, forward = (None if f is None else _copied(f, memo) for f in (loss, forward))
     body = memo[id(model)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         body.eval()
     pairs = [(memo[id(original)], original) for original in originals]
-    references = {id(value): name for value, name in ((v, names[id(v)]) for v in model.parameters())}
-    references |= {id(value): name for name, value in body.named_parameters()}
+    references: list[tuple[Any, str]] = [(value, names[id(value)]) for value in model.parameters()]
+    references += [(value, name) for name, value in body.named_parameters()]
     places = []
     position = {id(module): name for name, module in body.named_modules()}
     copied_names = {id(value): name for name, value in body.named_parameters()}
@@ -198,12 +203,11 @@ def copy_model(model: nn.Module, *, run_hooks: bool) -> Body:
         for key, value in module._buffers.items():
             buffers[key] = "" if value is None else f"{prefix}.{key}".lstrip(".")
             if value is not None:
-                references[id(value)] = buffers[key]
-                users = original._buffers.get(key)
-                if users is not None:
-                    references[id(users)] = buffers[key]
+                references += [(value, buffers[key]), (original._buffers[key], buffers[key])]
         places.append((own, buffers))
-    return Body(body, pairs, dict(body.named_parameters()), places, references, tuple(observers), tuple(shared))
+    return Body(
+        body, pairs, dict(body.named_parameters()), places, references, loss, forward, tuple(observers), tuple(shared)
+    )
 
 
 def _copied_parameter(value: nn.Parameter) -> nn.Parameter:
@@ -240,7 +244,7 @@ def _bring_hooks(shell: nn.Module, original: nn.Module, memo: dict[int, Any], ru
             if not (run_hooks or makes_weight(hook)):
                 left = True
                 continue
-            getattr(shell, kind)[key] = copy.deepcopy(hook, memo) if makes_weight(hook) else isolated(hook, memo)
+            getattr(shell, kind)[key] = copy.deepcopy(hook, memo) if makes_weight(hook) else _copied(hook, memo)
             for flag in ("with_kwargs", "always_called"):
                 flags = getattr(original, f"{kind}_{flag}", {})
                 if key in flags:
@@ -248,29 +252,45 @@ def _bring_hooks(shell: nn.Module, original: nn.Module, memo: dict[int, Any], ru
     return left
 
 
-def isolated(hook: Any, memo: dict[int, Any]) -> Any:
-    """A copy of a callable whose closure, bound object and global containers are copies."""
-    if isinstance(hook, types.MethodType):
-        return types.MethodType(hook.__func__, _copied(hook.__self__, memo))
-    if isinstance(hook, functools.partial):
-        arguments = (_copied(value, memo) for value in hook.args)
-        words = {key: _copied(value, memo) for key, value in hook.keywords.items()}
-        return functools.partial(isolated(hook.func, memo), *arguments, **words)
-    if not isinstance(hook, types.FunctionType):
-        return _copied(hook, memo)
-    scope = dict(hook.__globals__)
-    for name in _global_names(hook.__code__):
-        if isinstance(scope.get(name), (list, dict, set, torch.Tensor, nn.Module)):
+def isolated(function: Any, memo: dict[int, Any]) -> Any:
+    """A copy of a callable whose closure, bound object, and globals that the user's code writes to are copies."""
+    if id(function) in memo:
+        return memo[id(function)]
+    if isinstance(function, types.MethodType):
+        return types.MethodType(function.__func__, _copied(function.__self__, memo))
+    if isinstance(function, functools.partial):
+        arguments = (_copied(value, memo) for value in function.args)
+        words = {key: _copied(value, memo) for key, value in function.keywords.items()}
+        return functools.partial(isolated(function.func, memo), *arguments, **words)
+    if not isinstance(function, types.FunctionType):
+        return copy.deepcopy(function, memo)
+    scope = dict(function.__globals__)
+    cells = function.__closure__ and tuple(types.CellType() for _ in function.__closure__)
+    same = types.FunctionType(function.__code__, scope, function.__name__, function.__defaults__, cells)
+    same.__kwdefaults__ = function.__kwdefaults__
+    memo[id(function)] = same
+    for name in _global_names(function.__code__):
+        if name in scope and _is_users(scope[name], function):
             scope[name] = _copied(scope[name], memo)
-    closure = hook.__closure__ and tuple(types.CellType(_copied(c.cell_contents, memo)) for c in hook.__closure__)
-    same = types.FunctionType(hook.__code__, scope, hook.__name__, hook.__defaults__, closure)
-    same.__kwdefaults__ = hook.__kwdefaults__
+    for own, users in zip(cells or (), function.__closure__ or (), strict=True):
+        own.cell_contents = _copied(users.cell_contents, memo)
     return same
+
+
+def _is_users(value: Any, function: types.FunctionType) -> bool:
+    """Whether a global that a function reads is data or code of the same file, not an imported library."""
+    if isinstance(value, types.FunctionType):
+        return value.__globals__ is function.__globals__
+    if isinstance(value, (type, types.ModuleType)):
+        return False
+    containers = (list, dict, set, torch.Tensor, nn.Module, types.MethodType, functools.partial)
+    return isinstance(value, containers) or type(value).__module__ == function.__module__
 
 
 def _copied(value: Any, memo: dict[int, Any]) -> Any:
     if isinstance(value, (types.FunctionType, types.MethodType, functools.partial)):
-        return isolated(value, memo)
+        library = (value.__module__ or "").split(".")[0] if isinstance(value, types.FunctionType) else ""
+        return value if library == "torch" else isolated(value, memo)
     return copy.deepcopy(value, memo)
 
 

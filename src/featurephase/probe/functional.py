@@ -116,6 +116,8 @@ class Network:
     forward
         ``forward(model, inputs)`` calls the model; default ``model(x)`` for a tensor, ``model(*inputs)`` for a tuple
         or list, ``model(**inputs)`` for a mapping.
+    loss
+        ``loss(what the model returns, targets)``, or None.
 
     Raises
     ------
@@ -126,6 +128,7 @@ class Network:
     model: nn.Module
     dtype: torch.dtype | None = None
     forward: Forward | None = None
+    loss: LossFunction | None = None
     chunk: int = 0  # samples evaluated at once; 0: all
     room: float = float("inf")  # bytes left beside the copies of the model
     run_hooks: bool = False
@@ -179,7 +182,7 @@ class Network:
         if live != self.shapes:
             changed = sorted(n for n in {*live, *self.shapes} if live.get(n) != self.shapes.get(n))
             raise InputError(f"parameters changed since the probe was made: {', '.join(changed)}")
-        body = copy_model(self.model, run_hooks=self.run_hooks)
+        body = copy_model(self.model, run_hooks=self.run_hooks, loss=self.loss, forward=self.forward)
         for module in body.observers:
             self.notes[f"hooks on {module}: they do not change the outputs, and are not run by the probe"] = None
         for name in body.shared:
@@ -229,11 +232,11 @@ class Network:
         with state.body.lent(installed, state.harmonise) as module:
             yield module
 
-    def raw(self, module: nn.Module, batch: Batch) -> Any:
+    def raw(self, state: State, module: nn.Module, batch: Batch) -> Any:
         """What the model returns for a copy of the inputs."""
         inputs = batch.copied()
-        if self.forward is not None:
-            return self.forward(module, inputs)
+        if state.body.forward is not None:
+            return state.body.forward(module, inputs)
         if isinstance(inputs, Mapping):
             return module(**inputs)
         if isinstance(inputs, (tuple, list)) and not hasattr(inputs, "_fields"):
@@ -243,9 +246,9 @@ class Network:
     def call(self, state: State, values: Mapping[str, Tensor], batch: Batch) -> Tensor:
         """The outputs (N, C); differentiable in ``values``."""
         with self.running(state, values) as module:
-            return self.matrix(self.raw(module, batch), batch.samples)
+            return self.matrix(self.raw(state, module, batch), batch.samples)
 
-    def loss(self, state: State, values: Mapping[str, Tensor], loss: LossFunction, batch: Batch, targets: Any) -> Tensor:
+    def loss_at(self, state: State, values: Mapping[str, Tensor], batch: Batch, targets: Any) -> Tensor:
         """``loss(what the model returns, targets)``, in one evaluation with everything the loss may reach.
 
         Raises
@@ -255,7 +258,7 @@ class Network:
         """
         targets = transform(lambda leaf: leaf.clone() if isinstance(leaf, torch.Tensor) else leaf, targets)
         with self.running(state, values) as module:
-            value = loss(self.raw(module, batch), targets)
+            value = state.body.loss(self.raw(state, module, batch), targets)
         if not isinstance(value, torch.Tensor) or value.numel() != 1:
             what = f"shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else type(value).__name__
             raise InputError(f"the loss must return one number, not {what}")

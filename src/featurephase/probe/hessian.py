@@ -12,7 +12,7 @@ import torch
 from featurephase.foundation.errors import InputError
 from featurephase.foundation.types import Array
 from featurephase.probe.derivatives import gradients
-from featurephase.probe.functional import LossFunction, Network, Precision, State, Tensor
+from featurephase.probe.functional import Network, Precision, State, Tensor
 from featurephase.probe.lanczos import lanczos
 from featurephase.probe.memory import SampleCost
 from featurephase.probe.trees import Batch, transform
@@ -38,19 +38,16 @@ class Samples(Protocol):
 
 @dataclass(frozen=True)
 class Objective:
-    """The loss whose Hessian is meant: the mean over batches, and L2 decay where the optimiser adds it.
+    """What the network's loss is averaged over, and the L2 decay that the optimiser adds to it.
 
     Attributes
     ----------
-    loss
-        ``loss(what the model returns, targets)`` -> mean loss.
     samples
         Batches (inputs, targets, share of all samples); gone through once per product.
     decay
         ``lam`` per parameter name: ``lam |theta|^2 / 2`` is added, as torch's optimisers do.
     """
 
-    loss: LossFunction
     samples: Samples
     decay: Mapping[str, float] = field(default_factory=dict)
 
@@ -84,7 +81,7 @@ class HessianOperator:
             return
         for batch, targets, share in self.objective.samples:
             points = {name: self.state.parameters[name].detach().requires_grad_() for name in self.names}
-            value = self.network.loss(self.state, points, self.objective.loss, batch, targets)
+            value = self.network.loss_at(self.state, points, batch, targets)
             recorded = points, gradients(value, points, create_graph=True), share
             if len(self.objective.samples) == 1:
                 self._kept = recorded
@@ -243,7 +240,7 @@ def unobtainable(operator: HessianOperator, options: Spectrum) -> str:
         hv = operator(v)
     except InputError as error:
         return str(error)
-    except RuntimeError as error:
+    except Exception as error:  # the user's loss runs in there, and autograd raises many types
         return f"no second derivative: {' '.join(str(error).split())}"
     if not bool(torch.isfinite(operator.gradient()).all()):
         return "not finite: the gradient of the loss is not"
@@ -270,12 +267,12 @@ def _need(operator: HessianOperator, options: Spectrum) -> float:
     few = [_shortened(targets, batch.samples, n) for n in (1, 2)]
 
     def compute(part: Batch) -> None:
-        single = Objective(operator.objective.loss, [(part, few[part.samples - 1], 1.0)])
+        single = Objective([(part, few[part.samples - 1], 1.0)])
         again = HessianOperator(operator.network, operator.state, single)
         again(torch.zeros(operator.size, dtype=operator.dtype, device=operator.network.device))
 
     try:
-        return held + SampleCost.measured(compute, batch).at(batch.samples)
+        return held + SampleCost.measured(compute, batch, options.memory_limit).at(batch.samples)
     except Exception:  # a loss that takes the whole batch only, or no second derivative: found out by the caller
         return held
 
@@ -300,7 +297,7 @@ def _differs_from_gradient(operator: HessianOperator, seed: int) -> str:
         lambda leaf: leaf.double() if isinstance(leaf, torch.Tensor) and leaf.is_floating_point() else leaf, targets
     )
     single = [(batch.cast(torch.float64), wide, 1.0)]
-    precise = HessianOperator(network, state, Objective(operator.objective.loss, single), operator.names)
+    precise = HessianOperator(network, state, Objective(single), operator.names)
     try:
         with Precision() as precision:
             precise.gradient()
@@ -335,7 +332,10 @@ def _found(operator: HessianOperator, options: Spectrum, subspace: Array | None)
     vector_bytes = size * torch.finfo(operator.dtype).bits // 8
     complete = size <= max(DENSE, 2 * count + 2)
     if complete:
-        values, vectors = np.linalg.eigh(operator.dense())
+        matrix = operator.dense()
+        if not np.isfinite(matrix).all():
+            return _nothing(count, operator.products, "not finite: the second derivatives of the loss overflow")
+        values, vectors = np.linalg.eigh(matrix)
         residuals = np.zeros(size)
     else:
         steps = min(options.max_products, int(options.memory_limit // vector_bytes))

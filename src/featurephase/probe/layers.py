@@ -22,6 +22,10 @@ _DENSE = 64
 
 def leading_pair(matrix: Tensor) -> tuple[float, Tensor, Tensor]:
     """Largest singular value with its left and right unit vectors (zeros for the zero matrix)."""
+    size = float(matrix.abs().max()) if matrix.numel() else 0.0
+    if size > 1e15:  # squares must not overflow
+        value, left, right = leading_pair(matrix / size)
+        return value * size, left, right
     if min(matrix.shape) <= _DENSE:
         left, values, right = torch.linalg.svd(matrix, full_matrices=False)
         return float(values[0]), left[:, 0], right[0]

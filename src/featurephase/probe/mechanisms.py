@@ -176,17 +176,21 @@ class MechanismMeter:
         self.budget["growth" if scaled > 0 else "shrinkage"] += scaled
 
     def _norm_share(self, segments: list[tuple[State, State]]) -> float:
-        """``phi`` of the module's docstring over one or two segments (the second with other statistics); nan if the
-        outputs did not move at all."""
+        """``phi`` of the module's docstring over one or two segments (the second with other statistics): 1 if no
+        direction changed, nan if the outputs did not move."""
         square = inner = 0.0
         for previous, state in segments:
             up, down = rescalings(previous, state)
+            if not turned(state, up):
+                return 1.0
             ends = (previous, state, previous.moved(up), state.moved(down))
             before, after, risen, fallen = (self.network.evaluate(s, self.batch).double() for s in ends)
             motion = after - before
             scale = ((risen - before) + (after - fallen)) / 2
-            square += float((motion**2).sum())
-            inner += float((scale * motion).sum())
+            rounding = 1e2 * self.network.eps * float(before.norm() + after.norm())
+            if float(motion.norm()) > rounding:
+                square += float((motion**2).sum())
+                inner += float((scale * motion).sum())
         return float(np.clip(inner / square, 0.0, 1.0)) if square else float("nan")
 
     def _add_latent(self, previous: State, state: State, change: float) -> None:
@@ -233,6 +237,15 @@ def rescalings(previous: State, state: State) -> tuple[dict[str, Tensor], dict[s
         else:
             up[name], down[name] = old * (new_norm / old_norm), new * (old_norm / new_norm)
     return up, down
+
+
+def turned(state: State, rescaled: Mapping[str, Tensor]) -> bool:
+    """Whether a parameter is more than its old direction with its new norm."""
+    for name, value in rescaled.items():
+        new = state.parameters[name].double()
+        if float((new - value.double()).norm()) > 8 * float(torch.finfo(value.dtype).eps) * float(new.norm()):
+            return True
+    return False
 
 
 def _collinear(old: Tensor, new: Tensor, factor: float) -> bool:

@@ -62,9 +62,12 @@ class SampleCost:
     slope: float
 
     @classmethod
-    def measured(cls, compute: Callable[[Batch], Any], batch: Batch) -> SampleCost:
-        """From one sample and from two."""
-        one, two = (peak_bytes(lambda n=n: compute(batch.take([0] * n))) for n in (1, 2))
+    def measured(cls, compute: Callable[[Batch], Any], batch: Batch, limit: float = float("inf")) -> SampleCost:
+        """From one sample and from two; from one alone where two might take more than the limit."""
+        one = peak_bytes(lambda: compute(batch.take([0])))
+        if 2 * one > limit:
+            return cls(0, one)
+        two = peak_bytes(lambda: compute(batch.take([0, 0])))
         slope = max(two - one, 1)
         return cls(max(one - slope, 0), slope)
 

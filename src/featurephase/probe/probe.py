@@ -104,7 +104,7 @@ class Probe:
         self._spent = 0.0
         self._options = given = ProbeOptions.of(options)
         self._due = make_schedule(given.schedule)
-        self._network = network = Network(model, given.dtype, forward)
+        self._network = network = Network(model, given.dtype, forward, loss)
         self._loss = loss
         self._step = 0
         self._records: list[Record] = []
@@ -113,10 +113,11 @@ class Probe:
         self._notes: dict[str, None] = {}
         with network.isolated(), Held() as held:
             self._batch = Batch.of(network.own(inputs, "inputs"), "the probe batch")
-            self._start = self._previous = state = find_hooks(network, self._batch)
+            self._targets = None if targets is None else network.own(targets, "targets")
+            self._start = self._previous = state = find_hooks(network, self._batch, self._targets)
             self._room = self._plan_memory(state)
             self._check(state, self._batch)
-            self._read_data(state, targets, heldout, heldout_targets)
+            self._read_data(state, heldout, heldout_targets)
             self._rates, note = learning_rates(network, state, rates)
             self._notes |= {note: None} if note else {}
             self._make_meters(state, rates)
@@ -138,7 +139,7 @@ class Probe:
             Jacobian(network, state, batch).push(motion)
 
         try:
-            cost = SampleCost.measured(compute, self._batch)
+            cost = SampleCost.measured(compute, self._batch, limit - copies)
         except InputError:
             raise
         except Exception:  # a model that fails: the checks that follow say how
@@ -157,11 +158,10 @@ class Probe:
         check_function(self._network, state, batch)
         check_derivatives(self._network, state, batch)
 
-    def _read_data(self, state: State, targets: Any, heldout: Any, heldout_targets: Any) -> None:
+    def _read_data(self, state: State, heldout: Any, heldout_targets: Any) -> None:
         """Copies of targets and held-out points; the loss is tried once."""
         network = self._network
         outputs = network.evaluate(state, self._batch)
-        self._targets = None if targets is None else network.own(targets, "targets")
         self._labels: Tensor | None = None
         if self._targets is not None:
             self._labels, reason = label_codes(self._targets, outputs)
@@ -177,6 +177,7 @@ class Probe:
             self._heldout_targets = network.own(heldout_targets, "heldout_targets") if given else None
         if self._loss is None:
             return
+        self._loss_fits = self._room_for_loss(state)
         for batch, values in ((self._batch, self._targets), (self._heldout, self._heldout_targets)):
             try:
                 self._loss_at(state, batch, values)
@@ -188,6 +189,24 @@ class Probe:
                     f"the loss fails on the model's outputs ({network.evaluate(state, batch).shape[1]} a sample) and "
                     f"the targets given: {words}"
                 ) from error
+
+    def _room_for_loss(self, state: State) -> bool:
+        """Whether the whole batch may pass at once, which a loss needs."""
+        network = self._network
+        if self._pass_cost.at(self._batch.samples) <= self._room:  # even with the graph of a backward pass
+            return True
+
+        def compute(batch: Batch) -> None:
+            with torch.no_grad():
+                network.call(state, {}, batch)
+
+        need = SampleCost.measured(compute, self._batch, self._room).at(self._batch.samples)
+        if need <= self._room:
+            return True
+        self._notes[
+            f"no losses: the whole batch at once needs {need / 2**20:.1f} MiB, {self._room / 2**20:.1f} MiB are left"
+        ] = None
+        return False
 
     def _make_meters(self, state: State, rates: Any) -> None:
         network, given, batch = self._network, self._options, self._batch
@@ -218,7 +237,7 @@ class Probe:
         samples: Any = [(self._batch, self._targets, 1.0)]
         if given.hessian_data is not None:
             samples = DataBatches.of(self._network, given.hessian_data)
-        return Objective(self._loss, samples, decay)
+        return Objective(samples, decay)
 
     def _make_smoother(self, state: State, rates: Any) -> SmootherMeter:
         """Check all that effective parameters presuppose."""
@@ -232,7 +251,7 @@ class Probe:
         if self._loss is None or self._targets is None:
             raise InputError("effective parameters need targets and a loss")
         with self._network.running(state, {}) as module, torch.no_grad():
-            raw = self._network.raw(module, self._batch)
+            raw = self._network.raw(state, module, self._batch)
         found = quadratic_curvature(self._loss, raw, self._targets) if isinstance(raw, torch.Tensor) else None
         if found is None:
             raise InputError(
@@ -327,7 +346,7 @@ class Probe:
         signature = network.signature()
         if signature == self._signature:
             return network.state()
-        state = find_hooks(network, self._batch)
+        state = find_hooks(network, self._batch, self._targets)
         if _finite(state.parameters):
             self._check(state, self._batch)
         self._signature = signature
@@ -363,10 +382,10 @@ class Probe:
             self._analyse_hessian(state, at)
 
     def _loss_at(self, state: State, batch: Batch, targets: Any) -> float:
-        if self._loss is None or targets is None:
+        if self._loss is None or targets is None or not self._loss_fits:
             return float("nan")
         with torch.no_grad():
-            return float(self._network.loss(state, {}, self._loss, batch, targets))
+            return float(self._network.loss_at(state, {}, batch, targets))
 
     def _analyse_hessian(self, state: State, at: float) -> None:
         if self._objective is None:
