@@ -18,7 +18,7 @@ from featurephase.probe.derivatives import Jacobian, gradients
 from featurephase.probe.functional import Network, Parameters, Precision, State, Tensor
 from featurephase.probe.trees import Batch, leaves
 
-__all__ = ["check_derivatives", "check_function", "find_hooks"]
+__all__ = ["check_derivatives", "check_function", "find_hooks", "free_entries", "own_functions"]
 
 #: Samples that derivatives are checked on.
 _FEW = 3
@@ -58,6 +58,7 @@ def find_hooks(network: Network, batch: Batch, targets: Any = None) -> State:
         same = False
     if same:
         network.run_hooks = False
+        network.notes[f"hooks on {names} change neither outputs nor loss: not run by the probe"] = None
         return state
     network.notes[f"hooks on {names} change the outputs or the loss: run on the probe's copy"] = None
     return hooked
@@ -174,7 +175,7 @@ def check_derivatives(network: Network, state: State, batch: Batch) -> None:
     step = -(-len(names) // _GROUPS)
     for start in range(0, len(names), step):
         group = names[start : start + step]
-        if difference.agrees(group, pulled) or difference.agrees(group, pulled, free=_free(network, state, sample)):
+        if difference.agrees(group, pulled) or difference.agrees(group, pulled, free=free_entries(network, state, sample)):
             continue
         raise InputError(_wrong_derivative(outputs, group, network))
 
@@ -193,7 +194,7 @@ def _in_double(network: Network, state: State, batch: Batch) -> tuple[State, Bat
     return wide, batch.cast(torch.float64), precision.eps
 
 
-def _free(network: Network, state: State, batch: Batch) -> Parameters:
+def free_entries(network: Network, state: State, batch: Batch) -> Parameters:
     """1 where a parameter can be moved, 0 in rows that get no gradient or that forward itself overwrites.
 
     Such rows are those of padding in an embedding, and weights under a constraint that forward enforces. They are

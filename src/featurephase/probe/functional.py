@@ -183,8 +183,6 @@ class Network:
             changed = sorted(n for n in {*live, *self.shapes} if live.get(n) != self.shapes.get(n))
             raise InputError(f"parameters changed since the probe was made: {', '.join(changed)}")
         body = copy_model(self.model, run_hooks=self.run_hooks, loss=self.loss, forward=self.forward)
-        for module in body.observers:
-            self.notes[f"hooks on {module}: they do not change the outputs, and are not run by the probe"] = None
         for name in body.shared:
             self.notes[f"{name} cannot be copied: the probe's evaluations use the model's own"] = None
         parameters = {}

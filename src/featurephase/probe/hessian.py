@@ -11,6 +11,7 @@ import torch
 
 from featurephase.foundation.errors import InputError
 from featurephase.foundation.types import Array
+from featurephase.probe.checks import few, free_entries, own_functions
 from featurephase.probe.derivatives import gradients
 from featurephase.probe.functional import Network, Precision, State, Tensor
 from featurephase.probe.lanczos import lanczos
@@ -248,11 +249,21 @@ def unobtainable(operator: HessianOperator, options: Spectrum) -> str:
         return "not finite: the second derivatives of the loss are singular at these weights"
     scale = float(u.norm() * hv.norm() + v.norm() * hu.norm())
     if abs(float(u @ hv) - float(v @ hu)) > _ZERO * operator.eps * scale:
-        return f"not symmetric: {_ASYMMETRIC}"
+        return f"not symmetric: {_culprit(operator)}"
     return _differs_from_gradient(operator, options.seed)
 
 
-_ASYMMETRIC = "PyTorch's second derivative of an operation of this network is wrong (known: the fused weight norm)"
+def _culprit(operator: HessianOperator) -> str:
+    """What is wrong with the second derivatives, by name where it is not torch's."""
+    batch, targets, _ = next(iter(operator.objective.samples))
+    points = {name: operator.state.parameters[name].detach().requires_grad_() for name in operator.names}
+    functions = own_functions(operator.network.loss_at(operator.state, points, batch, targets))
+    if functions:
+        return (
+            f"the backward of {', '.join(functions)} cannot be differentiated (once_differentiable, or computed outside "
+            "autograd)"
+        )
+    return "PyTorch's second derivative of an operation of this network is wrong (known: the fused weight norm)"
 
 
 def _need(operator: HessianOperator, options: Spectrum) -> float:
@@ -305,25 +316,37 @@ def _differs_from_gradient(operator: HessianOperator, seed: int) -> str:
         return ""
     if precision.eps > 1e-12:
         return ""
-    direction = precise.random(seed + 1, 1)[0]
-    values = precise.unflatten(precise._flat(state.parameters))
-    steps = {n: d * float(values[n].square().mean().sqrt() or 1.0) for n, d in precise.unflatten(direction).items()}
-    flat = precise._flat(steps)
-    expected = precise(flat)
-    error = np.inf
+    values = {name: state.parameters[name] for name in precise.names}
+    for held in (False, True):  # again with what forward itself overwrites held fixed
+        free = free_entries(network, state, few(batch.cast(torch.float64))) if held else {}
+        direction = precise.unflatten(precise.random(seed + 1, 1)[0])
+        steps = {
+            n: d * (float(values[n].square().mean().sqrt()) or 1.0) * free.get(n, 1.0) for n, d in direction.items()
+        }
+        mask = torch.cat([torch.ones_like(values[n]).mul(free.get(n, 1.0)).reshape(-1) for n in precise.names])
+        error = _slope_error(precise, steps, mask, precision.eps)
+        if not error:
+            return ""
+    return f"wrong second derivative: {error}; {_culprit(operator)}"
+
+
+def _slope_error(operator: HessianOperator, steps: dict[str, Tensor], mask: Tensor, eps: float) -> str:
+    """How far ``H v`` is from differences of the gradient, for the best of three step sizes; empty if close."""
+    values = operator.state.parameters
+    expected = mask * operator(torch.cat([steps[n].reshape(-1) for n in operator.names]))
     for step in (1e-5, 1e-6, 1e-7):
         ends = []
         for sign in (1, -1):
-            moved = state.moved({n: values[n] + sign * step * steps[n] for n in precise.names})
-            ends.append(HessianOperator(network, moved, precise.objective, precise.names).gradient())
+            moved = operator.state.moved({n: values[n] + sign * step * steps[n] for n in operator.names})
+            again = HessianOperator(operator.network, moved, operator.objective, operator.names)
+            ends.append(mask * again.gradient())
         slope = (ends[0] - ends[1]) / (2 * step)
-        rounding = 1e2 * precision.eps * float(ends[0].norm()) / step
         error = float((slope - expected).norm())
-        if error <= _WRONG * float(expected.norm() + slope.norm()) + rounding:
+        if error <= _WRONG * float(expected.norm() + slope.norm()) + 1e2 * eps * float(ends[0].norm()) / step:
             return ""
     return (
-        f"wrong second derivative: autograd's product with the Hessian is {float(expected.norm()):.4g} long, finite "
-        f"differences of the gradient give {float(slope.norm()):.4g}, {error:.2g} apart"
+        f"autograd's product with the Hessian is {float(expected.norm()):.4g} long, finite differences of the gradient "
+        f"give {float(slope.norm()):.4g}, {error:.2g} apart"
     )
 
 

@@ -23,7 +23,7 @@ Parameters that thaw change what the kernel counts: that change is ``unattribute
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -139,16 +139,19 @@ class MechanismMeter:
     def _add_segment(self, previous: State, state: State, log_kernel: float) -> None:
         """Thawed parameters first, then the statistics, then the weights' own part by norms and directions."""
         before, after = self.log_kernel, log_kernel
-        if previous.names != state.names:
-            after = self._log_trace(state, previous.names)
+        counted = previous.names
+        if counted != state.names:
+            after = self._log_trace(state, counted)
             self.budget["unattributed"] += log_kernel - after
+            trained = tuple(n for n in state.parameters if n in counted or n in state.names)
+            previous, state = replace(previous, names=trained), replace(state, names=trained)
         drift = 0.0
         others = [(previous, state)]
         if self._statistics_moved(previous, state):
-            drifted, trained = previous.with_statistics_of(state), state.with_statistics_of(previous)
-            drift = (self._log_trace(drifted, previous.names) - before) / 2
-            drift += (after - self._log_trace(trained, previous.names)) / 2
-            others = [(previous, trained), (drifted, state)]
+            drifted, trained_only = previous.with_statistics_of(state), state.with_statistics_of(previous)
+            drift = (self._log_trace(drifted, counted) - before) / 2
+            drift += (after - self._log_trace(trained_only, counted)) / 2
+            others = [(previous, trained_only), (drifted, state)]
         change = after - before
         if not np.isfinite(drift) or not np.isfinite(change):
             self.budget["unattributed"] += change if np.isfinite(change) else 0.0
