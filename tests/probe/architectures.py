@@ -67,12 +67,16 @@ def inplace_activations():
 
 @architecture
 def dropout_everywhere():
-    return nn.Sequential(nn.Dropout(0.5), nn.Linear(5, 8), nn.AlphaDropout(0.2), nn.GELU(), nn.Linear(8, 2)), vectors(*X)
+    return nn.Sequential(nn.Dropout(0.5), nn.Linear(5, 8), nn.AlphaDropout(0.2), nn.GELU(), nn.Linear(8, 2)), vectors(
+        *X
+    )
 
 
 @architecture
 def convolutions_1d():
-    model = nn.Sequential(nn.Conv1d(2, 4, 3, stride=2), nn.ReLU(), nn.ConvTranspose1d(4, 3, 3), nn.Flatten(), nn.Linear(18, 2))
+    model = nn.Sequential(
+        nn.Conv1d(2, 4, 3, stride=2), nn.ReLU(), nn.ConvTranspose1d(4, 3, 3), nn.Flatten(), nn.Linear(18, 2)
+    )
     return model, vectors(4, 2, 9)
 
 
@@ -123,7 +127,9 @@ def local_response_and_prelu():
 
 @architecture
 def bilinear():
-    return Own(lambda m, x: m.out(torch.tanh(m.pair(x, x))), pair=nn.Bilinear(5, 5, 4), out=nn.Linear(4, 2)), vectors(*X)
+    return Own(lambda m, x: m.out(torch.tanh(m.pair(x, x))), pair=nn.Bilinear(5, 5, 4), out=nn.Linear(4, 2)), vectors(
+        *X
+    )
 
 
 @architecture
@@ -165,7 +171,9 @@ def over_its_norm():
 
 @architecture
 def bias_used_elsewhere():
-    return Own(lambda m, x: m.b(torch.tanh(m.a(x))) * m.a.bias.sum().cos(), a=nn.Linear(5, 6), b=nn.Linear(6, 2)), vectors(*X)
+    return Own(
+        lambda m, x: m.b(torch.tanh(m.a(x))) * m.a.bias.sum().cos(), a=nn.Linear(5, 6), b=nn.Linear(6, 2)
+    ), vectors(*X)
 
 
 @architecture
@@ -236,14 +244,24 @@ def hook_that_changes_the_output():
 @architecture
 def checkpointed():
     body = nn.Sequential(nn.Linear(8, 8), nn.Tanh())
-    model = Own(lambda m, x: m.c(checkpoint(m.b, torch.tanh(m.a(x)), use_reentrant=False)), a=nn.Linear(5, 8), b=body, c=nn.Linear(8, 2))
+    model = Own(
+        lambda m, x: m.c(checkpoint(m.b, torch.tanh(m.a(x)), use_reentrant=False)),
+        a=nn.Linear(5, 8),
+        b=body,
+        c=nn.Linear(8, 2),
+    )
     return model, vectors(*X)
 
 
 @architecture
 def checkpointed_reentrant():
     body = nn.Sequential(nn.Linear(8, 8), nn.Tanh())
-    model = Own(lambda m, x: m.c(checkpoint(m.b, torch.tanh(m.a(x)), use_reentrant=True)), a=nn.Linear(5, 8), b=body, c=nn.Linear(8, 2))
+    model = Own(
+        lambda m, x: m.c(checkpoint(m.b, torch.tanh(m.a(x)), use_reentrant=True)),
+        a=nn.Linear(5, 8),
+        b=body,
+        c=nn.Linear(8, 2),
+    )
     return model, vectors(*X)
 
 
@@ -342,12 +360,20 @@ def transformer_with_padding():
     ids = tokens(4, 5, high=9) + 1
     ids[1, 3:] = ids[2, 2:] = 0
     layer = nn.TransformerEncoderLayer(6, 2, 8, batch_first=True)
-    parts = {"embed": nn.Embedding(10, 6, padding_idx=0), "body": nn.TransformerEncoder(layer, 2), "head": nn.Linear(6, 2)}
+    parts = {
+        "embed": nn.Embedding(10, 6, padding_idx=0),
+        "body": nn.TransformerEncoder(layer, 2),
+        "head": nn.Linear(6, 2),
+    }
     return Own(forward, **parts), ids
 
 
 def _recurrent(kind, **options):
-    return Own(lambda m, x: m.head(m.body(x)[0][:, -1]), body=kind(3, 4, batch_first=True, **options), head=nn.Linear(4 * (1 + options.get("bidirectional", False)), 2))
+    return Own(
+        lambda m, x: m.head(m.body(x)[0][:, -1]),
+        body=kind(3, 4, batch_first=True, **options),
+        head=nn.Linear(4 * (1 + options.get("bidirectional", False)), 2),
+    )
 
 
 @architecture
@@ -398,7 +424,11 @@ def embedding_bag():
 
 @architecture
 def embedding_bag_sparse():
-    return nn.Sequential(nn.EmbeddingBag(10, 4, mode="sum", sparse=True), nn.Tanh(), nn.Linear(4, 2)), tokens(6, 3), NO_HESSIAN
+    return (
+        nn.Sequential(nn.EmbeddingBag(10, 4, mode="sum", sparse=True), nn.Tanh(), nn.Linear(4, 2)),
+        tokens(6, 3),
+        NO_HESSIAN,
+    )
 
 
 @architecture
@@ -528,7 +558,12 @@ def compiled_in_place():
 
 @architecture
 def two_inputs():
-    model = Own(lambda m, a, b: m.out(torch.tanh(m.left(a) + m.right(b))), left=nn.Linear(5, 6), right=nn.Linear(3, 6), out=nn.Linear(6, 2))
+    model = Own(
+        lambda m, a, b: m.out(torch.tanh(m.left(a) + m.right(b))),
+        left=nn.Linear(5, 6),
+        right=nn.Linear(3, 6),
+        out=nn.Linear(6, 2),
+    )
     return model, (vectors(*X), vectors(6, 3))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+from tests.probe.architectures import ARCHITECTURES  # noqa: E402
 from torch import nn  # noqa: E402
 
 from featurephase.probe import Probe  # noqa: E402
@@ -18,7 +19,6 @@ from featurephase.probe.derivatives import Jacobian  # noqa: E402
 from featurephase.probe.functional import Network  # noqa: E402
 from featurephase.probe.kernel import exact_kernel  # noqa: E402
 from featurephase.probe.trees import Batch, tensors_of, transform  # noqa: E402
-from tests.probe.architectures import ARCHITECTURES  # noqa: E402
 
 torch.set_num_threads(1)
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -35,13 +35,15 @@ def _built(name):
 def _run(model, inputs):
     """The outputs of a user's own call, as (N, C)."""
     inputs = transform(lambda leaf: leaf.clone(), inputs)
-    raw = model(**inputs) if isinstance(inputs, dict) else model(*inputs) if isinstance(inputs, tuple) else model(inputs)
+    raw = (
+        model(**inputs) if isinstance(inputs, dict) else model(*inputs) if isinstance(inputs, tuple) else model(inputs)
+    )
     parts = [raw.logits] if hasattr(raw, "logits") else tensors_of(raw)
     return torch.cat([part.reshape(len(part), -1) for part in parts], 1)
 
 
 def _jacobian(name):
-    """(N C, P) by one call of autograd per output on a model of its own in evaluation mode; complex ones as two reals."""
+    """(N C, P) by one call of autograd per output on a model of its own in evaluation mode; complex as two reals."""
     model, inputs, _ = _built(name)
     model.eval()
     parameters = [p for p in model.parameters() if p.requires_grad]
@@ -121,11 +123,13 @@ def _loss(outputs, targets):
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_nothing_is_touched(name):
-    """Bit for bit: weights, buffers, attributes, hooks, modes, versions, inputs, random states; and the training too."""
+    """Bit for bit: weights, buffers, attributes, hooks, modes, versions, inputs, random states, the training."""
     model, inputs, options = _built(name)
     before = _everything(model, inputs)
     first = tensors_of(inputs)[0]
-    probe = Probe(model, inputs, torch.zeros(len(first)), loss=_loss, schedule="linear:1", **{"hessian": "all", **options})
+    probe = Probe(
+        model, inputs, torch.zeros(len(first)), loss=_loss, schedule="linear:1", **{"hessian": "all", **options}
+    )
     after = _everything(model, inputs)
     for key, value in before.items():
         assert _same(value, after[key]), key

@@ -12,10 +12,9 @@ except ImportError as error:
         "probing networks needs PyTorch: install the extra, `pip install 'featurephase[torch]'`"
     ) from error
 
+from featurephase.probe.averaging import average
 from featurephase.probe.options import ProbeOptions
 from featurephase.probe.probe import Probe
-from featurephase.probe.result import ProbeResult, average
-
-
+from featurephase.results.probe import ProbeResult
 
 __all__ = ["Probe", "ProbeOptions", "ProbeResult", "average"]

@@ -140,7 +140,7 @@ def _check_repeats(network: Network, state: State, batch: Batch, outputs: Tensor
         return
     fresh = [network.evaluate(network.state(), part) for _ in range(2)]
     torch.rand(1)  # the generator moves on between the two
-    if _close(*fresh, network.eps):
+    if _close(fresh[0], fresh[1], network.eps):
         raise InputError(
             "two evaluations of the network differ: forward changes a state of its own (a cache, a counter) that its "
             "outputs depend on"
@@ -175,7 +175,9 @@ def check_derivatives(network: Network, state: State, batch: Batch) -> None:
     step = -(-len(names) // _GROUPS)
     for start in range(0, len(names), step):
         group = names[start : start + step]
-        if difference.agrees(group, pulled) or difference.agrees(group, pulled, free=free_entries(network, state, sample)):
+        if difference.agrees(group, pulled) or difference.agrees(
+            group, pulled, free=free_entries(network, state, sample)
+        ):
             continue
         raise InputError(_wrong_derivative(outputs, group, network))
 

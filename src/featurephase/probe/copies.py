@@ -166,7 +166,9 @@ def copy_model(model: nn.Module, *, run_hooks: bool, loss: Any = None, forward: 
     memo: dict[int, Any] = {}
     for original in originals:
         if isinstance(original, torch.jit.ScriptModule):
-            raise InputError("the model holds a TorchScript module, which hides its parameters: probe the Python module")
+            raise InputError(
+                "the model holds a TorchScript module, which hides its parameters: probe the Python module"
+            )
         memo[id(original)] = object.__new__(type(original))
     names: dict[int, str] = {}
     parameters: dict[str, nn.Parameter] = {}
@@ -196,9 +198,7 @@ def copy_model(model: nn.Module, *, run_hooks: bool, loss: Any = None, forward: 
     copied_names = {id(value): name for name, value in body.named_parameters()}
     for module, original in pairs:
         prefix = position[id(module)]
-        own = {
-            key: "" if value is None else copied_names[id(value)] for key, value in module._parameters.items()
-        }
+        own = {key: "" if value is None else copied_names[id(value)] for key, value in module._parameters.items()}
         buffers = {}
         for key, value in module._buffers.items():
             buffers[key] = "" if value is None else f"{prefix}.{key}".lstrip(".")

@@ -40,7 +40,7 @@ class _Recorded:
         self.outputs = network.call(state, self.leaves, batch)
         self._dual: Any = None
         self._pulled: Any = None
-        self._way: Any = None
+        self._way: Any = None  # a function, not bound to this object: a circle would outlive its use
 
     def pull(self, cotangent: Tensor) -> Parameters:
         return gradients(self.outputs, self.leaves, cotangent, retain_graph=True)
@@ -52,7 +52,7 @@ class _Recorded:
             return torch.zeros_like(self.outputs)
         if self._way is None:
             return self._by_first_right_way(chosen)
-        return self._way(chosen)
+        return self._way(self, chosen)
 
     def _by_first_right_way(self, tangent: Parameters) -> Tensor:
         dual = torch.randn(self.outputs.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -60,9 +60,9 @@ class _Recorded:
         pulled = self.pull(dual)
         back = sum(float((pulled[name] * value).double().sum()) for name, value in tangent.items())
         length = sum(float(pulled[n].double().norm() * v.double().norm()) for n, v in tangent.items())
-        for way in (self._by_two_reversals, self._by_forward_mode):
+        for way in (_Recorded._by_two_reversals, _Recorded._by_forward_mode):
             try:
-                pushed = way(tangent)
+                pushed = way(self, tangent)
             except Exception:  # a backward that cannot be differentiated, no forward mode: many types of error
                 continue
             ahead = float((dual * pushed).double().sum())
@@ -70,8 +70,8 @@ class _Recorded:
             if not math.isfinite(scale) or abs(ahead - back) <= 1e2 * self.network.eps * scale:
                 self._way = way
                 return pushed
-        self._way = self._row_by_row
-        return self._way(tangent)
+        self._way = _Recorded._row_by_row
+        return self._row_by_row(tangent)
 
     def _by_two_reversals(self, tangent: Parameters) -> Tensor:
         if self._dual is None:

@@ -14,14 +14,15 @@ from tqdm import tqdm
 
 from featurephase.foundation import tomlfile
 from featurephase.foundation.errors import InputError
+from featurephase.probe.averaging import average
 from featurephase.probe.functional import Network, Tensor
 from featurephase.probe.kernel import exact_kernel, top_eigenvalues
 from featurephase.probe.networks import build_network
 from featurephase.probe.probe import Probe
-from featurephase.probe.result import ProbeResult, average
 from featurephase.probe.tasks import Task, load_task, training_size
 from featurephase.probe.telescoping import quadratic_curvature
 from featurephase.probe.trees import Batch
+from featurephase.results.probe import ProbeResult
 
 __all__ = ["Experiment", "run", "run_replicates"]
 

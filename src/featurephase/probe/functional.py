@@ -162,7 +162,7 @@ class Network:
     @property
     def bytes_per_number(self) -> int:
         """Of the type that is measured in."""
-        return torch.finfo(self.dtype).bits // 8
+        return int(torch.finfo(self.dtype).bits // 8)
 
     @contextmanager
     def isolated(self) -> Iterator[None]:
@@ -189,7 +189,7 @@ class Network:
         for name, value in body.parameters.items():
             value.data = self.cast(value.detach())
             parameters[name] = torch.view_as_real(value.detach()) if value.is_complex() else value.detach()
-        buffers = {}
+        buffers: Parameters = {}
         for (module, _), (_, owned) in zip(body.pairs, body.places, strict=True):
             buffers |= {name: self.cast(module._buffers[key]) for key, name in owned.items() if name}
         names = tuple(name for name, value in body.parameters.items() if value.requires_grad)
@@ -287,7 +287,7 @@ class Network:
 
     def has_room_for_double(self, state: State) -> bool:
         """Whether the values, their clones and their gradients fit in double precision too."""
-        return 6 * 8 * sum(value.numel() for value in state.parameters.values()) < self.room
+        return bool(6 * 8 * sum(value.numel() for value in state.parameters.values()) < self.room)
 
     def random(self, name: str, seed: int, count: int = 1) -> Tensor:
         """Normal numbers for one parameter, (count, *shape): the same on every device, whatever else is trained."""

@@ -11,12 +11,24 @@ import torch
 
 from featurephase.foundation.errors import InputError
 from featurephase.foundation.types import Array
+from featurephase.hessian.lanczos import extreme_pairs
 from featurephase.probe.checks import few, free_entries, own_functions
 from featurephase.probe.derivatives import gradients
 from featurephase.probe.functional import Network, Precision, State, Tensor
-from featurephase.probe.lanczos import lanczos
 from featurephase.probe.memory import SampleCost
 from featurephase.probe.trees import Batch, transform
+from featurephase.results.probe import HessianAnalysis
+from featurephase.results.status import (
+    NO_SECOND_DERIVATIVE,
+    NOT_CONVERGED,
+    NOT_FINITE,
+    NOT_SYMMETRIC,
+    OK,
+    OUT_OF_MEMORY,
+    WRONG_SECOND_DERIVATIVE,
+    Status,
+    out_of_products,
+)
 
 __all__ = ["HessianOperator", "Objective", "extreme_eigenvalues", "orthonormal_subspace"]
 
@@ -165,7 +177,9 @@ def orthonormal_subspace(state: State, subspace: Any) -> Array:
         for name in state.names:
             block = subspace.get(name)
             rows = (
-                np.zeros((rank, state.parameters[name].numel())) if block is None else np.asarray(block, float).reshape(rank, -1)
+                np.zeros((rank, state.parameters[name].numel()))
+                if block is None
+                else np.asarray(block, float).reshape(rank, -1)
             )
             blocks.append(rows)
         matrix = np.concatenate(blocks, 1).T
@@ -173,9 +187,7 @@ def orthonormal_subspace(state: State, subspace: Any) -> Array:
         matrix = np.asarray(subspace, dtype=float)
         matrix = matrix[:, None] if matrix.ndim == 1 else matrix
     if matrix.ndim != 2 or matrix.shape[0] != state.size:
-        raise InputError(
-            f"subspace: shape {matrix.shape}, expected ({state.size}, r), one row per trainable parameter"
-        )
+        raise InputError(f"subspace: shape {matrix.shape}, expected ({state.size}, r), one row per trainable parameter")
     basis, triangle = np.linalg.qr(matrix)
     diagonal = np.abs(np.diag(triangle))
     if not np.all(np.isfinite(matrix)) or diagonal.min() <= 1e-12 * diagonal.max():
@@ -200,57 +212,51 @@ def extreme_eigenvalues(
     objective: Objective,
     options: Spectrum | None = None,
     subspace: Array | None = None,
-) -> dict[str, Any]:
+    time: float = 0.0,
+) -> HessianAnalysis:
     """The ``count`` smallest and largest Hessian eigenvalues, how many are negative, and overlaps with a
-    subspace.
+    subspace (an orthonormal basis (parameters, r)).
 
-    Parameters
-    ----------
-    subspace
-        Orthonormal basis (parameters, r).
-
-    Returns
-    -------
-    dict
-        ``smallest``, ``largest`` (ascending), their residuals ``|H v - lambda v|`` (an eigenvalue lies
-        that close), ``smallest_overlap``, ``largest_overlap`` (squared projections on the subspace, nan
-        without one), ``negative``, ``negative_is_lower_bound``, ``products``, ``status`` ("ok", or why
-        not). A Hessian that cannot be had is a status, never an exception.
+    A Hessian that cannot be had is a status, never an exception.
     """
     options = options or Spectrum()
     operator = HessianOperator(network, state, objective)
-    status = unobtainable(operator, options)
-    if status:
-        return _nothing(options.count, operator.products, status)
-    return _found(operator, options, subspace)
+    status, why = unobtainable(operator, options)
+    if status == OK:
+        pairs, status, why = eigenpairs(operator, options)
+    else:
+        pairs = Pairs.missing(options.count)
+    where = f"Hessian at step {time:g}: {status if status.kind == NOT_CONVERGED else f'{status}: {why}'}"
+    provenance = {"time": time, "status": status, "message": "" if status == OK else where}
+    return _analysis(operator, pairs, options.count, subspace, provenance)
 
 
-def unobtainable(operator: HessianOperator, options: Spectrum) -> str:
-    """Why the Hessian cannot be had; empty if it can.
+def unobtainable(operator: HessianOperator, options: Spectrum) -> tuple[Status, str]:
+    """Why the Hessian cannot be had; OK if it can.
 
     It must fit into the memory, have second derivatives that are finite, symmetric, and those of the loss.
     """
     need = _need(operator, options)
     if need > options.memory_limit:
-        return f"memory: the Hessian needs {need / 2**20:.1f} MiB, {options.memory_limit / 2**20:.1f} MiB are left"
+        room = f"{options.memory_limit / 2**20:.1f} MiB are left of memory_limit"
+        return OUT_OF_MEMORY, f"the Hessian needs {need / 2**20:.1f} MiB, {room}"
     try:
         u, v = operator.random(options.seed, 2)
         with Precision() as precision:
             hu = operator(u)
         operator.eps = max(operator.eps, precision.eps)
         hv = operator(v)
-    except InputError as error:
-        return str(error)
     except Exception as error:  # the user's loss runs in there, and autograd raises many types
-        return f"no second derivative: {' '.join(str(error).split())}"
+        return NO_SECOND_DERIVATIVE, " ".join(str(error).split())
     if not bool(torch.isfinite(operator.gradient()).all()):
-        return "not finite: the gradient of the loss is not"
+        return NOT_FINITE, "the gradient of the loss is not finite at these weights"
     if not bool(torch.isfinite(hu).all() and torch.isfinite(hv).all()):
-        return "not finite: the second derivatives of the loss are singular at these weights"
+        return NOT_FINITE, "the second derivatives of the loss are singular at these weights"
     scale = float(u.norm() * hv.norm() + v.norm() * hu.norm())
     if abs(float(u @ hv) - float(v @ hu)) > _ZERO * operator.eps * scale:
-        return f"not symmetric: {_culprit(operator)}"
-    return _differs_from_gradient(operator, options.seed)
+        return NOT_SYMMETRIC, _culprit(operator)
+    wrong = _differs_from_gradient(operator, options.seed)
+    return (WRONG_SECOND_DERIVATIVE, wrong) if wrong else (OK, "")
 
 
 def _culprit(operator: HessianOperator) -> str:
@@ -260,8 +266,8 @@ def _culprit(operator: HessianOperator) -> str:
     functions = own_functions(operator.network.loss_at(operator.state, points, batch, targets))
     if functions:
         return (
-            f"the backward of {', '.join(functions)} cannot be differentiated (once_differentiable, or computed outside "
-            "autograd)"
+            f"the backward of {', '.join(functions)} cannot be differentiated (once_differentiable, or computed "
+            "outside autograd)"
         )
     return "PyTorch's second derivative of an operation of this network is wrong (known: the fused weight norm)"
 
@@ -269,7 +275,7 @@ def _culprit(operator: HessianOperator) -> str:
 def _need(operator: HessianOperator, options: Spectrum) -> float:
     """Bytes: the vectors of the Lanczos method, and the recorded passes on the largest batch."""
     vectors = min(operator.size, 2 * options.count + 1) + 6
-    held = vectors * operator.size * torch.finfo(operator.dtype).bits // 8
+    held = float(vectors * operator.size * torch.finfo(operator.dtype).bits // 8)
     if len(operator.objective.samples) != 1:
         return held  # the batches are the user's own choice
     (batch, targets, _), *_ = operator.objective.samples
@@ -327,7 +333,7 @@ def _differs_from_gradient(operator: HessianOperator, seed: int) -> str:
         error = _slope_error(precise, steps, mask, precision.eps)
         if not error:
             return ""
-    return f"wrong second derivative: {error}; {_culprit(operator)}"
+    return f"{error}; {_culprit(operator)}"
 
 
 def _slope_error(operator: HessianOperator, steps: dict[str, Tensor], mask: Tensor, eps: float) -> str:
@@ -350,44 +356,88 @@ def _slope_error(operator: HessianOperator, steps: dict[str, Tensor], mask: Tens
     )
 
 
-def _found(operator: HessianOperator, options: Spectrum, subspace: Array | None) -> dict[str, Any]:
-    size, count, status = operator.size, options.count, "ok"
-    vector_bytes = size * torch.finfo(operator.dtype).bits // 8
-    complete = size <= max(DENSE, 2 * count + 2)
-    if complete:
+@dataclass(frozen=True)
+class Pairs:
+    """Eigenpairs at both ends: values ascending, (k,), vectors (k, parameters), and whether these are all."""
+
+    values: Array
+    residuals: Array
+    vectors: Tensor
+    complete: bool
+
+    @classmethod
+    def missing(cls, count: int) -> Pairs:
+        """What stands in for a spectrum that cannot be had."""
+        nothing = np.full(2 * count, np.nan)
+        return cls(nothing, nothing, torch.empty(2 * count, 0), False)
+
+    def ends(self, count: int) -> dict[str, slice]:
+        """The lowest and the highest ``count``, which may overlap in a small problem."""
+        half = min(count, self.values.size)
+        return {"smallest": slice(0, half), "largest": slice(self.values.size - half, None)}
+
+
+def eigenpairs(operator: HessianOperator, options: Spectrum) -> tuple[Pairs, Status, str]:
+    """All eigenpairs of a small Hessian; of a large one the two ends by Lanczos."""
+    size, count = operator.size, options.count
+    if size <= max(DENSE, 2 * count + 2):
         matrix = operator.dense()
         if not np.isfinite(matrix).all():
-            return _nothing(count, operator.products, "not finite: the second derivatives of the loss overflow")
+            return Pairs.missing(count), NOT_FINITE, "the second derivatives of the loss overflow"
         values, vectors = np.linalg.eigh(matrix)
-        residuals = np.zeros(size)
-    else:
-        steps = min(options.max_products, int(options.memory_limit // vector_bytes))
-        start = operator.random(options.seed, 1)[0]
-        ritz = lanczos(operator, start, count, tolerance=options.tolerance, max_steps=steps)
-        values, residuals = ritz.values, ritz.residuals
-        vectors = ritz.vectors.double().cpu().numpy().T
-        if not ritz.converged:
-            status = f"not converged to {options.tolerance:g} in {ritz.steps} products: see the residuals"
-    report: dict[str, Any] = {}
-    half = min(count, values.size)
-    for name, chosen in (("smallest", slice(0, half)), ("largest", slice(values.size - half, None))):
-        pad = (0, count - half)
-        overlap = np.full(half, np.nan) if subspace is None else ((subspace.T @ vectors[:, chosen]) ** 2).sum(0)
-        for suffix, part in (("", values[chosen]), ("_residual", residuals[chosen]), ("_overlap", overlap)):
-            report[name + suffix] = np.pad(part.astype(np.float64), pad, constant_values=np.nan)
-    scale = float(np.abs(values).max())
-    negative = values < -_ZERO * operator.eps * scale
-    report["negative"] = int(negative.sum())
-    report["negative_is_lower_bound"] = bool(not complete and negative[:half].all())
-    report["products"] = operator.products
-    report["status"] = status
-    return report
+        return Pairs(values, np.zeros(size), torch.as_tensor(vectors.T.copy()).to(operator.dtype), True), OK, ""
+    vector_bytes = size * torch.finfo(operator.dtype).bits // 8
+    steps = min(options.max_products, int(options.memory_limit // vector_bytes), size)
+    start = operator.random(options.seed, 1)[0]
+    basis = start.new_empty(max(steps, 2 * count + 1), size)
+    eps = float(torch.finfo(operator.dtype).eps)
+    ritz = extreme_pairs(operator, start, basis, count, tolerance=options.tolerance, eps=eps)
+    mix = torch.as_tensor(ritz.coordinates, dtype=start.dtype, device=start.device)
+    pairs = Pairs(ritz.values, ritz.residuals, mix @ ritz.space.basis, False)
+    if ritz.converged:
+        return pairs, OK, ""
+    status = out_of_products(options.tolerance, len(ritz.space.diagonal))
+    return pairs, status, status.message
 
 
-def _nothing(count: int, products: int, status: str) -> dict[str, Any]:
-    """The report when there is no spectrum to report."""
-    report: dict[str, Any] = {}
-    for name in ("smallest", "largest"):
-        report |= {f"{name}{what}": np.full(count, np.nan) for what in ("", "_residual", "_overlap")}
-    lower_bound = {"negative": 0, "negative_is_lower_bound": True}
-    return {**report, **lower_bound, "products": products, "status": status}
+def sampling_errors(operator: HessianOperator, vectors: Tensor) -> Array:
+    """Standard errors of ``v' H v`` over the batches that the loss is averaged over; 0 for a single one."""
+    count = len(operator.objective.samples)
+    if count == 1:
+        return np.zeros(len(vectors))
+    shares = np.array([share for _, _, share in operator.objective.samples])
+    parts = np.array([[float(v @ part) for part in operator.by_batch(v)] for v in vectors]) / shares
+    mean = parts @ shares
+    spread = ((parts - mean[:, None]) ** 2 @ shares) * (shares**2).sum() / (1 - (shares**2).sum())
+    errors: Array = np.sqrt(spread)
+    return errors
+
+
+def _analysis(
+    operator: HessianOperator, pairs: Pairs, count: int, subspace: Array | None, provenance: Mapping[str, Any]
+) -> HessianAnalysis:
+    """The record; nan where a small problem has fewer eigenvalues than were asked for."""
+    missing = not pairs.vectors.numel()
+    columns: dict[str, Any] = {}
+    for name, chosen in pairs.ends(count).items():
+        vectors = pairs.vectors[chosen]
+        half = len(pairs.values[chosen])
+        errors = np.full(half, np.nan) if missing else sampling_errors(operator, vectors)
+        overlap = np.full(half, np.nan)
+        if subspace is not None and not missing:
+            overlap = ((vectors.double().cpu().numpy() @ subspace) ** 2).sum(1)
+        series = {"": pairs.values[chosen], "_se": errors, "_residual": pairs.residuals[chosen], "_overlap": overlap}
+        for suffix, values in series.items():
+            columns[name + suffix] = np.pad(values.astype(np.float64), (0, count - half), constant_values=np.nan)
+        for suffix in ("_residual", "_overlap"):
+            columns[f"{name}{suffix}_se"] = columns[name + suffix] * 0.0
+    scale = 0.0 if missing else float(np.abs(pairs.values).max())
+    negative = pairs.values < -_ZERO * operator.eps * scale
+    half = min(count, len(pairs.values))
+    return HessianAnalysis(
+        **columns,
+        negative=int(negative.sum()),
+        negative_is_lower_bound=missing or bool(not pairs.complete and negative[:half].all()),
+        products=operator.products,
+        **provenance,
+    )

@@ -97,7 +97,9 @@ class ExactKernel:
 
     def _chunks(self) -> list[Batch]:
         step = self.chunk or self.batch.samples
-        return [self.batch.take(range(i, min(i + step, self.batch.samples))) for i in range(0, self.batch.samples, step)]
+        return [
+            self.batch.take(range(i, min(i + step, self.batch.samples))) for i in range(0, self.batch.samples, step)
+        ]
 
     def matrix(self, state: State) -> tuple[Array, dict[str, float]]:
         """The kernel (N C, N C), rows ordered (sample, output), and its trace by parameters.
@@ -114,7 +116,8 @@ class ExactKernel:
         squares = {n: float(g.double().square().sum()) for n, g in jacobian.pull(weights).items()}
         del jacobian
         parts = self.parts(state)
-        total, traces = None, {}
+        traces: dict[str, float] = {}
+        total: Any = None
         flat = weights.reshape(-1).double()
         self._negligible = (_ROUNDING * self.network.eps) ** 2 * sum(squares.values())
         for name in state.names:
@@ -280,7 +283,6 @@ class KernelMeter:
     seed: int = 0
     pass_cost: SampleCost = field(default_factory=lambda: SampleCost(0, 1))
     start: Any = None
-    last_traces: dict[str, float] = field(default_factory=dict)
     _exact: Any = None
 
     def begin(self, state: State) -> None:
@@ -296,7 +298,7 @@ class KernelMeter:
                 f"{self.memory_limit / 2**20:.1f} MiB of memory_limit are left: kernel='sketch' needs less"
             )
         if self.method == "exact":
-            self.start, self.last_traces = self._exact.matrix(state)
+            self.start = self._exact.matrix(state)[0]
         else:
             self.start = self._columns(state)
 
@@ -312,14 +314,14 @@ class KernelMeter:
 
     def matrix(self, state: State) -> Array:
         """The exact kernel (N C, N C)."""
-        kernel, self.last_traces = self._exact.matrix(state)
+        kernel: Array = self._exact.matrix(state)[0]
         return kernel
 
     def trace(self, state: State, names: tuple[str, ...] | None = None) -> float:
         """The trace at a state, over all its trainable parameters or those named."""
         wanted = state.names if names is None else names
         if self.method == "exact":
-            traces = self._exact.trace(state)
+            traces: dict[str, float] = self._exact.trace(state)
             return sum(value for name, value in traces.items() if name in wanted)
         columns = self._columns(state, wanted)
         return float((columns**2).sum(0).mean())

@@ -92,16 +92,16 @@ class LayerMeter:
         self._grams = self._feature_kernels(state)
 
     def _feature_kernels(self, state: State) -> dict[str, NDArray[np.float64]]:
-        """Gram matrices of what the layers read, a few layers (or columns of one) at a time where memory is short."""
+        """Gram matrices of what the layers read, a few layers, or columns of one, at a time where memory is short."""
         modules = dict(state.body.module.named_modules())
-        grams = {}
+        grams: dict[str, NDArray[np.float64]] = {}
         for group in self._groups(modules, state):
             for name, gram in self._grams_of(group, modules, state).items():
                 grams[name] = grams[name] + gram if name in grams else gram
         return grams
 
     def _groups(self, modules: Mapping[str, Any], state: State) -> list[list[tuple[Layer, slice]]]:
-        """Pieces (layer, columns of its features) whose features on the whole batch fit into a quarter of the memory."""
+        """Pieces (layer, columns of its features) whose features fit into a quarter of the memory."""
         paths = {layer.path: layer for layer in self.structure.layers}
         with torch.no_grad(), capture({path: modules[path] for path in paths}) as seen:
             self.network.call(state, {}, self.batch.take([0, 0]))

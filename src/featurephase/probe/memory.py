@@ -51,7 +51,7 @@ def peak_bytes(compute: Callable[[], Any]) -> int:
     """The most bytes of new tensors that ``compute`` holds at once."""
     with Held() as held:
         compute()
-    return held.peak
+    return int(held.peak)
 
 
 @dataclass(frozen=True)

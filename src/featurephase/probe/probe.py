@@ -24,7 +24,6 @@ from featurephase.probe.layers import LayerMeter
 from featurephase.probe.mechanisms import MechanismMeter, latent_coordinates
 from featurephase.probe.memory import Held, SampleCost
 from featurephase.probe.options import ProbeOptions
-from featurephase.probe.result import ProbeResult
 from featurephase.probe.schedule import make_schedule
 from featurephase.probe.structure import find_structure
 from featurephase.probe.telescoping import (
@@ -34,6 +33,8 @@ from featurephase.probe.telescoping import (
     quadratic_curvature,
 )
 from featurephase.probe.trees import Batch
+from featurephase.results.probe import Cost, HessianAnalysis, ProbeResult
+from featurephase.results.status import NO_EIGENVALUES, OK, Status, diverged, not_measured
 
 __all__ = ["Probe"]
 
@@ -108,8 +109,9 @@ class Probe:
         self._loss = loss
         self._step = 0
         self._records: list[Record] = []
-        self._hessians: list[dict[str, Any]] = []
-        self._status, self._message = "ok", ""
+        self._hessians: list[HessianAnalysis] = []
+        self._status: Status = OK
+        self._message = ""
         self._notes: dict[str, None] = {}
         with network.isolated(), Held() as held:
             self._batch = Batch.of(network.own(inputs, "inputs"), "the probe batch")
@@ -130,7 +132,7 @@ class Probe:
     def _plan_memory(self, state: State) -> float:
         """Choose how many samples are evaluated at once; return the bytes left beside the copies of the model."""
         network, limit = self._network, self._options.memory_limit
-        copies = 3 * sum(v.nbytes for v in (*state.parameters.values(), *state.buffers.values()))
+        copies: int = 3 * sum(v.nbytes for v in (*state.parameters.values(), *state.buffers.values()))
         copies += sum(tensor.nbytes for tensor in self._batch.tensors)
         motion = {name: state.parameters[name] for name in state.names}
         self._pass_cost = SampleCost(0, 1)
@@ -143,7 +145,7 @@ class Probe:
         except InputError:
             raise
         except Exception:  # a model that fails: the checks that follow say how
-            return limit - copies
+            return float(limit - copies)
         if copies + cost.at(1) > limit:
             raise InputError(
                 f"the probe needs at least {(copies + cost.at(1)) / 2**20:.1f} MiB for this model (three copies of its "
@@ -152,7 +154,7 @@ class Probe:
         network.chunk = min(self._batch.samples, cost.samples(limit - copies))
         self._pass_cost = cost
         network.room = limit - copies
-        return limit - copies
+        return float(limit - copies)
 
     def _check(self, state: State, batch: Batch) -> None:
         check_function(self._network, state, batch)
@@ -302,7 +304,7 @@ class Probe:
 
     def _telescope_now(self) -> bool:
         every = self._options.telescope_every
-        return every is not None and self._step % every == 0 and self._status == "ok"
+        return every is not None and self._step % every == 0 and self._status == OK
 
     def _advance(self, state: State, at: float) -> None:
         self._telescoping.advance(state)
@@ -322,7 +324,7 @@ class Probe:
             if at == self._records[-1].time:
                 return
             raise InputError(f"record at time {at:g} after {self._records[-1].time:g}: times must increase")
-        if self._status == "ok":
+        if self._status == OK:
             self._measured(at, lambda: self._take_record(self._current_state(at), at))
 
     def _measured(self, at: float, measure: Any) -> None:
@@ -334,10 +336,10 @@ class Probe:
         except Exception as error:  # the user's own code runs in there, and no error of it may end the training
             words = " ".join(str(error).split())
             kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
-            self._end(f"not measured at step {at:g}", f"recording ended at step {at:g}: {kind}{words}")
+            self._end(not_measured(at), f"recording ended at step {at:g}: {kind}{words}")
         self._spent += clock.perf_counter() - begin
 
-    def _end(self, status: str, message: str) -> None:
+    def _end(self, status: Status, message: str) -> None:
         self._status, self._message = status, message
 
     def _current_state(self, at: float) -> State:
@@ -361,11 +363,11 @@ class Probe:
         network, first = self._network, not self._records
         if not _finite(state.parameters) or not _finite({"": network.evaluate(state, self._batch)}):
             what = "outputs" if _finite(state.parameters) else "weights"
-            self._end(f"diverged at step {at:g}", f"the network's {what} are not finite at step {at:g}; {_ENDED}")
+            self._end(diverged(at), f"the network's {what} are not finite at step {at:g}; {_ENDED}")
             return
         kernel = self._kernel.measure(state, first)
         if not math.isfinite(kernel["trace"]):
-            self._end(f"diverged at step {at:g}", f"the kernel is not finite at step {at:g}; {_ENDED}")
+            self._end(diverged(at), f"the kernel is not finite at step {at:g}; {_ENDED}")
             return
         layers, pairs = self._layers.measure(state)
         mechanisms = self._mechanisms.measure(state, None if first else self._previous, kernel["trace"])
@@ -391,13 +393,9 @@ class Probe:
         if self._objective is None:
             return
         given = self._options
-        options = Spectrum(
-            given.hessian_count, given.hessian_tolerance, given.hessian_products, self._room, given.seed
-        )
+        options = Spectrum(given.hessian_count, given.hessian_tolerance, given.hessian_products, self._room, given.seed)
         subspace = self._subspace if state.names == self._start.names else None
-        report = extreme_eigenvalues(self._network, state, self._objective, options, subspace)
-        words = "" if report["status"] == "ok" else f"Hessian at step {at:g}: {report['status']}"
-        self._hessians.append({"time": at, **report, "message": words})
+        self._hessians.append(extreme_eigenvalues(self._network, state, self._objective, options, subspace, at))
 
     def close(self) -> None:
         """Record the end and analyse the Hessian there; leaving the ``with`` block does this."""
@@ -406,20 +404,20 @@ class Probe:
         if not self._records:
             return
         last = self._records[-1].time
-        analysed = bool(self._hessians) and self._hessians[-1]["time"] == last
-        if self._options.hessian == "ends" and self._status == "ok" and not analysed:
+        analysed = bool(self._hessians) and self._hessians[-1].time == last
+        if self._options.hessian == "ends" and self._status == OK and not analysed:
             self._measured(last, lambda: self._analyse_hessian(self._network.state(), last))
 
     def result(self) -> ProbeResult:
         """All that was recorded so far."""
         status, message = self._status, self._message
-        missing = [h["message"] for h in self._hessians if np.isnan(h["largest"]).all()]
-        if status == "ok" and missing:
-            status, message = "no Hessian eigenvalues", missing[0]
+        missing = [h.message for h in self._hessians if np.isnan(h.largest).all()]
+        if status == OK and missing:
+            status, message = NO_EIGENVALUES, missing[0]
         return assembled(
             self._records,
             self._structure,
-            {name: list(value.shape) for name, value in self._network.model.named_parameters()},
+            {name: tuple(value.shape) for name, value in self._network.model.named_parameters()},
             tuple(self._hessians),
             {
                 "status": status,
@@ -432,19 +430,19 @@ class Probe:
             self._mechanisms.method,
         )
 
-    def _cost(self) -> dict[str, Any]:
+    def _cost(self) -> Cost:
         """Seconds spent in the probe, against the loop's own, and the memory it holds at most."""
         elapsed = clock.perf_counter() - self._born
         start = self._start
         state_bytes = sum(value.nbytes for value in (*start.parameters.values(), *start.buffers.values()))
-        return {
-            "records": len(self._records),
-            "parameters": start.size,
-            "seconds": self._spent,
-            "seconds_per_record": self._spent / max(1, len(self._records)),
-            "slowdown": self._spent / max(elapsed - self._spent, 1e-9),
-            "memory_bytes": int(self._peak + 2 * state_bytes + 4 * self._kernel.start.nbytes),
-        }
+        return Cost(
+            records=len(self._records),
+            parameters=start.size,
+            seconds=self._spent,
+            seconds_per_record=self._spent / max(1, len(self._records)),
+            slowdown=self._spent / max(elapsed - self._spent, 1e-9),
+            memory_bytes=int(self._peak + 2 * state_bytes + 4 * self._kernel.start.nbytes),
+        )
 
 
 _ENDED = "nothing is recorded from there on"

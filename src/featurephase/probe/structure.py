@@ -131,11 +131,7 @@ def capture(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, Capture]]:
 
 def weight_layers(network: Network, state: State) -> dict[str, nn.Module]:
     """The linear and convolutional modules of a state's copy whose weight is a real parameter of the model."""
-    known = {
-        name
-        for name, value in network.model.named_parameters(remove_duplicate=False)
-        if not value.is_complex()
-    }
+    known = {name for name, value in network.model.named_parameters(remove_duplicate=False) if not value.is_complex()}
     return {
         name: module
         for name, module in state.body.module.named_modules()

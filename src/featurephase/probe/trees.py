@@ -30,12 +30,12 @@ def transform(change: Callable[[Any], Any], tree: Any) -> Any:
         values = {key: transform(change, value) for key, value in tree.items()}
         if type(tree) is dict:
             return values
-        same = copy.copy(tree)
+        like: Any = copy.copy(tree)
         for key, value in values.items():
-            same[key] = value  # type: ignore[index]  # a mapping that models return or take can be assigned to
-        return same
+            like[key] = value
+        return like
     if is_dataclass(tree) and not isinstance(tree, type):
-        same = copy.copy(tree)
+        same: Any = copy.copy(tree)
         for entry in fields(tree):
             object.__setattr__(same, entry.name, transform(change, getattr(tree, entry.name)))
         return same

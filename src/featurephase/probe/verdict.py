@@ -8,10 +8,11 @@ width shows where it is, not an exponent; the exponents of theory 2, 1.6 need a 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+from featurephase.results.probe import Verdict
 
 __all__ = ["KERNEL_CHANGE", "RICH_CHANGE", "decide"]
 
@@ -44,7 +45,7 @@ def decide(
     mechanisms: Mapping[str, float],
     movements: Mapping[str, float],
     ended: str = "",
-) -> dict[str, Any]:
+) -> Verdict:
     """Phase, mechanism and onset, with a sentence that says the numbers.
 
     Parameters
@@ -60,16 +61,18 @@ def decide(
 
     Returns
     -------
-    dict
-        ``phase``, ``mechanism`` ("none" in the kernel phase), ``since`` (first record from which on the
-        change stays above 0.1; nan in the kernel phase), ``kernel_change``, ``kernel_change_se``, ``decided``
-        (whether the phase holds within two standard errors), ``words``.
+    Verdict
+        The phase in words and numbers.
     """
     values, errors = np.asarray(change, float), np.asarray(change_se, float)
     last = float(values[-1]) if values.size else float("nan")
     error = float(np.nan_to_num(errors[-1])) if errors.size else 0.0
     if ended or not np.isfinite(last):
-        reason = f"No phase is claimed: {ended}" if ended else "The kernel change is undefined: the kernel at the start is zero"
+        reason = (
+            f"No phase is claimed: {ended}"
+            if ended
+            else "The kernel change is undefined: the kernel at the start is zero"
+        )
         return _verdict("undetermined", "none", last, error, words=reason)
     phase = _phase(last)
     decided = _phase(last - 2 * error) == _phase(last + 2 * error)
@@ -110,6 +113,13 @@ def _verdict(
     since: float = float("nan"),
     decided: bool = False,
     words: str,
-) -> dict[str, Any]:
-    return {"phase": phase, "mechanism": mechanism, "since": since, "kernel_change": change,
-            "kernel_change_se": error, "decided": decided, "words": words + "."}  # fmt: skip
+) -> Verdict:
+    return Verdict(
+        phase=phase,
+        mechanism=mechanism,
+        since=since,
+        kernel_change=change,
+        kernel_change_se=error,
+        decided=decided,
+        words=words + ".",
+    )
