@@ -13,8 +13,9 @@ except ImportError as error:
     ) from error
 
 from featurephase.probe.averaging import average
+from featurephase.probe.coordinates import coordinate_check
 from featurephase.probe.options import ProbeOptions
 from featurephase.probe.probe import Probe
 from featurephase.results.probe import ProbeResult
 
-__all__ = ["Probe", "ProbeOptions", "ProbeResult", "average"]
+__all__ = ["Probe", "ProbeOptions", "ProbeResult", "average", "coordinate_check"]

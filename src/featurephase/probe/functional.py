@@ -134,7 +134,6 @@ class Network:
     run_hooks: bool = False
     eps: float = 0.0  # of the coarsest arithmetic in forward
     notes: dict[str, None] = field(default_factory=dict)
-    _hooks: tuple[Any, ...] = ()
 
     def __post_init__(self) -> None:
         self.model = _unwrap(self.model)
@@ -157,7 +156,6 @@ class Network:
         self.dtype = widest if self.dtype is None else self.dtype
         self.eps = float(torch.finfo(self.dtype).eps)
         self.shapes = {name: _real_shape(value) for name, value in parameters.items()}
-        self._hooks = hook_signature(self.model)
 
     @property
     def bytes_per_number(self) -> int:

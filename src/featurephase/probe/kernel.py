@@ -60,6 +60,7 @@ class ExactKernel:
     block_bytes: int = 64 << 20
     chunk: int = 0
     pass_cost: SampleCost = field(default_factory=lambda: SampleCost(0, 1))  # of a forward and backward pass
+    rowwise: bool = False  # one output at a time throughout: the least memory
     _owned: dict[str, dict[str, str]] = field(default_factory=dict)
     _general: dict[str, Any] = field(default_factory=dict)  # parameter -> how its rows are computed
     _planned_for: Any = None
@@ -69,8 +70,8 @@ class ExactKernel:
         """Which layers own their parameters; found anew when parameters thaw or modules change."""
         key = (state.names, tuple((n, type(m)) for n, m in state.body.module.named_modules()))
         if key != self._planned_for:
-            self._owned = owned_parameters(self.network, state, self.batch)
-            self._general = {}
+            self._owned = {} if self.rowwise else owned_parameters(self.network, state, self.batch)
+            self._general = dict.fromkeys(state.parameters, one_by_one) if self.rowwise else {}
             self._planned_for = key
 
     def parts(self, state: State, only: tuple[str, ...] | None = None) -> dict[str, Factors | Rows]:
@@ -161,6 +162,18 @@ class ExactKernel:
         Counted from the shapes of what the layers read and return for one sample, so that nothing large is made to
         find out that it is too large.
         """
+        need = self._plan_layers(state, limit)
+        if need <= limit:
+            return need
+        outputs = self.network.evaluate(state, self.batch.take([0])).shape[1]
+        rows, item = self.batch.samples * outputs, self.network.bytes_per_number
+        least = rows * (2 * state.size * item + rows * (2 * item + 24)) + self.pass_cost.at(1)
+        if least > limit:
+            return need
+        self.rowwise, self.chunk, self._planned_for = True, 1, None
+        return int(least)
+
+    def _plan_layers(self, state: State, limit: float) -> int:
         self._plan(state)
         modules = {n: m for n, m in state.body.module.named_modules() if n in self._owned}
         with torch.no_grad(), capture(modules) as seen:
@@ -301,6 +314,14 @@ class KernelMeter:
             self.start = self._exact.matrix(state)[0]
         else:
             self.start = self._columns(state)
+
+    def saved(self) -> dict[str, Any]:
+        """What goes into a checkpoint."""
+        return {"method": self.method, "start": self.start}
+
+    def restore(self, saved: Mapping[str, Any], *_: State) -> None:
+        """Go on from a checkpoint."""
+        self.method, self.start = saved["method"], saved["start"]
 
     def measure(self, state: State, first: bool = False) -> dict[str, Any]:
         """Change, alignment with the start and with the labels, trace, top eigenvalues, and ``_se`` siblings.

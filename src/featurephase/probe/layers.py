@@ -91,6 +91,14 @@ class LayerMeter:
         self._start = state
         self._grams = self._feature_kernels(state)
 
+    def saved(self) -> dict[str, Any]:
+        """What goes into a checkpoint besides the states."""
+        return {"grams": self._grams}
+
+    def restore(self, saved: Mapping[str, Any], start: State, *_: State) -> None:
+        """Go on from a checkpoint."""
+        self._start, self._grams = start, saved["grams"]
+
     def _feature_kernels(self, state: State) -> dict[str, NDArray[np.float64]]:
         """Gram matrices of what the layers read, a few layers, or columns of one, at a time where memory is short."""
         modules = dict(state.body.module.named_modules())

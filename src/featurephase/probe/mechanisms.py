@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -134,6 +135,14 @@ class MechanismMeter:
                 self._add_segment(previous, state, log_kernel)
         self.log_kernel = log_kernel
         return dict(self.budget)
+
+    def saved(self) -> dict[str, Any]:
+        """What goes into a checkpoint."""
+        return {"budget": dict(self.budget), "log_kernel": self.log_kernel}
+
+    def restore(self, saved: Mapping[str, Any], *_: State) -> None:
+        """Go on from a checkpoint."""
+        self.budget, self.log_kernel = dict(saved["budget"]), saved["log_kernel"]
 
     def _add_segment(self, previous: State, state: State, log_kernel: float) -> None:
         """Thawed parameters first, then the statistics, then the weights' own part by norms and directions."""

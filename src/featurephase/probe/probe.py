@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time as clock
 from collections.abc import Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -19,12 +20,13 @@ from featurephase.probe.checks import check_derivatives, check_function, find_ho
 from featurephase.probe.derivatives import Jacobian
 from featurephase.probe.functional import Forward, LossFunction, Network, State, Tensor
 from featurephase.probe.hessian import Objective, Spectrum, extreme_eigenvalues, orthonormal_subspace
-from featurephase.probe.kernel import KernelMeter
+from featurephase.probe.kernel import ExactKernel, KernelMeter
 from featurephase.probe.layers import LayerMeter
 from featurephase.probe.mechanisms import MechanismMeter, latent_coordinates
 from featurephase.probe.memory import Held, SampleCost
 from featurephase.probe.options import ProbeOptions
 from featurephase.probe.schedule import make_schedule
+from featurephase.probe.spectrum import DensityOptions, hessian_spectrum, parameter_blocks
 from featurephase.probe.structure import find_structure
 from featurephase.probe.telescoping import (
     SmootherMeter,
@@ -33,7 +35,7 @@ from featurephase.probe.telescoping import (
     quadratic_curvature,
 )
 from featurephase.probe.trees import Batch
-from featurephase.results.probe import Cost, HessianAnalysis, ProbeResult
+from featurephase.results.probe import Cost, HessianAnalysis, HessianSpectrum, KernelMatrix, ProbeResult
 from featurephase.results.status import NO_EIGENVALUES, OK, Status, diverged, not_measured
 
 __all__ = ["Probe"]
@@ -408,6 +410,134 @@ class Probe:
         if self._options.hessian == "ends" and self._status == OK and not analysed:
             self._measured(last, lambda: self._analyse_hessian(self._network.state(), last))
 
+    def spectrum(
+        self,
+        *,
+        blocks: str | Mapping[str, Any] | None = None,
+        gauss_newton: bool = False,
+        draws: int = 8,
+        steps: int = 40,
+        products: int | None = None,
+    ) -> HessianSpectrum:
+        """A closer look at the Hessian where the model stands now; over ``hessian_data`` where that was given.
+
+        Parameters
+        ----------
+        blocks
+            Also diagonal blocks: ``"layers"``, ``"parameters"``, or name -> parameter names.
+        gauss_newton
+            Also ``J' (d^2 loss / d outputs^2) J``.
+        draws, steps
+            Random vectors, and Lanczos steps each, of the spectral density and the trace; steps 0: no density.
+        products
+            Most products for the extreme eigenvalues; default ``hessian_products``.
+
+        Raises
+        ------
+        InputError
+            If the probe has no loss, or a block is unknown.
+        """
+        if self._objective is None:
+            raise InputError("the spectrum of the Hessian needs a loss and targets (or hessian_data)")
+        network, given = self._network, self._options
+        options = Spectrum(
+            given.hessian_count, given.hessian_tolerance, products or given.hessian_products, self._room, given.seed
+        )
+        with network.isolated():
+            state = network.state()
+            members = {} if blocks is None else parameter_blocks(state, blocks)
+            return hessian_spectrum(
+                network, state, self._objective, options, DensityOptions(draws, steps),
+                blocks=members, gauss_newton=gauss_newton, time=float(self._step),
+            )  # fmt: skip
+
+    def kernel_matrix(self) -> KernelMatrix:
+        """The exact kernel itself where the model stands now: probe batch, and held-out points against it.
+
+        Raises
+        ------
+        InputError
+            If it does not fit into ``memory_limit``.
+        """
+        network = self._network
+        own_heldout = self._heldout is not self._batch
+        points = self._batch.cat(self._heldout) if own_heldout else self._batch
+        samples = self._batch.samples
+        with network.isolated():
+            state = network.state()
+            method = ExactKernel(network, points, self._rates, pass_cost=self._pass_cost)
+            need = method.plan_memory(state, self._room)
+            if need > self._room:
+                raise InputError(f"the kernel needs {need / 2**20:.1f} MiB, {self._room / 2**20:.1f} MiB are left")
+            matrix = method.matrix(state)[0]
+        outputs = len(matrix) // points.samples
+        blocks = matrix.reshape(points.samples, outputs, points.samples, outputs)
+        own, cross = blocks[:samples, :, :samples], blocks[samples:, :, :samples] if own_heldout else None
+        return KernelMatrix(
+            time=float(self._step),
+            seed=self._options.seed,
+            matrix=own,
+            cross=cross,
+            traced=np.einsum("icjc->ij", own) / outputs,
+            cross_traced=None if cross is None else np.einsum("icjc->ij", cross) / outputs,
+            per_output=np.einsum("icjc->cij", own),
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickling; model, loss and forward must be picklable themselves (no lambda)."""
+        left_out = ("_due", "_signature", "_born")
+        kept = {name: value for name, value in vars(self).items() if name not in left_out}
+        return {**kept, "_elapsed": clock.perf_counter() - self._born}
+
+    def __setstate__(self, saved: dict[str, Any]) -> None:
+        vars(self).update(saved)
+        self._born = clock.perf_counter() - vars(self).pop("_elapsed")
+        self._due = make_schedule(self._options.schedule)
+        self._signature = self._network.signature()
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the probe has seen, for a checkpoint beside those of the model and the optimiser.
+
+        Tensors, arrays and records; a later probe, made in the same way on the model as it then stands, goes on from
+        it after :meth:`load_state_dict`.
+        """
+        meters = {name: getattr(self, f"_{name}") for name in _METERS}
+        return {
+            "step": self._step,
+            "status": (self._status, self._message),
+            "spent": self._spent,
+            "elapsed": clock.perf_counter() - self._born,
+            "records": list(self._records),
+            "hessians": list(self._hessians),
+            "notes": [dict(self._notes), dict(self._network.notes)],
+            "states": [(s.parameters, s.buffers, s.names) for s in (self._start, self._previous)],
+            "meters": {name: meter.saved() for name, meter in meters.items() if meter is not None},
+        }
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Go on from what another probe had seen; the model must hold the weights of that time, or later ones.
+
+        Raises
+        ------
+        InputError
+            If the parameters are others.
+        """
+        states = []
+        for parameters, buffers, names in saved["states"]:
+            shapes = {name: tuple(value.shape) for name, value in parameters.items()}
+            if shapes != self._network.shapes:
+                raise InputError("the saved probe belongs to a model with other parameters")
+            states.append(replace(self._start, parameters=parameters, buffers=buffers, names=names))
+        self._start, self._previous = states
+        self._step, self._spent = saved["step"], saved["spent"]
+        self._status, self._message = saved["status"]
+        self._born = clock.perf_counter() - saved["elapsed"]
+        self._records, self._hessians = list(saved["records"]), list(saved["hessians"])
+        self._notes, notes = dict(saved["notes"][0]), saved["notes"][1]
+        self._network.notes |= notes
+        for name, values in saved["meters"].items():
+            getattr(self, f"_{name}").restore(values, self._start, self._previous)
+
     def result(self) -> ProbeResult:
         """All that was recorded so far."""
         status, message = self._status, self._message
@@ -445,6 +575,8 @@ class Probe:
         )
 
 
+#: Parts that carry something from record to record.
+_METERS = ("kernel", "layers", "mechanisms", "telescoping", "smoother")
 _ENDED = "nothing is recorded from there on"
 
 

@@ -10,7 +10,7 @@ S_T y + c`` of its training labels, whose effective parameters ``p(I) = (n/|I|) 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,15 @@ class TelescopingMeter:
         self._start = self._previous = state
         self._outputs = self.network.evaluate(state, self.batch)
         self._sum = self._outputs.clone()
+
+    def saved(self) -> dict[str, Any]:
+        """What goes into a checkpoint besides the states."""
+        return {"outputs": self._outputs, "sum": self._sum, "previous": self._previous.parameters}
+
+    def restore(self, saved: Mapping[str, Any], start: State, previous: State) -> None:
+        """Go on from a checkpoint."""
+        self._start, self._previous = start, replace(previous, parameters=saved["previous"])
+        self._outputs, self._sum = saved["outputs"], saved["sum"].clone()
 
     def advance(self, state: State) -> None:
         """Add the increment from the last state given to this one, which must own its memory."""
@@ -126,6 +135,15 @@ class SmootherMeter:
         self._outputs = self.network.evaluate(state, self.train.take([0])).shape[1]
         rows = (self.train.samples + self.heldout.samples) * self._outputs
         self._smooth = np.zeros((rows, self.train.samples * self._outputs))
+
+    def saved(self) -> dict[str, Any]:
+        """What goes into a checkpoint besides the states."""
+        return {"smooth": self._smooth, "at": self._at, "previous": self._previous.parameters}
+
+    def restore(self, saved: Mapping[str, Any], _start: State, previous: State) -> None:
+        """Go on from a checkpoint."""
+        self._smooth, self._at = saved["smooth"], saved["at"]
+        self._previous = replace(previous, parameters=saved["previous"])
 
     def advance(self, state: State, step: int) -> None:
         """Move the smoother from the last state to this one, which must own its memory."""

@@ -417,6 +417,8 @@ class HessianSpectrum(Result):
         Of the diagonal blocks.
     x, density, density_se
         Spectral density, smoothed by a Gaussian of standard deviation ``width``; errors over the random vectors.
+    draws
+        Random vectors of density and traces.
     vectors
         Parameter name -> eigenvectors of the eigenvalues in ``whole``, smallest ones first, (2 count, \\*shape).
     """
@@ -431,6 +433,7 @@ class HessianSpectrum(Result):
     density: Array = labelled("x", about="spectral density", default_factory=_empty)
     density_se: Array = field(default_factory=_empty)
     width: float = np.nan
+    draws: int = labelled(attribute=True, default=0)
     vectors: Mapping[str, Array] = labelled(json=False, saved=False, default_factory=dict, repr=False)
 
     def more_variables(self) -> Mapping[str, Variable]:
