@@ -18,15 +18,16 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from torch import nn
 from tqdm import tqdm
 
-from featurephase.present.figures import write_figure
-from featurephase.present.probe_figures import series_figure
+from featurephase.present.figures import PALETTE, house_style, new_figure, write_figure
 from featurephase.probe import Probe
 from featurephase.probe.experiment import Experiment, run
 from featurephase.probe.networks import build_network
@@ -75,8 +76,8 @@ def _train(model: nn.Module, x: torch.Tensor, y: torch.Tensor, epochs: int) -> d
     return {
         "training": clock() - begin - inside,
         "probe": inside,
-        "records": account["records"],
-        "stated_MiB": account["memory_bytes"] / 2**20,
+        "records": account.records,
+        "stated_MiB": account.memory_bytes / 2**20,
     }
 
 
@@ -213,6 +214,33 @@ def _figure(task, widths, scales, by_width, by_scale, slopes):
         ],
     }
     return series_figure([panel_width, panel_scale])
+
+
+@house_style()
+def series_figure(panels: Sequence[Mapping[str, Any]], *, width: float = 9.5, height: float = 4.0) -> Figure:
+    """Measured points with error bars against a parameter, and the prediction beside them.
+
+    Parameters
+    ----------
+    panels
+        One mapping per panel: ``title``, ``xlabel``, ``ylabel``, ``points`` (mappings ``label``, ``x``,
+        ``y``, ``se``) and ``predictions`` (mappings ``label``, ``x``, ``y``).
+    """
+    figure = new_figure(width, height)
+    for axes, panel in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True):
+        for colour, points in zip(PALETTE, panel["points"], strict=False):
+            axes.errorbar(
+                points["x"], points["y"], 2 * np.asarray(points["se"]), fmt="o", markersize=4, capsize=2,
+                color=colour, label=points["label"],
+            )  # fmt: skip
+        for colour, line in zip(PALETTE, panel["predictions"], strict=False):
+            axes.plot(line["x"], line["y"], "--", lw=1.2, color=line.get("color", colour), label=line["label"])
+        axes.set(xscale="log", yscale="log", xlabel=panel["xlabel"], ylabel=panel["ylabel"], title=panel["title"])
+        ticks = sorted({float(x) for points in panel["points"] for x in points["x"]})
+        axes.set_xticks(ticks, [f"{x:g}" for x in ticks])
+        axes.xaxis.minorticks_off()
+        axes.legend(fontsize=8)
+    return figure
 
 
 def main() -> None:

@@ -9,9 +9,11 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 from featurephase.probe import Probe  # noqa: E402
+from featurephase.probe.derivatives import Jacobian  # noqa: E402
 from featurephase.probe.functional import Network  # noqa: E402
-from featurephase.probe.hessian import extreme_eigenvalues  # noqa: E402
+from featurephase.probe.hessian import Objective, Spectrum, extreme_eigenvalues  # noqa: E402
 from featurephase.probe.kernel import KernelMeter, exact_kernel  # noqa: E402
+from featurephase.probe.trees import Batch  # noqa: E402
 
 torch.set_num_threads(1)
 
@@ -149,6 +151,14 @@ def _brute_jacobian(model, inputs):
     return flat.double().numpy(), parameters, function
 
 
+def _batch(inputs):
+    return Batch.of(inputs, "inputs")
+
+
+def _objective(inputs, targets):
+    return Objective([(_batch(inputs), targets, 1.0)])
+
+
 def _tolerance(dtype):
     """Sums of at most some thousand rounded products."""
     return 1e-5 if dtype == torch.float32 else 1e-12
@@ -160,7 +170,7 @@ def test_kernel(name, dtype):
     model, inputs = _prepared(name, dtype)
     network = Network(model)
     with network.isolated():
-        found = exact_kernel(network, network.state(), inputs, block_bytes=1000)
+        found = exact_kernel(network, network.state(), _batch(inputs), block_bytes=1000)
     jacobian = _brute_jacobian(model, inputs)[0]
     expected = jacobian @ jacobian.T
     assert np.abs(found - expected).max() <= _tolerance(dtype) * np.abs(expected).max()
@@ -198,22 +208,24 @@ def test_kernel_with_rates_and_derived_quantities():
     np.testing.assert_allclose(result.kernel_eigenvalues[1], np.linalg.eigvalsh(k1)[::-1][:4], rtol=1e-10)
 
 
+@pytest.mark.parametrize("chunk", [0, 2])
 @pytest.mark.parametrize("name", NAMES)
-def test_push_and_pull(name):
+def test_push_and_pull(name, chunk):
+    """Products with the Jacobian, whole or in chunks of two samples."""
     model, inputs = _prepared(name, torch.float64)
-    network = Network(model)
+    network = Network(model, chunk=chunk)
     state = network.state()
     jacobian = _brute_jacobian(model, inputs)[0]
     vector = np.random.default_rng(0).standard_normal(jacobian.shape[1])
-    tangent = network.unflatten(torch.as_tensor(vector))
+    pieces = torch.split(torch.as_tensor(vector), [state.parameters[n].numel() for n in state.names])
+    tangent = {n: p.reshape(state.parameters[n].shape) for n, p in zip(state.names, pieces, strict=True)}
     with network.isolated():
-        pushed = network.push(state, inputs, tangent)
-        slow = network._push_by_two_reversals(state, inputs, tangent)
+        products = Jacobian(network, state, _batch(inputs))
+        pushed = products.push(tangent)
         dual = torch.as_tensor(np.random.default_rng(1).standard_normal(tuple(pushed.shape)))
-        pulled = network.flatten(network.pull(state, inputs, dual))
+        pulled = torch.cat([products.pull(dual)[n].reshape(-1) for n in state.names])
     scale = np.abs(jacobian).max() * np.abs(vector).sum()
     assert np.abs(pushed.numpy().ravel() - jacobian @ vector).max() <= 1e-13 * scale
-    assert np.abs(slow.numpy().ravel() - jacobian @ vector).max() <= 1e-13 * scale
     assert np.abs(pulled.numpy() - jacobian.T @ dual.numpy().ravel()).max() <= 1e-12 * scale
 
 
@@ -244,25 +256,25 @@ def _dense_hessian(model, inputs, targets, loss, check):
 @pytest.mark.parametrize("dense", [True, False], ids=["dense", "lanczos"])
 def test_hessian(name, dense, monkeypatch):
     model, inputs = _prepared(name, torch.float64)
-    network = Network(model)
-    targets = torch.randn(
-        5, network.evaluate(network.state(), inputs).shape[1], generator=torch.Generator().manual_seed(2)
-    ).double()
+    network = Network(model, loss=nn.functional.mse_loss)
+    columns = network.evaluate(network.state(), _batch(inputs)).shape[1]
+    targets = torch.randn(5, columns, generator=torch.Generator().manual_seed(2)).double()
+    targets = targets.reshape(model(inputs).shape)
     with network.isolated():  # attention has second derivatives in its plain form only
         matrix = _dense_hessian(model, inputs, targets, nn.functional.mse_loss, check=dense)
     values, vectors = np.linalg.eigh(matrix)
     monkeypatch.setattr("featurephase.probe.hessian.DENSE", 10**6 if dense else 0)
-    subspace = np.linalg.qr(np.random.default_rng(4).standard_normal((network.size, 2)))[0]
+    size = network.state().size
+    subspace = np.linalg.qr(np.random.default_rng(4).standard_normal((size, 2)))[0]
     count = 2
-    if network.size <= 2 * count + 2 and not dense:
+    if size <= 2 * count + 2 and not dense:
         pytest.skip("too small for Lanczos")
     with network.isolated():
         found = extreme_eigenvalues(
-            network, network.state(), nn.functional.mse_loss, inputs, targets, count=count, tolerance=1e-11,
-            max_products=10**5, subspace=subspace,
-        )  # fmt: skip
+            network, network.state(), _objective(inputs, targets), Spectrum(count, 1e-11, 10**5), subspace
+        )
     scale = np.abs(values).max()
-    assert found["status"] == "ok"
+    assert found.status == "ok"
     assert np.abs(found["smallest"] - values[:count]).max() <= 1e-8 * scale
     assert np.abs(found["largest"] - values[-count:]).max() <= 1e-8 * scale
     negative = int((values < -1e3 * np.finfo(float).eps * scale).sum())
@@ -279,11 +291,11 @@ def test_hessian(name, dense, monkeypatch):
 def test_wrong_second_derivatives_are_reported_not_used():
     """PyTorch's fused weight norm has an asymmetric "Hessian" (torch 2.13): its eigenvalues would mean nothing."""
     model, inputs = _prepared("parametrised", torch.float64)
-    network = Network(model)
+    network = Network(model, loss=nn.functional.mse_loss)
     targets = torch.ones(5, 2, dtype=torch.float64)
     with network.isolated():
-        found = extreme_eigenvalues(network, network.state(), nn.functional.mse_loss, inputs, targets)
-    assert found["status"].startswith("not symmetric")
+        found = extreme_eigenvalues(network, network.state(), _objective(inputs, targets))
+    assert found.status == "not symmetric"
     assert np.isnan(found["largest"]).all()
 
 
@@ -366,9 +378,11 @@ def test_sketch_within_its_errors(name):
     """Sketched quantities agree with the exact ones within 4 of their standard errors; the exact ones exactly."""
     model, inputs = _prepared(name, torch.float64)
     network = Network(model)
-    outputs = network.evaluate(network.state(), inputs)
+    outputs = network.evaluate(network.state(), _batch(inputs))
     labels = torch.randn(outputs.shape, generator=torch.Generator().manual_seed(3)).double()
-    meters = {m: KernelMeter(network, inputs, labels, method=m, draws=256, count=3) for m in ("exact", "sketch")}
+    meters = {
+        m: KernelMeter(network, _batch(inputs), labels, method=m, draws=256, count=3) for m in ("exact", "sketch")
+    }
     with network.isolated():
         for meter in meters.values():
             meter.begin(network.state())
@@ -389,19 +403,19 @@ def test_sketch_is_unbiased_and_its_errors_are_right():
     model, inputs = _prepared("mlp-deep", torch.float64)
     network = Network(model)
     with network.isolated():
-        exact = KernelMeter(network, inputs, method="exact")
+        exact = KernelMeter(network, _batch(inputs), method="exact")
         exact.begin(network.state())
         truth = exact.measure(network.state())["trace"]
         values = []
         for seed in range(400):
-            meter = KernelMeter(network, inputs, method="sketch", draws=16, seed=seed)
+            meter = KernelMeter(network, _batch(inputs), method="sketch", draws=16, seed=seed)
             meter.begin(network.state())
-            now = meter._start
+            now = meter.start
             squares = (now.T @ now) ** 2
             pairs = (squares.sum() - np.trace(squares)) / (16 * 15)
             norms = (now**2).sum(0)
             values.append((pairs, norms.mean(), norms.std(ddof=1) / 4))
-        kernel = exact_kernel(network, network.state(), inputs)
+        kernel = exact_kernel(network, network.state(), _batch(inputs))
     squares, traces, errors = np.array(values).T
     assert abs(squares.mean() - (kernel**2).sum()) <= 4 * squares.std(ddof=1) / 20
     assert abs(traces.mean() - truth) <= 4 * traces.std(ddof=1) / 20

@@ -282,6 +282,8 @@ def test_subspace_overlap():
         ({"hessian": "often"}, "ends"),
         ({"rates": {"w": 1.0}}, "unknown parameters"),
         ({"rates": {"0.weight": -1.0}}, "not negative"),
+        ({"hessians": "all"}, "unknown option"),
+        ({"dtype": torch.float16}, "float32 or torch.float64"),
         ({"rates": 0.1}, "optimiser"),
         ({"targets": torch.arange(8)}, "classes"),
         ({"targets": torch.zeros(8, 2)}, "values a sample"),
@@ -301,8 +303,8 @@ def test_bad_models_and_inputs_are_refused():
         Probe(lambda x: x, torch.randn(8, 6))
     with pytest.raises(InputError, match="fails on the probe batch"):
         Probe(_noisy_network(), torch.randn(8, 5))
-    with pytest.raises(InputError, match="one tensor"):
-        Probe(_noisy_network(), {"x": 1})
+    with pytest.raises(InputError, match="expected a tensor"):
+        Probe(_noisy_network(), {"x": "one"})
     with pytest.raises(InputError, match="not finite"):
         Probe(_noisy_network(), torch.full((8, 6), float("nan")))
     with pytest.raises(InputError, match="run the model once"):

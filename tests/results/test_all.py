@@ -67,7 +67,7 @@ EXAMPLES: dict[str, Callable[[], Result]] = {
     "Threshold": _threshold,
 }
 #: Needs PyTorch: tests/probe.
-ELSEWHERE = {"ProbeResult"}
+ELSEWHERE = {"CoordinateCheck", "HessianSpectrum", "KernelMatrix", "ProbeResult"}
 
 
 @pytest.fixture(scope="module")

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.linalg import eigh, eigh_tridiagonal
+from scipy.linalg import eigh
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
 from featurephase.foundation.errors import SingularCurvatureError
 from featurephase.foundation.threads import blas_on_one_thread
 from featurephase.foundation.types import Array
+from featurephase.hessian.lanczos import quadrature
 
 if TYPE_CHECKING:
     from featurephase.dynamics.dense import DenseDesign
@@ -219,7 +220,8 @@ def spectral_density(
     rng = np.random.default_rng(seed)
     nodes, weights = [], []
     for _ in range(probes):
-        value, weight = _lanczos_quadrature(operator, rng.standard_normal(size), min(steps, size))
+        start, basis = rng.standard_normal(size), np.empty((min(steps, size), size))
+        value, weight = quadrature(operator.matvec, start, basis, np.finfo(np.float64).eps)
         nodes.append(value)
         weights.append(weight / probes)
     node, share = np.concatenate(nodes), np.concatenate(weights)
@@ -229,25 +231,3 @@ def spectral_density(
     x = np.linspace(low - 4 * sigma, high + 4 * sigma, points)
     kernel = np.exp(-0.5 * ((x[:, None] - node) / sigma) ** 2) / (sigma * np.sqrt(2.0 * np.pi))
     return SpectralDensity(node, share, x, kernel @ share, sigma)
-
-
-def _lanczos_quadrature(operator: LinearOperator, start: Array, steps: int) -> tuple[Array, Array]:
-    """Nodes and weights of the Gauss quadrature of the spectral measure of ``start``."""
-    basis = np.empty((steps, len(start)))
-    alpha, beta = np.zeros(steps), np.zeros(steps)
-    vector = start / np.linalg.norm(start)
-    count = steps
-    for j in range(steps):
-        basis[j] = vector
-        image = operator.matvec(vector)
-        alpha[j] = vector @ image
-        for _ in range(2):
-            image = image - basis[: j + 1].T @ (basis[: j + 1] @ image)
-        beta[j] = np.linalg.norm(image)
-        scale = max(float(np.max(np.abs(alpha[: j + 1]))), float(np.max(beta[: j + 1])))
-        if j == steps - 1 or beta[j] <= 1e-13 * scale:
-            count = j + 1
-            break
-        vector = image / beta[j]
-    value, vectors = eigh_tridiagonal(alpha[:count], beta[: count - 1])
-    return np.asarray(value, dtype=np.float64), np.asarray(vectors[0] ** 2)

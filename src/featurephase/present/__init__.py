@@ -25,7 +25,10 @@ __all__ = ["PRESENTERS", "figure_of", "presenter", "table_of"]
 PRESENTERS = {
     "AlgorithmicThreshold": "algorithmic",
     "Comparison": "comparison",
+    "CoordinateCheck": "coordinate_check",
     "Explanation": "explanation",
+    "HessianSpectrum": "hessian_spectrum",
+    "KernelMatrix": "kernel_matrix",
     "LatentPhaseResult": "latent_phase",
     "LatentResult": "latent",
     "LatentSubspaces": "subspaces",

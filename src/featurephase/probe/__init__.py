@@ -12,7 +12,10 @@ except ImportError as error:
         "probing networks needs PyTorch: install the extra, `pip install 'featurephase[torch]'`"
     ) from error
 
+from featurephase.probe.averaging import average
+from featurephase.probe.coordinates import coordinate_check
+from featurephase.probe.options import ProbeOptions
 from featurephase.probe.probe import Probe
-from featurephase.probe.result import ProbeResult, average
+from featurephase.results.probe import ProbeResult
 
-__all__ = ["Probe", "ProbeResult", "average"]
+__all__ = ["Probe", "ProbeOptions", "ProbeResult", "average", "coordinate_check"]

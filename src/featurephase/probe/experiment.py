@@ -14,13 +14,15 @@ from tqdm import tqdm
 
 from featurephase.foundation import tomlfile
 from featurephase.foundation.errors import InputError
+from featurephase.probe.averaging import average
 from featurephase.probe.functional import Network, Tensor
 from featurephase.probe.kernel import exact_kernel, top_eigenvalues
 from featurephase.probe.networks import build_network
 from featurephase.probe.probe import Probe
-from featurephase.probe.result import ProbeResult, average
 from featurephase.probe.tasks import Task, load_task, training_size
 from featurephase.probe.telescoping import quadratic_curvature
+from featurephase.probe.trees import Batch
+from featurephase.results.probe import ProbeResult
 
 __all__ = ["Experiment", "run", "run_replicates"]
 
@@ -167,8 +169,9 @@ def _sharpness(model: nn.Module, groups: list[dict[str, Any]], x: Tensor, y: Ten
     rates = {names[id(p)]: float(group["lr"]) for group in groups for p in group["params"]}
     with network.isolated():
         state = network.state()
-        outputs = network.evaluate(state, x)
-        kernel = exact_kernel(network, state, x, rates)
+        batch = Batch.of(x, "inputs")
+        outputs = network.evaluate(state, batch)
+        kernel = exact_kernel(network, state, batch, rates)
         quadratic = quadratic_curvature(_loss(loss), outputs, y) if loss == "squared" else None
     # The Hessian of cross entropy in one sample's logits is at most 1/2.
     curvature = quadratic[0] if quadratic else 0.5 / len(x)

@@ -1,265 +1,337 @@
 """The network as a pure function of its parameters, read from the user's model without ever touching it.
 
-A structural copy of the model is made once, with empty parameters; values are read from the live model
-and handed to the copy by :func:`torch.func.functional_call`. The live model is never run, so that no hook
-fires, no gradient, buffer or mode changes and no random number is drawn from its generators.
+A state is a private copy of the model (:mod:`featurephase.probe.copies`): its parameters and buffers by name, and the
+copy of all else that forward reads. Every evaluation runs on clones of these values and of the inputs, so that a
+forward that writes to its weights, buffers or inputs writes to the clones.
 """
 
 from __future__ import annotations
 
-import copy
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import torch
 from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from featurephase.foundation.errors import InputError
+from featurephase.probe.copies import Body, copy_model, hook_signature
+from featurephase.probe.quiet import isolated
+from featurephase.probe.trees import Batch, as_tensors, leaves, transform
 
-__all__ = ["Network", "State", "Tensor"]
+__all__ = ["Forward", "LossFunction", "Network", "Parameters", "State", "Tensor"]
 
 Tensor: TypeAlias = Any  # torch ships no types that a strict checker accepts everywhere
 Parameters: TypeAlias = dict[str, Tensor]
-
-_BATCH_COUPLED = (nn.modules.batchnorm._BatchNorm,)
-_HOOKS = (
-    "_forward_hooks",
-    "_forward_pre_hooks",
-    "_backward_hooks",
-    "_backward_pre_hooks",
-    "_forward_hooks_with_kwargs",
-    "_forward_pre_hooks_with_kwargs",
-    "_forward_hooks_always_called",
-)
+Forward: TypeAlias = Callable[[Any, Any], Any]
+LossFunction: TypeAlias = Callable[[Any, Any], Any]
 
 
 @dataclass(frozen=True)
 class State:
-    """Where a network stands: trainable parameters, and all that is held fixed (frozen parameters,
-    buffers)."""
+    """Where a network stands.
 
-    trainable: Parameters
-    fixed: Parameters
+    Attributes
+    ----------
+    body
+        The copy of the model without its values.
+    parameters
+        All parameters by name; complex ones as real tensors with a last dimension of 2.
+    buffers
+        All buffers by name.
+    names
+        The trainable parameters, in the model's order.
+    """
 
-    def copy(self) -> State:
-        """The same values in memory of their own."""
-        return State(
-            {name: value.clone() for name, value in self.trainable.items()},
-            {name: value.clone() for name, value in self.fixed.items()},
-        )
+    body: Body
+    parameters: Parameters
+    buffers: Parameters
+    names: tuple[str, ...]
+    harmonise: bool = False  # whether the values are in another floating-point type than the user's
 
-    def moved(self, trainable: Mapping[str, Tensor]) -> State:
-        """The state with some trainable parameters replaced."""
-        return State({**self.trainable, **trainable}, self.fixed)
+    @property
+    def trainable(self) -> Parameters:
+        """The parameters that require a gradient."""
+        return {name: self.parameters[name] for name in self.names}
+
+    @property
+    def size(self) -> int:
+        """Number of trainable real numbers."""
+        return sum(value.numel() for value in self.trainable.values())
+
+    def moved(self, values: Mapping[str, Tensor]) -> State:
+        """The state with some parameters replaced."""
+        return replace(self, parameters={**self.parameters, **values})
+
+    def with_statistics_of(self, other: State) -> State:
+        """These trainable parameters, with all that is not trained (buffers, frozen parameters, attributes) of
+        ``other``."""
+        return replace(other, parameters={**other.parameters, **self.trainable}, names=self.names)
+
+    def same_statistics(self, other: State) -> bool:
+        """Whether all that is not trained has the same values."""
+        mine, theirs = ({**s.parameters, **s.buffers} for s in (self, other))
+        fixed = set(mine) - set(self.names) - set(other.names)
+        return set(mine) == set(theirs) and all(_same(mine[name], theirs[name]) for name in fixed)
+
+    def cast(self, dtype: torch.dtype) -> State:
+        """Floating-point values in another type."""
+
+        def to(values: Parameters) -> Parameters:
+            return {n: v.to(dtype) if v.is_floating_point() else v for n, v in values.items()}
+
+        return replace(self, parameters=to(self.parameters), buffers=to(self.buffers), harmonise=True)
 
 
+def _same(a: Tensor, b: Tensor) -> bool:
+    return a is b or (a.shape == b.shape and bool(torch.equal(a, b)))
+
+
+class Precision(TorchDispatchMode):  # type: ignore[misc]  # torch is untyped here
+    """Within it, the coarsest floating-point type that any operation computes in is noted."""
+
+    eps: float = 0.0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        for value in made if isinstance(made, (tuple, list)) else (made,):
+            if isinstance(value, torch.Tensor) and (value.is_floating_point() or value.is_complex()):
+                self.eps = max(self.eps, float(torch.finfo(value.dtype).eps))
+        return made
+
+
+@dataclass
 class Network:
     """``f(theta, x)`` of a model in evaluation mode, as a matrix of N inputs by C outputs.
 
     Parameters
     ----------
     model
-        Any module that maps one tensor (first dimension: samples) to one tensor. Compiled and
-        data-parallel wrappers are looked through.
+        Any module. Compiled and data-parallel wrappers are looked through.
     dtype
         Floating-point type to measure in; default the model's own, at least float32.
+    forward
+        ``forward(model, inputs)`` calls the model; default ``model(x)`` for a tensor, ``model(*inputs)`` for a tuple
+        or list, ``model(**inputs)`` for a mapping.
+    loss
+        ``loss(what the model returns, targets)``, or None.
 
     Raises
     ------
     InputError
-        If nothing is trainable, the model cannot be copied, or its weights are computed in hooks.
+        If nothing is trainable, or parts of the model hide their parameters.
     """
 
-    def __init__(self, model: nn.Module, dtype: torch.dtype | None = None) -> None:
-        self.model = _unwrap(model)
+    model: nn.Module
+    dtype: torch.dtype | None = None
+    forward: Forward | None = None
+    loss: LossFunction | None = None
+    chunk: int = 0  # samples evaluated at once; 0: all
+    room: float = float("inf")  # bytes left beside the copies of the model
+    run_hooks: bool = False
+    eps: float = 0.0  # of the coarsest arithmetic in forward
+    notes: dict[str, None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.model = _unwrap(self.model)
         parameters = dict(self.model.named_parameters())
         for name, value in parameters.items():
             if isinstance(value, nn.parameter.UninitializedParameter):
                 raise InputError(f"parameter {name!r} has no shape yet: run the model once before probing it")
-        self.names = tuple(name for name, value in parameters.items() if value.requires_grad)
-        if not self.names:
+        names = tuple(name for name, value in parameters.items() if value.requires_grad)
+        if not names:
             raise InputError(
                 f"nothing to probe: the model has {len(parameters)} parameters and none requires a gradient"
             )
-        first = parameters[self.names[0]]
-        self.device: torch.device = first.device
         devices = {value.device for value in parameters.values()}
         if len(devices) > 1:
             raise InputError(f"the model is spread over {sorted(map(str, devices))}; the probe takes one device")
-        own = torch.promote_types(first.dtype, torch.float32)
-        self.dtype: torch.dtype = own if dtype is None else dtype
-        self.shapes = {name: tuple(parameters[name].shape) for name in self.names}
-        self.sizes = {name: parameters[name].numel() for name in self.names}
-        self.size = sum(self.sizes.values())
-        self.notes: list[str] = []
-        self._shadow = self._copy(parameters)
-
-    def _copy(self, parameters: Mapping[str, Tensor]) -> nn.Module:
-        """A structural copy in evaluation mode whose parameters take no memory and whose hooks are gone."""
-        memo: dict[int, Any] = {
-            id(value): nn.Parameter(torch.empty_like(value, device="meta"), requires_grad=value.requires_grad)
-            for value in parameters.values()
-        }
-        try:
-            shadow: nn.Module = copy.deepcopy(self.model, memo)
-        except Exception as error:
-            raise InputError(f"the model cannot be copied, which the probe needs: {error}") from error
-        for name, module in shadow.named_modules():
-            where = name or type(module).__name__
-            if any(type(hook).__name__ in _WEIGHT_HOOKS for hook in module._forward_pre_hooks.values()):
-                raise InputError(
-                    f"{where}: its weight is computed in a hook; use torch.nn.utils.parametrizations instead"
-                )
-            if any(getattr(module, kind, None) for kind in _HOOKS):
-                self.notes.append(f"hooks on {where}: not run by the probe")
-            for kind in _HOOKS:
-                if hasattr(module, kind):
-                    getattr(module, kind).clear()
-            if isinstance(module, _BATCH_COUPLED) and module.running_mean is None:
-                raise InputError(
-                    f"{where}: batch normalisation without running statistics makes one output depend on "
-                    "the other inputs; use track_running_stats=True"
-                )
-        return shadow.eval()
+        self.device: torch.device = parameters[names[0]].device
+        kinds = {v.dtype.to_real() if v.is_complex() else v.dtype for v in parameters.values()}
+        widest = functools.reduce(torch.promote_types, kinds, torch.float32)
+        self.casts: bool = self.dtype not in (None, widest) or any(torch.finfo(k).bits < 32 for k in kinds)
+        self.dtype = widest if self.dtype is None else self.dtype
+        self.eps = float(torch.finfo(self.dtype).eps)
+        self.shapes = {name: _real_shape(value) for name, value in parameters.items()}
 
     @property
-    def shadow(self) -> nn.Module:
-        """The structural copy: for hooks of the probe's own, and for its module tree."""
-        return self._shadow
+    def bytes_per_number(self) -> int:
+        """Of the type that is measured in."""
+        return int(torch.finfo(self.dtype).bits // 8)
 
     @contextmanager
     def isolated(self) -> Iterator[None]:
-        """Random state, autocast and gradient modes of the caller, set aside for the block."""
-        devices = [self.device] if self.device.type == "cuda" else []
-        with (
-            torch.random.fork_rng(devices=devices),
-            torch.inference_mode(False),
-            torch.enable_grad(),
-            torch.autocast(self.device.type, enabled=False),
-            sdpa_kernel(SDPBackend.MATH),  # the only attention kernel with forward and second derivatives
-        ):
+        """Global state of Python and torch, set aside for the block."""
+        with isolated(self.device):
             yield
 
+    def state(self) -> State:
+        """A copy of where the model stands now.
+
+        Raises
+        ------
+        InputError
+            If parameters appeared, vanished or changed shape since the probe was made, or the copy fails.
+        """
+        live = {name: _real_shape(value) for name, value in self.model.named_parameters()}
+        if live != self.shapes:
+            changed = sorted(n for n in {*live, *self.shapes} if live.get(n) != self.shapes.get(n))
+            raise InputError(f"parameters changed since the probe was made: {', '.join(changed)}")
+        body = copy_model(self.model, run_hooks=self.run_hooks, loss=self.loss, forward=self.forward)
+        for name in body.shared:
+            self.notes[f"{name} cannot be copied: the probe's evaluations use the model's own"] = None
+        parameters = {}
+        for name, value in body.parameters.items():
+            value.data = self.cast(value.detach())
+            parameters[name] = torch.view_as_real(value.detach()) if value.is_complex() else value.detach()
+        buffers: Parameters = {}
+        for (module, _), (_, owned) in zip(body.pairs, body.places, strict=True):
+            buffers |= {name: self.cast(module._buffers[key]) for key, name in owned.items() if name}
+        names = tuple(name for name, value in body.parameters.items() if value.requires_grad)
+        return State(body, parameters, buffers, names, self.casts)
+
     def cast(self, value: Tensor) -> Tensor:
-        """``value`` on the network's device, floating-point numbers in the probe's type, detached."""
-        value = torch.as_tensor(value).detach().to(self.device)
+        """``value`` on the network's device, in the type that is measured in, detached.
+
+        Integers, and floating-point numbers where the model's own type is measured in, stay as they are.
+        """
+        value = value.detach().to(self.device)
         if value.is_inference():  # made in inference mode: autograd takes a copy only
             value = value.clone()
+        if not self.casts:
+            return value
+        if value.is_complex():
+            return value.to(torch.promote_types(self.dtype, torch.complex32))
         return value.to(self.dtype) if value.is_floating_point() else value
 
-    def state(self) -> State:
-        """The live values: views of the model's parameters where no cast is needed, buffers as copies.
+    def own(self, tree: Any, what: str) -> Any:
+        """A copy of the user's inputs or targets, in their shape and form."""
+        return transform(
+            lambda leaf: self.cast(leaf).clone() if isinstance(leaf, torch.Tensor) else leaf, as_tensors(tree, what)
+        )
+
+    @contextmanager
+    def running(self, state: State, values: Mapping[str, Tensor]) -> Iterator[nn.Module]:
+        """The model to be run, on clones of the state's values; ``values`` (differentiable) replace some of them."""
+        installed = {}
+        for name, value in {**state.parameters, **values}.items():
+            clone = value.clone()
+            origin = state.body.parameters[name]
+            if origin.is_complex():
+                clone = torch.view_as_complex(clone)
+            vars(clone).update(vars(origin))
+            installed[name] = clone
+        installed |= {name: value.clone() for name, value in state.buffers.items()}
+        with state.body.lent(installed, state.harmonise) as module:
+            yield module
+
+    def raw(self, state: State, module: nn.Module, batch: Batch) -> Any:
+        """What the model returns for a copy of the inputs."""
+        inputs = batch.copied()
+        if state.body.forward is not None:
+            return state.body.forward(module, inputs)
+        if isinstance(inputs, Mapping):
+            return module(**inputs)
+        if isinstance(inputs, (tuple, list)) and not hasattr(inputs, "_fields"):
+            return module(*inputs)
+        return module(inputs)
+
+    def call(self, state: State, values: Mapping[str, Tensor], batch: Batch) -> Tensor:
+        """The outputs (N, C); differentiable in ``values``."""
+        with self.running(state, values) as module:
+            return self.matrix(self.raw(state, module, batch), batch.samples)
+
+    def loss_at(self, state: State, values: Mapping[str, Tensor], batch: Batch, targets: Any) -> Tensor:
+        """``loss(what the model returns, targets)``, in one evaluation with everything the loss may reach.
 
         Raises
         ------
         InputError
-            If parameters appeared, vanished or changed shape since the probe was made.
+            If it is not one number.
         """
-        parameters = dict(self.model.named_parameters())
-        live = {name: tuple(parameters[name].shape) for name in self.names if name in parameters}
-        if live != self.shapes:
-            changed = sorted(name for name in self.names if live.get(name) != self.shapes[name])
-            raise InputError(f"parameters changed shape since the probe was made: {', '.join(changed)}")
-        fixed = {name: self.cast(value) for name, value in parameters.items() if name not in self.shapes}
-        fixed |= {name: self.cast(value).clone() for name, value in self.model.named_buffers()}
-        return State({name: self.cast(parameters[name]) for name in self.names}, fixed)
+        targets = transform(lambda leaf: leaf.clone() if isinstance(leaf, torch.Tensor) else leaf, targets)
+        with self.running(state, values) as module:
+            value = state.body.loss(self.raw(state, module, batch), targets)
+        if not isinstance(value, torch.Tensor) or value.numel() != 1:
+            what = f"shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else type(value).__name__
+            raise InputError(f"the loss must return one number, not {what}")
+        return value.reshape(())
 
-    def call(self, trainable: Mapping[str, Tensor], fixed: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
-        """The outputs (N, C) for ``inputs``; differentiable in ``trainable``."""
-        outputs = torch.func.functional_call(self._shadow, {**fixed, **trainable}, (inputs,))
-        if not isinstance(outputs, torch.Tensor):
-            raise InputError(f"the model returns {type(outputs).__name__}; the probe takes one tensor: wrap the model")
-        return outputs.reshape(outputs.shape[0], -1) if outputs.dim() else outputs.reshape(1, 1)
+    def matrix(self, raw: Any, samples: int) -> Tensor:
+        """The tensor among the model's outputs, as (N, C); several are put side by side."""
+        chosen, note = _chosen(raw, samples)
+        if note:
+            self.notes[note] = None
+        if chosen.dim() == 0 or chosen.shape[0] != samples:
+            raise InputError(f"{samples} inputs gave outputs of shape {tuple(chosen.shape)}; samples come first")
+        if chosen.is_complex():
+            raise InputError("the outputs are complex: return their real and imaginary part (torch.view_as_real)")
+        return chosen.reshape(samples, -1)
 
-    def evaluate(self, state: State, inputs: Tensor) -> Tensor:
+    def chunks(self, batch: Batch) -> list[Batch]:
+        """The samples in parts of at most ``chunk``."""
+        step = self.chunk or batch.samples
+        if step >= batch.samples:
+            return [batch]
+        return [batch.take(range(i, min(i + step, batch.samples))) for i in range(0, batch.samples, step)]
+
+    def evaluate(self, state: State, batch: Batch) -> Tensor:
         """The outputs (N, C) without a graph."""
         with torch.no_grad():
-            return self.call(state.trainable, state.fixed, inputs)
+            return torch.cat([self.call(state, {}, part) for part in self.chunks(batch)])
 
-    def function(self, state: State, inputs: Tensor) -> Callable[[Parameters], Tensor]:
-        """``trainable -> outputs`` at fixed inputs: what the differential operators of torch.func take."""
-        return lambda trainable: self.call(trainable, state.fixed, inputs)
+    def has_room_for_double(self, state: State) -> bool:
+        """Whether the values, their clones and their gradients fit in double precision too."""
+        return bool(6 * 8 * sum(value.numel() for value in state.parameters.values()) < self.room)
 
-    def push(self, state: State, inputs: Tensor, tangent: Mapping[str, Tensor]) -> Tensor:
-        """``J v``: the first-order change of the outputs (N, C) along a direction in parameter space."""
-        function = self.function(state, inputs)
-        try:
-            return torch.func.jvp(function, (state.trainable,), (dict(tangent),))[1].detach()
-        except (NotImplementedError, RuntimeError):
-            return self._push_by_two_reversals(state, inputs, tangent)
+    def random(self, name: str, seed: int, count: int = 1) -> Tensor:
+        """Normal numbers for one parameter, (count, *shape): the same on every device, whatever else is trained."""
+        place = list(self.shapes).index(name)
+        generator = torch.Generator().manual_seed((seed * 1_000_003 + place) % 2**63)
+        return torch.randn(count, *self.shapes[name], generator=generator, dtype=self.dtype).to(self.device)
 
-    def _push_by_two_reversals(self, state: State, inputs: Tensor, tangent: Mapping[str, Tensor]) -> Tensor:
-        """``J v`` as the derivative of the linear map ``c -> J'c``, for operations without a forward mode."""
-        leaves = {name: value.detach().requires_grad_() for name, value in state.trainable.items()}
-        outputs = self.call(leaves, state.fixed, inputs)
-        dual = torch.zeros_like(outputs, requires_grad=True)
-        pulled = torch.autograd.grad(
-            outputs, list(leaves.values()), dual, create_graph=True, allow_unused=True, materialize_grads=True
+    def signature(self) -> tuple[Any, ...]:
+        """Changes whenever the function may have another form: parameters, their use, modules, hooks."""
+        parameters = tuple(
+            (name, id(value), value.requires_grad)
+            for name, value in self.model.named_parameters(remove_duplicate=False)
         )
-        along = sum((value * tangent[name]).sum() for name, value in zip(leaves, pulled, strict=True))
-        (pushed,) = torch.autograd.grad(along, dual)
-        return pushed.detach()
+        modules = tuple((name, id(module), type(module)) for name, module in self.model.named_modules())
+        return (parameters, modules, hook_signature(self.model))
 
-    def pull(self, state: State, inputs: Tensor, cotangent: Tensor) -> Parameters:
-        """``J' c``: the gradient of ``<c, outputs>`` with respect to the trainable parameters."""
-        leaves = {name: value.detach().requires_grad_() for name, value in state.trainable.items()}
-        outputs = self.call(leaves, state.fixed, inputs)
-        pulled = torch.autograd.grad(
-            outputs, list(leaves.values()), cotangent, allow_unused=True, materialize_grads=True
+
+def _real_shape(value: Tensor) -> tuple[int, ...]:
+    return (*value.shape, 2) if value.is_complex() else tuple(value.shape)
+
+
+def _chosen(raw: Any, samples: int) -> tuple[Tensor, str]:
+    """The outputs to be probed among what the model returned, and a note on the choice."""
+    if isinstance(raw, torch.Tensor):
+        return raw, ""
+    logits = raw.get("logits") if isinstance(raw, Mapping) else getattr(raw, "logits", None)
+    if isinstance(logits, torch.Tensor):
+        return logits, "outputs: the model's logits were taken"
+    parts = [
+        (name, leaf)
+        for name, leaf in leaves(raw)
+        if isinstance(leaf, torch.Tensor)
+        and (leaf.is_floating_point() or leaf.is_complex())
+        and leaf.dim()
+        and leaf.shape[0] == samples
+    ]
+    if not parts:
+        raise InputError(
+            f"the model returns {type(raw).__name__} without a tensor of {samples} rows: say what to take, "
+            "forward=lambda model, inputs: model(inputs).field"
         )
-        return dict(zip(leaves, pulled, strict=True))
-
-    def flatten(self, values: Mapping[str, Tensor]) -> Tensor:
-        """One vector of length ``size``, in the order of ``names``."""
-        return torch.cat([values[name].reshape(-1) for name in self.names])
-
-    def unflatten(self, vector: Tensor) -> Parameters:
-        """The inverse of :meth:`flatten`."""
-        pieces = torch.split(vector, [self.sizes[name] for name in self.names])
-        return {name: piece.reshape(self.shapes[name]) for name, piece in zip(self.names, pieces, strict=True)}
-
-    def check(self, inputs: Tensor) -> None:
-        """Refuse inputs on which the network is no function of one input at a time.
-
-        Raises
-        ------
-        InputError
-            If the forward pass fails, is not finite, draws random numbers in evaluation mode, or mixes
-            samples.
-        """
-        if inputs.dim() == 0 or inputs.shape[0] == 0:
-            raise InputError(
-                f"the probe batch must have samples in its first dimension, not shape {tuple(inputs.shape)}"
-            )
-        state = self.state()
-        try:
-            outputs, again = self.evaluate(state, inputs), self.evaluate(state, inputs)
-        except InputError:
-            raise
-        except Exception as error:
-            raise InputError(f"the network fails on the probe batch of shape {tuple(inputs.shape)}: {error}") from error
-        if outputs.device.type == "meta":
-            raise InputError("the model reaches its parameters by a path other than its attributes; register them")
-        if outputs.shape[0] != inputs.shape[0]:
-            raise InputError(f"{inputs.shape[0]} inputs gave {outputs.shape[0]} rows of outputs; samples come first")
-        if not outputs.is_floating_point() or not bool(torch.isfinite(outputs).all()):
-            raise InputError("the network's outputs on the probe batch are not finite real numbers")
-        if not torch.equal(outputs, again):
-            raise InputError(
-                "two evaluations of the network differ although it is in evaluation mode: "
-                "it draws random numbers (a functional dropout that ignores the mode?)"
-            )
-        if inputs.shape[0] > 1:
-            alone = self.evaluate(state, inputs[:1])
-            scale = float(outputs.abs().max()) or 1.0
-            if float((alone - outputs[:1]).abs().max()) > 1e3 * torch.finfo(self.dtype).eps * scale:
-                raise InputError("the output for one input depends on the other inputs of the batch")
-
-
-_WEIGHT_HOOKS = ("WeightNorm", "SpectralNorm")
+    names = ", ".join(name for name, _ in parts)
+    if len(parts) == 1:
+        return parts[0][1], f"outputs: the only tensor of {type(raw).__name__}, {names}, was taken"
+    flat = [leaf.reshape(samples, -1) for _, leaf in parts]
+    return torch.cat(flat, 1), f"outputs: {len(parts)} tensors side by side: {names} (forward= takes others)"
 
 
 def _unwrap(model: Any) -> nn.Module:

@@ -1,223 +1,223 @@
 """The empirical neural tangent kernel on a probe batch: exact layer by layer, or sketched without bias.
 
 ``K[(i,c),(j,c')] = sum_p eta_p <d f_c(x_i)/d theta_p, d f_c'(x_j)/d theta_p>`` for N inputs and C
-outputs, with one learning rate eta_p per parameter tensor (1 by default). The gradient of a plain linear
-layer with respect to its weight is an outer product, so its part of K is the product of two small Gram
-matrices and the Jacobian is never formed; a convolution's is formed in blocks of output channels; the
-rest (norms, custom layers) by torch.func.
+outputs, with one learning rate eta_p per parameter tensor (1 by default).
+
+No part of it is taken on trust. For random weights w, ``w' K_p w = |J_p' w|^2`` for every parameter p: the left side
+from the kernel as it was computed, the right side by one backward pass of autograd. A parameter for which they differ
+is computed by ``torch.func``, then one output at a time, and noted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
-from scipy.sparse.linalg import LinearOperator, eigsh
-from torch import nn
+from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 
+from featurephase.foundation.errors import InputError
 from featurephase.foundation.types import Array
+from featurephase.probe.derivatives import Jacobian
 from featurephase.probe.functional import Network, Parameters, State, Tensor
-from featurephase.probe.structure import Capture, canonical_names, capture
+from featurephase.probe.layer_gradients import Factors, Rows, layer_parts, one_by_one, owned_parameters, sample_rows
+from featurephase.probe.memory import SampleCost
+from featurephase.probe.structure import capture
+from featurephase.probe.trees import Batch
 
-__all__ = ["KernelMeter", "exact_kernel", "exact_memory"]
+__all__ = ["ExactKernel", "KernelMeter", "exact_kernel", "top_eigenvalues"]
 
 
 #: Below this size all eigenvalues are had from a dense solver; above, the top ones by Lanczos.
 _DENSE = 256
+#: Rounding, in units of the precision, that the two sides of the self-check may differ by, relative to the trace.
+_ROUNDING = 1e3
 
 
-def _factored_modules(network: Network, state: State, inputs: Tensor) -> dict[str, nn.Module]:
-    """Modules whose per-sample gradients are known outer products: plain linear and zero-padded plain
-    Conv2d layers.
+@dataclass
+class ExactKernel:
+    """Computes exact kernels of one network on one batch, by layers where that is right.
 
-    They must keep samples in the first dimension, which two batch sizes tell (a transposed sequence does
-    not).
+    Parameters
+    ----------
+    network, batch
+        The function and N inputs.
+    rates
+        Learning rate per parameter name (1 where absent).
+    block_bytes
+        Largest block of a layer's Jacobian held at once.
+    chunk
+        Samples whose gradients are computed at once; 0: all.
+    pass_cost
+        Bytes of a forward and a backward pass.
     """
-    modules = {
-        name: module
-        for name, module in network.shadow.named_modules()
-        if type(module) is nn.Linear
-        or (type(module) is nn.Conv2d and module.groups == 1 and module.padding_mode == "zeros")
-    }
-    for samples in (2, 3):
-        batch = inputs[:1].expand(samples, *inputs.shape[1:])
-        with torch.no_grad(), capture(network, modules) as seen:
-            network.call(state.trainable, state.fixed, batch)
-        modules = {
-            name: modules[name]
-            for name, found in seen.items()
-            if found.calls == 1 and found.inputs.dim() >= 2 and found.inputs.shape[0] == samples
-        }
-    return modules
 
+    network: Network
+    batch: Batch
+    rates: Mapping[str, float] = field(default_factory=dict)
+    block_bytes: int = 64 << 20
+    chunk: int = 0
+    pass_cost: SampleCost = field(default_factory=lambda: SampleCost(0, 1))  # of a forward and backward pass
+    rowwise: bool = False  # one output at a time throughout: the least memory
+    _owned: dict[str, dict[str, str]] = field(default_factory=dict)
+    _general: dict[str, Any] = field(default_factory=dict)  # parameter -> how its rows are computed
+    _planned_for: Any = None
+    _negligible: float = 0.0  # of rounding alone, in the part of a parameter that the outputs do not depend on
 
-@dataclass(frozen=True)
-class _Plan:
-    """Which parameters each module's factors account for, and which are left to torch.func."""
+    def _plan(self, state: State) -> None:
+        """Which layers own their parameters; found anew when parameters thaw or modules change."""
+        key = (state.names, tuple((n, type(m)) for n, m in state.body.module.named_modules()))
+        if key != self._planned_for:
+            self._owned = {} if self.rowwise else owned_parameters(self.network, state, self.batch)
+            self._general = dict.fromkeys(state.parameters, one_by_one) if self.rowwise else {}
+            self._planned_for = key
 
-    captured: dict[str, Capture]
-    owned: dict[str, dict[str, str]]  # module -> {"weight": parameter name, "bias": ..}, trainable ones only
-    rest: tuple[str, ...]
-    outputs: Tensor
+    def parts(self, state: State, only: tuple[str, ...] | None = None) -> dict[str, Factors | Rows]:
+        """Per trainable parameter, what its part of the kernel is made of."""
+        self._plan(state)
+        wanted = state.names if only is None else only
+        collected: dict[str, list[Any]] = {}
+        for part in self._chunks():
+            found: dict[str, Factors | Rows] = {}
+            owned = {
+                module: {kind: p for kind, p in kinds.items() if p in wanted and p not in self._general}
+                for module, kinds in self._owned.items()
+            }
+            owned = {module: kinds for module, kinds in owned.items() if kinds}
+            if owned:
+                found |= layer_parts(self.network, state, part, owned, self.block_bytes)[1]
+            rest = tuple(name for name in wanted if name not in found)
+            for rows in {self._general.get(name, sample_rows) for name in rest}:
+                names = tuple(name for name in rest if self._general.get(name, sample_rows) is rows)
+                found |= rows(self.network, state, part, names)
+            for name, piece in found.items():
+                collected.setdefault(name, []).append(piece)
+        return {name: type(pieces[0]).joined(pieces) for name, pieces in collected.items()}
 
+    def _chunks(self) -> list[Batch]:
+        step = self.chunk or self.batch.samples
+        return [
+            self.batch.take(range(i, min(i + step, self.batch.samples))) for i in range(0, self.batch.samples, step)
+        ]
 
-def _forward(network: Network, state: State, inputs: Tensor) -> _Plan:
-    """One forward pass with the factors' inputs and outputs captured."""
-    modules = _factored_modules(network, state, inputs)
-    aliases = canonical_names(network)
-    uses = list(aliases.values())
-    leaves = {name: value.detach().requires_grad_() for name, value in state.trainable.items()}
-    with capture(network, modules) as seen:
-        outputs = network.call(leaves, state.fixed, inputs)
-    owned: dict[str, dict[str, str]] = {}
-    for name, found in seen.items():
-        if not found.outputs.requires_grad:
-            continue
-        parts = {}
-        for kind in ("weight", "bias"):
-            alias = aliases.get(f"{name}.{kind}".lstrip("."))
-            if alias in state.trainable and uses.count(alias) == 1:
-                parts[kind] = alias
-        if parts:
-            owned[name] = parts
-    taken = {alias for parts in owned.values() for alias in parts.values()}
-    rest = tuple(name for name in network.names if name not in taken)
-    return _Plan({name: seen[name] for name in owned}, owned, rest, outputs)
+    def matrix(self, state: State) -> tuple[Array, dict[str, float]]:
+        """The kernel (N C, N C), rows ordered (sample, output), and its trace by parameters.
 
+        Raises
+        ------
+        InputError
+            If a part differs from autograd's own products however it is computed.
+        """
+        jacobian = Jacobian(self.network, state, self.batch)
+        outputs = self.network.evaluate(state, self.batch)
+        generator = torch.Generator().manual_seed(0)
+        weights = torch.randn(outputs.shape, generator=generator, dtype=torch.float64).to(outputs)
+        squares = {n: float(g.double().square().sum()) for n, g in jacobian.pull(weights).items()}
+        del jacobian
+        parts = self.parts(state)
+        traces: dict[str, float] = {}
+        total: Any = None
+        flat = weights.reshape(-1).double()
+        self._negligible = (_ROUNDING * self.network.eps) ** 2 * sum(squares.values())
+        for name in state.names:
+            gram = self._checked(state, name, parts.pop(name), flat, squares[name])
+            rate = self.rates.get(name, 1.0)
+            traces[name] = rate * float(gram.diagonal().double().sum())
+            total = rate * gram if total is None else total.add_(gram, alpha=rate)
+        kernel: Array = total.detach().cpu().numpy().astype(np.float64)
+        kernel += kernel.T.copy()
+        kernel /= 2
+        return kernel, traces
 
-def _patches(module: nn.Module, inputs: Tensor) -> Tensor:
-    """What a layer multiplies its weight with, (N, features, positions)."""
-    if isinstance(module, nn.Conv2d):
-        padding = module.padding
-        if isinstance(padding, str):
-            reach = [d * (k - 1) for d, k in zip(module.dilation, module.kernel_size, strict=True)]
-            if padding == "same" and any(reach):
-                inputs = nn.functional.pad(
-                    inputs, (reach[1] // 2, reach[1] - reach[1] // 2, reach[0] // 2, reach[0] - reach[0] // 2)
-                )
-            padding = 0
-        return nn.functional.unfold(inputs, module.kernel_size, module.dilation, padding, module.stride)
-    return inputs.reshape(inputs.shape[0], -1, inputs.shape[-1]).transpose(1, 2)
+    def _checked(self, state: State, name: str, part: Factors | Rows, weights: Tensor, square: float) -> Tensor:
+        """The Gram matrix of one parameter's gradients, computed another way where it is not autograd's."""
+        for way in (None, sample_rows, one_by_one):
+            if way is not None:
+                self._general[name] = way
+                part = self.parts(state, (name,))[name]
+            gram = part.gram()
+            mine = float(weights @ (gram.double() @ weights))
+            scale = max(float(gram.diagonal().double().sum()), square)
+            if not np.isfinite(scale) or abs(mine - square) <= _ROUNDING * self.network.eps * scale + self._negligible:
+                if way is not None:
+                    self.network.notes[
+                        f"{name}: not used once, through its layer, as a plain linear map; its part of the kernel is "
+                        "computed by automatic differentiation"
+                    ] = None
+                return gram
+        raise InputError(
+            f"{name}: the gradients of single samples do not add up to those of the batch ({mine:.6g} against "
+            f"{square:.6g}); the kernel of this network is not defined sample by sample"
+        )
 
+    def trace(self, state: State) -> dict[str, float]:
+        """The trace by parameters alone."""
+        return {name: self.rates.get(name, 1.0) * part.trace() for name, part in self.parts(state).items()}
 
-def _signals(module: nn.Module, gradients: Tensor) -> Tensor:
-    """Gradients at a layer's outputs, (N C, units, positions) from (N, C, *output shape)."""
-    if isinstance(module, nn.Conv2d):
-        return gradients.reshape(gradients.shape[0] * gradients.shape[1], gradients.shape[2], -1)
-    flat = gradients.reshape(gradients.shape[0] * gradients.shape[1], -1, gradients.shape[-1])
-    return flat.transpose(1, 2)
+    def plan_memory(self, state: State, limit: float) -> int:
+        """Choose the chunk; return the bytes of tensors and arrays that :meth:`matrix` holds at most.
 
+        Counted from the shapes of what the layers read and return for one sample, so that nothing large is made to
+        find out that it is too large.
+        """
+        need = self._plan_layers(state, limit)
+        if need <= limit:
+            return need
+        outputs = self.network.evaluate(state, self.batch.take([0])).shape[1]
+        rows, item = self.batch.samples * outputs, self.network.bytes_per_number
+        least = rows * (2 * state.size * item + rows * (2 * item + 24)) + self.pass_cost.at(1)
+        if least > limit:
+            return need
+        self.rowwise, self.chunk, self._planned_for = True, 1, None
+        return int(least)
 
-def _weight_part(features: Tensor, signals: Tensor, outputs: int, block_bytes: int) -> Tensor:
-    """Gram matrix of the per-sample weight gradients ``sum_positions signals x features``."""
-    if features.shape[2] == 1:  # outer products: the Gram matrix factorises
-        gram = features[:, :, 0] @ features[:, :, 0].T
-        back = signals[:, :, 0] @ signals[:, :, 0].T
-        return back * gram.repeat_interleave(outputs, 0).repeat_interleave(outputs, 1)
-    rows = signals.shape[0]
-    total = torch.zeros(rows, rows, dtype=signals.dtype, device=signals.device)
-    per_unit = rows * features.shape[1] * features.element_size()
-    step = max(1, block_bytes // per_unit)
-    samples = features.shape[0]
-    for start in range(0, signals.shape[1], step):
-        block = signals[:, start : start + step].reshape(samples, outputs, -1, signals.shape[2])
-        gradient = torch.einsum("ncop,nip->ncoi", block, features).reshape(rows, -1)
-        total += gradient @ gradient.T
-    return total
-
-
-def _jacobian_rows(network: Network, state: State, inputs: Tensor, names: tuple[str, ...]) -> Parameters:
-    """Per-sample Jacobians (N, C, *shape) of the named parameters, by torch.func."""
-    chosen = {name: state.trainable[name] for name in names}
-
-    def single(part: Parameters, x: Tensor) -> Tensor:
-        return network.call({**state.trainable, **part}, state.fixed, x.unsqueeze(0))[0]
-
-    try:
-        rows = torch.func.vmap(torch.func.jacrev(single), in_dims=(None, 0))(chosen, inputs)
-        return {name: value.detach() for name, value in rows.items()}
-    except (RuntimeError, ValueError):  # an operation without a batching rule: one row at a time
-        leaves = {name: value.detach().requires_grad_() for name, value in chosen.items()}
-        outputs = network.call({**state.trainable, **leaves}, state.fixed, inputs)
-        rows = {name: value.new_empty(*outputs.shape, *value.shape) for name, value in chosen.items()}
-        for i, c in np.ndindex(*outputs.shape):
-            gradients = torch.autograd.grad(
-                outputs[i, c],
-                list(leaves.values()),
-                retain_graph=True,
-                allow_unused=True,
-                materialize_grads=True,
-            )
-            for name, gradient in zip(leaves, gradients, strict=True):
-                rows[name][i, c] = gradient
-        return rows
+    def _plan_layers(self, state: State, limit: float) -> int:
+        self._plan(state)
+        modules = {n: m for n, m in state.body.module.named_modules() if n in self._owned}
+        with torch.no_grad(), capture(modules) as seen:
+            outputs = self.network.call(state, {}, self.batch.take([0])).shape[1]
+        item = self.network.bytes_per_number
+        rest = set(state.names) - {p for kinds in self._owned.values() for p in kinds.values()}
+        rest_bytes = outputs * sum(state.parameters[name].nbytes for name in rest)
+        kept_each, passing, patches = rest_bytes, 2 * rest_bytes, 0
+        for layer in seen.values():
+            signals, weights = outputs * layer.outputs.numel(), outputs * layer.module.weight.numel()
+            positions = signals // (outputs * layer.module.weight.shape[0])
+            factors = layer.inputs.numel() + signals
+            kept_each += item * (min(factors, weights) if positions > 1 else factors)
+            passing += item * 2 * signals
+            if positions > 1:
+                patches = max(patches, item * layer.module.weight[0].numel() * positions)
+        rows = self.batch.samples * outputs
+        grams = rows**2 * (2 * item + 8) + 2 * 8 * rows**2  # one part, the sum and its check; the start and now
+        kept = self.batch.samples * kept_each + grams + 2 * patches + (self.block_bytes if patches else 0)
+        base, slope = self.pass_cost.base + kept, self.pass_cost.slope + passing
+        self.chunk = int(max(1, min(self.batch.samples, (limit - base) // slope)))
+        return int(base + slope * self.chunk)
 
 
 def exact_kernel(
     network: Network,
     state: State,
-    inputs: Tensor,
+    batch: Batch,
     rates: Mapping[str, float] | None = None,
     *,
     block_bytes: int = 64 << 20,
 ) -> Array:
-    """The neural tangent kernel on ``inputs``, (N C, N C), rows ordered (sample, output).
+    """The neural tangent kernel on ``batch``, (N C, N C), rows ordered (sample, output).
 
     Parameters
     ----------
-    network, state, inputs
+    network, state, batch
         The function, where it stands, and N inputs.
     rates
         Learning rate per parameter name; 1 where absent.
     block_bytes
         Largest block of a convolution's Jacobian held at once.
     """
-    rates = rates or {}
-    plan = _forward(network, state, inputs)
-    samples, outputs = plan.outputs.shape
-    total = torch.zeros(samples * outputs, samples * outputs, dtype=network.dtype, device=network.device)
-    if plan.owned:
-        tensors = [plan.captured[name].outputs for name in plan.owned]
-        columns = [
-            torch.autograd.grad(
-                plan.outputs[:, c].sum(),
-                tensors,
-                retain_graph=True,
-                allow_unused=True,
-                materialize_grads=True,
-            )
-            for c in range(outputs)
-        ]
-        for index, (name, parts) in enumerate(plan.owned.items()):
-            module = plan.captured[name].module
-            signals = _signals(module, torch.stack([column[index] for column in columns], 1))
-            if "weight" in parts:
-                features = _patches(module, plan.captured[name].inputs.detach())
-                part = _weight_part(features, signals, outputs, block_bytes)
-                total += rates.get(parts["weight"], 1.0) * part
-            if "bias" in parts:
-                bias = signals.sum(2)
-                total += rates.get(parts["bias"], 1.0) * (bias @ bias.T)
-    if plan.rest:
-        for name, rows in _jacobian_rows(network, state, inputs, plan.rest).items():
-            flat = rows.reshape(samples * outputs, -1)
-            total += rates.get(name, 1.0) * (flat @ flat.T)
-    kernel: Array = total.detach().cpu().numpy().astype(np.float64)
-    return (kernel + kernel.T) / 2
-
-
-def exact_memory(network: Network, state: State, inputs: Tensor, *, block_bytes: int = 64 << 20) -> int:
-    """Bytes that :func:`exact_kernel` needs at most besides the network itself."""
-    plan = _forward(network, state, inputs)
-    samples, outputs = plan.outputs.shape
-    rows, size = samples * outputs, torch.finfo(network.dtype).bits // 8
-    jacobian = sum(network.sizes[name] for name in plan.rest)
-    signals = sum(found.outputs.numel() for found in plan.captured.values()) * outputs
-    widest = max((_patches(f.module, f.inputs.detach()).numel() for f in plan.captured.values()), default=0)
-    return int(size * (3 * rows**2 + rows * jacobian + 2 * signals + widest) + 16 * rows**2 + block_bytes)
+    return ExactKernel(network, batch, rates or {}, block_bytes).matrix(state)[0]
 
 
 def _cosine(a: float, b: float, inner: float) -> float:
@@ -227,6 +227,8 @@ def _cosine(a: float, b: float, inner: float) -> float:
 def top_eigenvalues(matrix: Array, count: int) -> Array:
     """The ``count`` largest eigenvalues, descending (nan beyond the size)."""
     size = matrix.shape[0]
+    if not np.isfinite(matrix).all():
+        return np.full(count, np.nan)
     if size <= _DENSE or count >= size:
         values = np.linalg.eigvalsh(matrix)[::-1][:count]
     elif not np.any(matrix):
@@ -234,6 +236,27 @@ def top_eigenvalues(matrix: Array, count: int) -> Array:
     else:
         values = np.sort(eigsh(matrix, k=count, which="LA", v0=np.ones(size), return_eigenvectors=False))[::-1]
     return np.pad(values, (0, count - values.size), constant_values=np.nan)
+
+
+@dataclass
+class _Directions:
+    """The sketch's random directions of unit covariance, drawn anew each time they are gone through."""
+
+    network: Network
+    names: tuple[str, ...]
+    rates: Mapping[str, float]
+    draws: int
+    seed: int
+
+    def __len__(self) -> int:
+        return self.draws
+
+    def __iter__(self) -> Iterator[Parameters]:
+        for draw in range(self.draws):
+            yield {
+                name: self.network.random(name, self.seed * 100_003 + draw)[0] * self.rates.get(name, 1.0) ** 0.5
+                for name in self.names
+            }
 
 
 @dataclass
@@ -248,7 +271,7 @@ class KernelMeter:
 
     Parameters
     ----------
-    network, inputs
+    network, batch
         The function and the probe batch.
     labels
         (N, C) codes to align with, or None.
@@ -263,38 +286,69 @@ class KernelMeter:
     """
 
     network: Network
-    inputs: Tensor
+    batch: Batch
     labels: Tensor | None = None
     rates: Mapping[str, float] = field(default_factory=dict)
     method: str = "auto"
     draws: int = 64
     count: int = 5
-    memory_limit: int = 1 << 30
+    memory_limit: float = 1 << 30
     seed: int = 0
-    memory: int = 0
-    _start: Any = None
+    pass_cost: SampleCost = field(default_factory=lambda: SampleCost(0, 1))
+    start: Any = None
+    _exact: Any = None
 
     def begin(self, state: State) -> None:
         """Choose the method and keep the kernel (or the sketch) at the start."""
-        self.memory = exact_memory(self.network, state, self.inputs)
+        block = int(max(1 << 16, min(64 << 20, self.memory_limit / 8)))
+        self._exact = ExactKernel(self.network, self.batch, self.rates, block, pass_cost=self.pass_cost)
+        need = self._exact.plan_memory(state, self.memory_limit)
         if self.method == "auto":
-            self.method = "exact" if self.memory <= self.memory_limit else "sketch"
+            self.method = "exact" if need <= self.memory_limit else "sketch"
+        if self.method == "exact" and need > self.memory_limit:
+            raise InputError(
+                f"the exact kernel needs {need / 2**20:.1f} MiB beside the copies of the model, "
+                f"{self.memory_limit / 2**20:.1f} MiB of memory_limit are left: kernel='sketch' needs less"
+            )
         if self.method == "exact":
-            self._start = exact_kernel(self.network, state, self.inputs, self.rates)
+            self.start = self._exact.matrix(state)[0]
         else:
-            self._start = self._columns(state)
-            self.memory = self._start.nbytes * 2 + 4 * self.network.size * (torch.finfo(self.network.dtype).bits // 8)
+            self.start = self._columns(state)
 
-    def measure(self, state: State) -> dict[str, Any]:
+    def saved(self) -> dict[str, Any]:
+        """What goes into a checkpoint."""
+        return {"method": self.method, "start": self.start}
+
+    def restore(self, saved: Mapping[str, Any], *_: State) -> None:
+        """Go on from a checkpoint."""
+        self.method, self.start = saved["method"], saved["start"]
+
+    def measure(self, state: State, first: bool = False) -> dict[str, Any]:
         """Change, alignment with the start and with the labels, trace, top eigenvalues, and ``_se`` siblings.
 
         Exact: the standard errors are 0. ``change = |K - K0|_F / |K0|_F``; alignments are Frobenius cosines.
         """
-        return self._exact(state) if self.method == "exact" else self._sketch(state)
+        if self.method == "exact":
+            kernel = self.start if first else self.matrix(state)
+            return self._from_matrix(kernel)
+        return self._sketch(state, self.start if first else self._columns(state))
 
-    def _exact(self, state: State) -> dict[str, Any]:
-        kernel = exact_kernel(self.network, state, self.inputs, self.rates)
-        start = self._start
+    def matrix(self, state: State) -> Array:
+        """The exact kernel (N C, N C)."""
+        kernel: Array = self._exact.matrix(state)[0]
+        return kernel
+
+    def trace(self, state: State, names: tuple[str, ...] | None = None) -> float:
+        """The trace at a state, over all its trainable parameters or those named."""
+        wanted = state.names if names is None else names
+        if self.method == "exact":
+            traces: dict[str, float] = self._exact.trace(state)
+            return sum(value for name, value in traces.items() if name in wanted)
+        columns = self._columns(state, wanted)
+        return float((columns**2).sum(0).mean())
+
+    def _from_matrix(self, kernel: Array) -> dict[str, Any]:
+        start = self.start
         norm = float(np.linalg.norm(start))
         square, square0 = float(np.vdot(kernel, kernel)), float(np.vdot(start, start))
         aligned = float("nan")
@@ -313,31 +367,32 @@ class KernelMeter:
     def _scaled(self, values: Parameters, power: float) -> Parameters:
         return {name: value * self.rates.get(name, 1.0) ** power for name, value in values.items()}
 
-    def _columns(self, state: State) -> Array:
-        """(N C, draws): the Jacobian applied to the sketch's directions, regenerated from the seed."""
-        generator = torch.Generator().manual_seed(self.seed)
-        columns = []
-        for _ in range(self.draws):
-            flat = torch.randn(self.network.size, generator=generator, dtype=self.network.dtype)
-            tangent = self._scaled(self.network.unflatten(flat.to(self.network.device)), 0.5)
-            columns.append(self.network.push(state, self.inputs, tangent).reshape(-1).cpu().numpy().astype(np.float64))
-        return np.stack(columns, 1)
+    def _columns(self, state: State, names: tuple[str, ...] | None = None) -> Array:
+        """(N C, draws): the Jacobian applied to the sketch's directions."""
+        wanted = state.names if names is None else names
+        directions = _Directions(self.network, wanted, self.rates, self.draws, self.seed)
+        pushed = Jacobian(self.network, state, self.batch, wanted).push_all(directions)
+        columns: Array = pushed.reshape(self.draws, -1).T.cpu().numpy().astype(np.float64)
+        return columns
 
-    def _sketch(self, state: State) -> dict[str, Any]:
-        now, start = self._columns(state), self._start
+    def _sketch(self, state: State, now: Array) -> dict[str, Any]:
+        start = self.start
         squares = [x**2 for x in (now.T @ now, now.T @ start, start.T @ start)]
         cross = (squares[1] + squares[1].T) / 2
+        jacobian = Jacobian(self.network, state, self.batch)
         labels = float("nan")
         if self.labels is not None:
-            pulled = self._scaled(self.network.pull(state, self.inputs, self.labels), 0.5)
-            labels = float(sum(float((value**2).sum()) for value in pulled.values()) / float((self.labels**2).sum()))
+            pulled = self._scaled(jacobian.pull(self.labels), 0.5)
+            labels = sum(float(value.double().square().sum()) for value in pulled.values())
+            length = float(self.labels.double().square().sum())
+            labels = labels / length if length else float("nan")
 
         products = (squares[0], cross, squares[2])
         change = _jackknife(lambda m: np.sqrt(np.maximum(m[0] - 2 * m[1] + m[2], 0.0) / m[2]), products)
         alignment = _jackknife(lambda m: m[1] / np.sqrt(m[0] * m[2]), products)
         label = _jackknife(lambda m: labels / np.sqrt(m[0]), products)
         norms = (now**2).sum(0)
-        eigenvalues = self._lanczos(state)
+        eigenvalues = self._lanczos(jacobian)
         return {
             "change": change[0],
             "change_se": change[1],
@@ -351,22 +406,30 @@ class KernelMeter:
             "eigenvalues_se": eigenvalues * 0.0,
         }
 
-    def _lanczos(self, state: State) -> Array:
-        """Top eigenvalues of ``J J'`` by products alone."""
-        size = self._start.shape[0]
+    def _lanczos(self, jacobian: Jacobian) -> Array:
+        """Top eigenvalues of ``J J'`` by products alone; nan where they are not finite or not found."""
+        size = self.start.shape[0]
         count = min(self.count, size - 1)
 
         def product(vector: Array) -> Array:
-            cotangent = torch.as_tensor(vector.reshape(self.inputs.shape[0], -1), dtype=self.network.dtype)
-            pulled = self.network.pull(state, self.inputs, cotangent.to(self.network.device))
-            pushed = self.network.push(state, self.inputs, self._scaled(pulled, 1.0))
+            cotangent = torch.as_tensor(vector.reshape(self.batch.samples, -1), dtype=self.network.dtype)
+            pulled = jacobian.pull(cotangent.to(self.network.device))
+            pushed = jacobian.push(self._scaled(pulled, 1.0))
             return np.asarray(pushed.reshape(-1).cpu().numpy(), dtype=np.float64)
 
         if count < 1:
             return np.pad(product(np.ones(1)), (0, self.count - 1), constant_values=np.nan)
-        operator = LinearOperator((size, size), matvec=product, dtype=np.float64)
         start = np.random.default_rng(self.seed).standard_normal(size)
-        values = eigsh(operator, k=count, which="LA", v0=start, tol=1e-6, return_eigenvectors=False)
+        first = product(start)
+        if not np.isfinite(first).all():
+            return np.full(self.count, np.nan)
+        if not first.any():
+            return np.pad(np.zeros(count), (0, self.count - count), constant_values=np.nan)
+        operator = LinearOperator((size, size), matvec=product, dtype=np.float64)
+        try:
+            values = eigsh(operator, k=count, which="LA", v0=start, tol=1e-6, return_eigenvectors=False)
+        except ArpackError:
+            return np.full(self.count, np.nan)
         return np.pad(np.sort(values)[::-1], (0, self.count - count), constant_values=np.nan)
 
 
@@ -378,5 +441,5 @@ def _jackknife(statistic: Callable[[Array], Array], products: tuple[Array, ...])
     with np.errstate(invalid="ignore", divide="ignore"):
         full = statistic(sums / (draws * (draws - 1)))
         deleted = statistic((sums[:, None] - left_out) / ((draws - 1) * (draws - 2)))
-    spread = (draws - 1) / draws * np.sum((deleted - deleted.mean()) ** 2)
+        spread = (draws - 1) / draws * np.sum((deleted - deleted.mean()) ** 2)
     return float(full), float(np.sqrt(spread))

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 from featurephase.probe.functional import Network, State, Tensor
-from featurephase.probe.structure import Structure, capture
+from featurephase.probe.structure import Layer, Structure, capture
+from featurephase.probe.trees import Batch
 
 __all__ = ["LayerMeter", "alignment", "leading_pair", "singular_cosine"]
 
@@ -21,6 +22,10 @@ _DENSE = 64
 
 def leading_pair(matrix: Tensor) -> tuple[float, Tensor, Tensor]:
     """Largest singular value with its left and right unit vectors (zeros for the zero matrix)."""
+    size = float(matrix.abs().max()) if matrix.numel() else 0.0
+    if size > 1e15:  # squares must not overflow
+        value, left, right = leading_pair(matrix / size)
+        return value * size, left, right
     if min(matrix.shape) <= _DENSE:
         left, values, right = torch.linalg.svd(matrix, full_matrices=False)
         return float(values[0]), left[:, 0], right[0]
@@ -76,7 +81,8 @@ class LayerMeter:
 
     network: Network
     structure: Structure
-    inputs: Tensor
+    batch: Batch
+    memory_limit: float = 1 << 30
     _start: State = field(init=False)
     _grams: dict[str, NDArray[np.float64]] = field(init=False)
 
@@ -85,21 +91,66 @@ class LayerMeter:
         self._start = state
         self._grams = self._feature_kernels(state)
 
+    def saved(self) -> dict[str, Any]:
+        """What goes into a checkpoint besides the states."""
+        return {"grams": self._grams}
+
+    def restore(self, saved: Mapping[str, Any], start: State, *_: State) -> None:
+        """Go on from a checkpoint."""
+        self._start, self._grams = start, saved["grams"]
+
     def _feature_kernels(self, state: State) -> dict[str, NDArray[np.float64]]:
-        modules = {layer.name: layer.module for layer in self.structure.layers}
-        with torch.no_grad(), capture(self.network, modules) as seen:
-            self.network.call(state.trainable, state.fixed, self.inputs)
+        """Gram matrices of what the layers read, a few layers, or columns of one, at a time where memory is short."""
+        modules = dict(state.body.module.named_modules())
+        grams: dict[str, NDArray[np.float64]] = {}
+        for group in self._groups(modules, state):
+            for name, gram in self._grams_of(group, modules, state).items():
+                grams[name] = grams[name] + gram if name in grams else gram
+        return grams
+
+    def _groups(self, modules: Mapping[str, Any], state: State) -> list[list[tuple[Layer, slice]]]:
+        """Pieces (layer, columns of its features) whose features fit into a quarter of the memory."""
+        paths = {layer.path: layer for layer in self.structure.layers}
+        with torch.no_grad(), capture({path: modules[path] for path in paths}) as seen:
+            self.network.call(state, {}, self.batch.take([0, 0]))
+        groups: list[list[tuple[Layer, slice]]] = [[]]
+        room = allowed = self.memory_limit / 4
+        for path, layer in paths.items():
+            if path not in seen or seen[path].inputs.shape[0] != 2:
+                continue
+            width = seen[path].inputs.numel() // 2
+            column = self.batch.samples * seen[path].inputs.element_size()
+            step = max(1, min(width, int(allowed // column)))
+            for start in range(0, width, step):
+                size = column * min(step, width - start)
+                if size > room and groups[-1]:
+                    groups.append([])
+                    room = allowed
+                room -= size
+                groups[-1].append((layer, slice(start, start + step)))
+        return groups if groups[0] else []
+
+    def _grams_of(
+        self, group: list[tuple[Layer, slice]], modules: Mapping[str, Any], state: State
+    ) -> dict[str, NDArray[np.float64]]:
+        parts: dict[str, list[Tensor]] = {layer.name: [] for layer, _ in group}
+        chosen = {layer.path: modules[layer.path] for layer, _ in group}
+        for part in self.network.chunks(self.batch):
+            with torch.no_grad(), capture(chosen) as seen:
+                self.network.call(state, {}, part)
+            for layer, columns in group:
+                read = seen[layer.path].inputs.detach().reshape(part.samples, -1)
+                parts[layer.name].append(read[:, columns].clone())
         grams = {}
-        for name, found in seen.items():
-            if found.inputs.shape[0] == self.inputs.shape[0]:
-                flat = found.inputs.reshape(self.inputs.shape[0], -1)
-                grams[name] = (flat @ flat.T).cpu().numpy().astype(np.float64)
+        for name, pieces in parts.items():
+            flat = torch.cat(pieces) if len(pieces) > 1 else pieces[0]
+            grams[name] = (flat @ flat.T).cpu().numpy().astype(np.float64)
         return grams
 
     def measure(self, state: State) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
         """One mapping per layer and one per pair, in the order of the structure."""
-        values: Mapping[str, Any] = {**state.fixed, **state.trainable}
-        origin: Mapping[str, Any] = {**self._start.fixed, **self._start.trainable}
+        values: Mapping[str, Any] = state.parameters
+        origin: Mapping[str, Any] = self._start.parameters
         grams = self._feature_kernels(state)
         leading = {}
         layers = []

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time as clock
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -13,13 +14,19 @@ import torch
 from torch import nn
 
 from featurephase.foundation.errors import InputError
-from featurephase.probe.functional import Network, State, Tensor
-from featurephase.probe.hessian import LossFunction, extreme_eigenvalues, orthonormal_subspace
-from featurephase.probe.kernel import KernelMeter
+from featurephase.probe.asked import DataBatches, label_codes, learning_rates, weight_decays
+from featurephase.probe.assembly import Record, assembled
+from featurephase.probe.checks import check_derivatives, check_function, find_hooks
+from featurephase.probe.derivatives import Jacobian
+from featurephase.probe.functional import Forward, LossFunction, Network, State, Tensor
+from featurephase.probe.hessian import Objective, Spectrum, extreme_eigenvalues, orthonormal_subspace
+from featurephase.probe.kernel import ExactKernel, KernelMeter
 from featurephase.probe.layers import LayerMeter
-from featurephase.probe.mechanisms import MECHANISMS, MechanismMeter, latent_coordinates
-from featurephase.probe.result import ProbeResult
+from featurephase.probe.mechanisms import MechanismMeter, latent_coordinates
+from featurephase.probe.memory import Held, SampleCost
+from featurephase.probe.options import ProbeOptions
 from featurephase.probe.schedule import make_schedule
+from featurephase.probe.spectrum import DensityOptions, hessian_spectrum, parameter_blocks
 from featurephase.probe.structure import find_structure
 from featurephase.probe.telescoping import (
     SmootherMeter,
@@ -27,7 +34,9 @@ from featurephase.probe.telescoping import (
     check_smoother,
     quadratic_curvature,
 )
-from featurephase.probe.verdict import decide
+from featurephase.probe.trees import Batch
+from featurephase.results.probe import Cost, HessianAnalysis, HessianSpectrum, KernelMatrix, ProbeResult
+from featurephase.results.status import NO_EIGENVALUES, OK, Status, diverged, not_measured
 
 __all__ = ["Probe"]
 
@@ -36,54 +45,36 @@ class Probe:
     """Measures, at chosen steps of a training loop, in which phase a network is and by which mechanism it
     changes.
 
-    The model is only ever read: it is evaluated through a structural copy in evaluation mode, so that its
-    hooks, gradients, modes, buffers and random state stay as they are, bit for bit.
+    Nothing of the user's is ever run on or written to: model, inputs and targets are copied, and evaluated as copies
+    in evaluation mode, so that weights, buffers, attributes, hooks, gradients, modes and random states stay as they
+    are, bit for bit. What goes wrong in the training loop becomes the result's status, never an exception there.
 
     Parameters
     ----------
     model
-        Any module from one tensor (samples first) to one tensor.
+        Any module.
     inputs
-        The probe batch, N samples; 32 to 128 training points are usual.
+        The probe batch, N samples in the first dimension: a tensor, or a tuple, list, dict or dataclass of tensors.
+        32 to 128 training points are usual.
     targets
-        Labels of the probe batch: class numbers (N,), or real responses (N,) or (N, C). Needed for the
-        label alignment, and with ``loss`` for the losses and the Hessian.
+        Whatever the loss takes. Class numbers (N,), or real responses of the outputs' size, also give the label
+        alignment.
     loss
-        ``loss(outputs, targets)`` -> mean loss.
+        ``loss(what the model returns, targets)`` -> mean loss, one number. It may also read the model.
+    forward
+        ``forward(model, inputs)`` -> outputs; default ``model(x)``, ``model(*inputs)`` for a tuple or list,
+        ``model(**inputs)`` for a mapping. The kernel is that of the tensor it returns, of its ``logits``, or of all
+        its tensors side by side.
     heldout, heldout_targets
         Points the network is not trained on, for the telescoping approximation; default the probe batch.
     rates
         The optimiser, or learning rates by parameter name: weights of the kernel (and read once). Default
         1 for all.
-    schedule
-        ``"logarithmic[:K]"``, ``"linear:M"``, ``"demand"`` or a collection of steps; the start and the
-        end are always recorded.
-    kernel
-        ``"exact"``, ``"sketch"``, or ``"auto"``: exact as long as it fits ``memory_limit``.
-    draws
-        Random directions of the sketch.
-    eigenvalues
-        Number of top kernel eigenvalues.
-    hessian
-        When to analyse the Hessian on the probe batch: ``"ends"`` (start and end), ``"all"`` records,
-        ``"none"``.
-    hessian_count, hessian_tolerance, hessian_products
-        Eigenvalues at either end, the residual asked of Lanczos relative to the largest one, and the most
-        Hessian-vector products (the status says if they did not suffice).
-    subspace
-        Matrix (trainable parameters, r), or mapping name -> (r, \\*shape): overlaps of the Hessian's
-        eigenvectors with it.
-    telescope_every
-        Steps between first-order increments; default one per record.
-    effective_parameters
-        Also compute them; ``inputs`` must then be the whole training set, the loss squared, and ``rates``
-        a plain ``torch.optim.SGD``.
-    memory_limit
-        Bytes that the kernel, and the basis of the Lanczos method, may take.
-    dtype
-        Floating-point type of the measurements; default the model's own, at least float32.
-    seed
-        Of the sketch and of Lanczos.
+    **options
+        Any field of :class:`~featurephase.probe.options.ProbeOptions`: ``schedule``, ``kernel``, ``draws``,
+        ``eigenvalues``, ``hessian``, ``hessian_count``, ``hessian_tolerance``, ``hessian_products``,
+        ``hessian_data``, ``weight_decay``, ``subspace``, ``telescope_every``, ``effective_parameters``,
+        ``memory_limit``, ``dtype``, ``seed``.
 
     Raises
     ------
@@ -102,135 +93,157 @@ class Probe:
     def __init__(
         self,
         model: nn.Module,
-        inputs: Tensor,
-        targets: Tensor | None = None,
+        inputs: Any,
+        targets: Any = None,
         *,
         loss: LossFunction | None = None,
-        heldout: Tensor | None = None,
-        heldout_targets: Tensor | None = None,
+        forward: Forward | None = None,
+        heldout: Any = None,
+        heldout_targets: Any = None,
         rates: torch.optim.Optimizer | Mapping[str, float] | None = None,
-        schedule: str | Collection[int] = "logarithmic",
-        kernel: str = "auto",
-        draws: int = 64,
-        eigenvalues: int = 5,
-        hessian: str = "ends",
-        hessian_count: int = 3,
-        hessian_tolerance: float = 1e-2,
-        hessian_products: int = 30,
-        subspace: Any = None,
-        telescope_every: int | None = None,
-        effective_parameters: bool = False,
-        memory_limit: int = 1 << 30,
-        dtype: torch.dtype | None = None,
-        seed: int = 0,
+        **options: Any,
     ) -> None:
         self._born = clock.perf_counter()
         self._spent = 0.0
-        if hessian not in ("ends", "all", "none"):
-            raise InputError(f"hessian {hessian!r}: expected 'ends', 'all' or 'none'")
-        if kernel not in ("auto", "exact", "sketch"):
-            raise InputError(f"kernel {kernel!r}: expected 'auto', 'exact' or 'sketch'")
-        if draws < 3:
-            raise InputError(f"draws {draws}: the sketch and its error need at least 3 random directions")
-        if eigenvalues < 1 or hessian_count < 1 or (telescope_every is not None and telescope_every < 1):
-            raise InputError("eigenvalues, hessian_count and telescope_every must be at least 1")
-        self._due = make_schedule(schedule)
-        self._network = network = Network(model, dtype)
-        self._seed, self._hessian_when, self._loss = seed, hessian, loss
-        self._hessian_options: dict[str, Any] = {
-            "count": hessian_count,
-            "tolerance": hessian_tolerance,
-            "seed": seed,
-            "max_products": hessian_products,
-            "memory_limit": memory_limit,
-        }
-        self._telescope_every = telescope_every
+        self._options = given = ProbeOptions.of(options)
+        self._due = make_schedule(given.schedule)
+        self._network = network = Network(model, given.dtype, forward, loss)
+        self._loss = loss
         self._step = 0
-        self._times: list[float] = []
-        self._rows: list[dict[str, Any]] = []
-        self._hessians: list[dict[str, Any]] = []
-        self._status, self._message = "ok", ""
-        self._notes: list[str] = []
-        with network.isolated():
-            self._inputs = network.cast(_tensor(inputs, "inputs"))
-            network.check(self._inputs)
-            own_heldout = heldout is not None
-            self._heldout = network.cast(_tensor(heldout, "heldout")) if own_heldout else self._inputs
-            if own_heldout:
-                network.check(self._heldout)
-            self._start = self._previous = state = network.state().copy()
-            self._outputs = network.evaluate(state, self._inputs)
-            self._targets, self._labels = self._read_targets(targets, self._outputs)
-            self._heldout_targets = (
-                self._read_targets(heldout_targets, network.evaluate(state, self._heldout))[0]
-                if own_heldout
-                else self._targets
-            )
-            self._rates = _rates(network, rates)
-            self._structure = find_structure(network, state, self._inputs)
-            self._subspace = None if subspace is None else orthonormal_subspace(network, subspace)
-            self._kernel = KernelMeter(
-                network,
-                self._inputs,
-                self._labels,
-                self._rates,
-                kernel,
-                draws,
-                eigenvalues,
-                memory_limit,
-                seed,
-            )
-            self._layers = LayerMeter(network, self._structure, self._inputs)
-            latent = latent_coordinates(network, self._structure, state, self._inputs, self._rates)
-            self._mechanisms = MechanismMeter(network, self._structure, self._inputs, latent)
-            self._telescoping = TelescopingMeter(network, self._heldout)
-            self._smoother = self._make_smoother(rates, memory_limit) if effective_parameters else None
-            self._note_limits(own_heldout)
-            self._kernel.begin(state)
-            self._layers.begin(state)
-            self._telescoping.begin(state)
-            if self._smoother:
-                self._smoother.begin(state, 0)
+        self._records: list[Record] = []
+        self._hessians: list[HessianAnalysis] = []
+        self._status: Status = OK
+        self._message = ""
+        self._notes: dict[str, None] = {}
+        with network.isolated(), Held() as held:
+            self._batch = Batch.of(network.own(inputs, "inputs"), "the probe batch")
+            self._targets = None if targets is None else network.own(targets, "targets")
+            self._start = self._previous = state = find_hooks(network, self._batch, self._targets)
+            self._room = self._plan_memory(state)
+            self._check(state, self._batch)
+            self._read_data(state, heldout, heldout_targets)
+            self._rates, note = learning_rates(network, state, rates)
+            self._notes |= {note: None} if note else {}
+            self._make_meters(state, rates)
+            self._note_limits(heldout is not None)
+            self._signature = network.signature()
+            self._take_record(state, 0.0)
+        self._peak = held.peak
         self._spent += clock.perf_counter() - self._born
-        self.record()
 
-    def _note_limits(self, own_heldout: bool) -> None:
-        """Name what the numbers will not cover."""
-        names = self._network.names
-        frozen = [n for n, p in self._network.model.named_parameters() if n not in names]
-        if frozen:
-            self._notes.append(f"frozen parameters (held fixed, outside kernel and Hessian): {', '.join(frozen)}")
-        if any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in self._network.shadow.modules()):
-            self._notes.append(
-                "batch normalisation: measured with its running statistics; their drift moves the network "
-                "outside the telescoping increments"
+    def _plan_memory(self, state: State) -> float:
+        """Choose how many samples are evaluated at once; return the bytes left beside the copies of the model."""
+        network, limit = self._network, self._options.memory_limit
+        copies: int = 3 * sum(v.nbytes for v in (*state.parameters.values(), *state.buffers.values()))
+        copies += sum(tensor.nbytes for tensor in self._batch.tensors)
+        motion = {name: state.parameters[name] for name in state.names}
+        self._pass_cost = SampleCost(0, 1)
+
+        def compute(batch: Batch) -> None:
+            Jacobian(network, state, batch).push(motion)
+
+        try:
+            cost = SampleCost.measured(compute, self._batch, limit - copies)
+        except InputError:
+            raise
+        except Exception:  # a model that fails: the checks that follow say how
+            return float(limit - copies)
+        if copies + cost.at(1) > limit:
+            raise InputError(
+                f"the probe needs at least {(copies + cost.at(1)) / 2**20:.1f} MiB for this model (three copies of its "
+                f"parameters, and one sample's pass), memory_limit allows {limit / 2**20:.1f} MiB"
             )
-        if not own_heldout:
-            self._notes.append("no held-out points given: telescoping is measured on the probe batch")
-        if self._hessian_when != "none" and (self._loss is None or self._targets is None):
-            self._notes.append("no loss or no targets given: no losses and no Hessian")
+        network.chunk = min(self._batch.samples, cost.samples(limit - copies))
+        self._pass_cost = cost
+        network.room = limit - copies
+        return float(limit - copies)
 
-    def _read_targets(self, targets: Any, outputs: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """The targets as the loss wants them, and as (N, C) codes for the kernel's alignment."""
-        if targets is None:
-            return None, None
-        values = self._network.cast(_tensor(targets, "targets"))
-        rows, columns = outputs.shape
-        if values.dim() == 0 or values.shape[0] != rows:
-            raise InputError(f"targets: shape {tuple(values.shape)} for {rows} inputs")
-        if not values.is_floating_point() and values.dim() == 1:
-            if columns == 1:
-                return values, self._network.cast(values.to(self._network.dtype))[:, None]
-            if int(values.min()) < 0 or int(values.max()) >= columns:
-                raise InputError(f"targets: classes must be 0..{columns - 1}, the number of outputs less one")
-            codes = nn.functional.one_hot(values.long(), columns).to(self._network.dtype)
-            return values, codes - 1.0 / columns
-        codes = values.to(self._network.dtype).reshape(rows, -1)
-        if codes.shape[1] != columns:
-            raise InputError(f"targets: {codes.shape[1]} values a sample for {columns} outputs")
-        return values, codes
+    def _check(self, state: State, batch: Batch) -> None:
+        check_function(self._network, state, batch)
+        check_derivatives(self._network, state, batch)
 
-    def _make_smoother(self, rates: Any, memory_limit: int) -> SmootherMeter:
+    def _read_data(self, state: State, heldout: Any, heldout_targets: Any) -> None:
+        """Copies of targets and held-out points; the loss is tried once."""
+        network = self._network
+        outputs = network.evaluate(state, self._batch)
+        self._labels: Tensor | None = None
+        if self._targets is not None:
+            self._labels, reason = label_codes(self._targets, outputs)
+            if reason and self._loss is None:
+                raise InputError(f"targets: {reason}; without a loss they serve the label alignment alone")
+            if reason:
+                self._notes[f"no label alignment: {reason}"] = None
+        self._heldout, self._heldout_targets = self._batch, self._targets
+        if heldout is not None:
+            self._heldout = Batch.of(network.own(heldout, "heldout"), "heldout")
+            check_function(network, state, self._heldout)
+            given = heldout_targets is not None
+            self._heldout_targets = network.own(heldout_targets, "heldout_targets") if given else None
+        if self._loss is None:
+            return
+        self._loss_fits = self._room_for_loss(state)
+        for batch, values in ((self._batch, self._targets), (self._heldout, self._heldout_targets)):
+            try:
+                self._loss_at(state, batch, values)
+            except InputError:
+                raise
+            except Exception as error:  # the user's own loss may raise anything
+                words = " ".join(str(error).split())
+                raise InputError(
+                    f"the loss fails on the model's outputs ({network.evaluate(state, batch).shape[1]} a sample) and "
+                    f"the targets given: {words}"
+                ) from error
+
+    def _room_for_loss(self, state: State) -> bool:
+        """Whether the whole batch may pass at once, which a loss needs."""
+        network = self._network
+        if self._pass_cost.at(self._batch.samples) <= self._room:  # even with the graph of a backward pass
+            return True
+
+        def compute(batch: Batch) -> None:
+            with torch.no_grad():
+                network.call(state, {}, batch)
+
+        need = SampleCost.measured(compute, self._batch, self._room).at(self._batch.samples)
+        if need <= self._room:
+            return True
+        self._notes[
+            f"no losses: the whole batch at once needs {need / 2**20:.1f} MiB, {self._room / 2**20:.1f} MiB are left"
+        ] = None
+        return False
+
+    def _make_meters(self, state: State, rates: Any) -> None:
+        network, given, batch = self._network, self._options, self._batch
+        self._structure = find_structure(network, state, batch)
+        self._objective = self._make_objective(state)
+        self._subspace = None if given.subspace is None else orthonormal_subspace(state, given.subspace)
+        self._kernel = KernelMeter(
+            network, batch, self._labels, self._rates, given.kernel, given.draws, given.eigenvalues, self._room,
+            given.seed, self._pass_cost,
+        )  # fmt: skip
+        self._layers = LayerMeter(network, self._structure, batch, self._room)
+        latent = latent_coordinates(network, self._structure, state, batch, self._rates)
+        self._mechanisms = MechanismMeter(network, batch, self._kernel.trace, latent)
+        self._telescoping = TelescopingMeter(network, self._heldout)
+        self._smoother = self._make_smoother(state, rates) if given.effective_parameters else None
+        self._kernel.begin(state)
+        self._layers.begin(state)
+        self._telescoping.begin(state)
+        if self._smoother:
+            self._smoother.begin(state, 0)
+
+    def _make_objective(self, state: State) -> Objective | None:
+        """The loss that the Hessian is taken of."""
+        given = self._options
+        if self._loss is None or (self._targets is None and given.hessian_data is None):
+            return None
+        decay = weight_decays(self._network, state, given.weight_decay)
+        samples: Any = [(self._batch, self._targets, 1.0)]
+        if given.hessian_data is not None:
+            samples = DataBatches.of(self._network, given.hessian_data)
+        return Objective(samples, decay)
+
+    def _make_smoother(self, state: State, rates: Any) -> SmootherMeter:
         """Check all that effective parameters presuppose."""
         if not isinstance(rates, torch.optim.SGD) or any(
             group["momentum"] or group["weight_decay"] or group.get("dampening") for group in rates.param_groups
@@ -241,22 +254,32 @@ class Probe:
             )
         if self._loss is None or self._targets is None:
             raise InputError("effective parameters need targets and a loss")
-        found = quadratic_curvature(self._shaped_loss, self._outputs, self._targets)
+        with self._network.running(state, {}) as module, torch.no_grad():
+            raw = self._network.raw(state, module, self._batch)
+        found = quadratic_curvature(self._loss, raw, self._targets) if isinstance(raw, torch.Tensor) else None
         if found is None:
             raise InputError(
                 "effective parameters are defined for squared loss; this one is not quadratic in the outputs"
             )
-        rows = (self._inputs.shape[0] + self._heldout.shape[0]) * self._outputs.shape[1]
-        check_smoother(self._network, rows, memory_limit)
-        return SmootherMeter(self._network, self._inputs, self._heldout, found[0], self._rates)
+        rows = (self._batch.samples + self._heldout.samples) * self._network.matrix(raw, self._batch.samples).shape[1]
+        check_smoother(self._network, rows, self._options.memory_limit)
+        return SmootherMeter(self._network, self._batch, self._heldout, found[0], self._rates)
 
-    def _shaped_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """The user's loss on outputs in the shape the model returns them: (N,) where targets are real
-        (N,)."""
-        assert self._loss is not None
-        if targets.is_floating_point() and targets.shape != outputs.shape:
-            outputs = outputs.reshape(targets.shape)
-        return self._loss(outputs, targets)
+    def _note_limits(self, own_heldout: bool) -> None:
+        """Name what the numbers will not cover."""
+        state = self._start
+        frozen = [name for name in state.parameters if name not in state.names]
+        if frozen:
+            self._notes[f"frozen parameters (held fixed, outside kernel and Hessian): {', '.join(frozen)}"] = None
+        if any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in state.body.module.modules()):
+            self._notes[
+                "batch normalisation: measured with its running statistics; their drift moves the network "
+                "outside the telescoping increments"
+            ] = None
+        if not own_heldout:
+            self._notes["no held-out points given: telescoping is measured on the probe batch"] = None
+        if self._options.hessian != "none" and self._objective is None:
+            self._notes["no loss or no targets given: no losses and no Hessian"] = None
 
     def __enter__(self) -> Self:
         return self
@@ -278,208 +301,284 @@ class Probe:
         self._step += 1
         if self._due(self._step):
             self.record()
-        elif self._telescope_every and self._step % self._telescope_every == 0 and self._status == "ok":
-            begin = clock.perf_counter()
-            with self._network.isolated():
-                self._advance(self._network.state().copy(), self._step)
-            self._spent += clock.perf_counter() - begin
+        elif self._telescope_now():
+            self._measured(float(self._step), lambda: self._advance(self._network.state(), self._step))
 
-    def _advance(self, owned: State, at: float) -> None:
-        self._telescoping.advance(owned)
+    def _telescope_now(self) -> bool:
+        every = self._options.telescope_every
+        return every is not None and self._step % every == 0 and self._status == OK
+
+    def _advance(self, state: State, at: float) -> None:
+        self._telescoping.advance(state)
         if self._smoother:
-            self._smoother.advance(owned, int(at))
+            self._smoother.advance(state, int(at))
 
     def record(self, time: float | None = None) -> None:
-        """Record now. ``time`` replaces the step count, e.g. the time of a gradient flow."""
-        begin = clock.perf_counter()
+        """Record now. ``time`` replaces the step count, e.g. the time of a gradient flow.
+
+        Raises
+        ------
+        InputError
+            If the time is before the last record.
+        """
         at = float(self._step if time is None else time)
-        if self._times and at <= self._times[-1]:
-            if at == self._times[-1]:
+        if self._records and at <= self._records[-1].time:
+            if at == self._records[-1].time:
                 return
-            raise InputError(f"record at time {at:g} after {self._times[-1]:g}: times must increase")
-        if self._status != "ok":
-            return
-        with self._network.isolated():
-            first = not self._times
-            state = self._start if first else self._network.state()
-            outputs = self._network.evaluate(state, self._inputs)
-            if not bool(torch.isfinite(outputs).all()):
-                self._status = f"diverged at step {at:g}"
-                self._message = (
-                    f"the network's outputs are not finite at step {at:g}; nothing is recorded from there on"
-                )
-                return
-            row: dict[str, Any] = {"kernel": self._kernel.measure(state)}
-            row["layers"], row["pairs"] = self._layers.measure(state)
-            previous = None if first else self._previous
-            row["mechanisms"] = self._mechanisms.measure(state, previous, row["kernel"]["trace"])
-            owned = state if first else state.copy()
-            if not first:
-                self._advance(owned, at)
-            row["telescoping"] = self._telescoping.measure(state)
-            if self._smoother:
-                row["telescoping"] |= self._smoother.measure()
-            row["loss"] = self._loss_at(outputs, self._targets)
-            on_heldout = self._network.evaluate(state, self._heldout)
-            row["heldout_loss"] = self._loss_at(on_heldout, self._heldout_targets)
-            self._previous = owned
-            self._times.append(at)
-            self._rows.append(row)
-            if self._hessian_when == "all" or (self._hessian_when == "ends" and first):
-                self._analyse_hessian(state, at)
+            raise InputError(f"record at time {at:g} after {self._records[-1].time:g}: times must increase")
+        if self._status == OK:
+            self._measured(at, lambda: self._take_record(self._current_state(at), at))
+
+    def _measured(self, at: float, measure: Any) -> None:
+        """Run a measurement of the loop's: what goes wrong in it ends the recording, and the loop goes on."""
+        begin = clock.perf_counter()
+        try:
+            with self._network.isolated():
+                measure()
+        except Exception as error:  # the user's own code runs in there, and no error of it may end the training
+            words = " ".join(str(error).split())
+            kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
+            self._end(not_measured(at), f"recording ended at step {at:g}: {kind}{words}")
         self._spent += clock.perf_counter() - begin
 
-    def _loss_at(self, outputs: Tensor, targets: Tensor | None) -> float:
-        if self._loss is None or targets is None:
+    def _end(self, status: Status, message: str) -> None:
+        self._status, self._message = status, message
+
+    def _current_state(self, at: float) -> State:
+        """Where the model stands; where its form changed, all that was checked at the start is checked again."""
+        network = self._network
+        signature = network.signature()
+        if signature == self._signature:
+            return network.state()
+        state = find_hooks(network, self._batch, self._targets)
+        if _finite(state.parameters):
+            self._check(state, self._batch)
+        self._signature = signature
+        thawed = [n for n in state.names if n not in self._previous.names]
+        frozen = [n for n in self._previous.names if n not in state.names]
+        for names, words in ((thawed, "thawed: counted from then on"), (frozen, "frozen: no longer counted")):
+            if names:
+                self._notes[f"{', '.join(names)} {words} (step {at:g})"] = None
+        return state
+
+    def _take_record(self, state: State, at: float) -> None:
+        network, first = self._network, not self._records
+        if not _finite(state.parameters) or not _finite({"": network.evaluate(state, self._batch)}):
+            what = "outputs" if _finite(state.parameters) else "weights"
+            self._end(diverged(at), f"the network's {what} are not finite at step {at:g}; {_ENDED}")
+            return
+        kernel = self._kernel.measure(state, first)
+        if not math.isfinite(kernel["trace"]):
+            self._end(diverged(at), f"the kernel is not finite at step {at:g}; {_ENDED}")
+            return
+        layers, pairs = self._layers.measure(state)
+        mechanisms = self._mechanisms.measure(state, None if first else self._previous, kernel["trace"])
+        if not first:
+            self._advance(state, at)
+        telescoping = self._telescoping.measure(state) | (self._smoother.measure() if self._smoother else {})
+        losses = [
+            self._loss_at(state, batch, targets)
+            for batch, targets in ((self._batch, self._targets), (self._heldout, self._heldout_targets))
+        ]
+        self._previous = state
+        self._records.append(Record(at, kernel, layers, pairs, mechanisms, telescoping, losses[0], losses[1]))
+        if self._options.hessian == "all" or (self._options.hessian == "ends" and first):
+            self._analyse_hessian(state, at)
+
+    def _loss_at(self, state: State, batch: Batch, targets: Any) -> float:
+        if self._loss is None or targets is None or not self._loss_fits:
             return float("nan")
         with torch.no_grad():
-            return float(self._shaped_loss(outputs, targets))
+            return float(self._network.loss_at(state, {}, batch, targets))
 
     def _analyse_hessian(self, state: State, at: float) -> None:
-        if self._loss is None or self._targets is None:
+        if self._objective is None:
             return
-        found = extreme_eigenvalues(
-            self._network,
-            state,
-            self._shaped_loss,
-            self._inputs,
-            self._targets,
-            subspace=self._subspace,
-            **self._hessian_options,
-        )
-        words = "" if found["status"] == "ok" else f"Hessian at step {at:g}: {found['status']}"
-        self._hessians.append({"time": at, **found, "message": words})
+        given = self._options
+        options = Spectrum(given.hessian_count, given.hessian_tolerance, given.hessian_products, self._room, given.seed)
+        subspace = self._subspace if state.names == self._start.names else None
+        self._hessians.append(extreme_eigenvalues(self._network, state, self._objective, options, subspace, at))
 
     def close(self) -> None:
         """Record the end and analyse the Hessian there; leaving the ``with`` block does this."""
-        if self._times and self._step > self._times[-1]:
+        if self._records and self._step > self._records[-1].time:
             self.record()
-        begin = clock.perf_counter()
-        analysed = bool(self._hessians) and self._hessians[-1]["time"] == self._times[-1]
-        if self._hessian_when == "ends" and self._status == "ok" and not analysed:
-            with self._network.isolated():
-                self._analyse_hessian(self._network.state(), self._times[-1])
-        self._spent += clock.perf_counter() - begin
+        if not self._records:
+            return
+        last = self._records[-1].time
+        analysed = bool(self._hessians) and self._hessians[-1].time == last
+        if self._options.hessian == "ends" and self._status == OK and not analysed:
+            self._measured(last, lambda: self._analyse_hessian(self._network.state(), last))
+
+    def spectrum(
+        self,
+        *,
+        blocks: str | Mapping[str, Any] | None = None,
+        gauss_newton: bool = False,
+        draws: int = 8,
+        steps: int = 40,
+        products: int | None = None,
+    ) -> HessianSpectrum:
+        """A closer look at the Hessian where the model stands now; over ``hessian_data`` where that was given.
+
+        Parameters
+        ----------
+        blocks
+            Also diagonal blocks: ``"layers"``, ``"parameters"``, or name -> parameter names.
+        gauss_newton
+            Also ``J' (d^2 loss / d outputs^2) J``.
+        draws, steps
+            Random vectors, and Lanczos steps each, of the spectral density and the trace; steps 0: no density.
+        products
+            Most products for the extreme eigenvalues; default ``hessian_products``.
+
+        Raises
+        ------
+        InputError
+            If the probe has no loss, or a block is unknown.
+        """
+        if self._objective is None:
+            raise InputError("the spectrum of the Hessian needs a loss and targets (or hessian_data)")
+        network, given = self._network, self._options
+        options = Spectrum(
+            given.hessian_count, given.hessian_tolerance, products or given.hessian_products, self._room, given.seed
+        )
+        with network.isolated():
+            state = network.state()
+            members = {} if blocks is None else parameter_blocks(state, blocks)
+            return hessian_spectrum(
+                network, state, self._objective, options, DensityOptions(draws, steps),
+                blocks=members, gauss_newton=gauss_newton, time=float(self._step),
+            )  # fmt: skip
+
+    def kernel_matrix(self) -> KernelMatrix:
+        """The exact kernel itself where the model stands now: probe batch, and held-out points against it.
+
+        Raises
+        ------
+        InputError
+            If it does not fit into ``memory_limit``.
+        """
+        network = self._network
+        own_heldout = self._heldout is not self._batch
+        points = self._batch.cat(self._heldout) if own_heldout else self._batch
+        samples = self._batch.samples
+        with network.isolated():
+            state = network.state()
+            method = ExactKernel(network, points, self._rates, pass_cost=self._pass_cost)
+            need = method.plan_memory(state, self._room)
+            if need > self._room:
+                raise InputError(f"the kernel needs {need / 2**20:.1f} MiB, {self._room / 2**20:.1f} MiB are left")
+            matrix = method.matrix(state)[0]
+        outputs = len(matrix) // points.samples
+        blocks = matrix.reshape(points.samples, outputs, points.samples, outputs)
+        own, cross = blocks[:samples, :, :samples], blocks[samples:, :, :samples] if own_heldout else None
+        return KernelMatrix(
+            time=float(self._step),
+            seed=self._options.seed,
+            matrix=own,
+            cross=cross,
+            traced=np.einsum("icjc->ij", own) / outputs,
+            cross_traced=None if cross is None else np.einsum("icjc->ij", cross) / outputs,
+            per_output=np.einsum("icjc->cij", own),
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickling; model, loss and forward must be picklable themselves (no lambda)."""
+        left_out = ("_due", "_signature", "_born")
+        kept = {name: value for name, value in vars(self).items() if name not in left_out}
+        return {**kept, "_elapsed": clock.perf_counter() - self._born}
+
+    def __setstate__(self, saved: dict[str, Any]) -> None:
+        vars(self).update(saved)
+        self._born = clock.perf_counter() - vars(self).pop("_elapsed")
+        self._due = make_schedule(self._options.schedule)
+        self._signature = self._network.signature()
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the probe has seen, for a checkpoint beside those of the model and the optimiser.
+
+        Tensors, arrays and records; a later probe, made in the same way on the model as it then stands, goes on from
+        it after :meth:`load_state_dict`.
+        """
+        meters = {name: getattr(self, f"_{name}") for name in _METERS}
+        return {
+            "step": self._step,
+            "status": (self._status, self._message),
+            "spent": self._spent,
+            "elapsed": clock.perf_counter() - self._born,
+            "records": list(self._records),
+            "hessians": list(self._hessians),
+            "notes": [dict(self._notes), dict(self._network.notes)],
+            "states": [(s.parameters, s.buffers, s.names) for s in (self._start, self._previous)],
+            "meters": {name: meter.saved() for name, meter in meters.items() if meter is not None},
+        }
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Go on from what another probe had seen; the model must hold the weights of that time, or later ones.
+
+        Raises
+        ------
+        InputError
+            If the parameters are others.
+        """
+        states = []
+        for parameters, buffers, names in saved["states"]:
+            shapes = {name: tuple(value.shape) for name, value in parameters.items()}
+            if shapes != self._network.shapes:
+                raise InputError("the saved probe belongs to a model with other parameters")
+            states.append(replace(self._start, parameters=parameters, buffers=buffers, names=names))
+        self._start, self._previous = states
+        self._step, self._spent = saved["step"], saved["spent"]
+        self._status, self._message = saved["status"]
+        self._born = clock.perf_counter() - saved["elapsed"]
+        self._records, self._hessians = list(saved["records"]), list(saved["hessians"])
+        self._notes, notes = dict(saved["notes"][0]), saved["notes"][1]
+        self._network.notes |= notes
+        for name, values in saved["meters"].items():
+            getattr(self, f"_{name}").restore(values, self._start, self._previous)
 
     def result(self) -> ProbeResult:
         """All that was recorded so far."""
-        times = np.array(self._times)
-
-        def series(*path: Any) -> Any:
-            values = self._rows
-            for key in path:
-                values = [row[key] for row in values]
-            return np.array(values, dtype=float)
-
-        kernel = {name: series("kernel", name) for name in self._rows[0]["kernel"]}
-        layers = tuple(
-            {
-                "name": layer.name,
-                "kind": layer.kind,
-                "shape": list(self._network.model.get_parameter(layer.weight).shape),
-                **{key: series("layers", i, key) for key in self._rows[0]["layers"][i]},
-            }
-            for i, layer in enumerate(self._structure.layers)
-        )
-        pairs = tuple(
-            {
-                "lower": pair.lower.name,
-                "upper": pair.upper.name,
-                "units": pair.shared,
-                "baseline": 1.0 / math.sqrt(pair.shared),
-                **{key: series("pairs", i, key) for key in self._rows[0]["pairs"][i]},
-            }
-            for i, pair in enumerate(self._structure.pairs)
-        )
-        over_time = {name: series("mechanisms", name) for name in MECHANISMS}
-        traces = kernel["trace"]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            over_time["log_kernel_ratio"] = np.log(traces / traces[0])
-        mechanisms: dict[str, Any] = {name: float(values[-1]) for name, values in over_time.items()}
-        movements = {entry["name"]: float(entry["movement"][-1]) for entry in layers}
-        verdict = decide(self._times, kernel["change"], kernel["change_se"], mechanisms, movements)
-        mechanisms["method"] = self._mechanisms.method
-        telescoping = {key: series("telescoping", key) for key in self._rows[0]["telescoping"]}
         status, message = self._status, self._message
-        missing = [h["status"] for h in self._hessians if np.isnan(h["largest"]).all()]
-        if status == "ok" and missing:
-            status, message = "no Hessian eigenvalues", missing[0]
-        return ProbeResult(
-            status=status,
-            message=message,
-            seed=self._seed,
-            times=times,
-            kernel_method=self._kernel.method,
-            kernel_change=kernel["change"],
-            kernel_change_se=kernel["change_se"],
-            kernel_alignment=kernel["alignment"],
-            kernel_alignment_se=kernel["alignment_se"],
-            label_alignment=kernel["label_alignment"],
-            label_alignment_se=kernel["label_alignment_se"],
-            kernel_trace=kernel["trace"],
-            kernel_trace_se=kernel["trace_se"],
-            kernel_eigenvalues=kernel["eigenvalues"],
-            kernel_eigenvalues_se=kernel["eigenvalues_se"],
-            loss=series("loss"),
-            loss_se=series("loss") * 0.0,
-            heldout_loss=series("heldout_loss"),
-            heldout_loss_se=series("heldout_loss") * 0.0,
-            layers=layers,
-            pairs=pairs,
-            unhandled=(*self._structure.unhandled, *self._network.notes, *self._notes),
-            mechanisms=mechanisms,
-            mechanisms_over_time=over_time,
-            hessian=tuple(self._hessians),
-            telescoping=telescoping,
-            verdict=verdict,
-            cost=self._cost(),
+        missing = [h.message for h in self._hessians if np.isnan(h.largest).all()]
+        if status == OK and missing:
+            status, message = NO_EIGENVALUES, missing[0]
+        return assembled(
+            self._records,
+            self._structure,
+            {name: tuple(value.shape) for name, value in self._network.model.named_parameters()},
+            tuple(self._hessians),
+            {
+                "status": status,
+                "message": message,
+                "seed": self._options.seed,
+                "kernel_method": self._kernel.method,
+                "unhandled": (*self._structure.unhandled, *self._network.notes, *self._notes),
+                "cost": self._cost(),
+            },
+            self._mechanisms.method,
         )
 
-    def _cost(self) -> dict[str, Any]:
+    def _cost(self) -> Cost:
         """Seconds spent in the probe, against the loop's own, and the memory it holds at most."""
-        network = self._network
-        item = torch.finfo(network.dtype).bits // 8
         elapsed = clock.perf_counter() - self._born
-        states = 3 * network.size * item  # the start, the last record, a scratch copy
-        held = max((entry["products"] for entry in self._hessians), default=0) * network.size * item
-        return {
-            "records": len(self._times),
-            "parameters": network.size,
-            "seconds": self._spent,
-            "seconds_per_record": self._spent / max(1, len(self._times)),
-            "slowdown": self._spent / max(elapsed - self._spent, 1e-9),
-            "memory_bytes": states + max(self._kernel.memory, held),
-        }
+        start = self._start
+        state_bytes = sum(value.nbytes for value in (*start.parameters.values(), *start.buffers.values()))
+        return Cost(
+            records=len(self._records),
+            parameters=start.size,
+            seconds=self._spent,
+            seconds_per_record=self._spent / max(1, len(self._records)),
+            slowdown=self._spent / max(elapsed - self._spent, 1e-9),
+            memory_bytes=int(self._peak + 2 * state_bytes + 4 * self._kernel.start.nbytes),
+        )
 
 
-def _tensor(value: Any, what: str) -> Tensor:
-    try:
-        tensor = torch.as_tensor(value)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{what}: expected one tensor or array, not {type(value).__name__}") from error
-    return tensor
+#: Parts that carry something from record to record.
+_METERS = ("kernel", "layers", "mechanisms", "telescoping", "smoother")
+_ENDED = "nothing is recorded from there on"
 
 
-def _rates(network: Network, rates: Any) -> dict[str, float]:
-    """Learning rate per parameter name."""
-    if rates is None:
-        return {}
-    if isinstance(rates, Mapping):
-        unknown = sorted(set(rates) - set(network.names))
-        if unknown:
-            raise InputError(f"rates: unknown parameters {unknown}; trainable are {', '.join(network.names)}")
-        found = {name: float(value) for name, value in rates.items()}
-    elif isinstance(rates, torch.optim.Optimizer):
-        names = {id(value): name for name, value in network.model.named_parameters()}
-        found = dict.fromkeys(network.names, 0.0)  # what the optimiser does not hold does not move
-        for group in rates.param_groups:
-            for value in group["params"]:
-                if names.get(id(value)) in found:
-                    found[names[id(value)]] = float(group["lr"])
-    else:
-        raise InputError(f"rates: expected an optimiser or a mapping of names, not {type(rates).__name__}")
-    if any(not (math.isfinite(value) and value >= 0) for value in found.values()) or not any(
-        found.get(name, 1.0) for name in network.names
-    ):
-        raise InputError("rates: learning rates must be finite, not negative, and not all zero")
-    return found
+def _finite(values: Mapping[str, Tensor]) -> bool:
+    return all(bool(torch.isfinite(v).all()) for v in values.values() if v.is_floating_point())

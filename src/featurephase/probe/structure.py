@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from featurephase.probe.functional import Network, State, Tensor
+from featurephase.probe.trees import Batch
 
 __all__ = ["Capture", "Layer", "Pair", "Structure", "capture", "find_structure"]
 
@@ -52,7 +53,8 @@ class Layer:
     name: str
     kind: str
     weight: str
-    module: Any
+    path: str  # in the module tree; the name too, but for a model that is one layer
+    convolution: bool = False
 
     def matrix(self, values: Mapping[str, Tensor]) -> Tensor:
         """The weight as (units out, everything in)."""
@@ -100,7 +102,7 @@ class Capture:
 
 
 @contextmanager
-def capture(network: Network, modules: Mapping[str, nn.Module]) -> Iterator[dict[str, Capture]]:
+def capture(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, Capture]]:
     """Record inputs and outputs of ``modules`` (of the probe's own copy) in forward passes inside the
     block."""
     seen: dict[str, Capture] = {}
@@ -110,7 +112,7 @@ def capture(network: Network, modules: Mapping[str, nn.Module]) -> Iterator[dict
         def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
             if name in seen:
                 seen[name].calls += 1
-            elif args and isinstance(output, torch.Tensor):
+            elif args and isinstance(args[0], torch.Tensor) and isinstance(output, torch.Tensor):
                 seen[name] = Capture(name, module, args[0], output, output.grad_fn)
                 # Hand on a copy: an in-place activation that follows must not rewrite what was captured.
                 return output.clone() if torch.is_grad_enabled() else None
@@ -127,12 +129,12 @@ def capture(network: Network, modules: Mapping[str, nn.Module]) -> Iterator[dict
             handle.remove()
 
 
-def weight_layers(network: Network) -> dict[str, nn.Module]:
-    """The linear and convolutional modules of the probe's copy whose weight is a parameter of the model."""
-    known = {name for name, _ in network.model.named_parameters(remove_duplicate=False)}
+def weight_layers(network: Network, state: State) -> dict[str, nn.Module]:
+    """The linear and convolutional modules of a state's copy whose weight is a real parameter of the model."""
+    known = {name for name, value in network.model.named_parameters(remove_duplicate=False) if not value.is_complex()}
     return {
         name: module
-        for name, module in network.shadow.named_modules()
+        for name, module in state.body.module.named_modules()
         if isinstance(module, WEIGHT_LAYERS) and f"{name}.weight".lstrip(".") in known
     }
 
@@ -182,36 +184,35 @@ def _shared_dimension(lower: Layer, upper: Layer, values: Mapping[str, Tensor]) 
     out, into = values[lower.weight].shape[0], values[upper.weight].shape[1]
     if into == out:
         return int(out)
-    flattened = isinstance(lower.module, CONVOLUTIONS) and isinstance(upper.module, nn.Linear) and into % out == 0
+    flattened = lower.convolution and not upper.convolution and into % out == 0
     return int(out) if flattened else None
 
 
-def find_structure(network: Network, state: State, inputs: Tensor) -> Structure:
+def find_structure(network: Network, state: State, batch: Batch) -> Structure:
     """Weight layers, adjacent pairs and unhandled parts of ``network``, from one forward pass on one
     sample."""
-    modules = weight_layers(network)
+    modules = weight_layers(network, state)
     canonical = canonical_names(network)
-    values = {**state.fixed, **state.trainable}
+    values = state.parameters
     # Frozen parameters take part, so that their layers appear in the graph too; buffers do not.
-    parameters = set(canonical)
-    leaves = {n: v.detach().requires_grad_() for n, v in state.trainable.items()}
-    fixed = {n: v.detach().requires_grad_(n in parameters) for n, v in state.fixed.items()}
-    sample = inputs[:1].detach().clone()
-    sample = sample.requires_grad_() if sample.is_floating_point() else sample
-    with capture(network, modules) as seen:
-        network.call(leaves, fixed, sample)
+    points = {name: value.detach().requires_grad_() for name, value in values.items()}
+    sample = batch.take([0])
+    tensors = [t.clone().requires_grad_() if t.is_floating_point() else t for t in sample.tensors]
+    with capture(modules) as seen:
+        network.call(state, points, sample.with_tensors(tensors, 1))
 
     unhandled: list[str] = []
     layers: dict[str, Layer] = {}
     for name, found in seen.items():
         kind = type(found.module).__name__
-        layer = Layer(name or kind, kind, canonical[f"{name}.weight".lstrip(".")], found.module)
+        layer = Layer(name or kind, kind, canonical[f"{name}.weight".lstrip(".")], name,
+                      isinstance(found.module, CONVOLUTIONS))  # fmt: skip
         if getattr(found.module, "groups", 1) != 1 or getattr(found.module, "transposed", False):
             unhandled.append(f"{layer.name}: grouped or transposed convolution")
         elif found.calls > 1:
             unhandled.append(f"{layer.name}: used {found.calls} times in one forward pass")
         layers[name] = layer
-    for name, module in network.shadow.named_modules():
+    for name, module in state.body.module.named_modules():
         own = [p for p, _ in module.named_parameters(recurse=False)]
         if own and name not in layers and not _inside_parametrisation(name):
             what = "never used in the forward pass" if name in modules else "no alignment is defined for its kind"

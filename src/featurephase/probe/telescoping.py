@@ -10,22 +10,25 @@ S_T y + c`` of its training labels, whose effective parameters ``p(I) = (n/|I|) 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from featurephase.foundation.errors import InputError
-from featurephase.probe.functional import Network, State, Tensor
-from featurephase.probe.hessian import LossFunction
+from featurephase.probe.derivatives import Jacobian
+from featurephase.probe.functional import LossFunction, Network, State, Tensor
 from featurephase.probe.kernel import exact_kernel
+from featurephase.probe.trees import Batch
 
 __all__ = ["SmootherMeter", "TelescopingMeter", "quadratic_curvature"]
 
 
 def _difference(after: State, before: State) -> dict[str, Tensor]:
-    return {name: value - before.trainable[name] for name, value in after.trainable.items()}
+    """How the parameters moved that were trained at either time; those that were frozen did not."""
+    names = [n for n in after.parameters if n in after.names or n in before.names]
+    return {name: after.parameters[name] - before.parameters[name] for name in names}
 
 
 @dataclass
@@ -33,7 +36,7 @@ class TelescopingMeter:
     """Sums first-order increments at ``inputs`` (held-out points)."""
 
     network: Network
-    inputs: Tensor
+    batch: Batch
     _start: Any = None
     _previous: Any = None
     _outputs: Any = None
@@ -42,19 +45,32 @@ class TelescopingMeter:
     def begin(self, state: State) -> None:
         """Keep the start; ``state`` must own its memory."""
         self._start = self._previous = state
-        self._outputs = self.network.evaluate(state, self.inputs)
+        self._outputs = self.network.evaluate(state, self.batch)
         self._sum = self._outputs.clone()
+
+    def saved(self) -> dict[str, Any]:
+        """What goes into a checkpoint besides the states."""
+        return {"outputs": self._outputs, "sum": self._sum, "previous": self._previous.parameters}
+
+    def restore(self, saved: Mapping[str, Any], start: State, previous: State) -> None:
+        """Go on from a checkpoint."""
+        self._start, self._previous = start, replace(previous, parameters=saved["previous"])
+        self._outputs, self._sum = saved["outputs"], saved["sum"].clone()
 
     def advance(self, state: State) -> None:
         """Add the increment from the last state given to this one, which must own its memory."""
-        self._sum += self.network.push(self._previous, self.inputs, _difference(state, self._previous))
+        self._sum += self._push(self._previous, state)
         self._previous = state
+
+    def _push(self, before: State, after: State) -> Tensor:
+        motion = _difference(after, before)
+        return Jacobian(self.network, before, self.batch, tuple(motion)).push(motion)
 
     def measure(self, state: State) -> dict[str, float]:
         """Errors of both approximations relative to how far the outputs moved, ``|approximation - f| / |f
         - f_0|``."""
-        outputs = self.network.evaluate(state, self.inputs)
-        linear = self._outputs + self.network.push(self._start, self.inputs, _difference(state, self._start))
+        outputs = self.network.evaluate(state, self.batch)
+        linear = self._outputs + self._push(self._start, state)
         moved = float((outputs - self._outputs).norm())
         start = float(self._outputs.norm())
 
@@ -69,7 +85,7 @@ class TelescopingMeter:
 
 
 def quadratic_curvature(loss: LossFunction, outputs: Tensor, targets: Tensor) -> tuple[float, Tensor] | None:
-    """``(a, y)`` if the loss is ``a/2 |f - y|^2 + const`` in the outputs f (N, C), else None.
+    """``(a, y)`` if the loss is ``a/2 |f - y|^2 + const`` in the outputs f, in the model's own shape, else None.
 
     Decided numerically: the gradient at three points must be the same multiple of the shift.
     """
@@ -105,8 +121,8 @@ class SmootherMeter:
     """
 
     network: Network
-    train: Tensor
-    heldout: Tensor
+    train: Batch
+    heldout: Batch
     curvature: float  # a of the loss a/2 |f - y|^2
     rates: Mapping[str, float]
     _previous: Any = None
@@ -116,15 +132,24 @@ class SmootherMeter:
     def begin(self, state: State, step: int) -> None:
         """Start from the untrained network: no dependence on the labels."""
         self._previous, self._at = state, step
-        self._outputs = self.network.evaluate(state, self.train[:1]).shape[1]
-        rows = (self.train.shape[0] + self.heldout.shape[0]) * self._outputs
-        self._smooth = np.zeros((rows, self.train.shape[0] * self._outputs))
+        self._outputs = self.network.evaluate(state, self.train.take([0])).shape[1]
+        rows = (self.train.samples + self.heldout.samples) * self._outputs
+        self._smooth = np.zeros((rows, self.train.samples * self._outputs))
+
+    def saved(self) -> dict[str, Any]:
+        """What goes into a checkpoint besides the states."""
+        return {"smooth": self._smooth, "at": self._at, "previous": self._previous.parameters}
+
+    def restore(self, saved: Mapping[str, Any], _start: State, previous: State) -> None:
+        """Go on from a checkpoint."""
+        self._smooth, self._at = saved["smooth"], saved["at"]
+        self._previous = replace(previous, parameters=saved["previous"])
 
     def advance(self, state: State, step: int) -> None:
         """Move the smoother from the last state to this one, which must own its memory."""
         if step == self._at:
             return
-        inputs = torch.cat([self.train, self.heldout])
+        inputs = self.train.cat(self.heldout)
         kernel = exact_kernel(self.network, self._previous, inputs, self.rates)
         size = self._smooth.shape[1]
         values, vectors = np.linalg.eigh(kernel[:size, :size])
@@ -139,7 +164,7 @@ class SmootherMeter:
 
     def measure(self) -> dict[str, float]:
         """``effective_parameters_train`` and ``effective_parameters_heldout``, per output."""
-        size, n = self._smooth.shape[1], self.train.shape[0]
+        size, n = self._smooth.shape[1], self.train.samples
         squares = (self._smooth**2).sum(1)
         parts = {"train": squares[:size], "heldout": squares[size:]}
         return {f"effective_parameters_{k}": float(n * v.mean()) if v.size else float("nan") for k, v in parts.items()}

@@ -8,10 +8,11 @@ width shows where it is, not an exponent; the exponents of theory/latent-phases 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+from featurephase.results.probe import Verdict
 
 __all__ = ["KERNEL_CHANGE", "RICH_CHANGE", "decide"]
 
@@ -28,7 +29,9 @@ _DEEDS = {
     "disalignment": "disalignment (weights turn so that the kernel shrinks)",
     "growth": "growth of the layers' norms",
     "shrinkage": "shrinkage of the layers' norms",
+    "unattributed": "what no mechanism accounts for (unattributed)",
 }
+_STATISTICS = "the drift of what is not trained (normalisation statistics, buffers, frozen parameters)"
 
 
 def _phase(change: float) -> str:
@@ -41,7 +44,8 @@ def decide(
     change_se: ArrayLike,
     mechanisms: Mapping[str, float],
     movements: Mapping[str, float],
-) -> dict[str, Any]:
+    ended: str = "",
+) -> Verdict:
     """Phase, mechanism and onset, with a sentence that says the numbers.
 
     Parameters
@@ -52,42 +56,70 @@ def decide(
         The budget at the last record.
     movements
         Relative movement of each layer at the last record.
+    ended
+        Why the recording ended before the training did; then no phase is claimed.
 
     Returns
     -------
-    dict
-        ``phase``, ``mechanism`` ("none" in the kernel phase), ``since`` (first record from which on the
-        change stays above 0.1; nan in the kernel phase), ``kernel_change``, ``kernel_change_se``, ``decided``
-        (whether the phase holds within two standard errors), ``words``.
+    Verdict
+        The phase in words and numbers.
     """
     values, errors = np.asarray(change, float), np.asarray(change_se, float)
     last = float(values[-1]) if values.size else float("nan")
-    if not np.isfinite(last):
-        words = "The kernel change is undefined: the kernel at the start is zero or the network diverged."
-        return {"phase": "undetermined", "mechanism": "none", "since": float("nan"), "kernel_change": last,
-                "kernel_change_se": float("nan"), "decided": False, "words": words}  # fmt: skip
+    error = float(np.nan_to_num(errors[-1])) if errors.size else 0.0
+    if ended or not np.isfinite(last):
+        reason = (
+            f"No phase is claimed: {ended}"
+            if ended
+            else "The kernel change is undefined: the kernel at the start is zero"
+        )
+        return _verdict("undetermined", "none", last, error, words=reason)
     phase = _phase(last)
-    error = float(np.nan_to_num(errors[-1]))
     decided = _phase(last - 2 * error) == _phase(last + 2 * error)
-    words = f"{_WORDS[phase].capitalize()}: the kernel changed by {last:.3g}"
-    words += f" +- {error:.2g}" if error else ""
-    words += f" of its start (up to {KERNEL_CHANGE:g} is the kernel phase, above {RICH_CHANGE:g} the rich one)"
-    words += "" if decided else "; the errors do not decide the phase"
-    mechanism, since = "none", float("nan")
+    amount = f"the kernel changed by {last:.3g}" + (f" +- {error:.2g}" if error else "")
+    scale = f" of its start (up to {KERNEL_CHANGE:g} is the kernel phase, above {RICH_CHANGE:g} the rich one)"
+    tail = "" if decided else "; the errors do not decide the phase"
     if phase == "kernel":
-        moved = {name: size for name, size in movements.items() if size > LAYER_MOVEMENT}
-        if moved:
-            listed = ", ".join(f"{name} by {size:.2g}" for name, size in moved.items())
-            words += f". Yet single layers moved more than their norm: {listed}"
-    else:
-        shares = {name: abs(mechanisms.get(name, 0.0)) for name in _DEEDS}
-        below = np.flatnonzero(~(values > KERNEL_CHANGE))
-        since = float(times[int(below[-1]) + 1]) if below.size else float(times[0])
-        words += f", since step {since:g}"
-        if max(shares.values()) > 0:
-            mechanism = max(shares, key=lambda name: shares[name])
-            amount = mechanisms[mechanism]
-            total = sum(mechanisms.get(name, 0.0) for name in (*_DEEDS, "unattributed"))
-            words += f"; mostly by {_DEEDS[mechanism]}: {amount:+.3g} of the change {total:+.3g} of ln(kernel)"
-    return {"phase": phase, "mechanism": mechanism, "since": since, "kernel_change": last,
-            "kernel_change_se": error, "decided": decided, "words": words + "."}  # fmt: skip
+        words = f"{_WORDS[phase].capitalize()}: {amount}{scale}{tail}{_movers(movements)}"
+        return _verdict(phase, "none", last, error, decided=decided, words=words)
+    below = np.flatnonzero(~(values > KERNEL_CHANGE))
+    since = float(times[int(below[-1]) + 1]) if below.size else float(times[0])
+    names = (*_DEEDS, "statistics")
+    total = sum(mechanisms.get(name, 0.0) for name in names)
+    mechanism = max(names, key=lambda name: abs(mechanisms.get(name, 0.0)))
+    share = mechanisms.get(mechanism, 0.0)
+    cause = f"{share:+.3g} of the change {total:+.3g} of ln(kernel)"
+    if mechanism == "statistics" and share:
+        words = f"No phase is claimed: {amount} of its start since step {since:g}, mostly by {_STATISTICS}: {cause}"
+        return _verdict("undetermined", mechanism, last, error, since=since, words=words)
+    words = f"{_WORDS[phase].capitalize()}: {amount}{scale}{tail}, since step {since:g}"
+    words += f"; mostly by {_DEEDS[mechanism]}: {cause}" if share else ""
+    return _verdict(phase, mechanism if share else "none", last, error, since=since, decided=decided, words=words)
+
+
+def _movers(movements: Mapping[str, float]) -> str:
+    """Layers that moved by more than their norm although the kernel stood still."""
+    moved = {name: size for name, size in movements.items() if size > LAYER_MOVEMENT}
+    listed = ", ".join(f"{name} by {size:.2g}" for name, size in moved.items())
+    return f". Yet single layers moved more than their norm: {listed}" if moved else ""
+
+
+def _verdict(
+    phase: str,
+    mechanism: str,
+    change: float,
+    error: float,
+    *,
+    since: float = float("nan"),
+    decided: bool = False,
+    words: str,
+) -> Verdict:
+    return Verdict(
+        phase=phase,
+        mechanism=mechanism,
+        since=since,
+        kernel_change=change,
+        kernel_change_se=error,
+        decided=decided,
+        words=words + ".",
+    )

@@ -17,10 +17,14 @@ __all__ = [
     "INTERRUPTED",
     "NOT_AVAILABLE",
     "NOT_CONVERGED",
+    "NOT_FINITE",
     "NOT_NEGATIVE",
+    "NOT_SYMMETRIC",
     "NO_EIGENVALUES",
+    "NO_SECOND_DERIVATIVE",
     "NO_TRANSITION",
     "OK",
+    "OUT_OF_MEMORY",
     "SADDLE",
     "SINGULAR_CURVATURE",
     "STABLE",
@@ -28,8 +32,10 @@ __all__ = [
     "UNDECIDED",
     "UNDETERMINED",
     "UNRESOLVED",
+    "WRONG_SECOND_DERIVATIVE",
     "Status",
     "diverged",
+    "not_measured",
     "out_of_products",
     "replicates_failed",
 ]
@@ -106,10 +112,28 @@ NOT_CONVERGED = Status("not-converged", "the tolerance was not reached within th
 NO_EIGENVALUES = Status("no Hessian eigenvalues", "no eigenvalue of the Hessian could be computed")
 
 
+#: Why the Hessian of a PyTorch network cannot be had; where it occurs says which operation or function.
+NO_SECOND_DERIVATIVE = Status("no second derivative", "autograd has no second derivative of the network or its loss")
+NOT_FINITE = Status("not finite", "the derivatives of the loss are not finite at these weights")
+NOT_SYMMETRIC = Status("not symmetric", "autograd's second derivatives are not symmetric, and so not those of the loss")
+WRONG_SECOND_DERIVATIVE = Status(
+    "wrong second derivative", "autograd's second derivatives are not those of the loss's gradient"
+)
+OUT_OF_MEMORY = Status("out of memory", "more memory is needed than memory_limit allows")
+
+
 def out_of_products(tolerance: float, products: int) -> Status:
     """The Lanczos method has spent its Hessian-vector products; its kind is that of :data:`NOT_CONVERGED`."""
     text = f"not converged to {tolerance:g} in {products} products: see the residuals"
     return Status(text, NOT_CONVERGED.message, kind=NOT_CONVERGED)
+
+
+# ---- probe
+
+
+def not_measured(step: float) -> Status:
+    """Recording ended at a step because something failed there; the training went on."""
+    return Status(f"not measured at step {step:g}", "recording ended there", kind="not measured", step=int(step))
 
 
 # ---- thresholds of the network, and escape

@@ -1,0 +1,309 @@
+"""What must hold before a number is given: one sample at a time, no random numbers, and true derivatives.
+
+The derivatives of autograd are compared with finite differences on a few samples, parameter by parameter, in double
+precision. A difference means that a backward is not the derivative of its forward (an own autograd function, a
+straight-through estimator, a detached part), which is refused by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from featurephase.foundation.errors import InputError
+from featurephase.probe.derivatives import Jacobian, gradients
+from featurephase.probe.functional import Network, Parameters, Precision, State, Tensor
+from featurephase.probe.trees import Batch, leaves
+
+__all__ = ["check_derivatives", "check_function", "find_hooks", "free_entries", "own_functions"]
+
+#: Samples that derivatives are checked on.
+_FEW = 3
+#: Parameter tensors that are moved together, so that a deep network costs no more than this many differences.
+_GROUPS = 48
+#: Relative difference that is called wrong; kinks between the two points and rounding stay below it.
+_WRONG = 1e-3
+
+
+def few(batch: Batch, count: int = _FEW) -> Batch:
+    """Some samples: the first, the last, and others spread between."""
+    last = batch.samples - 1
+    return batch.take(sorted({round(i * last / max(count - 1, 1)) for i in range(count)}))
+
+
+def find_hooks(network: Network, batch: Batch, targets: Any = None) -> State:
+    """The state, with the user's hooks if (and only if) they change what the network or its loss computes.
+
+    They are tried on copies that cannot write to the user's lists; hooks that merely observe are left out.
+    """
+    network.run_hooks = False
+    state = network.state()
+    if not state.body.observers:
+        return state
+    names = ", ".join(state.body.observers)
+    try:
+        network.run_hooks = True
+        hooked = network.state()
+        with_hooks = _facts(network, hooked, batch, targets)
+    except Exception as error:  # the user's own code may raise anything
+        raise InputError(
+            f"hooks on {names} cannot be run on a copy of the model ({error}): remove them while the network is probed"
+        ) from error
+    try:
+        same = with_hooks == _facts(network, state, batch, targets)
+    except Exception:  # without its hooks the model does not run at all
+        same = False
+    if same:
+        network.run_hooks = False
+        network.notes[f"hooks on {names} change neither outputs nor loss: not run by the probe"] = None
+        return state
+    network.notes[f"hooks on {names} change the outputs or the loss: run on the probe's copy"] = None
+    return hooked
+
+
+def _facts(network: Network, state: State, batch: Batch, targets: Any) -> tuple[Any, ...]:
+    """What hooks could change: outputs, the parameters that they depend on, and the loss with its parameters."""
+    sample = few(batch)
+    points = {name: value.detach().requires_grad_() for name, value in state.trainable.items()}
+    outputs = network.call(state, points, sample)
+    facts: tuple[Any, ...] = (outputs.detach().cpu().numpy().tobytes(), _reached(outputs, points))
+    if state.body.loss is not None and targets is not None:
+        value = network.loss_at(state, points, batch, targets)
+        facts += (float(value), _reached(value, points))
+    return facts
+
+
+def _reached(value: Tensor, points: Parameters) -> frozenset[str]:
+    """The parameters that a value depends on."""
+    if not value.requires_grad:
+        return frozenset()
+    found = torch.autograd.grad(value.sum(), list(points.values()), allow_unused=True)
+    return frozenset(name for name, gradient in zip(points, found, strict=True) if gradient is not None)
+
+
+def check_function(network: Network, state: State, batch: Batch) -> None:
+    """Refuse inputs on which the network is no function of one input at a time.
+
+    Raises
+    ------
+    InputError
+        If the forward pass fails, is not finite, draws random numbers in evaluation mode, changes its own state, or
+        mixes samples.
+    """
+    samples = batch.samples
+    for name, module in state.body.module.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
+            raise InputError(
+                f"{name or type(module).__name__}: batch normalisation without running statistics makes one output "
+                "depend on the other inputs; use track_running_stats=True"
+            )
+    with Precision() as precision:
+        one = _evaluated(network, state, batch.take([0]))
+    network.eps = max(network.eps, precision.eps)
+    outputs = torch.cat([_evaluated(network, state, part) for part in network.chunks(batch)])
+    if not outputs.is_floating_point() or not bool(torch.isfinite(outputs).all()):
+        raise InputError("the network's outputs on the probe batch are not finite real numbers")
+    _check_repeats(network, state, batch, outputs)
+    scale = float(outputs.abs().max()) or 1.0
+    for row in sorted({0, samples // 2, samples - 1}) if samples > 1 else ():
+        alone = one if row == 0 else _evaluated(network, state, batch.take([row]))
+        if alone.shape[1] != outputs.shape[1]:
+            raise InputError("the number of outputs for one input depends on the other inputs of the batch")
+        if float((alone - outputs[row : row + 1]).abs().max()) > 1e3 * network.eps * scale:
+            tensors = [n for n, v in leaves(batch.tree) if isinstance(v, torch.Tensor)]
+            shared = [name for name, own in zip(tensors, batch.batched, strict=True) if not own]
+            hint = f" (taken to be shared by all samples: {', '.join(shared)})" if shared else ""
+            raise InputError(f"the output for one input depends on the other inputs of the batch{hint}")
+
+
+def _evaluated(network: Network, state: State, batch: Batch) -> Tensor:
+    with torch.no_grad():
+        try:
+            outputs = network.call(state, {}, batch)
+        except InputError:
+            raise
+        except Exception as error:  # the user's own forward may raise anything
+            shapes = ", ".join(str(tuple(tensor.shape)) for tensor in batch.tensors)
+            words = " ".join(str(error).split())
+            raise InputError(f"the network fails on the probe batch of shape {shapes}: {words}") from error
+    return outputs
+
+
+def _check_repeats(network: Network, state: State, batch: Batch, outputs: Tensor) -> None:
+    """A second evaluation gives the same; if not, say whether chance or a state of the model's own is the cause."""
+    part = network.chunks(batch)[0]
+    first, again = outputs[: part.samples], network.evaluate(state, part)
+    if _close(first, again, network.eps):
+        return
+    fresh = [network.evaluate(network.state(), part) for _ in range(2)]
+    torch.rand(1)  # the generator moves on between the two
+    if _close(fresh[0], fresh[1], network.eps):
+        raise InputError(
+            "two evaluations of the network differ: forward changes a state of its own (a cache, a counter) that its "
+            "outputs depend on"
+        )
+    raise InputError(
+        "two evaluations of the network differ although it is in evaluation mode: it draws random numbers "
+        "(a functional dropout that ignores the mode?)"
+    )
+
+
+def _close(a: Tensor, b: Tensor, eps: float) -> bool:
+    return a.shape == b.shape and float((a - b).abs().max()) <= 10 * eps * (float(a.abs().max()) or 1.0)
+
+
+def check_derivatives(network: Network, state: State, batch: Batch) -> None:
+    """Compare autograd with finite differences, parameter by parameter, on a few samples.
+
+    Raises
+    ------
+    InputError
+        If they differ; the message names the autograd functions that are not torch's, or says what else may be.
+    """
+    sample = few(batch, min(_FEW, max(1, network.chunk // 2)) if network.chunk else _FEW)
+    state, sample, eps = _in_double(network, state, sample)
+    points = {name: value.detach().requires_grad_() for name, value in state.trainable.items()}
+    outputs = network.call(state, points, sample)
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.randn(outputs.shape, generator=generator, dtype=torch.float64).to(outputs)
+    pulled = gradients(outputs, points, weights, retain_graph=True)
+    difference = _Difference(network, state, sample, weights, eps)
+    names = list(points)
+    step = -(-len(names) // _GROUPS)
+    for start in range(0, len(names), step):
+        group = names[start : start + step]
+        if difference.agrees(group, pulled) or difference.agrees(
+            group, pulled, free=free_entries(network, state, sample)
+        ):
+            continue
+        raise InputError(_wrong_derivative(outputs, group, network))
+
+
+def _in_double(network: Network, state: State, batch: Batch) -> tuple[State, Batch, float]:
+    """The same in double precision where the network runs in it, and the precision that its arithmetic then has."""
+    if not network.has_room_for_double(state):
+        return state, batch, network.eps
+    wide = state.cast(torch.float64)
+
+    try:
+        with torch.no_grad(), Precision() as precision:
+            network.call(wide, {}, batch.cast(torch.float64))
+    except Exception:  # an operation or a constant in forward that single precision alone suits
+        return state, batch, network.eps
+    return wide, batch.cast(torch.float64), precision.eps
+
+
+def free_entries(network: Network, state: State, batch: Batch) -> Parameters:
+    """1 where a parameter can be moved, 0 in rows that get no gradient or that forward itself overwrites.
+
+    Such rows are those of padding in an embedding, and weights under a constraint that forward enforces. They are
+    known by some other row of the same tensor that does get a gradient.
+    """
+    jacobian = Jacobian(network, state, batch)
+    outputs = jacobian.outputs()
+    generator = torch.Generator().manual_seed(1)
+    weights = torch.randn(outputs.shape, generator=generator, dtype=torch.float64).to(outputs)
+    free = {}
+    for name, gradient in jacobian.pull(weights).items():
+        used = (gradient.reshape(gradient.shape[0], -1) != 0).any(1) if gradient.dim() else gradient.reshape(1) != 0
+        mask = torch.ones_like(gradient)
+        if bool(used.any()) and gradient.dim():
+            mask[~used] = 0
+        if not gradient.numel():
+            continue
+        free[name] = mask * _kept_by_forward(network, state, batch, name)
+    for name in free:
+        if float(free[name].min()) == 0:
+            network.notes[f"{name}: entries that get no gradient, or that forward overwrites, are held fixed"] = None
+    return free
+
+
+def _kept_by_forward(network: Network, state: State, batch: Batch, name: str) -> Tensor:
+    """1 where forward leaves a parameter as it is, also a little to either side of it."""
+    value = state.parameters[name]
+    kept = torch.ones_like(value)
+    for shift in (0.0, 1e-4, -1e-4):
+        moved = value + shift * (float(value.abs().max()) or 1.0)
+        with torch.no_grad():
+            network.call(state, {name: moved}, batch)
+        after = state.body.written[name]
+        after = torch.view_as_real(after) if after.is_complex() else after
+        kept *= (after == moved).to(kept)
+    return kept
+
+
+class _Difference:
+    """Central differences of ``<weights, outputs>``."""
+
+    def __init__(self, network: Network, state: State, batch: Batch, weights: Tensor, eps: float) -> None:
+        self.network, self.state, self.batch, self.weights, self.eps = network, state, batch, weights, eps
+
+    def value(self, moved: Mapping[str, Tensor]) -> float:
+        with torch.no_grad():
+            outputs = self.network.call(self.state, moved, self.batch)
+        return float((self.weights * outputs).double().sum())
+
+    def agrees(self, group: list[str], pulled: Parameters, free: Parameters | None = None) -> bool:
+        """Whether the slope along a random direction in these parameters is autograd's, for one of three steps."""
+        directions = {}
+        for place, name in enumerate(group):
+            value = self.state.parameters[name]
+            size = float(value.double().square().mean().sqrt()) if value.numel() else 0.0
+            direction = self.network.random(name, 7 + place)[0].to(value) * (size or 1.0)
+            directions[name] = direction if free is None else direction * free.get(name, 1.0)
+        expected = sum(float((pulled[n] * d).double().sum()) for n, d in directions.items())
+        scale = sum(float((pulled[n] * d).double().square().sum()) ** 0.5 for n, d in directions.items())
+        size = float((self.weights.abs() * self.network_size()).sum())
+        for step in (self.eps ** (1 / 3), self.eps**0.45, 10 * self.eps ** (1 / 3)):
+            ends = [
+                self.value({n: self.state.parameters[n] + sign * step * d for n, d in directions.items()})
+                for sign in (1, -1)
+            ]
+            slope = (ends[0] - ends[1]) / (2 * step)
+            rounding = 50 * self.eps * size / step
+            if abs(slope - expected) <= _WRONG * (abs(slope) + abs(expected)) + 1e-2 * _WRONG * scale + rounding:
+                return True
+        return False
+
+    def network_size(self) -> Tensor:
+        """|outputs|, what rounding is relative to."""
+        with torch.no_grad():
+            return self.network.call(self.state, {}, self.batch).abs()
+
+
+def own_functions(outputs: Tensor) -> list[str]:
+    """Names of the autograd functions in a graph that are not torch's own."""
+    names: dict[str, None] = {}
+    stack, seen = [outputs.grad_fn], set()
+    while stack:
+        node = stack.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        owner = getattr(node, "_forward_cls", None)
+        if owner is not None and not owner.__module__.startswith("torch."):
+            names[owner.__qualname__] = None
+        stack.extend(parent for parent, _ in node.next_functions)
+    return list(names)
+
+
+def _wrong_derivative(outputs: Tensor, group: list[str], network: Network) -> str:
+    where = ", ".join(group[:3]) + (", .." if len(group) > 3 else "")
+    functions = own_functions(outputs)
+    if functions:
+        return (
+            f"the backward of {', '.join(functions)} is not the derivative of its forward (seen in {where}): kernel "
+            "and Hessian of such a network are not those of its outputs"
+        )
+    scaled = [
+        name or type(m).__name__ for name, m in network.model.named_modules() if getattr(m, "scale_grad_by_freq", False)
+    ]
+    if scaled:
+        return f"{', '.join(scaled)}: scale_grad_by_freq makes its gradient no derivative; build it without"
+    return (
+        f"the gradient of {where} is not the derivative of the outputs: forward goes around autograd there (detach, "
+        "no_grad, .data, .item(), a straight-through estimator, rounding)"
+    )

@@ -1,0 +1,225 @@
+"""A closer look at a network's loss Hessian: trace, spectral density, diagonal blocks, and the Gauss-Newton matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from featurephase.foundation.errors import InputError
+from featurephase.foundation.statistics import mean_and_se
+from featurephase.foundation.types import Array
+from featurephase.hessian.lanczos import quadrature
+from featurephase.probe.functional import Network, State, Tensor
+from featurephase.probe.hessian import (
+    HessianOperator,
+    Objective,
+    Pairs,
+    Spectrum,
+    eigenpairs,
+    sampling_errors,
+    unobtainable,
+)
+from featurephase.probe.trees import Batch, leaves, transform
+from featurephase.results.probe import BlockSpectrum, HessianSpectrum
+from featurephase.results.status import OK, Status
+
+__all__ = ["DensityOptions", "GaussNewtonOperator", "hessian_spectrum", "parameter_blocks"]
+
+
+@dataclass(frozen=True)
+class DensityOptions:
+    """Of stochastic Lanczos quadrature.
+
+    Attributes
+    ----------
+    draws
+        Random start vectors, at least 2: their spread is the error.
+    steps
+        Lanczos steps each; 0: no density, and the trace from products alone.
+    points
+        Of the grid that the smoothed density is given on.
+    """
+
+    draws: int = 8
+    steps: int = 40
+    points: int = 200
+
+    def __post_init__(self) -> None:
+        if self.draws < 2 or self.steps < 0 or self.points < 2:
+            raise InputError("density: expected draws >= 2, steps >= 0 and points >= 2")
+
+
+class GaussNewtonOperator(HessianOperator):
+    """``v -> J' (d^2 loss / d outputs^2) J v``: the Hessian less the curvature of the network itself.
+
+    The outputs are all floating-point tensors that the model returns; what the loss reads besides counts as constant.
+    """
+
+    def by_batch(self, vector: Tensor) -> Iterator[Tensor]:
+        """``share_b G_b v`` for every batch b."""
+        self.products += 1
+        direction = self.unflatten(vector)
+        for batch, targets, share in self.objective.samples:
+            yield share * self._flat(self._product(batch, targets, direction))
+
+    def _product(self, batch: Batch, targets: Any, direction: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        points = {name: self.state.parameters[name].detach().requires_grad_() for name in self.names}
+        with self.network.running(self.state, points) as module:
+            raw = self.network.raw(self.state, module, batch)
+            outputs = [t for _, t in leaves(raw) if isinstance(t, torch.Tensor) and t.requires_grad]
+            free = [t.detach().requires_grad_() for t in outputs]
+            exchange = {id(t): f for t, f in zip(outputs, free, strict=True)}
+            value = self.state.body.loss(transform(lambda leaf: exchange.get(id(leaf), leaf), raw), targets)
+        duals = [torch.zeros_like(t, requires_grad=True) for t in outputs]
+        leafs = list(points.values())
+        pulled = torch.autograd.grad(
+            outputs, leafs, duals, create_graph=True, materialize_grads=True, allow_unused=True
+        )
+        along = [(g, direction[n].to(g.dtype)) for n, g in zip(points, pulled, strict=True) if g.requires_grad]
+        pushed = torch.autograd.grad([g for g, _ in along], duals, [d for _, d in along], retain_graph=True)
+        slopes = torch.autograd.grad(value.reshape(()), free, create_graph=True)
+        pairs = [(g, p) for g, p in zip(slopes, pushed, strict=True) if g.requires_grad]
+        if not pairs:  # a loss that is linear in the outputs
+            return {name: torch.zeros_like(leaf) for name, leaf in points.items()}
+        bent = torch.autograd.grad(
+            [g for g, _ in pairs], free, [p for _, p in pairs], allow_unused=True, materialize_grads=True
+        )
+        back = torch.autograd.grad(outputs, leafs, bent, allow_unused=True, materialize_grads=True)
+        return dict(zip(points, back, strict=True))
+
+
+def parameter_blocks(state: State, blocks: str | Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+    """Name -> parameters of every block: ``"layers"`` (by module), ``"parameters"``, or a mapping.
+
+    Raises
+    ------
+    InputError
+        If a parameter is unknown or a block is empty.
+    """
+    if isinstance(blocks, Mapping):
+        chosen = {name: (members,) if isinstance(members, str) else tuple(members) for name, members in blocks.items()}
+        unknown = sorted({p for members in chosen.values() for p in members} - set(state.names))
+        empty = sorted(name for name, members in chosen.items() if not members)
+        if unknown or empty:
+            raise InputError(
+                f"blocks: unknown parameters {unknown}, empty blocks {empty}; known: {', '.join(state.names)}"
+            )
+        return chosen
+    if blocks == "parameters":
+        return {name: (name,) for name in state.names}
+    if blocks != "layers":
+        raise InputError(f"blocks {blocks!r}: expected 'layers', 'parameters' or a mapping of names")
+    by_module: dict[str, list[str]] = {}
+    for name in state.names:
+        by_module.setdefault(name.rpartition(".")[0] or name, []).append(name)
+    return {name: tuple(members) for name, members in by_module.items()}
+
+
+def hessian_spectrum(
+    network: Network,
+    state: State,
+    objective: Objective,
+    options: Spectrum,
+    density: DensityOptions,
+    *,
+    blocks: Mapping[str, tuple[str, ...]],
+    gauss_newton: bool,
+    time: float,
+) -> HessianSpectrum:
+    """All of it at one state; what cannot be had is a status."""
+    operator = HessianOperator(network, state, objective)
+    status, why = unobtainable(operator, options)
+    provenance: dict[str, Any] = {
+        "time": time,
+        "batches": len(objective.samples),
+        "samples": sum(batch.samples for batch, _, _ in objective.samples),
+        "seed": options.seed,
+        "draws": density.draws,
+    }
+    if status != OK:
+        nothing = _described(operator, Pairs.missing(options.count), options.count, (np.nan, np.nan), status)
+        return HessianSpectrum(whole=nothing, status=status, message=f"{status}: {why}", **provenance)
+    measures = _measures(operator, density, options.seed)
+    whole, pairs, message = _whole(operator, options, measures)
+    count = min(options.count, len(pairs.values))
+    kept = torch.cat([pairs.vectors[s] for s in pairs.ends(count).values()])
+    rows = [operator.unflatten(vector) for vector in kept]
+    vectors = {name: torch.stack([row[name] for row in rows]).cpu().numpy() for name in operator.names}
+    found = []
+    for name, members in blocks.items():
+        part = HessianOperator(network, state, objective, members)
+        found.append(
+            replace(_whole(part, options, _measures(part, replace(density, steps=0), options.seed))[0], name=name)
+        )
+    beside = None
+    if gauss_newton:
+        other = GaussNewtonOperator(network, state, objective)
+        beside = _whole(other, options, _measures(other, replace(density, steps=0), options.seed))[0]
+    return HessianSpectrum(
+        whole=whole,
+        gauss_newton=beside,
+        blocks=tuple(found),
+        vectors=vectors,
+        message=message,
+        **_smoothed(measures, density),
+        **provenance,
+    )
+
+
+def _measures(operator: HessianOperator, density: DensityOptions, seed: int) -> list[tuple[Array, Array]]:
+    """Nodes and weights of the spectral measure of each random vector; with no steps, their mean alone."""
+    starts = operator.random(seed + 2, density.draws)
+    eps = float(torch.finfo(operator.dtype).eps)
+    measures = []
+    for start in starts:
+        steps = max(1, min(density.steps, operator.size))
+        measures.append(quadrature(operator, start, start.new_empty(steps, operator.size), eps))
+    return measures
+
+
+def _trace(operator: HessianOperator, measures: list[tuple[Array, Array]]) -> tuple[float, float]:
+    """Hutchinson's estimate from the means of the measures, and its error."""
+    mean, se = mean_and_se([operator.size * float(nodes @ weights) for nodes, weights in measures])
+    return float(mean), float(se)
+
+
+def _whole(
+    operator: HessianOperator, options: Spectrum, measures: list[tuple[Array, Array]]
+) -> tuple[BlockSpectrum, Pairs, str]:
+    pairs, status, why = eigenpairs(operator, options)
+    trace = (float(pairs.values.sum()), 0.0) if pairs.complete else _trace(operator, measures)
+    return _described(operator, pairs, options.count, trace, status), pairs, why
+
+
+def _described(
+    operator: HessianOperator, pairs: Pairs, count: int, trace: tuple[float, float], status: Status
+) -> BlockSpectrum:
+    columns: dict[str, Any] = {}
+    for name, chosen in pairs.ends(count).items():
+        columns[name] = pairs.values[chosen]
+        columns[f"{name}_residual"] = pairs.residuals[chosen]
+        known = pairs.vectors.numel() > 0
+        columns[f"{name}_se"] = sampling_errors(operator, pairs.vectors[chosen]) if known else pairs.values[chosen]
+    return BlockSpectrum(parameters=operator.size, trace=trace[0], trace_se=trace[1], status=status, **columns)
+
+
+def _smoothed(measures: list[tuple[Array, Array]], density: DensityOptions) -> dict[str, Any]:
+    """Each measure convolved with a Gaussian of a hundredth of the spectrum's width; mean and error over draws."""
+    if density.steps == 0:
+        return {}
+    nodes = np.concatenate([n for n, _ in measures])
+    span = max(float(np.ptp(nodes)), 1e-12 * float(np.abs(nodes).max()), 1e-300)
+    width = span / 100.0
+    x = np.linspace(nodes.min() - 4 * width, nodes.max() + 4 * width, density.points)
+
+    def curve(atoms: Array, weights: Array) -> Array:
+        bumps = np.exp(-0.5 * ((x[:, None] - atoms) / width) ** 2) / (width * np.sqrt(2 * np.pi))
+        smooth: Array = bumps @ weights
+        return smooth
+
+    mean, se = mean_and_se(np.stack([curve(*measure) for measure in measures]))
+    return {"x": x, "density": mean, "density_se": se, "width": width}
