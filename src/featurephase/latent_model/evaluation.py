@@ -21,7 +21,7 @@ __all__ = ["Evaluation", "Formula"]
 Formula: TypeAlias = Callable[[Coefficients, Motion], dict[str, Numbers]]
 
 #: Points evaluated at once: their intermediate arrays stay in cache.
-_BLOCK = 8192
+_BLOCK = 16384
 #: Earlier than this in units of 1/(4 c D), products with coefficients down to 1e-70 may underflow.
 _EARLIEST = 1e-70
 #: Later than this, exp(-4 c D t) magnifies the rounding of D: there D is formed with more digits.
