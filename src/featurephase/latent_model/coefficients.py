@@ -35,6 +35,9 @@ Flags: TypeAlias = NDArray[np.bool_]
 #: Products of four numbers within these bounds stay in the range of float64.
 _LOW, _HIGH = 1e-70, 1e70
 
+#: Within these, a number is normal and so are its neighbours of a few units.
+_SMALL, _LARGE = 1e-300, 1e300
+
 #: A difference below this part of its terms has lost too many digits: 1e-16 * 2^11 = 2e-13 are left.
 _CANCELLED = 2.0**-11
 
@@ -58,6 +61,7 @@ class Coefficients:
     root_gram: Numbers  # sqrt(G) = |u||w||sin| of the angle, conserved
     root_h: Numbers  # h/|gamma| = 2 sqrt(PQ)/r, conserved
     unbalance: Numbers  # 2 R/r = (|w|^2/r - r |u|^2)/2, conserved; root_h^2 = G + unbalance^2
+    twice_k: Numbers
     P: Numbers
     Q: Numbers
     norm_u: Numbers
@@ -73,6 +77,7 @@ class Coefficients:
     algebraic: Flags  # D = 0
     saddle: Flags  # ends at u = w = 0
     rising: Flags  # k B >= 0: the mode p grows
+    opposed: Flags  # s0 and s* differ in sign and one mode is much smaller: the flow ends at the saddle or passes it
 
     def take(self, rows: Any) -> Coefficients:
         """Those of some initialisations."""
@@ -131,7 +136,7 @@ def precise_rate(model: Model, rows: NDArray[np.intp]) -> Array:
     uu, uw, ww = exact_products(part.u, part.w)
     kernel, turned = gamma * (eta_u * ww + eta_w * uu), gamma * uw
     both = eta_u * eta_w
-    mixed = (kernel * kernel - both * turned * turned * 4.0) * A * A / 4.0
+    mixed = (kernel * kernel - both * turned * turned * 4.0) * A * A * 0.25
     square = rounded(gamma * gamma * (both * B * B) + gamma * gamma * mixed)
     return np.asarray((np.sqrt(square) * (4.0 * model.loss_factor)).double())
 
@@ -154,7 +159,7 @@ def _sums(model: Model) -> tuple[_Sums, Flags]:
     initial = model.A * model.gamma
     residual = initial * uw - model.B
     lost: Flags = cancelled(uw, size) | cancelled(residual, initial * size, model.B)
-    lost |= (r != 1.0) & (np.minimum(P, Q) < 1e-4 * (P + Q))  # p and q themselves are exact where r = 1
+    lost |= (model.eta_u != model.eta_w) & (np.minimum(P, Q) < 1e-4 * (P + Q))  # p and q are exact for equal rates
     if u.shape[-1] > 1:
         lost |= ~(square > 1e-6 * uu)
     else:
@@ -246,6 +251,7 @@ def _closed_form(model: Model, y: _Sums, numbers: Any = np.asarray) -> Coefficie
     rate = 4.0 * model.loss_factor * size * speed
     nothing = (model.u == 0.0).all(axis=-1) & (model.w == 0.0).all(axis=-1)
     absent = ((y.P == 0.0) & rising | (y.Q == 0.0) & ~rising) & (model.B != 0.0) & ~frozen & ~linear
+    one_sided = np.minimum(y.P, y.Q) < 0.01 * np.maximum(y.P, y.Q)
     return Coefficients(
         n=settled(where(rising, growing, decaying), 1.0),
         m=settled(where(rising, decaying, growing), 1.0),
@@ -262,6 +268,7 @@ def _closed_form(model: Model, y: _Sums, numbers: Any = np.asarray) -> Coefficie
         root_gram=np.sqrt(y.gram),
         root_h=2.0 * root / r,
         unbalance=y.unbalance + 0.0,
+        twice_k=2.0 * np.sign(model.gamma) * size,
         P=y.P,
         Q=y.Q,
         norm_u=np.sqrt(y.uu),
@@ -277,23 +284,23 @@ def _closed_form(model: Model, y: _Sums, numbers: Any = np.asarray) -> Coefficie
         algebraic=algebraic,
         saddle=absent | (nothing & ~linear & (model.gamma != 0.0) & (model.B != 0.0)),
         rising=rising,
+        opposed=absent
+        | (np.sign(y.uw) * np.sign(model.gamma) * np.sign(model.B) < 0.0) & one_sided & ~frozen & ~linear,
     )
 
 
 def _within(*values: Array) -> Flags:
     """Whether all are nonzero and within the range in which float64 does."""
     sizes = np.abs(np.stack(values))
-    flags: Flags = np.all((sizes > _LOW) & (sizes < _HIGH), axis=0)
-    return flags
+    return np.asarray(((sizes > _LOW) & (sizes < _HIGH)).all(axis=0))
 
 
 def _inside(model: Model, sums: _Sums, c: Coefficients) -> Flags:
     """Whether nothing over- or underflowed on the way: then every number is nonzero and of moderate size."""
     given = (model.A, model.eta_u, model.eta_w, model.gamma)
     sized = (sums.uu, sums.ww, sums.P, sums.Q, c.n, c.m, c.total, c.rate, c.drift, c.kernel_p, c.kernel_q, c.product)
-    flags: Flags = (model.B == 0.0) | _within(model.B, c.target)
-    flags &= _within(*given, *sized, c.start, c.residual, c.shift, c.loss_factor)
-    return flags
+    flags: Flags = np.logical_or(model.B == 0.0, _within(model.B, c.target))
+    return flags & _within(*given, *sized, c.start, c.residual, c.shift, c.loss_factor)
 
 
 def _ordinary(c: Coefficients) -> Flags:
@@ -307,40 +314,47 @@ def _ordinary(c: Coefficients) -> Flags:
     return flags
 
 
-def modes(model: Model, row: int) -> tuple[Array, Array]:
-    """``p_i`` and ``q_i`` of one initialisation, with the digits that float64 would lose where they cancel."""
+def modes(model: Model, row: int) -> tuple[Array, bool]:
+    """``p_i/r, q_i/r, p_i, q_i`` of one initialisation, (4, unit), and whether none has left the range of float64.
+
+    Where one rate is 0, ``w_i, 0, 0, 0`` or ``0, 0, u_i, 0``: what the layer that moves moves along. Units in which p
+    or q cancels, or a number leaves the range on the way, are done in mpmath.
+    """
     part = model.take(np.array([row]))
     u, w, r = part.u[0], part.w[0], _rate_ratio(part, np.asarray)[0]
     ru = r * u
     p, q = 0.5 * (w + ru), 0.5 * (w - ru)
-    lost = (cancelled(p, w, ru) | cancelled(q, w, ru)) & (r != 1.0)
-    sizes = np.abs(np.stack([w, u, ru]))
-    lost |= ((sizes != 0.0) & ~((sizes > 1e-290) & (sizes < 1e290))).any(axis=0) & (r != 1.0)
-    if model.saddle_tolerance > 0.0:
-        lost[:] = True
-    if lost.any():
-        fine_p, fine_q = precise_modes(model, row, lost)
-        p[lost], q[lost] = fine_p.double(), fine_q.double()
-    return p, q
+    parts = np.stack([p / r, q / r, p, q])
+    sizes = np.abs(np.stack([w / r, u, w, ru]))
+    lost: Flags = (cancelled(p, w, ru) | cancelled(q, w, ru)) & (part.eta_u != part.eta_w)
+    lost |= ~((sizes > _SMALL) & (sizes < _LARGE)).all(axis=0)
+    lost |= (model.saddle_tolerance > 0.0) | _one_rate(part)
+    if not lost.any():
+        return parts, True
+    fine = precise_modes(model, row, lost)
+    parts[:, lost] = fine.double()
+    size = abs(fine)
+    return parts, bool(((size == 0.0) | (size > _SMALL) & (size < _LARGE)).all())
 
 
-def precise_modes(model: Model, row: int, units: Flags | slice = slice(None)) -> tuple[Precise, Precise]:
+def precise_modes(model: Model, row: int, units: Flags | slice = slice(None)) -> Precise:
     """The same for some units, from ``4 p_i q_i = w_i^2 - r^2 u_i^2``, whose zero is decided exactly."""
     part = model.take(np.array([row]))
     u, w, r = part.u[0, units], part.w[0, units], _rate_ratio(part, Precise)
+    if _one_rate(part)[0]:
+        along = np.stack([w * (part.eta_u > 0.0), 0.0 * u, u * (part.eta_w > 0.0), 0.0 * u])
+        return Precise(along)
     eta_u, eta_w = exact(part.eta_u), exact(part.eta_w)
     product = rounded(eta_u * exact(w) * exact(w) - eta_w * exact(u) * exact(u)) / rounded(eta_u) / 4.0
-    ru = r * Precise(u)
-    larger = (abs(Precise(w)) + abs(ru)) / 2.0  # of |p_i| and |q_i|
-    parallel = np.sign(u) * np.sign(w) >= 0.0
+    larger = (abs(Precise(w)) + r * abs(Precise(u))) / 2.0  # of |p_i| and |q_i|
     larger = larger * where(w != 0.0, np.sign(w), np.sign(u))
     smaller = where(larger == 0.0, 0.0, product / larger)
+    parallel = np.sign(u) * np.sign(w) >= 0.0
     p, q = where(parallel, larger, smaller), where(parallel, smaller, larger)
     if model.saddle_tolerance > 0.0:
-        all_u, all_w = Precise(part.u), Precise(part.w)
-        no_p, no_q = _absent(all_w, r[:, None] * all_u, model.saddle_tolerance)
+        no_p, no_q = _absent(Precise(part.w), r[:, None] * Precise(part.u), model.saddle_tolerance)
         p, q = where(no_p, 0.0, p), where(no_q, 0.0, q)
-    return p, q
+    return Precise(np.stack([x.values for x in (p / r, q / r, p, q)]))
 
 
 def unbalance(model: Model) -> Array:
@@ -349,7 +363,7 @@ def unbalance(model: Model) -> Array:
     with np.errstate(all="ignore"):
         x, y = eta_u * model.w * model.w, eta_w * model.u * model.u
         value: Array = x - y
-        lost = cancelled(value, x, y) | ~((x + y > 1e-290) & (x + y < 1e300))
+        lost = cancelled(value, x, y) | ~((x + y > _SMALL) & (x + y < _LARGE))
         if lost.any():
             a, b, u, w = (exact(z[lost]) for z in (eta_u, eta_w, model.u, model.w))
             value[lost] = rounded(a * w * w - b * u * u).double()

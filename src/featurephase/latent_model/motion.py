@@ -2,47 +2,84 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
 from featurephase.foundation.precise import Numbers, Precise, where
+from featurephase.foundation.types import Array
 from featurephase.latent_model.coefficients import Coefficients, Flags
 
-__all__ = ["DECAYING", "SCALARS", "Motion", "arrival", "growth", "motion", "product", "scalars"]
+__all__ = ["DECAYING", "SCALARS", "Motion", "Trajectory", "arrival", "growth", "motion", "product", "scalars"]
 
 #: Stands for infinite time in precise numbers, in units of 1/(4 c D): ratios of vanishing numbers keep their meaning.
 _ENDLESS: Numbers = np.exp(Precise(1e4))
 #: Below every product of float64 numbers, above exp(-_ENDLESS).
 _VANISHED: Numbers = np.exp(Precise(-1e5))
 
-#: What :func:`scalars` gives.
-SCALARS = (
-    "output",
-    "residual",
-    "loss",
-    "excess_loss",
-    "kernel",
-    "alignment",
-    "misalignment",
-    "log_xi",
-    "relative_motion_u",
-    "relative_motion_w",
-)
 #: What goes to 0, or what is left of it.
 DECAYING = frozenset({"residual", "loss", "excess_loss"})
 
 
+@dataclass(frozen=True, kw_only=True)
+class Trajectory:
+    """Scalars of the flow on a grid; every array has the shape of the initialisations followed by that of the times.
+
+    A number beyond the range of float64 is 0 or infinite; ``out_of_range`` says to which quantities this happened.
+
+    Attributes
+    ----------
+    times
+        Times, infinity included.
+    output
+        ``s``: the network's output per unit of latent input, ``f = s a``.
+    residual
+        ``A s - B``: half the slope of the loss in s (for loss factor 1), with full relative accuracy.
+    loss, excess_loss
+        ``c E (f - y)^2``, and what of it training can remove, with full relative accuracy.
+    kernel
+        ``K``: the learning-rate weighted neural tangent kernel per ``a a'``.
+    alignment
+        ``zeta``: cosine of the angle between u and w; nan where one of them vanishes.
+    misalignment
+        ``1 - zeta^2`` with full relative accuracy.
+    log_xi
+        Logarithm of the scalar that carries the motion.
+    relative_motion_u, relative_motion_w
+        ``|u(t) - u(0)| / |u(0)|`` and the same for w: how far each layer has moved.
+    out_of_range
+        Quantities that left the range at some finite time: name -> "overflow", "underflow" or "both".
+    """
+
+    times: Array
+    output: Array
+    residual: Array
+    loss: Array
+    excess_loss: Array
+    kernel: Array
+    alignment: Array
+    misalignment: Array
+    log_xi: Array
+    relative_motion_u: Array
+    relative_motion_w: Array
+    out_of_range: dict[str, str]
+
+
+#: What :func:`scalars` gives.
+SCALARS = tuple(f.name for f in fields(Trajectory) if f.name not in ("times", "out_of_range"))
+
+
 @dataclass(frozen=True)
 class Motion:
-    """What has happened by some time (N, M, keep, moved, phi of the table), and whether that time is infinite."""
+    """What has happened by some time: N, M, moved and phi of the table; keep is ``left * right``."""
 
     N: Numbers
     M: Numbers
-    keep: Numbers
+    left: Numbers  # sqrt(E)/N; keep itself may underflow where the residual does not
+    right: Numbers  # sqrt(E)/M
     moved: Numbers
     phi: Numbers
-    endless: Flags
+    endless: Flags  # whether the time is infinite
 
 
 def motion(c: Coefficients, times: Numbers, endless: Flags) -> Motion:
@@ -57,7 +94,7 @@ def motion(c: Coefficients, times: Numbers, endless: Flags) -> Motion:
         phi = where(c.algebraic, where(endless, np.exp(_ENDLESS), times * c.loss_factor), phi)
     E = half * half
     N, M = E + c.n * phi, E + c.m * phi
-    return Motion(N, M, (half / N) * (half / M), phi * (E * c.total + c.n * c.m * phi) / (N * M), phi, endless)
+    return Motion(N, M, half / N, half / M, phi * (E * c.total + c.n * c.m * phi) / (N * M), phi, endless)
 
 
 def _log_xi(c: Coefficients, x: Motion) -> Numbers:
@@ -67,9 +104,11 @@ def _log_xi(c: Coefficients, x: Motion) -> Numbers:
 
 def _output(c: Coefficients, x: Motion) -> Numbers:
     """``s``."""
-    s = c.start * x.keep + c.target * x.moved
-    if c.saddle.any():  # there one mode is absent and s has a single term, which does not cancel
-        s = where(c.saddle, c.start * where(c.rising, x.M / x.N, x.N / x.M), s)
+    start, end = c.start * x.left * x.right, c.target * x.moved
+    s = start + end
+    if c.opposed.any():  # near the saddle these terms cancel, those of k (P xi - Q/xi) do not
+        p, q = c.kernel_p * (x.N / x.M) / c.twice_k, c.kernel_q * (x.M / x.N) / c.twice_k
+        s = where(c.opposed & (abs(p) + abs(q) < abs(start) + abs(end)), p - q, s)
     return s
 
 
@@ -118,8 +157,8 @@ def scalars(wanted: tuple[str, ...], c: Coefficients, x: Motion) -> dict[str, Nu
     """Quantities of a trajectory."""
     values: dict[str, Numbers] = {}
     if not DECAYING.isdisjoint(wanted):
-        values["residual"] = residual = c.residual * x.keep
-        values["excess_loss"] = c.loss_factor * residual * residual / c.A
+        values["residual"] = residual = c.residual * x.left * x.right
+        values["excess_loss"] = c.loss_factor * residual / c.A * residual
         values["loss"] = values["excess_loss"] + c.loss_factor * c.floor
     if "kernel" in wanted:
         xi = x.N / x.M
@@ -136,12 +175,18 @@ def scalars(wanted: tuple[str, ...], c: Coefficients, x: Motion) -> dict[str, Nu
 
 
 def growth(c: Coefficients, x: Motion) -> dict[str, Numbers]:
-    """``sqrt(xi)`` and its inverse, each minus 1 where xi is ``near`` 1; and moved."""
+    """``sqrt(xi)`` and its inverse, each minus 1 where xi is ``near`` 1: factors of the modes.
+
+    Where one rate is 0, what the moving layer takes of the other: ``u . w`` changes by moved * shift.
+    """
     half = 0.5 * _log_xi(c, x)
     near = abs(half) < 0.5
     up = where(near, np.expm1(half), np.sqrt(x.N / x.M))
     down = where(near, np.expm1(-half), np.sqrt(x.M / x.N))
-    return {"up": up, "down": down, "near": where(near, np.ones_like(up), 0.0), "moved": x.moved}
+    if c.linear.any():
+        still = where(c.linear, where(c.moves_w, c.norm_u, c.norm_w), 1.0)
+        up = where(c.linear, x.moved * (c.shift / still) / still, up)
+    return {"up": up, "down": down, "near": where(near, np.ones_like(up), 0.0)}
 
 
 def arrival(c: Coefficients, s: Numbers, residual: Numbers, gap: Numbers) -> Numbers:
