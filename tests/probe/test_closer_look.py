@@ -211,7 +211,7 @@ def test_a_checkpoint_of_another_model_is_refused():
 
 
 def test_coordinate_check_tells_parameterisations_apart():
-    """Updates of the hidden activations: exponent 0 in muP, -1/2 in the NTK parameterisation (theory 2, 1.6)."""
+    """Updates of the hidden activations: exponent 0 in muP, -1/2 in the NTK parameterisation (theory/latent-phases)."""
     from featurephase.probe.networks import build_network
 
     x = torch.randn(16, 8, generator=torch.Generator().manual_seed(0))

@@ -1,4 +1,4 @@
-"""The flow of a lambda-balanced two-layer linear network by its Riccati equation (theory: section 2c).
+"""The flow of a lambda-balanced two-layer linear network by its Riccati equation (theory/related).
 
 With Q = [W1'; W2] and F = [[-lambda/2, S'], [S, lambda/2]], X = QQ' obeys X' = FX + XF - X^2. In the eigenvectors V of
 F, eigenvalues l, one step of length h is
