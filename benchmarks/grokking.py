@@ -30,9 +30,10 @@ from typing import Any
 
 import numpy as np
 
-from featurephase.analyses.simulation import hard_overlap, median_and_se
 from featurephase.dynamics.implicit import implicit_bytes, run_implicit
-from featurephase.escape.law import ESCAPE_LEVEL, HardGrowth, escape_law, grokking_times, hard_growth, level_time
+from featurephase.escape.detection import ESCAPE_LEVEL, grokking_times, hard_overlap, level_time, median_and_se
+from featurephase.escape.growth import HardGrowth, hard_growth
+from featurephase.escape.law import escape_law
 from featurephase.foundation.executors import replicate_seeds, run_tasks
 from featurephase.foundation.memory import available_memory, format_bytes
 from featurephase.foundation.threads import core_count

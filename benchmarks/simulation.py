@@ -350,7 +350,8 @@ def build(k=1, link="1.5*tanh(g1**2)", activation="gelu", readout=(1.0,), loss="
 def judge_once(name: str, seed: int, dimension: int, seeds: int, wrong: bool) -> dict[str, bool]:
     """Whether theory and simulation agree: on the problem itself, and on others that are simulated in its place."""
     from featurephase.analyses.comparison import compare as judge
-    from featurephase.analyses.prediction import predict, problem_subspaces
+    from featurephase.analyses.prediction import predict
+    from featurephase.subspaces import problem_subspaces
 
     keys = SIX[name]
     theory_of = build(**keys).replace(asymptotics={"seed": seed})

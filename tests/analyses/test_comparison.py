@@ -10,22 +10,16 @@ import pytest
 from scipy.stats import binom, cauchy
 from scipy.stats import t as student
 
-from featurephase.analyses.comparison import (
-    _eigenvalue_shift,
-    _escaped_fraction,
-    _extrapolated,
-    _judged,
-    _law_shift,
-    _Measured,
-    _trajectory_quantities,
-    compare,
-)
-from featurephase.analyses.prediction import predict, problem_subspaces
+from featurephase.analyses.comparison import _escaped_fraction, compare
+from featurephase.analyses.finite_size import eigenvalue_shift, extrapolated, judged, law_shift
+from featurephase.analyses.observables import Observable, trajectory_observables
+from featurephase.analyses.prediction import predict
 from featurephase.dynamics.asymptotic import run_replicate
 from featurephase.escape.law import EscapeLaw
 from featurephase.foundation.errors import InputError, MemoryLimitError
 from featurephase.foundation.executors import replicate_seeds
 from featurephase.problem import Problem, Student
+from featurephase.subspaces import problem_subspaces
 
 from .. import cases
 
@@ -80,7 +74,7 @@ def test_an_escape_prediction_that_does_not_fit_is_left_out_with_the_reason(monk
     def refuse(*_):
         raise MemoryLimitError("the escape needs too much")
 
-    monkeypatch.setattr("featurephase.analyses.simulation.require_growth_memory", refuse)
+    monkeypatch.setattr("featurephase.escape.law.require_growth_memory", refuse)
     found = compare(problem(), times=[], **(KEYS | {"dimension": [20, 40], "seeds": 2, "escape": True}))
     assert "escape time not compared: the escape needs too much" in found.warnings
 
@@ -110,36 +104,36 @@ def test_corrections_are_exact_where_their_law_is():
     """x(d) = 2 + 3 d^(-e): every estimate of the limit gives 2."""
     for exponent in (1.0, 2 / 3):
         value = {d: 2 + 3 * d**-exponent for d in (100, 200, 400)}
-        q = _Measured("x", 1, 2.0, 0.0, constant(value), exponent)
-        assert _extrapolated(q, {d: [Stand(d)] * 2 for d in value})[0] == pytest.approx(2.0)
-        shift, _ = _eigenvalue_shift(q, [Stand(400)] * 2, [Stand(200)] * 2)
+        q = Observable("x", 1, 2.0, 0.0, constant(value), exponent)
+        assert extrapolated(q, {d: [Stand(d)] * 2 for d in value})[0] == pytest.approx(2.0)
+        shift, _ = eigenvalue_shift(q, [Stand(400)] * 2, [Stand(200)] * 2)
         assert value[400] - shift == pytest.approx(2.0)
     value = {d: 2 + 3 / d for d in (200, 400)}
-    q = _Measured("x", 1, 2.0, 0.0, constant(value))
-    assert value[400] - _law_shift(q, [Stand(200)] * 2, [Stand(400)] * 2)[0] == pytest.approx(2.0)
+    q = Observable("x", 1, 2.0, 0.0, constant(value))
+    assert value[400] - law_shift(q, [Stand(200)] * 2, [Stand(400)] * 2)[0] == pytest.approx(2.0)
 
 
-def test_zero_variance_is_judged_exactly():
-    q = _Measured("x", 1, 1.0, 0.0, lambda r: 1.0)
+def test_zero_variance_isjudged_exactly():
+    q = Observable("x", 1, 1.0, 0.0, lambda r: 1.0)
     nothing = (0.0, 7)
-    assert _judged(q, 1.0, 1.0, nothing, 0.0, [nothing]).p == 1.0
-    assert _judged(q, 1.0, 1.1, nothing, 0.0, [nothing]).p == 0.0
+    assert judged(q, 1.0, 1.0, nothing, 0.0, [nothing]).p == 1.0
+    assert judged(q, 1.0, 1.1, nothing, 0.0, [nothing]).p == 0.0
 
 
 def test_a_theory_that_exists_does_not_agree_with_a_simulation_that_does_not():
     nothing = (0.0, 7)
-    q = _Measured("x", 1, 1.0, 0.0, lambda r: 1.0)
-    assert _judged(q, 1.0, np.nan, (np.nan, 7), 0.0, [nothing]).p == 0.0
-    assert _judged(q, 1.0, 1.0, nothing, np.nan, [nothing]).p == 0.0
-    q = _Measured("x", 1, np.nan, 0.0, lambda r: 1.0)
-    assert np.isnan(_judged(q, 1.0, 1.0, nothing, 0.0, [nothing]).p)
+    q = Observable("x", 1, 1.0, 0.0, lambda r: 1.0)
+    assert judged(q, 1.0, np.nan, (np.nan, 7), 0.0, [nothing]).p == 0.0
+    assert judged(q, 1.0, 1.0, nothing, np.nan, [nothing]).p == 0.0
+    q = Observable("x", 1, np.nan, 0.0, lambda r: 1.0)
+    assert np.isnan(judged(q, 1.0, 1.0, nothing, 0.0, [nothing]).p)
 
 
 def test_degrees_of_freedom_are_those_of_the_error_that_counts():
     """Two replicates of a theory of little precision: its t has one degree of freedom, whatever the seeds."""
-    q = _Measured("x", 1, 0.0, 1.0, lambda r: 1.0)
-    assert _judged(q, 1.0, 3.0, (1e-6, 47), 0.0, [(1.0, 1)]).p == pytest.approx(2 * cauchy.sf(3.0), rel=1e-6)
-    assert _judged(q, 1.0, 3.0, (1.0, 47), 0.0, [(1e-6, 1)]).p == pytest.approx(2 * student.sf(3.0, 47), rel=1e-6)
+    q = Observable("x", 1, 0.0, 1.0, lambda r: 1.0)
+    assert judged(q, 1.0, 3.0, (1e-6, 47), 0.0, [(1.0, 1)]).p == pytest.approx(2 * cauchy.sf(3.0), rel=1e-6)
+    assert judged(q, 1.0, 3.0, (1.0, 47), 0.0, [(1e-6, 1)]).p == pytest.approx(2 * student.sf(3.0, 47), rel=1e-6)
 
 
 def test_simulations_that_diverge_disagree_and_are_named():
@@ -163,7 +157,7 @@ def test_error_along_an_oblique_direction():
         spaces.easy_basis[:, 0] @ run_replicate(p, 2.0, s, easy_basis=spaces.easy_basis).overlap[3, :, 0]
         for s in replicate_seeds(0, 8)
     ]
-    (q,) = [q for q in _trajectory_quantities(run, [3], spaces.easy_basis) if q.name.startswith("overlap")]
+    (q,) = [q for q in trajectory_observables(run, [3], spaces.easy_basis) if q.name.startswith("overlap")]
     assert q.theory == pytest.approx(np.mean(along), rel=1e-9)
     assert q.theory_se == pytest.approx(np.std(along, ddof=1) / np.sqrt(8), rel=1e-9)
 

@@ -13,13 +13,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from featurephase.analyses.prediction import problem_subspaces
-from featurephase.analyses.simulation import hard_overlap, median_and_se, predicted_escape, simulate
+from featurephase.analyses.simulation import simulate
+from featurephase.escape.detection import hard_overlap, median_and_se
+from featurephase.escape.law import predicted_escape
 from featurephase.foundation.errors import InputError, Interrupted, MemoryLimitError
 from featurephase.foundation.executors import replicate_seeds
 from featurephase.foundation.memory import require_memory
 from featurephase.problem import Problem, Student
 from featurephase.problem.data import UserData, load_data
+from featurephase.subspaces import problem_subspaces
 
 from .. import cases
 
@@ -63,7 +65,7 @@ def test_the_prediction_shares_no_random_numbers_with_any_run(monkeypatch):
         used.extend(argument for task in tasks for argument in task if isinstance(argument, np.random.SeedSequence))
         raise ValueError("recorded")
 
-    monkeypatch.setattr("featurephase.analyses.simulation.run_tasks", record)
+    monkeypatch.setattr("featurephase.escape.law.run_tasks", record)
     with pytest.raises(ValueError, match="recorded"):
         predicted_escape(problem(), 8.0, 20, problem_subspaces(problem()))
     words = lambda seed: tuple(seed.generate_state(4))  # noqa: E731
@@ -238,7 +240,7 @@ def test_more_memory_than_there_is_is_refused_with_the_estimate(method):
 
 
 def test_every_delta_is_checked_before_the_first_runs(monkeypatch):
-    monkeypatch.setattr("featurephase.analyses.simulation.run_tasks", lambda *_, **__: pytest.fail("something ran"))
+    monkeypatch.setattr("featurephase.analyses.seeds.run_tasks", lambda *_, **__: pytest.fail("something ran"))
     for impossible, why in ((1e9, "are available"), (1e-3, "at least 1"), (1e308, "at most")):
         with pytest.raises(InputError, match=why):
             simulate(problem(), dimension=60, delta=[4.0, impossible], method="dense", **QUICK)
@@ -246,9 +248,7 @@ def test_every_delta_is_checked_before_the_first_runs(monkeypatch):
 
 def test_an_escape_prediction_that_does_not_fit_is_left_out_with_the_reason(monkeypatch):
     """It is an extra: what was asked for stands."""
-    monkeypatch.setattr(
-        "featurephase.analyses.simulation.require_growth_memory", lambda *_: require_memory(1e18, "the escape")
-    )
+    monkeypatch.setattr("featurephase.escape.law.require_growth_memory", lambda *_: require_memory(1e18, "the escape"))
     found = simulate(problem(), dimension=20, delta=3.0, seeds=2, recovery=False)
     assert found.ok
     assert np.isnan(found.runs[0].grokking.predicted_time)

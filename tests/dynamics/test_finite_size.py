@@ -10,7 +10,7 @@ from featurephase.dynamics.conditioning import gaussian_triangle
 from featurephase.dynamics.dense import DenseDesign, run_dense
 from featurephase.dynamics.implicit import run_implicit
 from featurephase.dynamics.start import start_weights
-from featurephase.escape.law import level_time
+from featurephase.escape.detection import level_time
 from featurephase.foundation.errors import InputError
 from featurephase.problem import Problem, Student
 

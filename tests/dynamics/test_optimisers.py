@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from featurephase.analyses.prediction import predict, problem_subspaces
+from featurephase.analyses.prediction import predict
 from featurephase.analyses.simulation import simulate
 from featurephase.analyses.threshold import network_threshold, threshold
 from featurephase.dynamics.optimisers import BatchSequence, FirstOrderRule, OptimiserState, Schedule
 from featurephase.foundation.errors import InputError
 from featurephase.problem import GradientDescent, Problem
+from featurephase.subspaces import problem_subspaces
 
 from .. import cases
 

@@ -13,31 +13,37 @@ d^(-2/3), outliers like 1/d.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from featurephase.analyses.prediction import (
-    experiment_text,
-    predict,
-    problem_subspaces,
+from featurephase.analyses.finite_size import (
+    Error,
+    eigenvalue_shift,
+    extrapolated,
+    judged,
+    law_shift,
+    mean_over_seeds,
 )
-from featurephase.analyses.simulation import SeedRun, median_and_se, planned_seeds, predicted_escape, run_seeds
+from featurephase.analyses.observables import Observable, hessian_observables, trajectory_observables
+from featurephase.analyses.prediction import predict
+from featurephase.analyses.seeds import FiniteSize, SeedRun
+from featurephase.escape.detection import median_and_se
+from featurephase.escape.law import EscapeLaw, predicted_escape
 from featurephase.foundation.errors import InputError, MemoryLimitError
 from featurephase.foundation.executors import Workers
-from featurephase.foundation.statistics import mean_and_se, welch_degrees
+from featurephase.foundation.statistics import mean_and_se
 from featurephase.foundation.types import Array
-from featurephase.problem.asked import asked_deltas, asked_times
+from featurephase.problem.asked import asked_deltas, asked_times, experiment_text
 from featurephase.results.comparison import ComparedCurves, ComparedQuantity, Comparison
-from featurephase.results.prediction import HessianPrediction, Prediction, TrajectoryPrediction
+from featurephase.results.prediction import HessianPrediction, Prediction, Trajectory, TrajectoryPrediction
 from featurephase.results.status import DIVERGED, OK
+from featurephase.subspaces import problem_subspaces
 
 if TYPE_CHECKING:
-    from featurephase.dynamics.training import ReplicateTrajectory
-    from featurephase.escape.law import EscapeLaw
     from featurephase.problem import Problem
     from featurephase.subspaces import LatentSubspaces
 
@@ -50,27 +56,8 @@ LEVEL = 0.05
 _LAW_SEEDS = 8
 #: Eigenvalues at d/2: as many seeds more as they are cheaper.
 _HALF_SEEDS = 4
-#: Share of a finite-size shift of an eigenvalue that counts as its error: one exponent is assumed, not fitted.
-_SHIFT_ERROR = 0.5
-#: An outlier is compared if every replicate shows it, and its distance from the edge is this share of the bulk's width.
-_CLEAR = 0.02
-
-
-@dataclass(frozen=True)
-class _Measured:
-    """One number in theory and in single runs: ``sample`` reads it off one."""
-
-    name: str
-    time: int
-    theory: float
-    theory_se: float
-    sample: Callable[[ReplicateTrajectory], float]
-    exponent: float = 1.0
-    eigenvalue: bool = False
-
-
-#: A standard error and its degrees of freedom.
-Error = tuple[float, int]
+#: The random streams: of the simulations, of the exact law, and of the simulations at d/2.
+_DENSE, _LAW, _HALF = 0, 1, 2
 
 
 def compare(
@@ -118,39 +105,102 @@ def compare(
     InputError
         Fewer than two seeds, a missing delta, or more memory than there is.
     """
-    sizes = tuple(sorted({int(d) for d in np.atleast_1d(np.asarray(dimension))}))
-    if not sizes or sizes[0] < 1:
-        raise InputError(f"dimension = {', '.join(map(str, sizes)) or 'none'}: must be whole numbers >= 1")
+    dimensions = _dimensions(dimension)
     if seeds < 2:
         raise InputError(f"seeds = {seeds}: at least 2 are needed for standard errors")
     deltas = asked_deltas(problem, delta) if prediction is None else tuple(run.delta for run in prediction.runs)
-    analysed = asked_times(problem, times)
-    experiment = problem if simulated is None else simulated
-    simulated_at = {value: value if simulated_delta is None else simulated_delta for value in deltas}
-    for value, actual in simulated_at.items():
-        _require_runs(problem, experiment, value, actual, sizes, analysed, start)
+    analysed, shown = asked_times(problem, times), _shown(problem, curve_times)
+    pairs = [_pair(problem, simulated, value, simulated_delta, dimensions, analysed, start) for value in deltas]
+    for pair in pairs:
+        _require_runs(*pair, dimensions)
     spaces = problem_subspaces(problem) if subspaces is None else subspaces
     theory = prediction or predict(
         problem, delta=deltas, times=analysed, subspaces=spaces, quiet=quiet, workers=workers
     )
+    parts = [
+        _Setup(run, *pair, dimensions, seeds, spaces, quiet, workers).part(shown, escape)
+        for run, pair in zip(theory.runs, pairs, strict=True)
+    ]
+    return _assembled(problem, theory, [dense for dense, _ in pairs], dimensions, seeds, parts)
+
+
+def _dimensions(dimension: int | Sequence[int]) -> tuple[int, ...]:
+    """d, ascending, each once."""
+    sizes = tuple(sorted({int(d) for d in np.atleast_1d(np.asarray(dimension))}))
+    if not sizes or sizes[0] < 1:
+        raise InputError(f"dimension = {', '.join(map(str, sizes)) or 'none'}: must be whole numbers >= 1")
+    return sizes
+
+
+def _shown(problem: Problem, curve_times: Iterable[int] | None) -> list[int]:
+    """The steps at which curves are compared."""
     steps = problem.training.steps
-    shown = sorted({min(1, steps), steps // 3, steps} if curve_times is None else {int(t) for t in curve_times})
-    if any(not 0 <= t <= steps for t in shown):
-        raise InputError(f"curve_times = {shown}: must be whole numbers from 0 to {steps} (training.steps)")
-    quantities: list[ComparedQuantity] = []
-    curves: list[ComparedCurves] = []
-    warnings: list[str] = []
-    for run in theory.runs:
-        setup = _Setup(problem, experiment, run, simulated_at[run.delta], spaces, start, seeds, quiet, workers)
-        found, drawn, notes = _compare_run(setup, sizes, shown, analysed, escape)
-        quantities += found
-        curves.append(drawn)
-        warnings += notes
+    times = sorted({min(1, steps), steps // 3, steps} if curve_times is None else {int(t) for t in curve_times})
+    if any(not 0 <= t <= steps for t in times):
+        raise InputError(f"curve_times = {times}: must be whole numbers from 0 to {steps} (training.steps)")
+    return times
+
+
+def _pair(
+    problem: Problem,
+    simulated: Problem | None,
+    delta: float,
+    simulated_delta: float | None,
+    dimensions: tuple[int, ...],
+    analysed: tuple[int, ...],
+    start: str,
+) -> tuple[FiniteSize, FiniteSize]:
+    """What is simulated at one delta, and the exact law of the problem itself, both at the largest d."""
+    actual = delta if simulated_delta is None else simulated_delta
+    dense = FiniteSize(simulated or problem, dimensions[-1], actual, "dense", analysed, start=start)
+    return dense, FiniteSize(problem, dimensions[-1], delta, "implicit", start=start)
+
+
+def _require_runs(dense: FiniteSize, law: FiniteSize, dimensions: tuple[int, ...]) -> None:
+    """Refuse what could not be simulated at one delta, before anything is computed."""
+    for d in dimensions:
+        replace(dense, dimension=d).plan()
+    if len(dimensions) > 1:
+        return
+    law.plan()
+    try:
+        replace(law, dimension=_half(law.dimension)).plan()
+    except MemoryLimitError:
+        raise
+    except InputError as reason:
+        raise InputError(
+            f"dimension = {law.dimension}: what finite d adds is found by further runs at d/2 (two or more dimensions "
+            f"do without), and those are impossible: {reason}"
+        ) from reason
+
+
+def _half(dimension: int) -> int:
+    return max(dimension // 2, 1)
+
+
+class _Part(NamedTuple):
+    """What is compared at one delta."""
+
+    quantities: list[ComparedQuantity]
+    curves: ComparedCurves
+    notes: list[str]
+
+
+def _assembled(
+    problem: Problem,
+    theory: Prediction,
+    dense: Sequence[FiniteSize],
+    dimensions: tuple[int, ...],
+    seeds: int,
+    parts: Sequence[_Part],
+) -> Comparison:
+    """The verdict on everything that was compared, by Bonferroni's rule."""
+    quantities = [q for part in parts for q in part.quantities]
     finite = [q.p for q in quantities if np.isfinite(q.p)]
     smallest = min(finite, default=1.0)
-    bad = [r for r in theory.runs if r.status != OK]
+    bad = [run for run in theory.runs if run.status != OK]
     # What diverges, in theory or in simulation, cannot be compared, so nothing agrees.
-    agree = smallest * len(finite) >= LEVEL and not any(r.status.kind == DIVERGED for r in bad)
+    agree = smallest * len(finite) >= LEVEL and not any(run.status.kind == DIVERGED for run in bad)
     return Comparison(
         status=bad[0].status if bad else OK,
         message=bad[0].message if bad else "",
@@ -159,146 +209,129 @@ def compare(
         agree=bool(agree),
         smallest_p=float(smallest),
         comparisons=len(finite),
-        dimensions=sizes,
-        deltas=deltas,
-        samples=tuple(tuple(round(simulated_at[value] * d) for d in sizes) for value in deltas),
+        dimensions=dimensions,
+        deltas=tuple(run.delta for run in theory.runs),
+        samples=tuple(tuple(round(size.delta * d) for d in dimensions) for size in dense),
         replicates=seeds,
         theory_replicates=theory.replicates,
         quantities=tuple(quantities),
-        warnings=tuple(dict.fromkeys(warnings)),
-        curves=tuple(curves),
+        warnings=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
+        curves=tuple(part.curves for part in parts),
         experiment=experiment_text(problem),
     )
 
 
-def _require_runs(
-    problem: Problem,
-    simulated: Problem,
-    delta: float,
-    simulated_delta: float,
-    sizes: tuple[int, ...],
-    analysed: Sequence[int],
-    start: str,
-) -> None:
-    """Refuse what could not be simulated at one delta, before anything is computed."""
-    times = () if simulated.singular_curvature else analysed
-    for d in sizes:
-        planned_seeds(simulated, d, simulated_delta, method="dense", times=times, start=start)
-    if len(sizes) > 1:
-        return
-    planned_seeds(problem, sizes[0], delta, method="implicit", start=start)
-    try:
-        planned_seeds(problem, _half(sizes[0]), delta, method="implicit", start=start)
-    except MemoryLimitError:
-        raise
-    except InputError as reason:
-        raise InputError(
-            f"dimension = {sizes[0]}: what finite d adds is found by further runs at d/2 (two or more dimensions do "
-            f"without), and those are impossible: {reason}"
-        ) from reason
+# ---- one delta
 
 
-def _half(dimension: int) -> int:
-    return max(dimension // 2, 1)
+class _Runs(NamedTuple):
+    """All runs at one delta: simulations by dimension, the exact law by dimension, and simulations at d/2."""
+
+    dense: dict[int, list[SeedRun]]
+    law: dict[int, list[SeedRun]]
+    half: list[SeedRun]
 
 
 @dataclass(frozen=True)
 class _Setup:
-    problem: Problem
-    simulated: Problem
+    """The theory of one delta, and the finite networks it is compared with; both ``FiniteSize`` at the largest d."""
+
     run: TrajectoryPrediction
-    delta: float
-    spaces: LatentSubspaces
-    start: str
+    dense: FiniteSize
+    law: FiniteSize
+    dimensions: tuple[int, ...]
     seeds: int
+    spaces: LatentSubspaces
     quiet: bool
     workers: Workers
 
-    def dense(self, dimension: int, seeds: int, times: Sequence[int], eigenvalues: int, stream: int) -> list[SeedRun]:
-        return self._runs(self.simulated, dimension, self.delta, "dense", seeds, times, eigenvalues, stream)
+    @property
+    def largest(self) -> int:
+        return self.dimensions[-1]
 
-    def law(self, dimension: int, seeds: int, stream: int) -> list[SeedRun]:
-        return self._runs(self.problem, dimension, self.run.delta, "implicit", seeds, (), 1, stream)
+    def part(self, shown: Sequence[int], escape: bool) -> _Part:
+        """Runs, then the numbers to compare, then the verdict on each."""
+        spectra = [h for h in self.run.hessian if h.status == OK and h.time in self.dense.times]
+        runs = self._runs(spectra)
+        notes = [h.message for h in self.run.hessian if h.status != OK]
+        notes += self._divergences(runs)
+        observables, more = self._observables(spectra, shown, runs)
+        notes += more
+        quantities = [self._judged(q, runs) for q in observables]
+        if escape:
+            compared, more = self._escape(runs.dense[self.largest])
+            quantities += compared
+            notes += more
+        return _Part(quantities, _curves(self.run, runs.dense[self.largest]), notes)
 
-    def _runs(
-        self,
-        problem: Problem,
-        dimension: int,
-        delta: float,
-        method: Any,
-        seeds: int,
-        times: Sequence[int],
-        eigenvalues: int,
-        stream: int,
-    ) -> list[SeedRun]:
-        root = np.random.SeedSequence([self.problem.asymptotics.seed, stream, dimension])
-        return run_seeds(
-            problem,
-            dimension,
-            delta,
-            method=method,
-            seeds=root.spawn(seeds),
-            hard_basis=self.spaces.hard_basis,
-            times=times,
-            eigenvalues=eigenvalues,
-            start=self.start,
-            quiet=self.quiet,
-            workers=self.workers,
-            label="compare",
-        )[2]
+    def _runs(self, spectra: Sequence[HessianPrediction]) -> _Runs:
+        counts = [len(h.hard_outliers) + len(h.outliers) for h in spectra]
+        dense = replace(self.dense, times=tuple(h.time for h in spectra), eigenvalues=max(counts, default=0) + 1)
+        simulations = {
+            d: self._at(dense, d, round(self.seeds * max(1.0, self.largest / d)), _DENSE) for d in self.dimensions
+        }
+        if len(self.dimensions) > 1:
+            return _Runs(simulations, {}, [])
+        half = _half(self.largest)
+        law = {d: self._at(self.law, d, _LAW_SEEDS * self.seeds, _LAW) for d in (half, self.largest)}
+        return _Runs(simulations, law, self._at(dense, half, _HALF_SEEDS * self.seeds, _HALF) if spectra else [])
 
+    def _at(self, size: FiniteSize, dimension: int, seeds: int, stream: int) -> list[SeedRun]:
+        root = np.random.SeedSequence([self.law.problem.asymptotics.seed, stream, dimension])
+        return replace(size, dimension=dimension).run(
+            root.spawn(seeds), self.spaces.hard_basis, label="compare", quiet=self.quiet, workers=self.workers
+        )
 
-def _compare_run(
-    setup: _Setup, sizes: tuple[int, ...], shown: Sequence[int], analysed: Sequence[int], escape: bool
-) -> tuple[list[ComparedQuantity], ComparedCurves, list[str]]:
-    run = setup.run
-    notes: list[str] = []
-    spectra = [h for h in run.hessian if h.status == OK and h.time in analysed]
-    notes += [h.message for h in run.hessian if h.status != OK]
-    counts = [len(h.hard_outliers) + len(h.outliers) for h in spectra]
-    eigenvalues = max(counts, default=0) + 1
-    times = tuple(h.time for h in spectra)
-    largest = sizes[-1]
-    dense = {d: setup.dense(d, round(setup.seeds * max(1.0, largest / d)), times, eigenvalues, 0) for d in sizes}
-    measured = list(_trajectory_quantities(run, shown, setup.spaces.easy_basis))
-    law: dict[int, list[SeedRun]] = {}
-    half: list[SeedRun] = []
-    if len(sizes) == 1:
-        small = _half(largest)
-        law = {d: setup.law(d, _LAW_SEEDS * setup.seeds, 1) for d in (small, largest)}
-        if times:
-            half = setup.dense(small, _HALF_SEEDS * setup.seeds, times, eigenvalues, 2)
-    for runs, what in ((dense, "the simulation"), (law, "the exact law that gives the bias")):
-        notes += [_divergence(run, d, found, what) for d, found in runs.items() if _diverged(found)]
-    for h in spectra:
-        if _converged(h.time, [*chain(*dense.values()), *half]):
-            measured += _hessian_quantities(h, notes)
-        else:
-            notes.append(f"t = {h.time}: the eigensolver did not reach its tolerance in every run; nothing is compared")
-    quantities = []
-    for q in measured:
-        shift, errors = 0.0, [(q.theory_se, len(run.trajectories) - 1)]
-        if len(sizes) > 1:
-            mean, error = _extrapolated(q, dense)
-        else:
-            mean, error = _mean(q, dense[largest])
-            if q.eigenvalue:
-                shift, more = _eigenvalue_shift(q, dense[largest], half)
+    def _divergences(self, runs: _Runs) -> list[str]:
+        named = ((runs.dense, "the simulation"), (runs.law, "the exact law that gives the bias"))
+        return [
+            _divergence(self.run, d, count, len(seeds), what)
+            for by_dimension, what in named
+            for d, seeds in by_dimension.items()
+            if (count := sum(r.trajectory.diverged_at is not None for r in seeds))
+        ]
+
+    def _observables(
+        self, spectra: Sequence[HessianPrediction], shown: Sequence[int], runs: _Runs
+    ) -> tuple[list[Observable], list[str]]:
+        observables = list(trajectory_observables(self.run, shown, self.spaces.easy_basis))
+        notes: list[str] = []
+        for h in spectra:
+            if _converged(h.time, [*chain(*runs.dense.values()), *runs.half]):
+                of_hessian, unclear = hessian_observables(h)
+                observables += of_hessian
+                notes += unclear
             else:
-                shift, more = _law_shift(q, law[_half(largest)], law[largest])
-            errors += more
-        quantities.append(_judged(q, run.delta, mean, error, shift, errors))
-    if escape:
-        quantities += _escape_quantities(setup, dense[largest], largest, notes)
-    return quantities, _curves(run, dense[largest]), notes
+                notes.append(
+                    f"t = {h.time}: the eigensolver did not reach its tolerance in every run; nothing is compared"
+                )
+        return observables, notes
+
+    def _judged(self, q: Observable, runs: _Runs) -> ComparedQuantity:
+        """Against the extrapolation, or against the mean at d with the bias of finite size taken off."""
+        errors: list[Error] = [(q.theory_se, len(self.run.trajectories) - 1)]
+        if len(self.dimensions) > 1:
+            return judged(q, self.run.delta, *extrapolated(q, runs.dense), 0.0, errors)
+        at_largest = runs.dense[self.largest]
+        if q.eigenvalue:
+            shift, more = eigenvalue_shift(q, at_largest, runs.half)
+        else:
+            shift, more = law_shift(q, runs.law[_half(self.largest)], runs.law[self.largest])
+        return judged(q, self.run.delta, *mean_over_seeds(q, at_largest), shift, errors + more)
+
+    def _escape(self, runs: Sequence[SeedRun]) -> tuple[list[ComparedQuantity], list[str]]:
+        """How many seeds escape within the run, and when, where theory or simulation sees any."""
+        problem = self.law.problem
+        if self.law.start == "prescribed" or problem.training.steps < 2 or not self.spaces.ok:
+            return [], []
+        law = predicted_escape(
+            problem, self.run.delta, self.largest, self.spaces, quiet=self.quiet, workers=self.workers
+        )
+        return _escape_quantities(law, self.run.delta, problem.training.steps, [r.escape_time for r in runs])
 
 
-def _diverged(found: Sequence[SeedRun]) -> int:
-    return sum(r.trajectory.diverged_at is not None for r in found)
-
-
-def _divergence(run: TrajectoryPrediction, dimension: int, found: Sequence[SeedRun], what: str) -> str:
-    words = f"delta = {run.delta:g}: {what} diverges at d = {dimension} in {_diverged(found)} of {len(found)} seeds"
+def _divergence(run: TrajectoryPrediction, dimension: int, diverged: int, seeds: int, what: str) -> str:
+    words = f"delta = {run.delta:g}: {what} diverges at d = {dimension} in {diverged} of {seeds} seeds"
     if run.status != OK:
         return words
     return f"{words}, the theory does not: no agreement; a larger dimension or a smaller step size may help"
@@ -310,199 +343,32 @@ def _converged(time: int, runs: Sequence[SeedRun]) -> bool:
     return all(s is None or s.converged for s in samples)
 
 
-def _reader(name: str, *index: int) -> Callable[[ReplicateTrajectory], float]:
-    """Reads one entry of an array of the trajectory."""
-
-    def read(run: ReplicateTrajectory) -> float:
-        return float(getattr(run, name)[index])
-
-    return read
-
-
-def _change(t: int) -> Callable[[ReplicateTrajectory], float]:
-    def read(run: ReplicateTrajectory) -> float:
-        return float(run.train_loss[t] - run.train_loss[0])
-
-    return read
-
-
-def _along(direction: Array, t: int, neuron: int) -> Callable[[ReplicateTrajectory], float]:
-    def read(run: ReplicateTrajectory) -> float:
-        return float(direction @ run.overlap[t, :, neuron])
-
-    return read
-
-
-def _trajectory_quantities(run: TrajectoryPrediction, shown: Sequence[int], easy_basis: Array) -> Iterable[_Measured]:
-    m = run.gram.shape[1]
-
-    def measured(name: str, t: int, sample: Callable[[ReplicateTrajectory], float]) -> _Measured:
-        value, se = mean_and_se([sample(r) for r in run.trajectories])
-        return _Measured(name, t, float(value), float(se), sample)
-
-    for t in (t for t in shown if t > 0):
-        for name in ("test_loss", "train_loss"):
-            yield measured(name, t, _reader(name, t))
-        # The draw of the labels moves the whole curve: its fall is measured far better than its height.
-        yield measured("train_loss_change", t, _change(t))
-        for r in range(m):
-            for s in range(r, m):
-                yield measured(f"gram[{r}][{s}]", t, _reader("gram", t, r, s))
-        for j, direction in enumerate(easy_basis.T):
-            for r in range(m):
-                yield measured(f"overlap[easy {j + 1}][{r}]", t, _along(direction, t, r))
-
-
-def _hessian_quantities(h: HessianPrediction, notes: list[str]) -> list[_Measured]:
-    """Edges and outliers, each matched to an eigenvalue by its rank from its end of the spectrum."""
-    everything = sorted((*h.hard_outliers, *h.outliers), key=lambda o: o.value)
-    span = h.right_edge - h.left_edge
-    out: list[_Measured] = []
-    for side, edge, edge_se in (("left", h.left_edge, h.left_edge_se), ("right", h.right_edge, h.right_edge_se)):
-        mine = [o for o in everything if o.side == side]
-        if side == "right":
-            mine.reverse()
-        if not np.isfinite(edge):
-            continue
-        clear = all(o.fraction == 1.0 and abs(o.value - edge) > _CLEAR * span for o in mine)
-        if not clear:
-            notes.append(
-                f"t = {h.time}: an outlier {side} of the bulk is too close to the edge for eigenvalues to be told "
-                "apart; nothing is compared there"
-            )
-            continue
-        for rank in range(len(mine) + 1):
-            name = f"{side}_edge" if rank == len(mine) else f"{side}_outlier[{rank}]"
-            value, se = (edge, edge_se) if rank == len(mine) else (mine[rank].value, mine[rank].value_se)
-            exponent = 2.0 / 3.0 if rank == len(mine) else 1.0
-            out.append(_Measured(name, h.time, value, se, _eigenvalue(h.time, side, rank), exponent, True))
-    return out
-
-
-def _eigenvalue(time: int, side: str, rank: int) -> Callable[[ReplicateTrajectory], float]:
-    """Reads the eigenvalue of that rank from its end of the spectrum; nan after divergence."""
-
-    def read(run: ReplicateTrajectory) -> float:
-        if time not in run.observations:
-            return float("nan")
-        sample = run.observations[time]
-        return float(sample.smallest[rank] if side == "left" else sample.largest[-1 - rank])
-
-    return read
-
-
-def _mean(q: _Measured, runs: Sequence[SeedRun]) -> tuple[float, Error]:
-    mean, se = mean_and_se([q.sample(r.trajectory) for r in runs])
-    return float(mean), (float(se), len(runs) - 1)
-
-
-def _law_shift(q: _Measured, half: Sequence[SeedRun], full: Sequence[SeedRun]) -> tuple[float, list[Error]]:
-    """The 1/d bias at d from the exact law at d/2 and d, and the errors to be added."""
-    (a, a_error), (b, b_error) = _mean(q, half), _mean(q, full)
-    return a - b, [a_error, b_error]
-
-
-def _eigenvalue_shift(q: _Measured, full: Sequence[SeedRun], half: Sequence[SeedRun]) -> tuple[float, list[Error]]:
-    """The d^(-exponent) shift at d of an eigenvalue, and the errors to be added.
-
-    The mean at d enters its own correction, ``x - f (x_half - x)``: what it adds is added, in squares, to the error of
-    x. The exponent's share is no sampling error, and has the degrees of freedom of the seeds at d for want of any.
-    """
-    (a, (a_se, a_nu)), (b, (b_se, b_nu)) = _mean(q, half), _mean(q, full)
-    factor = 1.0 / (2.0**q.exponent - 1.0)
-    shift = (a - b) * factor
-    own = b_se * np.sqrt((1.0 + factor) ** 2 - 1.0)
-    return shift, [(factor * a_se, a_nu), (float(np.hypot(own, _SHIFT_ERROR * shift)), b_nu)]
-
-
-def _extrapolated(q: _Measured, runs: dict[int, list[SeedRun]]) -> tuple[float, Error]:
-    """Weighted least squares of the means in d^(-exponent): the intercept and its standard error."""
-    sizes = sorted(runs)
-    found = [_mean(q, runs[d]) for d in sizes]
-    values = np.array([mean for mean, _ in found])
-    errors = np.array([se for _, (se, _) in found])
-    x = np.array(sizes, dtype=np.float64) ** -q.exponent
-    spread = np.maximum(errors, 1e-15 * np.maximum(np.abs(values), 1e-300))
-    if not np.all(np.isfinite(spread)):
-        return np.nan, (np.nan, 1)
-    design = np.stack([np.ones_like(x), x], axis=1) / spread[:, None]
-    covariance = np.linalg.inv(design.T @ design)
-    parts = covariance[0] @ design.T / spread  # of each mean in the intercept
-    nu = welch_degrees(parts * errors, [nu for _, (_, nu) in found])
-    return float(parts @ values), (float(np.sqrt(covariance[0, 0])), round(nu))
-
-
-def _judged(
-    q: _Measured, delta: float, mean: float, error: Error, shift: float, others: Sequence[Error]
-) -> ComparedQuantity:
-    """The difference in units of all errors; a theory that exists does not agree with a simulation that does not."""
-    from scipy.special import stdtr
-
-    errors = np.array([se for se, _ in (error, *others)])
-    total = float(np.sqrt(np.sum(errors**2)))
-    difference = mean - q.theory - shift
-    round_off = 1e-9 * max(abs(mean), abs(q.theory), 1e-300)
-    if not np.isfinite(q.theory):
-        z = p = np.nan
-    elif not np.isfinite(difference) or not np.isfinite(total):
-        z, p = np.nan, 0.0
-    elif total <= round_off:  # zero variance: both are exact, and equal or not
-        z = 0.0 if abs(difference) <= 10 * round_off else float(np.copysign(np.inf, difference))
-        p = 1.0 if z == 0.0 else 0.0
-    else:
-        z = difference / total
-        p = float(2.0 * stdtr(welch_degrees(errors, [max(nu, 1) for _, nu in (error, *others)]), -abs(z)))
-    return ComparedQuantity(
-        name=q.name,
-        time=q.time,
-        delta=delta,
-        theory=q.theory,
-        theory_se=q.theory_se,
-        finite_size=shift,
-        finite_size_se=float(np.sqrt(sum(se**2 for se, _ in others[1:]))),
-        simulation=mean,
-        simulation_se=error[0],
-        z=float(z),
-        p=p,
-    )
+# ---- the escape time
 
 
 def _escape_quantities(
-    setup: _Setup, found: Sequence[SeedRun], dimension: int, notes: list[str]
-) -> list[ComparedQuantity]:
-    """How many seeds escape within the run, and when, where theory or simulation sees any.
+    law: EscapeLaw, delta: float, steps: int, escape_times: Sequence[float]
+) -> tuple[list[ComparedQuantity], list[str]]:
+    """The share of seeds that escape within the run and the median of their times; or why they are not compared.
 
     The law is that of the linear theory, continued to an overlap of one half: half a step of growth by a factor e is
     allowed for what it leaves out.
     """
-    steps = setup.problem.training.steps
-    if setup.start == "prescribed" or steps < 2 or not setup.spaces.ok:
-        return []
-    times = np.array([r.escape_time for r in found])
-    escaped = int(np.count_nonzero(np.isfinite(times)))
-    try:
-        law = predicted_escape(
-            setup.problem, setup.run.delta, dimension, setup.spaces, quiet=setup.quiet, workers=setup.workers
-        )
-    except ValueError as reason:
-        notes.append(f"escape time not compared: {reason}")
-        return []
+    seeds, escaped = len(escape_times), int(np.count_nonzero(np.isfinite(escape_times)))
     if law.status != OK:
-        seen = f"; {escaped} of {len(found)} seeds escape at d = {dimension}" if escaped else ""
-        notes.append(f"escape time not compared: {law.message}{seen}")
-        return []
+        known = law.times.size > 0
+        seen = f"; {escaped} of {seeds} seeds escape at d = {law.dimension}" if escaped and known else ""
+        return [], [f"escape time not compared: {law.message}{seen}"]
     if escaped == 0 and law.low > steps:
-        notes.append("escape time not compared: it does not fall within the run")
-        return []
+        return [], ["escape time not compared: it does not fall within the run"]
     allowed = 0.5 / np.log(law.rate) if law.rate > 1.0 else np.inf
     error = float(np.hypot(np.nan_to_num(law.median_se), allowed))
-    quantities = [_escaped_fraction(law, escaped, len(found), steps, error, setup.run.delta)]
-    median, se = median_and_se(times)
+    quantities = [_escaped_fraction(law, escaped, seeds, steps, error, delta)]
+    median, se = median_and_se(escape_times)
     if np.isfinite(law.median) and law.high < steps and np.isfinite(median):
-        q = _Measured("escape_time", steps, law.median, error, lambda _: np.nan)
-        nu = len(found) - 1
-        quantities.append(_judged(q, setup.run.delta, median, (se, nu), 0.0, [(error, nu)]))
-    return quantities
+        q = Observable("escape_time", steps, law.median, error, lambda _: np.nan)
+        quantities.append(judged(q, delta, median, (se, seeds - 1), 0.0, [(error, seeds - 1)]))
+    return quantities, []
 
 
 def _escaped_fraction(
@@ -539,13 +405,17 @@ def _escaped_fraction(
     )
 
 
-def _curves(run: TrajectoryPrediction, found: Sequence[SeedRun]) -> ComparedCurves:
-    def over(runs: Sequence[ReplicateTrajectory]) -> list[tuple[Array, Array]]:
-        sizes = [np.einsum("trr->t", r.gram) for r in runs]
-        return [mean_and_se([r.train_loss for r in runs]), mean_and_se([r.test_loss for r in runs]), mean_and_se(sizes)]
+def _curves(run: TrajectoryPrediction, runs: Sequence[SeedRun]) -> ComparedCurves:
+    def over(paths: Sequence[Trajectory]) -> list[tuple[Array, Array]]:
+        sizes = [np.einsum("trr->t", r.gram) for r in paths]
+        return [
+            mean_and_se([r.train_loss for r in paths]),
+            mean_and_se([r.test_loss for r in paths]),
+            mean_and_se(sizes),
+        ]
 
     names = ("training loss", "test loss", "squared norm of the weights")
-    theory, simulation = over(run.trajectories), over([r.trajectory for r in found])
+    theory, simulation = over(run.trajectories), over([r.trajectory for r in runs])
     return ComparedCurves(
         delta=run.delta, curves={n: (*t, *s) for n, t, s in zip(names, theory, simulation, strict=True)}
     )

@@ -15,7 +15,6 @@ import numpy as np
 from featurephase.dynamics.asymptotic import ReplicateTrajectory, replicate_bytes, run_replicate
 from featurephase.dynamics.network import Network
 from featurephase.dynamics.optimisers import require_batches
-from featurephase.foundation.errors import InputError
 from featurephase.foundation.executors import Workers, replicate_seeds, run_tasks
 from featurephase.foundation.memory import require_memory
 from featurephase.foundation.types import Array
@@ -27,7 +26,7 @@ from featurephase.hessian.spectrum import (
     block_words,
     spectrum,
 )
-from featurephase.problem.asked import asked_deltas, asked_times
+from featurephase.problem.asked import asked_deltas, asked_times, experiment_text
 from featurephase.results.base import Result, averaged
 from featurephase.results.prediction import (
     BlockComparison,
@@ -38,14 +37,13 @@ from featurephase.results.prediction import (
 )
 from featurephase.results.status import (
     AMBIGUOUS_RANK,
-    GIVEN,
     OK,
     SINGULAR_CURVATURE,
     UNBOUNDED_CURVATURE,
     Status,
     diverged,
 )
-from featurephase.subspaces import LatentSubspaces, latent_subspaces
+from featurephase.subspaces import LatentSubspaces, problem_subspaces
 
 if TYPE_CHECKING:
     from featurephase.problem import Problem
@@ -67,39 +65,14 @@ __all__ = [
 
 #: Replicates in which the block approximation is compared with the full equation.
 _CHECK_REPLICATES = 2
+#: Abscissae of the density of the bulk, of the first replicate.
+_DENSITY_POINTS = 160
 
 
 def explained(status: str, where: str = "") -> str:
     """The sentence for a status, prefixed by where it holds; empty for ``"ok"``."""
     known = {str(word): word for word in (SINGULAR_CURVATURE, UNBOUNDED_CURVATURE, AMBIGUOUS_RANK)}
     return (status if isinstance(status, Status) else known.get(status, Status(status))).explained(where)
-
-
-def experiment_text(problem: Problem) -> str:
-    """The experiment file of a problem, for provenance; empty where a function is a Python callable."""
-    try:
-        return problem.to_toml()
-    except InputError:
-        return ""
-
-
-def problem_subspaces(problem: Problem) -> LatentSubspaces:
-    """U_E and U_H of a problem, from its teacher and the overlap that training starts with.
-
-    Raises
-    ------
-    InputError
-        If the start overlaps with a direction that ``teacher.easy_basis`` says is hard.
-    """
-    start = problem.student.init_overlap
-    found = latent_subspaces(problem.teacher, start=start, seed=problem.asymptotics.seed)
-    outside = start - found.easy_basis @ (found.easy_basis.T @ start)
-    if found.status == GIVEN and np.max(np.abs(outside), initial=0.0) > 1e-9:
-        raise InputError(
-            "teacher.easy_basis does not contain the overlap that training starts with (student.init_overlap): "
-            "a direction with overlap at the start is easy; add the columns of init_overlap to easy_basis"
-        )
-    return found
 
 
 def check_problem_memory(problem: Problem, steps: int) -> None:
@@ -172,7 +145,7 @@ def _replicate(
     """
     if bases is None:
         return run_replicate(problem, delta, seed)
-    network = Network(problem.student.activation, problem.student.readout, problem.loss)
+    network = Network.of(problem)
     observers = {t: _Observer(network, problem, delta, *bases, density_points, t == compared) for t in times}
     return run_replicate(problem, delta, seed, easy_basis=bases[0], observers=observers)
 
@@ -220,40 +193,50 @@ def predict(
     -----
     Montanari & Wang, arXiv 2602.01434: the asymptotic characterisation of gradient descent and of its Hessian.
     """
-    deltas = asked_deltas(problem, delta)
-    steps = problem.training.steps
-    analysed = asked_times(problem, times)
-    check_problem_memory(problem, steps)
+    deltas, analysed = asked_deltas(problem, delta), asked_times(problem, times)
+    check_problem_memory(problem, problem.training.steps)
     check_problem_batches(problem)
     spaces = problem_subspaces(problem) if subspaces is None else subspaces
+    replicates = run_tasks(
+        _replicate,
+        _tasks(problem, deltas, analysed, spaces, density),
+        label="predict",
+        memory=replicate_bytes(problem, problem.training.steps, problem.asymptotics.samples),
+        quiet=quiet,
+        workers=workers,
+    )
+    count = problem.asymptotics.replicates
+    runs = tuple(
+        _summary(problem, value, replicates[i * count : (i + 1) * count], analysed, spaces)
+        for i, value in enumerate(deltas)
+    )
+    return _assembled(problem, runs, spaces)
+
+
+def _tasks(
+    problem: Problem, deltas: Sequence[float], times: Sequence[int], spaces: LatentSubspaces, density: bool
+) -> list[tuple[Any, ...]]:
+    """The arguments of :func:`_replicate`, for each replicate at each delta."""
     bases = (spaces.easy_basis, spaces.hard_basis) if spaces.ok else None
+    compared = max(times, default=None) if FULL_WIDTH < problem.student.width <= CHECKED_WIDTH else None
     seeds = replicate_seeds(problem.asymptotics.seed, problem.asymptotics.replicates)
-    checked = max(analysed, default=None) if FULL_WIDTH < problem.student.width <= CHECKED_WIDTH else None
-    tasks = [
+    return [
         (
             problem,
             value,
             seed,
             bases,
-            analysed,
-            160 if density and i == 0 else 0,
-            checked if i < _CHECK_REPLICATES else None,
+            times,
+            _DENSITY_POINTS if density and i == 0 else 0,
+            compared if i < _CHECK_REPLICATES else None,
         )
         for value in deltas
         for i, seed in enumerate(seeds)
     ]
-    found = run_tasks(
-        _replicate,
-        tasks,
-        label="predict",
-        memory=replicate_bytes(problem, steps, problem.asymptotics.samples),
-        quiet=quiet,
-        workers=workers,
-    )
-    count = len(seeds)
-    runs = tuple(
-        _summary(problem, value, found[i * count : (i + 1) * count], analysed, spaces) for i, value in enumerate(deltas)
-    )
+
+
+def _assembled(problem: Problem, runs: tuple[TrajectoryPrediction, ...], spaces: LatentSubspaces) -> Prediction:
+    """All deltas; the status is the first reason why something does not exist."""
     problems = [(run.status, run.message) for run in runs if run.status != OK]
     problems += [(h.status, h.message) for run in runs for h in run.hessian if h.status != OK]
     messages = list(dict.fromkeys(message for _, message in problems))
@@ -263,7 +246,7 @@ def predict(
         seed=problem.asymptotics.seed,
         title=problem.title,
         samples=problem.asymptotics.samples,
-        replicates=count,
+        replicates=problem.asymptotics.replicates,
         easy_basis=spaces.easy_basis,
         hard_basis=spaces.hard_basis,
         runs=runs,

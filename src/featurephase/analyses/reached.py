@@ -9,18 +9,21 @@ gradient descent from a random start never leaves overlap 0 in the limit n, d ->
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from featurephase.analyses.prediction import check_problem_memory, problem_subspaces
+from featurephase.analyses.prediction import check_problem_memory
 from featurephase.dynamics.asymptotic import ReplicateTrajectory, run_replicate
 from featurephase.foundation.errors import InputError
 from featurephase.foundation.executors import Workers, replicate_seeds, run_tasks
 from featurephase.foundation.statistics import mean_and_se
 from featurephase.foundation.types import Array
+from featurephase.problem.asked import asked_deltas
 from featurephase.results.status import AMBIGUOUS_RANK, DIVERGED, OK
 from featurephase.results.subspaces import ReachedSubspace
+from featurephase.subspaces import problem_subspaces
 from featurephase.subspaces.rank import decide_rank
 from featurephase.subspaces.symmetry import canonical_basis, direction_name
 
@@ -63,7 +66,7 @@ def reached_subspace(
     quiet: bool = True,
     workers: Workers = None,
 ) -> ReachedSubspace:
-    """U_GD(T): which easy directions gradient descent has met by the last step, decided with errors.
+    """U_GD(T): which easy directions gradient descent has reached by the last step, decided with errors.
 
     The latent rows of U_E are kept in the recursion, whatever their size; those of U_H are 0 in the limit. The sample
     paths of ``problem.asymptotics`` are spread over 32 independent runs.
@@ -84,81 +87,71 @@ def reached_subspace(
     InputError
         If delta is not a finite number > 0, or the easy subspace could not be decided.
     """
-    if not (np.isfinite(delta) and delta > 0):
-        raise InputError(f"delta = {delta}: must be a finite number > 0")
-    steps, asymptotics = problem.training.steps, problem.asymptotics
+    (delta,) = asked_deltas(problem, delta)
     spaces = problem_subspaces(problem) if subspaces is None else subspaces
     if not spaces.ok:
         raise InputError(f"the easy subspace is not known ({spaces.message}); give teacher.easy_basis")
-    easy = spaces.easy_basis
+    easy, asymptotics = spaces.easy_basis, problem.asymptotics
     samples = max(_FEWEST_SAMPLES, problem.training.batch_count, asymptotics.samples * asymptotics.replicates // _RUNS)
-    size = easy.shape[1]
-    common: dict[str, Any] = {
-        "seed": asymptotics.seed,
-        "delta": float(delta),
-        "steps": steps,
-        "samples": samples,
-        "replicates": _RUNS,
-    }
-    if size == 0:
-        none = np.empty(0)
-        return ReachedSubspace(
-            message="no direction is easy",
-            reached_basis=easy,
-            missed_basis=easy,
-            overlaps=none,
-            overlaps_se=none,
-            bounds=none,
-            decisions=(),
-            **common,
-        )
-    small = problem.replace(asymptotics={"samples": samples})
-    check_problem_memory(small, steps)
-    found = run_tasks(
+    result = partial(
+        ReachedSubspace,
+        seed=asymptotics.seed,
+        delta=delta,
+        steps=problem.training.steps,
+        samples=samples,
+        replicates=_RUNS,
+    )
+    if easy.shape[1] == 0:
+        return result(message="no direction is easy", **_undecided(easy))
+    check_problem_memory(problem.replace(asymptotics={"samples": samples}), problem.training.steps)
+    runs = run_tasks(
         _run,
-        [(problem, float(delta), seed, easy, samples) for seed in replicate_seeds(asymptotics.seed, _RUNS)],
+        [(problem, delta, seed, easy, samples) for seed in replicate_seeds(asymptotics.seed, _RUNS)],
         label="reached directions",
         quiet=quiet,
         workers=workers,
     )
-    ends = [run.diverged_at for run in found if run.diverged_at is not None]
-    if ends:
-        nan = np.full(size, np.nan)
-        return ReachedSubspace(
-            status=DIVERGED,
-            message=f"delta = {delta:g}: gradient descent diverges at step {min(ends)}",
-            reached_basis=easy[:, :0],
-            missed_basis=easy,
-            overlaps=nan,
-            overlaps_se=nan,
-            bounds=nan,
-            decisions=("ambiguous",) * size,
-            **common,
-        )
-    products = _products([_shares(run, easy) for run in found])
+    if ends := [run.diverged_at for run in runs if run.diverged_at is not None]:
+        message = f"delta = {delta:g}: gradient descent diverges at step {min(ends)}"
+        return result(status=DIVERGED, message=message, **_undecided(easy))
+    return result(**_decided(runs, easy, resolution, problem.training.steps))
+
+
+def _undecided(easy: Array) -> dict[str, Any]:
+    """The fields of a result where no overlap is known."""
+    unknown = np.full(easy.shape[1], np.nan)
+    return {
+        "reached_basis": easy[:, :0],
+        "missed_basis": easy,
+        "overlaps": unknown,
+        "overlaps_se": unknown,
+        "bounds": unknown,
+        "decisions": ("ambiguous",) * easy.shape[1],
+    }
+
+
+def _decided(runs: Sequence[ReplicateTrajectory], easy: Array, resolution: float, steps: int) -> dict[str, Any]:
+    """The fields of a result: the rank of the overlaps, and the size of each with its error."""
+    products = _products([_shares(run, easy) for run in runs])
     decision = decide_rank(products, resolution=resolution**2)
-    rank = decision.rank
-    reached = canonical_basis(easy @ decision.basis[:, :rank])
-    missed = canonical_basis(easy @ decision.basis[:, rank:])
+    reached = canonical_basis(easy @ decision.basis[:, : decision.rank])
+    missed = canonical_basis(easy @ decision.basis[:, decision.rank :])
     inside = easy.T @ np.concatenate([reached, missed], axis=1)
     squares, squares_se = mean_and_se(np.einsum("ei,ref,fi->ri", inside, products, inside))
     overlaps = np.sqrt(np.maximum(squares, 0.0))
-    bounds = np.sqrt(np.maximum(squares + decision.bounds, 0.0))
-    # first order where the overlap is known, the size of the error itself where it is not
-    overlaps_se = squares_se / np.maximum(2 * overlaps, np.sqrt(squares_se))
     names = ", ".join(direction_name(column) for column in missed.T)
     words = {
         OK: f"easy, but not reached by gradient descent by step {steps}: {names}" if names else "",
         AMBIGUOUS_RANK: f"overlaps along {names} are too small to be told from none: more samples are needed",
     }
-    return ReachedSubspace(
-        status=decision.status,
-        message=words[decision.status],
-        reached_basis=reached,
-        missed_basis=missed,
-        overlaps=overlaps,
-        overlaps_se=overlaps_se,
-        bounds=bounds,
-        decisions=decision.decisions,
-        **common,
-    )
+    return {
+        "status": decision.status,
+        "message": words[decision.status],
+        "reached_basis": reached,
+        "missed_basis": missed,
+        "overlaps": overlaps,
+        # first order where the overlap is known, the size of the error itself where it is not
+        "overlaps_se": squares_se / np.maximum(2 * overlaps, np.sqrt(squares_se)),
+        "bounds": np.sqrt(np.maximum(squares + decision.bounds, 0.0)),
+        "decisions": decision.decisions,
+    }

@@ -7,269 +7,49 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from featurephase.analyses.prediction import experiment_text, problem_subspaces
-from featurephase.dynamics.dense import DenseDesign, Precision, dense_bytes, run_dense
-from featurephase.dynamics.implicit import implicit_bytes, implicit_capacity, run_implicit
-from featurephase.dynamics.network import Network
-from featurephase.dynamics.optimisers import require_batches
-from featurephase.dynamics.start import STARTS
-from featurephase.dynamics.training import Moment, ReplicateTrajectory
-from featurephase.escape.law import (
-    ESCAPE_LEVEL,
-    EscapeLaw,
-    escape_available,
-    escape_law,
-    grokking_times,
-    growth_bytes,
-    hard_growth,
-    level_time,
-    require_growth_memory,
-)
-from featurephase.foundation.errors import FeaturephaseWarning, InputError, Interrupted, MemoryLimitError, show
-from featurephase.foundation.executors import Workers, replicate_seeds, run_tasks
-from featurephase.foundation.memory import require_memory
+from featurephase.analyses.seeds import FiniteSize, HessianSample, Method, SeedPlan, SeedRun
+from featurephase.dynamics.dense import Precision
+from featurephase.escape.detection import grokking_times, median_and_se
+from featurephase.escape.law import EscapeLaw, predicted_escape
+from featurephase.escape.recovery import recovery as recovered
+from featurephase.escape.recovery import smaller_dimensions
+from featurephase.foundation.errors import FeaturephaseWarning, InputError, Interrupted, show
+from featurephase.foundation.executors import Workers, replicate_seeds
 from featurephase.foundation.numbers import is_whole, plain
-from featurephase.foundation.statistics import mean_and_se
-from featurephase.foundation.types import Array
-from featurephase.hessian.empirical import EmpiricalHessian, extreme_eigenpairs
-from featurephase.problem.asked import asked_deltas, asked_times
+from featurephase.problem.asked import asked_deltas, asked_times, experiment_text
 from featurephase.results.base import Result, averaged
 from featurephase.results.simulation import Grokking, HessianMeasurement, Recovery, Simulation, SimulationRun
 from featurephase.results.status import (
+    DIVERGED,
     INTERRUPTED,
     NOT_AVAILABLE,
     NOT_CONVERGED,
+    NOT_PREDICTED,
     OK,
     SINGULAR_CURVATURE,
     Status,
     diverged,
 )
+from featurephase.subspaces import problem_subspaces
 
 if TYPE_CHECKING:
     from featurephase.problem import Problem
     from featurephase.problem.data import UserData
     from featurephase.subspaces import LatentSubspaces
 
-Method = Literal["dense", "implicit"]
+__all__ = ["Grokking", "HessianMeasurement", "Recovery", "Simulation", "SimulationRun", "predicted_escape", "simulate"]
 
-__all__ = [
-    "Grokking",
-    "HessianMeasurement",
-    "Recovery",
-    "SeedPlan",
-    "SeedRun",
-    "Simulation",
-    "SimulationRun",
-    "hard_overlap",
-    "planned_seeds",
-    "predicted_escape",
-    "run_seeds",
-    "simulate",
-]
-
-#: The tangent recursion behind the predicted escape time is followed this far, and continued at its final rate.
-_PREDICTED_STEPS = 300
-_PREDICTED_SAMPLES = 20_000
-_PREDICTED_REPLICATES = 4
-#: Its random numbers are its own.
-_ESCAPE_STREAM = 1
-#: Beyond this n a float is no longer every whole number.
-_MOST_SAMPLES = 2**53
-#: Recovery compares d with these fractions of it ...
-_FRACTIONS = (0.25, 0.0625)
-#: ... and calls a capture that falls at least this fast with d (exponent) none: midway between -1/2 and 0.
-_DECAY = 0.25
-#: Marks the random streams of the smaller dimensions, each of its own.
+#: Marks the random streams of the smaller dimensions of recovery, each of its own.
 _RECOVERY = 2
-#: A capture of at least this is strong.
-_STRONG = 0.9
-
-
-# ---- one seed
-
-
-@dataclass(frozen=True)
-class HessianSample:
-    """What one seed says of its Hessian at one time."""
-
-    smallest: Array
-    largest: Array
-    hard_overlaps: Array
-    residual: float
-    converged: bool
-
-
-@dataclass(frozen=True)
-class SeedRun:
-    """One seed: its trajectory, and the Hessian where it was analysed (in ``trajectory.observations``)."""
-
-    trajectory: ReplicateTrajectory
-    hard_overlap: Array
-    escape_time: float
-
-
-@dataclass(frozen=True)
-class _Observer:
-    """Analyses the Hessian of one seed; a class, so that worker processes can receive it.
-
-    ``hard_basis`` None: nobody knows the latent directions, and overlaps with them are nan.
-    """
-
-    network: Network
-    weight_decay: float
-    hard_basis: Array | None
-    count: int
-
-    def __call__(self, moment: Moment) -> HessianSample:
-        design: DenseDesign = moment.design
-        operator = EmpiricalHessian(design, self.network, moment.weights, moment.responses, self.weight_decay)
-        low, high = extreme_eigenpairs(operator, self.count, self.count)
-        overlaps = np.full(len(low.values), np.nan)
-        if self.hard_basis is not None:
-            frame = design.latent_frame
-            frame = np.eye(design.dimension, len(self.hard_basis)) if frame is None else frame
-            overlaps = operator.overlaps(low.vectors, frame @ self.hard_basis)
-        residual = float(max(low.residuals.max(initial=0.0), high.residuals.max(initial=0.0)))
-        return HessianSample(low.values, high.values, overlaps, residual, low.converged and high.converged)
-
-
-def hard_overlap(gram: Array, overlap: Array, hard_basis: Array) -> Array:
-    """|P_H Theta|_F/|Theta|_F for Gram matrices (.., m, m) and overlaps (.., k, m); 0 where the weights vanish."""
-    size = np.sqrt(np.einsum("...rr->...", gram))
-    part = np.linalg.norm(np.einsum("kh,...km->...hm", hard_basis, overlap), axis=(-2, -1))
-    out: Array = np.divide(part, size, out=np.where(np.isnan(size), np.nan, 0.0), where=size > 0)
-    return out
-
-
-def _run_seed(
-    problem: Problem,
-    method: Method,
-    samples: int,
-    dimension: int,
-    seed: np.random.SeedSequence,
-    options: dict[str, Any],
-    hard_basis: Array,
-    times: Sequence[int],
-    count: int,
-) -> SeedRun:
-    if method == "implicit":
-        found = run_implicit(problem, samples, dimension, seed, **options)
-    else:
-        network = Network(problem.student.activation, problem.student.readout, problem.loss)
-        known = options["data"] is None or options["data"].labels is None
-        observer = _Observer(network, problem.training.weight_decay, hard_basis if known else None, count)
-        found = run_dense(problem, samples, dimension, seed, observers=dict.fromkeys(times, observer), **options)
-    hard = hard_overlap(found.gram, found.overlap, hard_basis)
-    return SeedRun(found, hard, level_time(hard, ESCAPE_LEVEL))
-
-
-@dataclass(frozen=True)
-class SeedPlan:
-    """What running one seed takes: n, d, the options of the run, and bytes."""
-
-    samples: int
-    dimension: int
-    options: dict[str, Any]
-    need: float
-
-
-def planned_seeds(
-    problem: Problem,
-    dimension: int,
-    delta: float,
-    *,
-    method: Method,
-    times: Sequence[int] = (),
-    start: str = "orthonormal",
-    precision: Precision = "float64",
-    data: UserData | None = None,
-) -> SeedPlan:
-    """What :func:`run_seeds` would need with the same arguments; to be asked before anything long begins.
-
-    Raises
-    ------
-    InputError
-        If n or d is too small, or more memory is needed than there is.
-    """
-    if delta * dimension > _MOST_SAMPLES:
-        raise InputError(f"delta = {delta:g} at dimension {dimension}: n = delta d must be at most {_MOST_SAMPLES:.2g}")
-    samples = round(delta * dimension)
-    if data is not None:
-        samples, dimension = data.training_samples, data.dimension
-    if samples < 1:
-        raise InputError(f"delta = {delta:g} at dimension {dimension}: n = delta d must be at least 1")
-    if start not in STARTS:
-        raise InputError(f"start = {start!r}: must be {', '.join(STARTS)}")
-    training, m, k = problem.training, problem.student.width, problem.teacher.latent_dim
-    batch = samples if not training.one_pass else round(samples * training.batch_fraction)
-    require_batches(training.batch_count, samples, "samples (n)")
-    if dimension < k + m:
-        raise InputError(
-            f"dimension = {dimension}: must be at least latent_dim + width = {k + m}, for the latent directions and "
-            "independent neurons"
-        )
-    options: dict[str, Any] = {"start": start}
-    directions = min(training.steps * m, samples, dimension)
-    if method == "implicit":
-        capacity = implicit_capacity(problem, samples, dimension, training.steps)
-        options["capacity"] = capacity
-        kept = directions if capacity is None else min(capacity, directions)
-        need = implicit_bytes(batch, m, k, 2 * m if training.one_pass else kept)
-    else:
-        options |= {"precision": precision, "data": data}
-        need = dense_bytes(batch, dimension, m, np.dtype(precision).itemsize)
-        if times:  # a Hessian that is small enough is solved whole
-            need += 8.0 * (m * m * batch + 3 * min(m * dimension, 1200) ** 2 + 200 * m * dimension)
-        require_memory(need, f"a {batch} x {dimension} data matrix in {precision} with its Hessian (dense)")
-    return SeedPlan(samples, dimension, options, need)
-
-
-def run_seeds(
-    problem: Problem,
-    dimension: int,
-    delta: float,
-    *,
-    method: Method,
-    seeds: Sequence[np.random.SeedSequence],
-    hard_basis: Array,
-    times: Sequence[int] = (),
-    eigenvalues: int = 4,
-    start: str = "orthonormal",
-    precision: Precision = "float64",
-    data: UserData | None = None,
-    quiet: bool = True,
-    workers: Workers = None,
-    label: str = "simulate",
-) -> tuple[int, int, list[SeedRun]]:
-    """All seeds at one delta: n, d and what each seed saw.
-
-    Raises
-    ------
-    InputError
-        If n or d is too small, or more memory is needed than there is.
-    """
-    plan = planned_seeds(
-        problem, dimension, delta, method=method, times=times, start=start, precision=precision, data=data
-    )
-    samples, dimension, options = plan.samples, plan.dimension, plan.options
-    tasks = [(problem, method, samples, dimension, s, options, hard_basis, times, eigenvalues) for s in seeds]
-    found = run_tasks(
-        _run_seed,
-        tasks,
-        memory=plan.need,
-        label=label,
-        quiet=quiet,
-        workers=workers,
-    )
-    return samples, dimension, found
-
-
-# ---- the command
+#: Seeds at those for each seed of the run itself.
+_RECOVERY_SEEDS = 4
+#: The default is a data matrix of up to so many entries.
+_MOST_ENTRIES = 4e6
 
 
 def simulate(
@@ -294,36 +74,29 @@ def simulate(
 
     Parameters
     ----------
-    problem
-        The experiment; ``asymptotics.seed`` seeds everything.
-    dimension
-        d; not needed with ``data``.
-    delta
-        n/d, one or several; default: the problem's ``run.delta``.
+    problem, dimension, delta
+        The experiment (``asymptotics.seed`` seeds everything), d, not needed with ``data``, and n/d, one or several;
+        default: the problem's ``run.delta``.
     method
         ``"dense"``: on a real Gaussian data matrix. ``"implicit"``: exact in law without one. Default: dense up to
         4 million entries of the matrix, and for ``data``.
     seeds
         Independent repetitions.
-    times
-        Where the Hessian is analysed (dense); default: the problem's ``run.times``, else the last step. Given
-        here it is asked for: without a data matrix the status is then ``"not-available"``.
-    eigenvalues
-        How many at each end.
-    start
-        Kind of start: ``"orthonormal"``, ``"gaussian"``, ``"sphere"`` or ``"prescribed"``.
-    precision
-        Of the data matrix (dense).
+    times, eigenvalues
+        Where the Hessian is analysed (dense), and how many eigenvalues at each end; default: the problem's
+        ``run.times``, else the last step. Given here it is asked for: without a data matrix the status is then
+        ``"not-available"``.
+    start, precision
+        Kind of start: ``"orthonormal"``, ``"gaussian"``, ``"sphere"`` or ``"prescribed"``; and that of the data matrix.
     data
         The user's features, and perhaps labels, in place of Gaussian ones (dense).
     recovery, predicted
         Whether to judge recovery by further runs at smaller d, and to predict the escape time.
     subspaces
         U_E and U_H if they are known already.
-    quiet
-        No progress on standard error.
-    workers
-        Number of processes, or where to compute (:class:`~featurephase.Dask`); default: as many processes as pay.
+    quiet, workers
+        Whether to show no progress; number of processes, or where to compute (:class:`~featurephase.Dask`), by default
+        as many processes as pay.
 
     Raises
     ------
@@ -336,88 +109,39 @@ def simulate(
     -----
     Montanari & Wang, arXiv 2602.01434; the exact law without a matrix is also Y. M. Lu, "Householder Dice" (2021).
     """
-    _check(problem, dimension, method, seeds, eigenvalues, data)
-    deltas = (data.training_samples / data.dimension,) if data is not None else asked_deltas(problem, delta)
-    d = data.dimension if data is not None else int(plain(dimension) or 0)
-    seeds, eigenvalues = int(plain(seeds)), int(plain(eigenvalues))
-    analysed = asked_times(problem, times)
-    common: dict[str, Any] = {"start": start, "precision": precision, "data": data}
-    plans: list[tuple[float, Method, tuple[int, ...]]] = []
-    for value in deltas:  # what cannot run is refused before anything does
-        chosen: Method = method or ("dense" if data is not None or value * d * d <= 4e6 else "implicit")
-        wanted = analysed if chosen == "dense" and not problem.singular_curvature else ()
-        planned_seeds(problem, d, value, method=chosen, times=wanted, **common)
-        plans.append((value, chosen, wanted))
+    _check(dimension, method, seeds, eigenvalues, data)
+    d, deltas = _asked(problem, dimension, delta, data)
+    analysed, count = asked_times(problem, times), int(plain(eigenvalues))
+    sizes = tuple(
+        FiniteSize(problem, d, value, method or _method(d, value, data), analysed, count, start, precision, data)
+        for value in deltas
+    )
+    for size in sizes:  # what cannot run is refused before anything does
+        size.plan()
     spaces = problem_subspaces(problem) if subspaces is None else subspaces
-    streams = replicate_seeds(problem.asymptotics.seed, seeds)
-    missing = "" if data is None else _not_in(data)
+    _warn_of_labels(problem, data)
+    extras = _Extras(recovery, predicted, hessian=times is not None)
+    return _Study(problem, sizes, int(plain(seeds)), spaces, extras, quiet, workers).result()
+
+
+def _asked(
+    problem: Problem, dimension: int | None, delta: float | Iterable[float] | None, data: UserData | None
+) -> tuple[int, tuple[float, ...]]:
+    """d and the values of n/d; data fix both."""
     if data is not None:
-        _warn_of_labels(problem, data)
-
-    def measured(value: float, chosen: Method, wanted: tuple[int, ...]) -> SimulationRun:
-        samples, dimension, found = run_seeds(
-            problem,
-            d,
-            value,
-            method=chosen,
-            seeds=streams,
-            hard_basis=spaces.hard_basis,
-            times=wanted,
-            eigenvalues=eigenvalues,
-            quiet=quiet,
-            workers=workers,
-            **common,
-        )
-        law: EscapeLaw | None = None
-        verdicts: tuple[Recovery, ...] = ()
-        reason = ""
-        if predicted and (data is None or data.labels is None):
-            law, reason = _predicted(problem, value, dimension, spaces, start, quiet, workers)
-        if recovery and data is None:
-            verdicts = _recovery(problem, value, dimension, found, spaces, start, quiet, workers)
-        return _summary(
-            problem, value, samples, dimension, chosen, found, analysed, spaces, law, reason, verdicts, missing
-        )
-
-    def all_of(runs: list[SimulationRun], interrupted: str = "") -> Simulation:
-        problems: list[tuple[str, str]] = [(INTERRUPTED, interrupted)] * bool(interrupted)
-        problems += [(r.status, r.message) for r in runs if r.status != OK]
-        fine = (OK, NOT_AVAILABLE) if times is None else (OK,)  # without a matrix nobody need have asked for it
-        problems += [(h.status, h.message) for r in runs for h in r.hessian if h.status not in fine]
-        notes = [h.message for r in runs for h in r.hessian if h.status == NOT_AVAILABLE]
-        notes += [missing] * bool(missing)
-        return Simulation(
-            status=problems[0][0] if problems else OK,
-            message="; ".join(dict.fromkeys([m for _, m in problems] + notes)),
-            seed=problem.asymptotics.seed,
-            title=problem.title,
-            method=", ".join(dict.fromkeys(r.method for r in runs)),
-            start=start,
-            precision=precision,
-            replicates=seeds,
-            easy_basis=spaces.easy_basis,
-            hard_basis=spaces.hard_basis,
-            runs=tuple(runs),
-            warnings=tuple(_warnings(problem, runs)),
-            experiment=experiment_text(problem),
-        )
-
-    runs: list[SimulationRun] = []
-    try:
-        for plan in plans:
-            runs.append(measured(*plan))
-    except KeyboardInterrupt:
-        if not runs:
-            raise
-        left = ", ".join(f"{value:g}" for value, _, _ in plans[len(runs) :])
-        raise Interrupted(all_of(runs, f"interrupted: not finished at delta = {left}")) from None
-    return all_of(runs)
+        return data.dimension, (data.training_samples / data.dimension,)
+    return int(plain(dimension)), asked_deltas(problem, delta)
 
 
-def _warn_of_labels(problem: Problem, data: UserData) -> None:
+def _method(dimension: int, delta: float, data: UserData | None) -> Method:
+    """The method that is used if none is asked for."""
+    return "dense" if data is not None or delta * dimension * dimension <= _MOST_ENTRIES else "implicit"
+
+
+def _warn_of_labels(problem: Problem, data: UserData | None) -> None:
     """Say before training that the loss is not meant for these labels, as the logistic one is not for 0 and 1."""
     expected = problem.loss.expected_labels
-    if data.labels is None or expected is None:
+    if data is None or data.labels is None or expected is None:
         return
     odd = np.setdiff1d(data.labels, expected)
     if odd.size:
@@ -430,8 +154,10 @@ def _warn_of_labels(problem: Problem, data: UserData) -> None:
         )
 
 
-def _not_in(data: UserData) -> str:
+def _missing(data: UserData | None) -> str:
     """How the user's data were read, and what they cannot tell, in words."""
+    if data is None:
+        return ""
     notes = list(data.notes)
     if data.training_samples == len(data.features):
         notes.append(f"no row is held out (held_out = {data.held_out:g}), so there is no test loss")
@@ -440,14 +166,7 @@ def _not_in(data: UserData) -> str:
     return "; ".join(notes)
 
 
-def _check(
-    problem: Problem,
-    dimension: int | None,
-    method: str | None,
-    seeds: int,
-    eigenvalues: int,
-    data: UserData | None,
-) -> None:
+def _check(dimension: int | None, method: str | None, seeds: int, eigenvalues: int, data: UserData | None) -> None:
     if method not in (None, "dense", "implicit"):
         raise InputError(f"method = {method!r}: must be dense or implicit")
     if data is not None and method == "implicit":
@@ -462,167 +181,158 @@ def _check(
             raise InputError(f"{name} = {show(count)}: must be a whole number >= 1")
 
 
-def _growth_task(
-    problem: Problem, delta: float, seed: np.random.SeedSequence, easy: Array, hard: Array, steps: int, samples: int
-) -> Any:
-    return hard_growth(problem, delta, seed, easy_basis=easy, hard_basis=hard, steps=steps, samples=samples)
+class _Extras(NamedTuple):
+    """What is asked for besides the runs: recovery, the predicted escape time, and the Hessian whatever the method."""
+
+    recovery: bool
+    predicted: bool
+    hessian: bool
 
 
-def predicted_escape(
-    problem: Problem,
-    delta: float,
-    dimension: int,
-    spaces: LatentSubspaces,
-    *,
-    steps: int | None = None,
-    samples: int = _PREDICTED_SAMPLES,
-    replicates: int = _PREDICTED_REPLICATES,
-    quiet: bool = True,
-    workers: Workers = None,
-) -> EscapeLaw:
-    """The law of the escape time at dimension d, from the tangent recursion (theory/escape, eq. esc-covariance).
+class _AtOneDelta(NamedTuple):
+    """What is known at one delta: the runs of all seeds, the law of their escape time, and what is recovered."""
 
-    Raises
-    ------
-    ValueError
-        Where there is no such law, or more memory is needed than there is; says why.
-    """
-    reason = escape_available(problem)
-    hard = spaces.relevant_hard_basis
-    if reason or hard.shape[1] == 0:
-        raise ValueError(reason or "nothing is hard: there is no plateau to escape from")
-    horizon = min(problem.training.steps, _PREDICTED_STEPS) if steps is None else steps
-    require_growth_memory(problem, hard.shape[1], horizon, samples)
-    memory = growth_bytes(problem, hard.shape[1], horizon, samples)
-    tasks = [
-        (problem, delta, s, spaces.easy_basis, hard, horizon, samples)
-        for s in replicate_seeds(problem.asymptotics.seed, replicates, _ESCAPE_STREAM)
-    ]
-    growths = run_tasks(_growth_task, tasks, label="escape", memory=memory, quiet=quiet, workers=workers)
-    return escape_law(growths, dimension, seed=problem.asymptotics.seed)
+    size: FiniteSize
+    plan: SeedPlan
+    runs: list[SeedRun]
+    law: EscapeLaw
+    recovery: tuple[Recovery, ...]
 
 
-def _predicted(
-    problem: Problem,
-    delta: float,
-    dimension: int,
-    spaces: LatentSubspaces,
-    start: str,
-    quiet: bool,
-    workers: Workers,
-) -> tuple[EscapeLaw | None, str]:
-    if start == "prescribed" or not spaces.ok or problem.training.steps == 0:
-        return None, "the escape time is predicted for a random start" if start == "prescribed" else ""
-    try:
-        law = predicted_escape(problem, delta, dimension, spaces, quiet=quiet, workers=workers)
-        return law, f"no escape time: {law.message}" if law.message else ""
-    except MemoryLimitError as reason:
-        return None, f"no escape time: {reason}"
-    except ValueError as reason:
-        return None, str(reason)
+@dataclass(frozen=True)
+class _Study:
+    """All that ``simulate`` was asked, checked: runs, then escape and recovery, then the summary, delta after delta."""
+
+    problem: Problem
+    sizes: tuple[FiniteSize, ...]
+    seeds: int
+    spaces: LatentSubspaces
+    extras: _Extras
+    quiet: bool
+    workers: Workers
+
+    def result(self) -> Simulation:
+        """Every delta; at Ctrl-C those that are finished, in the exception."""
+        runs: list[SimulationRun] = []
+        try:
+            for size in self.sizes:
+                runs.append(_summary(self._at(size)))
+        except KeyboardInterrupt:
+            if not runs:
+                raise
+            left = ", ".join(f"{size.delta:g}" for size in self.sizes[len(runs) :])
+            raise Interrupted(self._assembled(runs, f"interrupted: not finished at delta = {left}")) from None
+        return self._assembled(runs)
+
+    def _at(self, size: FiniteSize) -> _AtOneDelta:
+        plan = size.plan()
+        streams = replicate_seeds(self.problem.asymptotics.seed, self.seeds)
+        runs = size.run(streams, self.spaces.hard_basis, label="simulate", quiet=self.quiet, workers=self.workers)
+        return _AtOneDelta(size, plan, runs, self._law(size, plan.dimension), self._recovery(size, runs))
+
+    def _law(self, size: FiniteSize, dimension: int) -> EscapeLaw:
+        """The predicted law of the escape time, where it was asked for and there is one."""
+        reason = None
+        if not self.extras.predicted or not size.known_directions:
+            reason = ""
+        elif size.start == "prescribed":
+            reason = "the escape time is predicted for a random start"
+        elif not self.spaces.ok or self.problem.training.steps == 0:
+            reason = ""
+        if reason is not None:
+            return EscapeLaw.none(dimension, NOT_PREDICTED, reason)
+        return predicted_escape(
+            self.problem, size.delta, dimension, self.spaces, quiet=self.quiet, workers=self.workers
+        )
+
+    def _recovery(self, size: FiniteSize, runs: list[SeedRun]) -> tuple[Recovery, ...]:
+        """Verdicts from the capture at d and, by the exact law, at smaller d with more seeds."""
+        hard = self.spaces.relevant_hard_basis
+        if not self.extras.recovery or size.data is not None or hard.shape[1] == 0:
+            return ()
+        least = self.problem.student.width + self.problem.teacher.latent_dim
+        everything = {size.dimension: runs}
+        for d in smaller_dimensions(size.dimension, size.delta, least):
+            streams = np.random.SeedSequence([self.problem.asymptotics.seed, _RECOVERY, d])
+            law = replace(size, dimension=d, method="implicit")
+            everything[d] = law.run(
+                streams.spawn(_RECOVERY_SEEDS * len(runs)),
+                self.spaces.hard_basis,
+                label="recovery",
+                quiet=self.quiet,
+                workers=self.workers,
+            )
+        paths = {d: [run.trajectory for run in some] for d, some in everything.items()}
+        return tuple(recovered(direction, paths) for direction in hard.T)
+
+    def _assembled(self, runs: list[SimulationRun], interrupted: str = "") -> Simulation:
+        problems: list[tuple[str, str]] = [(INTERRUPTED, interrupted)] * bool(interrupted)
+        problems += [(r.status, r.message) for r in runs if r.status != OK]
+        # without a data matrix there is no Hessian, but nobody need have asked for it
+        fine = (OK,) if self.extras.hessian else (OK, NOT_AVAILABLE)
+        problems += [(h.status, h.message) for r in runs for h in r.hessian if h.status not in fine]
+        notes = [h.message for r in runs for h in r.hessian if h.status == NOT_AVAILABLE]
+        notes += [note for size in self.sizes if (note := _missing(size.data))]
+        return Simulation(
+            status=problems[0][0] if problems else OK,
+            message="; ".join(dict.fromkeys([m for _, m in problems] + notes)),
+            seed=self.problem.asymptotics.seed,
+            title=self.problem.title,
+            method=", ".join(dict.fromkeys(r.method for r in runs)),
+            start=self.sizes[0].start,
+            precision=self.sizes[0].precision,
+            replicates=self.seeds,
+            easy_basis=self.spaces.easy_basis,
+            hard_basis=self.spaces.hard_basis,
+            runs=tuple(runs),
+            warnings=tuple(_warnings(runs)),
+            experiment=experiment_text(self.problem),
+        )
 
 
-def _captures(found: Sequence[SeedRun], direction: Array) -> Array:
-    """Length of the projection of a latent direction on the span of the final weights, (seeds,)."""
-    out = np.full(len(found), np.nan)
-    for i, run in enumerate(found):
-        gram, row = run.trajectory.gram[-1], direction @ run.trajectory.overlap[-1]
-        if np.all(np.isfinite(gram)):
-            square = float(row @ np.linalg.pinv(gram, rcond=1e-12, hermitian=True) @ row)
-            out[i] = np.sqrt(max(square, 0.0))
-    return out
+# ---- means over seeds
 
 
-def _recovery(
-    problem: Problem,
-    delta: float,
-    dimension: int,
-    found: list[SeedRun],
-    spaces: LatentSubspaces,
-    start: str,
-    quiet: bool,
-    workers: Workers,
-) -> tuple[Recovery, ...]:
-    """Verdicts from the capture at d and, by the exact law, at smaller d with four times the seeds."""
-    least = problem.student.width + problem.teacher.latent_dim
-    hard = spaces.relevant_hard_basis
-    if hard.shape[1] == 0:
-        return ()
-    sizes = [size for f in _FRACTIONS if (size := round(f * dimension)) >= 4 * least and round(delta * size) >= 4]
-    runs = {dimension: found}
-    for size in sizes:
-        seeds = np.random.SeedSequence([problem.asymptotics.seed, _RECOVERY, size]).spawn(4 * len(found))
-        runs[size] = run_seeds(
-            problem,
-            size,
-            delta,
-            method="implicit",
-            seeds=seeds,
-            hard_basis=spaces.hard_basis,
-            start=start,
-            quiet=quiet,
-            workers=workers,
-            label="recovery",
-        )[2]
-    return tuple(_recovered(column, runs) for column in hard.T)
-
-
-def _recovered(direction: Array, runs: dict[int, list[SeedRun]]) -> Recovery:
-    dimensions = tuple(sorted(runs))
-    sizes = np.array(dimensions, dtype=np.float64)
-    mean, error = np.empty(len(sizes)), np.empty(len(sizes))
-    for i, d in enumerate(dimensions):
-        square, square_se = mean_and_se(_captures(runs[d], direction) ** 2)
-        mean[i] = np.sqrt(square)
-        error[i] = square_se / (2 * mean[i]) if mean[i] > 0 else square_se
-    largest, capture_se = float(mean[-1]), float(error[-1])
-    exponent = exponent_se = np.nan
-    if len(sizes) > 1 and np.all(mean > 0) and np.all(np.isfinite(mean)):
-        x, y = np.log(sizes), np.log(mean)
-        relative = np.where(np.isfinite(error), error / mean, 1.0)
-        w = 1.0 / np.maximum(relative, 1e-3) ** 2
-        centre = np.sum(w * x) / np.sum(w)
-        spread = float(np.sum(w * (x - centre) ** 2))
-        exponent, exponent_se = float(np.sum(w * (x - centre) * y) / spread), float(spread**-0.5)
-    if not np.isfinite(exponent):
-        verdict = "none" if largest == 0.0 else "undetermined"
-    elif abs(exponent + _DECAY) < 2.0 * exponent_se:
-        verdict = "undetermined"
-    elif exponent < -_DECAY:
-        verdict = "none"
-    else:
-        verdict = "strong" if largest >= _STRONG else "weak"
-    return Recovery(
-        direction=direction,
-        verdict=verdict,
-        capture=largest,
-        capture_se=capture_se,
-        exponent=exponent,
-        exponent_se=exponent_se,
-        dimensions=dimensions,
+def _summary(known: _AtOneDelta) -> SimulationRun:
+    size, plan, runs, law, verdicts = known
+    paths = [run.trajectory for run in runs]
+    ends = [path.diverged_at for path in paths if path.diverged_at is not None]
+    status = diverged(min(ends)) if ends else OK
+    words = f"delta = {size.delta:g}: {status} in {len(ends)} of {len(runs)} seeds; {status.message}"
+    return SimulationRun(
+        delta=size.delta,
+        dimension=plan.dimension,
+        samples=plan.samples,
+        method=size.method,
+        status=status,
+        message=words if ends else _missing(size.data),
+        seed=size.problem.asymptotics.seed,
+        version=Result.version,
+        replicates=len(runs),
+        times=np.arange(len(paths[0].train_loss)),
+        **averaged(
+            train_loss=[path.train_loss for path in paths],
+            test_loss=[path.test_loss for path in paths],
+            gram=[path.gram for path in paths],
+            overlap=[path.overlap for path in paths],
+            hard_overlap=[run.hard_overlap for run in runs],
+        ),
+        hessian=tuple(_hessian(size, t, runs, status) for t in size.times),
+        grokking=_grokking(runs, law),
+        recovery=verdicts,
+        basis=max(path.basis for path in paths),
+        dropped=max(path.dropped for path in paths),
     )
 
 
-def median_and_se(values: Iterable[float]) -> tuple[float, float]:
-    """Median over the seeds, nan counted as never, and its standard error from order statistics; nan if never."""
-    x = np.sort(np.where(np.isnan(v := np.array(list(values))), np.inf, v))
-    count = len(x)
-    middle = float(np.median(x)) if np.isfinite(x[count // 2]) else np.nan
-    half = np.sqrt(count) / 2.0
-    low, high = int(np.floor(count / 2 - half)), int(np.ceil(count / 2 + half)) - 1
-    if count < 2 or not np.isfinite(middle) or not np.isfinite(x[min(max(high, 0), count - 1)]):
-        return middle, np.nan
-    return middle, float(x[min(high, count - 1)] - x[max(low, 0)]) / 2.0
-
-
-def _grokking(found: Sequence[SeedRun], law: EscapeLaw | None, reason: str) -> Grokking:
-    each = [grokking_times(r.trajectory.train_loss, r.trajectory.test_loss) for r in found]
+def _grokking(runs: Sequence[SeedRun], law: EscapeLaw) -> Grokking:
+    each = [grokking_times(run.trajectory.train_loss, run.trajectory.test_loss) for run in runs]
     train, train_se = median_and_se(g.train_time for g in each)
     test, test_se = median_and_se(g.test_time for g in each)
     delay, delay_se = median_and_se(g.delay for g in each)
-    escape, escape_se = median_and_se(r.escape_time for r in found)
+    escape, escape_se = median_and_se(run.escape_time for run in runs)
     predicted: dict[str, float] = {}
-    if law is not None and np.isfinite(law.median):  # else most runs never escape, or it could not be decided
+    if np.isfinite(law.median):  # else most runs never escape, or it could not be decided
         predicted = {
             "predicted_time": law.median,
             "predicted_time_se": law.median_se,
@@ -642,66 +352,26 @@ def _grokking(found: Sequence[SeedRun], law: EscapeLaw | None, reason: str) -> G
         escape_time=escape,
         escape_time_se=escape_se,
         **predicted,
-        message=reason,
+        message=_escape_note(law),
     )
 
 
-def _summary(
-    problem: Problem,
-    delta: float,
-    samples: int,
-    dimension: int,
-    method: Method,
-    found: Sequence[SeedRun],
-    times: Sequence[int],
-    spaces: LatentSubspaces,
-    law: EscapeLaw | None,
-    reason: str,
-    verdicts: tuple[Recovery, ...],
-    note: str,
-) -> SimulationRun:
-    ends = [r.trajectory.diverged_at for r in found if r.trajectory.diverged_at is not None]
-    status = diverged(min(ends)) if ends else OK
-    words = f"delta = {delta:g}: {status} in {len(ends)} of {len(found)} seeds; {status.message}"
-    hessian = tuple(_hessian(problem, t, method, found, status) for t in times)
-    paths = [r.trajectory for r in found]
-    return SimulationRun(
-        delta=delta,
-        dimension=dimension,
-        samples=samples,
-        method=method,
-        status=status,
-        message=words if ends else note,
-        seed=problem.asymptotics.seed,
-        version=Result.version,
-        replicates=len(found),
-        times=np.arange(len(paths[0].train_loss)),
-        **averaged(
-            train_loss=[x.train_loss for x in paths],
-            test_loss=[x.test_loss for x in paths],
-            gram=[x.gram for x in paths],
-            overlap=[x.overlap for x in paths],
-            hard_overlap=[r.hard_overlap for r in found],
-        ),
-        hessian=hessian,
-        grokking=_grokking(found, law, reason),
-        recovery=verdicts,
-        basis=max(r.trajectory.basis for r in found),
-        dropped=max(r.trajectory.dropped for r in found),
-    )
+def _escape_note(law: EscapeLaw) -> str:
+    """Why no escape time is predicted; nothing where one is, or nobody asked."""
+    if not law.message or law.status.kind in (NOT_PREDICTED, DIVERGED):
+        return law.message
+    return f"no escape time: {law.message}"
 
 
-def _hessian(
-    problem: Problem, time: int, method: Method, found: Sequence[SeedRun], status: Status
-) -> HessianMeasurement:
-    if problem.singular_curvature:
+def _hessian(size: FiniteSize, time: int, runs: Sequence[SeedRun], status: Status) -> HessianMeasurement:
+    if size.problem.singular_curvature:
         message = SINGULAR_CURVATURE.explained(f"Hessian at t = {time}")
         return HessianMeasurement(time=time, status=SINGULAR_CURVATURE, message=message)
-    if method == "implicit":
+    if size.method == "implicit":
         return HessianMeasurement(time=time, status=NOT_AVAILABLE, message=NOT_AVAILABLE.message)
-    samples = [r.trajectory.observations.get(time) for r in found]
+    samples = [run.trajectory.observations.get(time) for run in runs]
     present: list[HessianSample] = [s for s in samples if s is not None]
-    if len(present) < len(found):
+    if len(present) < len(runs):
         return HessianMeasurement(time=time, status=status, message=f"{status}, before t = {time}")
     residual = max(s.residual for s in present)
     converged = all(s.converged for s in present)
@@ -722,7 +392,7 @@ def _hessian(
     )
 
 
-def _warnings(problem: Problem, runs: Sequence[SimulationRun]) -> Iterable[str]:
+def _warnings(runs: Sequence[SimulationRun]) -> Iterable[str]:
     if any(run.replicates == 1 for run in runs):
         yield "one seed has no standard error; --seeds 2 or more has"
     for run in runs:

@@ -99,7 +99,7 @@ def run_replicate(
     steps = training.steps if steps is None else steps
     samples = problem.asymptotics.samples if samples is None else samples
     link, k = problem.teacher.link, problem.teacher.latent_dim
-    network = Network(problem.student.activation, problem.student.readout, problem.loss)
+    network = Network.of(problem)
     rng, test_rng, batch_rng = replicate_streams(seed)
     law = AsymptoticLaw(training.data_ratio(delta), samples, min(quasi, INTEGRATED))
 

@@ -110,7 +110,7 @@ def run_implicit(
     steps = training.steps if steps is None else steps
     link, k = problem.teacher.link, problem.teacher.latent_dim
     student = problem.student
-    network = Network(student.activation, student.readout, problem.loss)
+    network = Network.of(problem)
     rng, noise_rng, test_rng, batch_rng, start_rng = (
         np.random.default_rng(s) for s in np.random.SeedSequence(seed.entropy, spawn_key=seed.spawn_key).spawn(5)
     )

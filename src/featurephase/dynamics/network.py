@@ -7,13 +7,14 @@ Everything that the theory needs of the student and the loss is a function of ``
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 if TYPE_CHECKING:
     from featurephase.foundation.types import Array
     from featurephase.functions import Activation, Loss
+    from featurephase.problem import Problem
 
 __all__ = ["Network"]
 
@@ -33,6 +34,11 @@ class Network:
     activation: Activation
     readout: Array
     loss: Loss
+
+    @classmethod
+    def of(cls, problem: Problem) -> Self:
+        """The network that a problem trains, with the loss it is trained with."""
+        return cls(problem.student.activation, problem.student.readout, problem.loss)
 
     @property
     def width(self) -> int:

@@ -1,377 +1,42 @@
-"""Escape from the plateau: growth of the hard overlap, the law of its time, and grokking in a pair of curves.
+"""The law of the time at which a network escapes from the plateau, at one finite dimension.
 
-Before it is learned, a hard direction is a small perturbation of the asymptotic trajectory. Its overlap c (k_H, m)
-evolves linearly, driven by the random start (of order 1/sqrt d) and by what finite data inject at every step (of order
-1/sqrt n): a Gaussian process whose law is computed here by the recursion of
-:mod:`featurephase.dynamics.conditioning`, run a second time on the sector odd in g_H (theory: Montanari & Wang,
-arXiv 2602.01434; theory/escape, eqs. esc-tangent, esc-covariance).
+The hard overlap is a Gaussian process (:mod:`featurephase.escape.growth`); the law of its first passage of
+:data:`~featurephase.escape.detection.ESCAPE_LEVEL` is drawn from it (theory/escape, eq. esc-covariance).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from featurephase.dynamics.asymptotic import BASIS_CAPACITY, replicate_bytes, replicate_streams, run_replicate
-from featurephase.dynamics.conditioning import BLOCK, AsymptoticLaw, ConditionedDesign
-from featurephase.dynamics.network import Network
-from featurephase.dynamics.optimisers import BatchSequence, FirstOrderRule, OptimiserState
-from featurephase.dynamics.training import Moment
-from featurephase.foundation.memory import require_memory
+from featurephase.escape.detection import ESCAPE_LEVEL
+from featurephase.escape.growth import (
+    HardGrowth,
+    escape_available,
+    growth_bytes,
+    hard_growth,
+    require_growth_memory,
+)
+from featurephase.foundation.errors import MemoryLimitError
+from featurephase.foundation.executors import Workers, replicate_seeds, run_tasks
 from featurephase.foundation.types import Array
-from featurephase.hessian.spectrum import FULL_WIDTH, hard_margins
+from featurephase.results.status import NOT_PREDICTED, OK, OUT_OF_MEMORY, STABLE, UNDECIDED, Status, diverged
 
 if TYPE_CHECKING:
     from featurephase.problem import Problem
+    from featurephase.results.subspaces import LatentSubspaces
 
+__all__ = ["EscapeLaw", "escape_law", "predicted_escape"]
 
-__all__ = [
-    "ESCAPE_LEVEL",
-    "EscapeLaw",
-    "GrokkingTimes",
-    "HardGrowth",
-    "crossing_time",
-    "escape_available",
-    "escape_law",
-    "grokking_times",
-    "growth_bytes",
-    "hard_growth",
-    "level_time",
-    "require_growth_memory",
-]
-
-#: A run has escaped when |P_H Theta| first stays above this fraction of |Theta|.
-ESCAPE_LEVEL = 0.5
-#: All samples of a block.
-_WHOLE = slice(None)
-#: Share of the loss at the start that must go for a fall to count.
-LEAST_DROP = 0.1
-#: Injected noise is kept up to this fraction of its variance.
-_NOISE_LEFT = 1e-4
-#: Times at which it is asked whether the plateau is unstable, where it is not at the last one.
-_STABILITY_TIMES = 9
-#: Components of the injected noise that are reckoned with before their number is known: 10 to 40 in practice.
-_EXPECTED_MODES = 40
-#: Bytes of the gradients that are multiplied with each other at a time, for the covariance of the injected noise.
-_PRODUCT_BYTES = 64 * 1024 * 1024
-#: Relative residual at which the tangent run adds directions: far below its Monte Carlo noise.
-_TANGENT_TOLERANCE = 1e-5
-
-
-def escape_available(problem: Problem) -> str:
-    """Empty, or why the tangent recursion does not cover the problem."""
-    if problem.singular_curvature:
-        return "the curvature is singular where a slope jumps, so the growth of small overlaps has no linear theory"
-    if problem.training.one_pass:
-        return "with fresh samples at every step nothing is reused; the tangent recursion is for reused data"
-    return ""
-
-
-@dataclass(frozen=True)
-class HardGrowth:
-    """The Gaussian process sqrt(d) c(t) of one replicate, as independent N(0, 1) amplitudes times these paths.
-
-    Attributes
-    ----------
-    start
-        Paths of the k_H m independent components of the start, (T + 1, k_H m, k_H, m).
-    noise
-        Paths of the independent components of what finite data inject, (T + 1, J, k_H, m).
-    norm
-        |Theta(t)|_F of the asymptotic trajectory, (T + 1,).
-    unstable_until
-        Last step at which a hard outlier of the Hessian stands left of the bulk and below 0: inf where one does at step
-        T, -1 where none ever does, nan where the bulk has no edge (unbounded curvature).
-    """
-
-    start: Array
-    noise: Array
-    norm: Array
-    unstable_until: float
-
-    def covariance(self, *, injected: bool = True, initial: bool = True) -> Array:
-        """d Cov vec c(t), (T + 1, k_H m, k_H m), of both contributions or one of them."""
-        steps = len(self.norm)
-        parts = [p for p, wanted in ((self.start, initial), (self.noise, injected)) if wanted]
-        flat = np.concatenate(parts, axis=1).reshape(steps, -1, int(np.prod(self.start.shape[2:])))
-        out: Array = np.einsum("tja,tjb->tab", flat, flat)
-        return out
-
-    def growth(self) -> Array:
-        """G(t, 0), the map of vec c(0) to vec c(t), (T + 1, k_H m, k_H m); the start must be of full rank."""
-        steps, size = self.start.shape[:2]
-        flat = self.start.reshape(steps, size, size)
-        return np.swapaxes(np.linalg.solve(flat[:1], flat), 1, 2)
-
-    def relative_sizes(self, dimension: int, draws: int, rng: np.random.Generator) -> Array:
-        """|c(t)|_F/|Theta(t)|_F of ``draws`` independent runs at dimension d, in the linear theory, (draws, T + 1)."""
-        paths = np.concatenate([self.start, self.noise], axis=1)
-        flat = paths.reshape(len(paths), paths.shape[1], -1) / np.sqrt(dimension)
-        amplitudes = rng.standard_normal((draws, paths.shape[1]))
-        square = np.zeros((draws, len(paths)))
-        for component in range(flat.shape[2]):
-            square += (amplitudes @ flat[:, :, component].T) ** 2
-        return np.sqrt(square) / self.norm
-
-
-def growth_bytes(problem: Problem, hard: int, steps: int, samples: int, modes: int = _EXPECTED_MODES) -> float:
-    """Memory of :func:`hard_growth` for ``hard`` directions, and ``modes`` components of the injected noise."""
-    m = problem.student.width
-    size = steps * hard * m
-    trajectory = replicate_bytes(problem, steps, samples) + 16.0 * steps * min(size, BASIS_CAPACITY) * m
-    if problem.training.reuses_batches:
-        trajectory += 8.0 * steps * samples
-    covariance = 40.0 * size**2 + 3.0 * _PRODUCT_BYTES  # the matrix, its eigenvectors, and what LAPACK works in
-    columns = (hard * m + modes) * m
-    tangent = 8.0 * (columns * (3 * samples + 3 * min(BLOCK, samples)) + 2 * BASIS_CAPACITY * samples)
-    return trajectory + max(covariance, tangent + 8.0 * steps * columns * hard)
-
-
-def require_growth_memory(problem: Problem, hard: int, steps: int, samples: int, modes: int = _EXPECTED_MODES) -> None:
-    """Refuse a tangent run that would not fit.
-
-    Raises
-    ------
-    MemoryLimitError
-        With what would be needed and what there is.
-    """
-    require_memory(
-        growth_bytes(problem, hard, steps, samples, modes),
-        f"predicting the escape over {steps} steps of {problem.student.width} neurons with {samples} sample paths",
-    )
-
-
-def hard_growth(
-    problem: Problem,
-    delta: float,
-    seed: np.random.SeedSequence,
-    *,
-    easy_basis: Array,
-    hard_basis: Array,
-    steps: int | None = None,
-    samples: int = 40_000,
-) -> HardGrowth:
-    """The law of the hard overlap before escape, from one replicate of the tangent recursion.
-
-    Parameters
-    ----------
-    easy_basis, hard_basis
-        Orthonormal columns, (k, k_E) and (k, k_H) with k_H > 0.
-    steps, samples
-        How far, and with how many sample paths.
-
-    Raises
-    ------
-    ValueError
-        If :func:`escape_available` says why not, or nothing is hard.
-    MemoryLimitError
-        If more memory is needed than there is (:func:`growth_bytes`).
-
-    Notes
-    -----
-    theory/escape, eq. esc-tangent: with W = W(t) along the asymptotic trajectory, ``dh = c'g_H + C'V'``, ``dF = W dh``,
-    and dF is split on a basis of its own past: the recursion of the trajectory itself, with g_H as first rows. What
-    finite data inject, ``(1/n) sum_i g_H F_s``, is Gaussian with covariance ``E[F_s F_s'^T (x) g_H g_H']/n``; its
-    principal components are columns of the same run.
-    """
-    reason = escape_available(problem)
-    if reason or hard_basis.shape[1] == 0:
-        raise ValueError(reason or "nothing is hard: there is no plateau to escape from")
-    training = problem.training
-    steps = training.steps if steps is None else steps
-    require_growth_memory(problem, hard_basis.shape[1], steps, samples)
-    main_seed, tangent_seed = np.random.SeedSequence(seed.entropy, spawn_key=seed.spawn_key).spawn(2)
-    observers: dict[int, Callable[[Moment], Any]] = dict.fromkeys(range(steps), _keep_weights)
-    observers[steps] = _keep_all
-    found = run_replicate(
-        problem, delta, main_seed, easy_basis=easy_basis, steps=steps, samples=samples, observers=observers, test=False
-    )
-    if found.diverged_at is not None:
-        raise ValueError(f"the trajectory diverges at step {found.diverged_at}")
-    moment: Moment = found.observations[steps]
-    weights = [found.observations[t] for t in range(steps)]
-    path = _Path(problem, moment, weights, samples, main_seed)
-    rng = np.random.default_rng(tangent_seed)
-    noise = path.injected(hard_basis, delta)
-    require_growth_memory(problem, hard_basis.shape[1], steps, samples, noise.shape[1])
-    start, injected = _tangent(path, problem, delta, hard_basis, noise, rng)
-    norm = np.sqrt(np.einsum("trr->t", found.gram))
-    return HardGrowth(start, injected, norm, _unstable_until(path, problem, delta, moment, hard_basis))
-
-
-def _unstable_until(path: _Path, problem: Problem, delta: float, moment: Moment, hard_basis: Array) -> float:
-    """Last step with a hard outlier left of the bulk and below 0 (:attr:`HardGrowth.unstable_until`).
-
-    Looked for at :data:`_STABILITY_TIMES` equidistant times, then by bisection between two of them.
-    """
-    known: dict[int, float] = {}
-
-    def margin(t: int) -> float:
-        if t not in known:
-            weights = moment.weights if t == path.steps else path.weights[t]
-            padded = np.zeros((moment.design.visited, path.network.width))
-            padded[: len(weights)] = weights
-            found = hard_margins(
-                path.network,
-                problem.teacher.link,
-                replace(moment, time=t, weights=padded),
-                delta=problem.training.data_ratio(delta),
-                weight_decay=problem.training.weight_decay,
-                hard_basis=hard_basis,
-                blocks=path.network.width > FULL_WIDTH,
-                groups=problem.student.exchangeable,
-            )
-            known[t] = np.nan if any(m.drifts for m in found) else min(m.at_zero for m in found)
-        return known[t]
-
-    times = sorted({round(t) for t in np.linspace(0, path.steps, _STABILITY_TIMES)}, reverse=True)
-    after = path.steps + 1
-    for t in times:
-        if np.isnan(margin(t)):
-            return np.nan
-        if margin(t) < 0.0:
-            break
-        after = t
-    else:
-        return -1.0
-    if after > path.steps:
-        return np.inf
-    while after - t > 1:
-        middle = (t + after) // 2
-        t, after = (middle, after) if margin(middle) < 0.0 else (t, middle)
-    return float(t)
-
-
-def _keep_weights(moment: Moment) -> Array:
-    return moment.weights
-
-
-def _keep_all(moment: Moment) -> Moment:
-    return moment
-
-
-class _Path:
-    """The asymptotic trajectory, to be walked again: pre-activations, F and W where gradients are taken."""
-
-    def __init__(
-        self, problem: Problem, moment: Moment, weights: list[Array], samples: int, seed: np.random.SeedSequence
-    ) -> None:
-        self.network = Network(problem.student.activation, problem.student.readout, problem.loss)
-        self.rule = FirstOrderRule.of(problem.training)
-        self.design: ConditionedDesign = moment.design
-        self.responses = moment.responses
-        self.samples = samples
-        self.weights = weights
-        self.steps = len(weights)
-        self.queries = [self.rule.query(OptimiserState(c, weights[max(t - 1, 0)], t)) for t, c in enumerate(weights)]
-        self.shares: list[Array | None] = [None] * self.steps
-        if problem.training.reuses_batches:
-            batch_rng, training = replicate_streams(seed)[-1], problem.training
-            batches = BatchSequence(samples, training.batch_count, training.batches == "reshuffled", batch_rng)
-            self.shares = [batches.weights(t) for t in range(self.steps)]
-
-    def rows(self, block: int, basis: Array, part: slice = _WHOLE) -> Array:
-        """g_H on one block of samples, or part of it, (k_H, block)."""
-        out: Array = basis.T @ self.design.projections(block)[: len(basis), part]
-        return out
-
-    def _preactivations(self, t: int, block: int, part: slice = _WHOLE) -> Array:
-        query = self.queries[t]
-        out: Array = query.T @ self.design.projections(block)[: len(query), part]
-        return out
-
-    def gradient(self, t: int, block: int, part: slice = _WHOLE) -> Array:
-        """F at step t on one block, or part of it, (m, block), batch weights included."""
-        where = self.design.slices[block]
-        slope = self.network.losses_and_gradient(self._preactivations(t, block, part), self.responses[where][part])[1]
-        share = self.shares[t]
-        return slope if share is None else slope * share[where][part]
-
-    def curvature(self, t: int, block: int) -> Array:
-        """W at step t on one block, (m, m, block), batch weights included."""
-        where = self.design.slices[block]
-        w = self.network.curvature(self._preactivations(t, block), self.responses[where])
-        share = self.shares[t]
-        return w if share is None else w * share[where]
-
-    def shape(self, t: int) -> Array:
-        """T (m, m) of the rule's shaping of the gradient at step t."""
-        known = len(self.queries[t + 1]) if t + 1 < self.steps else self.design.visited
-        total = np.zeros((known, self.network.width))
-        for b in range(len(self.design.slices)):
-            total += self.design.projections(b)[:known] @ self.gradient(t, b).T
-        return self.rule.shaping(total.T @ total / self.samples**2)
-
-    def injected(self, hard_basis: Array, delta: float) -> Array:
-        """Principal components of sqrt(d) (1/n) sum_i g_H F_s over all steps, (T, J, k_H, m)."""
-        m, hard = self.network.width, hard_basis.shape[1]
-        size = self.steps * hard * m
-        total = np.zeros((size, size))
-        chunk = max(1, _PRODUCT_BYTES // (8 * max(size, 1)))
-        for b, where in enumerate(self.design.slices):
-            count = (where.stop - where.start) if size else 0
-            for part in (slice(a, min(a + chunk, count)) for a in range(0, count, chunk)):
-                g = self.rows(b, hard_basis, part)
-                f = np.stack([self.gradient(t, b, part) for t in range(self.steps)])
-                product = (f[:, None] * g[None, :, None]).reshape(size, -1)
-                total += product @ product.T
-        values, vectors = np.linalg.eigh(total / (self.samples * delta))
-        order = np.argsort(-values)
-        remaining = 1.0 - np.cumsum(values[order]) / max(float(np.sum(values)), 1e-300)
-        count = int(np.searchsorted(-remaining, -_NOISE_LEFT)) + 1 if size else 0
-        kept = order[:count]
-        modes = vectors[:, kept] * np.sqrt(np.maximum(values[kept], 0.0))
-        out: Array = modes.T.reshape(len(kept), self.steps, hard, m).transpose(1, 0, 2, 3)
-        return out
-
-
-def _tangent(
-    path: _Path, problem: Problem, delta: float, hard_basis: Array, noise: Array, rng: np.random.Generator
-) -> tuple[Array, Array]:
-    """Walk the path again with perturbations: paths of the start's components and of the injected ones."""
-    m, hard = path.network.width, hard_basis.shape[1]
-    overlap = problem.student.init_overlap
-    values, vectors = np.linalg.eigh(problem.student.init_gram - overlap.T @ overlap)
-    root = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
-    starts, columns = hard * m, hard * m + noise.shape[1]
-    c = np.zeros((columns, hard, m))
-    for j in range(hard):
-        for s in range(m):
-            c[j * m + s, j] = root[s]
-    rows = np.concatenate([path.rows(b, hard_basis) for b in range(len(path.design.slices))], axis=1)
-    # Corrected by this design's own K: what K/N takes away is the noise of the K rows of V in these gradients. The
-    # directions of all columns are among them; those of the trajectory itself, even in g_H, are not.
-    law = AsymptoticLaw(delta, path.samples)
-    design = ConditionedDesign(rows, law, rng, tolerance=_TANGENT_TOLERANCE, capacity=BASIS_CAPACITY)
-    index = {s.start: b for b, s in enumerate(path.design.slices)}
-    linear = replace(path.rule, scaling="none")  # perturbations are shaped by the trajectory's gradient, below
-    state = linear.start(c.transpose(1, 0, 2).reshape(hard, columns * m))
-    out = np.empty((path.steps + 1, columns, hard, m))
-    for t in range(path.steps + 1):
-        out[t] = state.weights[:hard].reshape(hard, columns, m).transpose(1, 0, 2)
-        if t == path.steps:
-            break
-
-        def perturbed(h: Array, where: slice, t: int = t) -> Array:
-            w = path.curvature(t, index[where.start])
-            dh = h.reshape(columns, m, -1)
-            df = np.zeros_like(dh)
-            for r in range(m):
-                for s in range(m):
-                    df[:, r] += w[r, s] * dh[:, s]
-            return df.reshape(columns * m, -1)
-
-        gradient = design.gradient(linear.query(state), perturbed)
-        gradient = gradient.reshape(len(gradient), columns, m)
-        gradient[:hard, starts:] += noise[t].transpose(1, 0, 2)
-        if path.rule.scaling != "none":
-            gradient = gradient @ path.shape(t)
-        state = linear.update(state, gradient.reshape(len(gradient), columns * m))
-    return out[:, :starts], out[:, starts:]
+#: The tangent recursion behind the predicted time is followed this far, and continued at its final rate.
+_PREDICTED_STEPS = 300
+_PREDICTED_SAMPLES = 20_000
+_PREDICTED_REPLICATES = 4
+#: Its random numbers are its own.
+_ESCAPE_STREAM = 1
 
 
 @dataclass(frozen=True)
@@ -383,7 +48,7 @@ class EscapeLaw:
     dimension
         d.
     times
-        Draws of the escape time, ascending; inf where the overlap never reaches the level.
+        Draws of the escape time, ascending; inf where the overlap never reaches the level. None where there is no law.
     rate
         Factor by which the overlap grows per step at the end of the plateau.
     median, median_se
@@ -392,7 +57,8 @@ class EscapeLaw:
         Interval that holds 90 % of the runs, and the standard errors of its ends.
     status, message
         ``"ok"``; ``"stable"``: no hard outlier stands below 0 at the end, and the median is inf; ``"undecided"``: the
-        replicates disagree on that, or the bulk has no edge, and what depends on it is nan. The message says why.
+        replicates disagree on that, or the bulk has no edge, and what depends on it is nan. There is no law, and all
+        numbers are nan, at ``"not-predicted"``, ``"diverged at step t"`` and ``"out of memory"``. The message says why.
     """
 
     dimension: int
@@ -404,12 +70,71 @@ class EscapeLaw:
     low_se: float
     high: float
     high_se: float
-    status: str = "ok"
+    status: Status = OK
     message: str = ""
+
+    @classmethod
+    def none(cls, dimension: int, status: Status, message: str) -> Self:
+        """No law, and the reason."""
+        return cls(dimension, np.empty(0), *(np.nan,) * 7, status, message)
+
+
+def predicted_escape(
+    problem: Problem,
+    delta: float,
+    dimension: int,
+    spaces: LatentSubspaces,
+    *,
+    steps: int | None = None,
+    samples: int = _PREDICTED_SAMPLES,
+    replicates: int = _PREDICTED_REPLICATES,
+    quiet: bool = True,
+    workers: Workers = None,
+) -> EscapeLaw:
+    """The law of the escape time at dimension d, from the tangent recursion (theory/escape, eq. esc-covariance).
+
+    Parameters
+    ----------
+    delta, dimension, spaces
+        n/d, d, and the subspaces of the problem.
+    steps, samples, replicates
+        How far the tangent recursion is followed (default: to the last step, at most 300), with how many sample paths
+        and how often.
+
+    Returns
+    -------
+    EscapeLaw
+        Its status says why, where there is no law: the theory does not cover the problem, nothing is hard, gradient
+        descent diverges, or more memory is needed than there is.
+    """
+    hard = spaces.relevant_hard_basis
+    reason = escape_available(problem)
+    if reason or hard.shape[1] == 0:
+        reason = reason or "nothing is hard: there is no plateau to escape from"
+        return EscapeLaw.none(dimension, NOT_PREDICTED, reason)
+    horizon = min(problem.training.steps, _PREDICTED_STEPS) if steps is None else steps
+    tasks = [
+        (problem, delta, seed, spaces.easy_basis, hard, horizon, samples)
+        for seed in replicate_seeds(problem.asymptotics.seed, replicates, _ESCAPE_STREAM)
+    ]
+    try:
+        require_growth_memory(problem, hard.shape[1], horizon, samples)
+        memory = growth_bytes(problem, hard.shape[1], horizon, samples)
+        growths = run_tasks(_growth, tasks, label="escape", memory=memory, quiet=quiet, workers=workers)
+    except MemoryLimitError as reason:
+        return EscapeLaw.none(dimension, OUT_OF_MEMORY, str(reason))
+    return escape_law(growths, dimension, seed=problem.asymptotics.seed)
+
+
+def _growth(
+    problem: Problem, delta: float, seed: np.random.SeedSequence, easy: Array, hard: Array, steps: int, samples: int
+) -> HardGrowth:
+    """One task: one replicate of the tangent recursion."""
+    return hard_growth(problem, delta, seed, easy_basis=easy, hard_basis=hard, steps=steps, samples=samples)
 
 
 def escape_law(
-    growths: list[HardGrowth], dimension: int, *, level: float = ESCAPE_LEVEL, draws: int = 4000, seed: int = 0
+    growths: Sequence[HardGrowth], dimension: int, *, level: float = ESCAPE_LEVEL, draws: int = 4000, seed: int = 0
 ) -> EscapeLaw:
     """Law of the first time at which the hard overlap |c|/|Theta| reaches ``level``, at dimension d.
 
@@ -422,12 +147,14 @@ def escape_law(
     Where the replicates disagree on whether the plateau is unstable at their last step, a quantile that is the same
     with and without the continuation (small d: the level is reached early) stands, and the others are nan.
     """
+    if divergences := [g.diverged_at for g in growths if g.diverged_at is not None]:
+        step = min(divergences)
+        return EscapeLaw.none(dimension, diverged(step), f"the trajectory diverges at step {step}")
     rng = np.random.default_rng(seed)
     each = [_first_times(g.relative_sizes(dimension, draws // len(growths), rng), level) for g in growths]
     ends = np.array([g.unstable_until for g in growths])
-    unstable = np.count_nonzero(np.isposinf(ends))
-    decided = not np.any(np.isnan(ends)) and unstable in (0, len(ends))
     steps = len(growths[0].norm) - 1
+    decided = not np.any(np.isnan(ends)) and np.count_nonzero(np.isposinf(ends)) in (0, len(ends))
     gated = [
         np.sort(np.where(t <= min(np.nan_to_num(end, nan=-1.0), np.inf if decided else steps), t, np.inf))
         for (t, _), end in zip(each, ends, strict=True)
@@ -437,45 +164,50 @@ def escape_law(
     low, median, high = (
         value if (value := _quantile(times, q)) == _quantile(freely, q) else np.nan for q in (0.05, 0.5, 0.95)
     )
-
-    def error(level: float, value: float) -> float:
-        own = np.array([_quantile(t, level) for t in gated])
-        known = np.isfinite(value) and len(own) > 1 and np.all(np.isfinite(own))
-        return float(own.std(ddof=1) / np.sqrt(len(own))) if known else np.nan
-
-    status, message = "ok", ""
-    if np.isnan(ends).any() and np.isnan(median):
-        status, message = "undecided", "the curvature is unbounded and the bulk has no edge for an outlier to stand by"
-    elif np.isnan(median):
-        status, message = (
-            "undecided",
-            f"a hard outlier below 0 stands left of the bulk at step {steps} in {unstable} of {len(ends)} replicates: "
-            "too close to the transition to say whether the plateau ends",
-        )
-    elif np.isposinf(median) and unstable == 0:
-        status, message = (
-            "stable",
-            f"no hard outlier stands left of the bulk and below 0 at step {steps}: the plateau is stable, and has no "
-            "end that the linear theory could predict",
-        )
+    status, message = _end_of_plateau(ends, median, steps)
     return EscapeLaw(
         dimension,
         times,
         float(np.median([r for _, r in each])),
         median,
-        error(0.5, median),
+        _quantile_se(gated, 0.5, median),
         low,
-        error(0.05, low),
+        _quantile_se(gated, 0.05, low),
         high,
-        error(0.95, high),
+        _quantile_se(gated, 0.95, high),
         status,
         message,
     )
 
 
+def _end_of_plateau(unstable_until: Array, median: float, steps: int) -> tuple[Status, str]:
+    """Whether the plateau has an end that the linear theory predicts, from the replicates' last unstable steps."""
+    unstable = np.count_nonzero(np.isposinf(unstable_until))
+    if np.isnan(unstable_until).any() and np.isnan(median):
+        return UNDECIDED, "the curvature is unbounded and the bulk has no edge for an outlier to stand by"
+    if np.isnan(median):
+        return UNDECIDED, (
+            f"a hard outlier below 0 stands left of the bulk at step {steps} in {unstable} of {len(unstable_until)} "
+            "replicates: too close to the transition to say whether the plateau ends"
+        )
+    if np.isposinf(median) and unstable == 0:
+        return STABLE, (
+            f"no hard outlier stands left of the bulk and below 0 at step {steps}: the plateau is stable, and has no "
+            "end that the linear theory could predict"
+        )
+    return OK, ""
+
+
 def _quantile(ordered: Array, level: float) -> float:
     """An order statistic: an interpolation would turn inf into nan."""
     return float(ordered[min(int(level * len(ordered)), len(ordered) - 1)])
+
+
+def _quantile_se(replicates: Sequence[Array], level: float, value: float) -> float:
+    """Standard error of a quantile from those of the replicates; nan where it, or one of theirs, is not finite."""
+    own = np.array([_quantile(times, level) for times in replicates])
+    known = np.isfinite(value) and len(own) > 1 and np.all(np.isfinite(own))
+    return float(own.std(ddof=1) / np.sqrt(len(own))) if known else np.nan
 
 
 def _first_times(sizes: Array, level: float) -> tuple[Array, float]:
@@ -490,54 +222,3 @@ def _first_times(sizes: Array, level: float) -> tuple[Array, float]:
     if rate > 1.0 and steps:
         first[late] = steps + np.ceil(np.log(level / sizes[late, -1]) / np.log(rate))
     return first, rate
-
-
-# ---- detection in curves
-
-
-def crossing_time(curve: ArrayLike, fraction: float, *, least_drop: float = LEAST_DROP) -> float:
-    """First step from which on a loss has made ``fraction`` of its total drop, for good; nan if it does not drop.
-
-    The total drop is from the first value to the mean of the last twentieth of the curve; less than ``least_drop`` of
-    the first value is no drop.
-    """
-    values = np.asarray(curve, dtype=np.float64)
-    if len(values) < 2 or not np.all(np.isfinite(values)):
-        return float("nan")
-    final = float(values[-max(len(values) // 20, 1) :].mean())
-    drop = float(values[0]) - final
-    if not drop > least_drop * abs(float(values[0])):
-        return float("nan")
-    above = np.flatnonzero(values > values[0] - fraction * drop)
-    return float(above[-1] + 1) if above[-1] + 1 < len(values) else float("nan")
-
-
-def level_time(curve: ArrayLike, level: float) -> float:
-    """First step from which on a curve stays at or above ``level``; nan if it does not end there."""
-    values = np.asarray(curve, dtype=np.float64)
-    below = np.flatnonzero(~(values >= level))
-    first = int(below[-1]) + 1 if below.size else 0
-    return float(first) if first < len(values) else float("nan")
-
-
-@dataclass(frozen=True)
-class GrokkingTimes:
-    """Times at which losses have made half of their drop, for good; nan where there is no drop.
-
-    Attributes
-    ----------
-    train_time, test_time
-        Of the training and of the test loss.
-    delay
-        ``test_time - train_time``: positive where generalisation comes after the fit, which is grokking.
-    """
-
-    train_time: float
-    test_time: float
-    delay: float
-
-
-def grokking_times(train_loss: ArrayLike, test_loss: ArrayLike, *, fraction: float = 0.5) -> GrokkingTimes:
-    """Detect and time grokking in a pair of curves: the first lasting crossing of a fraction of each total drop."""
-    train, test = crossing_time(train_loss, fraction), crossing_time(test_loss, fraction)
-    return GrokkingTimes(train, test, test - train)

@@ -11,21 +11,73 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from scipy import special
 
 from featurephase.foundation.types import Array
 
-if TYPE_CHECKING:
-    from featurephase.functions.tape import Tape
+__all__ = ["COMPARISONS", "OPERATIONS", "SWITCHES", "Builder", "Operation"]
 
 
-__all__ = ["COMPARISONS", "OPERATIONS", "SWITCHES", "Operation"]
+class Builder(Protocol):
+    """What a rule of differentiation needs to write a derivative down: see :class:`featurephase.functions.tape.Tape`.
 
-#: (tape, node, arguments, derivatives of the arguments) -> derivative of the node
-Rule = Callable[["Tape", int, Sequence[int], Sequence[int]], int]
+    Arguments and results are nodes, the indices of entries.
+    """
+
+    def constant(self, value: float) -> int:
+        """The node of a number."""
+        ...
+
+    def value(self, node: int) -> float | None:
+        """The number that ``node`` is, or None."""
+        ...
+
+    def apply(self, op: str, *args: int) -> int:
+        """The node of an operation on nodes."""
+        ...
+
+    def neg(self, x: int) -> int:
+        """-x."""
+        ...
+
+    def add(self, x: int, y: int) -> int:
+        """x + y."""
+        ...
+
+    def sub(self, x: int, y: int) -> int:
+        """x - y."""
+        ...
+
+    def mul(self, x: int, y: int) -> int:
+        """The product of x and y."""
+        ...
+
+    def div(self, x: int, y: int) -> int:
+        """x / y."""
+        ...
+
+    def pow(self, base: int, exponent: int) -> int:
+        """base ** exponent."""
+        ...
+
+    def hermite(self, degree: int, x: int) -> int:
+        """The probabilists' Hermite polynomial He_degree(x)."""
+        ...
+
+    def compare(self, op: str, x: int, y: int) -> int:
+        """``x op y``, as a condition for :meth:`where`."""
+        ...
+
+    def where(self, condition: int, x: int, y: int) -> int:
+        """Selects x where the condition holds, else y."""
+        ...
+
+
+#: (builder, node, arguments, derivatives of the arguments) -> derivative of the node
+Rule = Callable[[Builder, int, Sequence[int], Sequence[int]], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,20 +144,20 @@ def _number(condition: Any) -> Any:
     return np.asarray(condition, dtype=np.float64)[()]
 
 
-def _zero(tape: Tape, node: int, args: Sequence[int], d: Sequence[int]) -> int:
+def _zero(tape: Builder, node: int, args: Sequence[int], d: Sequence[int]) -> int:
     return tape.constant(0.0)
 
 
-def _unary(partial: Callable[[Tape, int, int], int]) -> Rule:
+def _unary(partial: Callable[[Builder, int, int], int]) -> Rule:
     """Chain rule from ``partial(tape, node, argument)``, the derivative of a function of one argument."""
 
-    def rule(tape: Tape, node: int, args: Sequence[int], d: Sequence[int]) -> int:
+    def rule(tape: Builder, node: int, args: Sequence[int], d: Sequence[int]) -> int:
         return tape.mul(partial(tape, node, args[0]), d[0])
 
     return rule
 
 
-def _power_rule(t: Tape, node: int, a: Sequence[int], d: Sequence[int]) -> int:
+def _power_rule(t: Builder, node: int, a: Sequence[int], d: Sequence[int]) -> int:
     base, exponent = a
     p = t.value(exponent)
     if p is not None:
@@ -116,7 +168,7 @@ def _power_rule(t: Tape, node: int, a: Sequence[int], d: Sequence[int]) -> int:
     return t.mul(node, slope)
 
 
-def _hermite_rule(t: Tape, node: int, a: Sequence[int], d: Sequence[int]) -> int:
+def _hermite_rule(t: Builder, node: int, a: Sequence[int], d: Sequence[int]) -> int:
     n = t.value(a[0])
     assert n is not None
     return t.mul(t.mul(a[0], t.hermite(int(n) - 1, a[1])), d[1])
@@ -125,16 +177,16 @@ def _hermite_rule(t: Tape, node: int, a: Sequence[int], d: Sequence[int]) -> int
 _HALF_SLOPE = 2.0 / math.sqrt(math.pi)
 
 
-def _gauss(t: Tape, x: int) -> int:
+def _gauss(t: Builder, x: int) -> int:
     """2/sqrt(pi) exp(-x^2), the derivative of erf."""
     return t.mul(t.constant(_HALF_SLOPE), t.apply("exp", t.neg(t.pow(x, t.constant(2.0)))))
 
 
-def _square(t: Tape, x: int) -> int:
+def _square(t: Builder, x: int) -> int:
     return t.pow(x, t.constant(2.0))
 
 
-def _one_plus(t: Tape, x: int) -> int:
+def _one_plus(t: Builder, x: int) -> int:
     return t.add(t.constant(1.0), x)
 
 

@@ -1,4 +1,7 @@
-"""What a call asks for in place of the problem's own keys: values of n/d and steps, one number or a flat list."""
+"""What a call asks for in place of the problem's own keys: values of n/d and steps, one number or a flat list.
+
+And the text that its result names as its origin.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from featurephase.foundation.numbers import is_number, plain
 from featurephase.problem.checks import MAX_DELTA
 from featurephase.problem.problem import Problem
 
-__all__ = ["asked_deltas", "asked_times", "check_delta", "flat_numbers", "whole_steps"]
+__all__ = ["asked_deltas", "asked_times", "check_delta", "experiment_text", "flat_numbers", "whole_steps"]
 
 
 def flat_numbers(name: str, value: Any) -> list[Any]:
@@ -81,3 +84,11 @@ def whole_steps(times: Any, last: int) -> tuple[int, ...]:
         if not (0 <= t <= last and t == int(t)):
             raise InputError(f"time {t:g}: must be a whole number from 0 to {last} (training.steps)")
     return tuple(sorted({int(t) for t in values}))
+
+
+def experiment_text(problem: Problem) -> str:
+    """The experiment file of a problem, for provenance; empty where a function is a Python callable."""
+    try:
+        return problem.to_toml()
+    except InputError:
+        return ""

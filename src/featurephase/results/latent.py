@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from featurephase.foundation.types import Array
 from featurephase.results.base import Result
 from featurephase.results.labels import Variable, labelled, record
-
-if TYPE_CHECKING:
-    from featurephase.latent_model.phase_diagram import FiniteWidthMap, Slice
-    from featurephase.latent_model.solution import Flow
 
 __all__ = ["LatentPhaseResult", "LatentResult", "ParameterisationTable"]
 
@@ -51,7 +47,8 @@ class LatentResult(Result):
     measured
         The same quantities from numerical trajectories (``flow``: SciPy, ``descent``: a trained network), if asked for.
     flow
-        The solution itself, at any time; not in JSON.
+        The solution itself, at any time (:class:`~featurephase.latent_model.solution.Flow`); not in JSON. A result only
+        hands it on.
     """
 
     parameters: dict[str, float] = labelled(name="", attribute=True)
@@ -74,7 +71,7 @@ class LatentResult(Result):
     conserved: dict[str, Any]
     out_of_range: dict[str, str]
     measured: dict[str, Any] | None = None
-    flow: Flow = labelled(json=False, saved=False, repr=False, compare=False)
+    flow: Any = labelled(json=False, saved=False, repr=False, compare=False)
 
     def more_variables(self) -> Mapping[str, Variable]:
         """Four numbers of the limit, and the number of each unit."""
@@ -105,9 +102,11 @@ class LatentPhaseResult(Result):
     equivalent
         Names of the named parameterisations that are the same up to a rescaling of weights and time.
     finite_width
-        ``ln(K(inf)/K(0)) / ln kappa`` on the slice at one kappa, if asked for; not in JSON.
+        ``ln(K(inf)/K(0)) / ln kappa`` on the slice at one kappa, if asked for
+        (:class:`~featurephase.latent_model.phase_diagram.FiniteWidthMap`); not in JSON.
     plane
-        The slice of the phase diagram through the scaling; not in JSON.
+        The slice of the phase diagram through the scaling (:class:`~featurephase.latent_model.phase_diagram.Slice`);
+        not in JSON. A result only hands it on.
     """
 
     scaling: dict[str, float] = labelled(attribute=True)
@@ -118,8 +117,8 @@ class LatentPhaseResult(Result):
     verdict: dict[str, Any]
     normal_form: dict[str, float]
     equivalent: tuple[str, ...]
-    finite_width: FiniteWidthMap | None = labelled(json=False, saved=False, default=None)
-    plane: Slice = labelled(json=False, saved=False, repr=False)
+    finite_width: Any | None = labelled(json=False, saved=False, default=None)
+    plane: Any = labelled(json=False, saved=False, repr=False)
 
     def more_variables(self) -> Mapping[str, Variable]:
         """The map of finite networks over the two exponents of the slice."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +13,43 @@ from featurephase.results.base import Record, Result
 from featurephase.results.labels import Variable, labelled, record
 from featurephase.results.status import OK, Status
 
-if TYPE_CHECKING:
-    from featurephase.dynamics.training import ReplicateTrajectory
+__all__ = [
+    "BlockComparison",
+    "HessianPrediction",
+    "OutlierPrediction",
+    "Prediction",
+    "Trajectory",
+    "TrajectoryPrediction",
+]
 
-__all__ = ["BlockComparison", "HessianPrediction", "OutlierPrediction", "Prediction", "TrajectoryPrediction"]
+
+class Trajectory(Protocol):
+    """One replicate, as :class:`~featurephase.dynamics.training.ReplicateTrajectory` has it; times come first."""
+
+    @property
+    def train_loss(self) -> Array:
+        """(T + 1,), penalty excluded."""
+        ...
+
+    @property
+    def test_loss(self) -> Array:
+        """(T + 1,), penalty excluded."""
+        ...
+
+    @property
+    def gram(self) -> Array:
+        """Theta'Theta, (T + 1, m, m)."""
+        ...
+
+    @property
+    def overlap(self) -> Array:
+        """Theta_star'Theta, (T + 1, k, m)."""
+        ...
+
+    @property
+    def observations(self) -> Mapping[int, Any]:
+        """What was looked at on the way, by time; empty in a prediction."""
+        ...
 
 
 @record
@@ -54,7 +87,7 @@ class BlockComparison(Record):
     lowest
         The same for the lowest hard outlier, or for the edge where there is none.
     samples, replicates
-        What it was measured on.
+        What it was computed on.
     """
 
     left_edge: float
@@ -168,7 +201,7 @@ class TrajectoryPrediction(Record):
     basis: int
     dropped: float
     replicates: int
-    trajectories: tuple[ReplicateTrajectory, ...] = labelled(json=False, saved=False, default=(), repr=False)
+    trajectories: tuple[Trajectory, ...] = labelled(json=False, saved=False, default=(), repr=False)
 
 
 @record

@@ -88,7 +88,7 @@ class Grokking(Record):
 
 @record
 class Recovery(Record):
-    """Whether a hard direction is found, by the trend in d at fixed n/d.
+    """Whether a hard direction is recovered, by the trend in d at fixed n/d.
 
     Attributes
     ----------
@@ -97,7 +97,7 @@ class Recovery(Record):
     verdict
         ``"none"``: the capture decays at least like d^(-1/4) (a start at random decays like d^(-1/2)); ``"strong"``: it
         does not, and is at least 0.9 at the largest d; ``"weak"``: anything between. ``"undetermined"`` where the
-        exponent cannot be measured, or is within two standard errors of -1/4.
+        exponent cannot be determined, or is within two standard errors of -1/4.
     capture
         Root mean square over seeds of the length of the direction's projection on the span of the weights after the
         last step, at ``dimension``.

@@ -19,6 +19,7 @@ __all__ = [
     "NOT_CONVERGED",
     "NOT_FINITE",
     "NOT_NEGATIVE",
+    "NOT_PREDICTED",
     "NOT_SYMMETRIC",
     "NO_EIGENVALUES",
     "NO_SECOND_DERIVATIVE",
@@ -142,6 +143,7 @@ NO_TRANSITION = Status("no transition in the range searched")
 NOT_NEGATIVE = Status("hard outlier not negative at the end of the range")
 STABLE = Status("stable", "no hard outlier stands below 0: the plateau is stable")
 UNDECIDED = Status("undecided", "too close to the transition to say whether the plateau ends")
+NOT_PREDICTED = Status("not-predicted", "the theory does not cover this")
 UNDETERMINED = Status("undetermined", "whether a direction is learned could not be decided")
 
 # ---- the latent-variable model

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from featurephase.foundation.types import Array
 from featurephase.results.base import Record, Result
 from featurephase.results.labels import labelled, record
 
-if TYPE_CHECKING:
-    from featurephase.subspaces.symmetry import Symmetry
+__all__ = ["LatentSubspaces", "ReachedSubspace", "Round", "Symmetry"]
 
-__all__ = ["LatentSubspaces", "ReachedSubspace", "Round"]
+
+@dataclass(frozen=True)
+class Symmetry:
+    """An orthogonal map of the latent space (k, k) that leaves the law of (g, y) unchanged, and its words."""
+
+    matrix: Array
+    words: str
 
 
 @record
 class Round(Record):
-    """One step of the staircase: which directions the response shifts, given the easy ones found before.
+    """One step of the staircase: which directions the response shifts, given the easy ones of earlier steps.
 
     Attributes
     ----------
@@ -110,7 +116,7 @@ class LatentSubspaces(Result):
 
 @record
 class ReachedSubspace(Result):
-    """The part of the easy subspace that gradient descent has met by the last step.
+    """The part of the easy subspace that gradient descent has reached by the last step.
 
     Attributes
     ----------

@@ -33,9 +33,9 @@ from featurephase.subspaces.symmetry import (
 
 if TYPE_CHECKING:
     from featurephase.functions import Link
-    from featurephase.problem import Teacher
+    from featurephase.problem import Problem, Teacher
 
-__all__ = ["LatentSubspaces", "Round", "latent_subspaces"]
+__all__ = ["LatentSubspaces", "Round", "latent_subspaces", "problem_subspaces"]
 
 
 #: largest standard error (radians) of the angle of the easy subspace that ends the sampling early
@@ -98,6 +98,25 @@ def latent_subspaces(
     staircase = _Staircase(link, first, samples, max_samples, replicates, resolution, seed)
     staircase.climb(quiet)
     return staircase.result()
+
+
+def problem_subspaces(problem: Problem) -> LatentSubspaces:
+    """U_E and U_H of a problem, from its teacher and the overlap that training starts with.
+
+    Raises
+    ------
+    InputError
+        If the start overlaps with a direction that ``teacher.easy_basis`` says is hard.
+    """
+    start = problem.student.init_overlap
+    spaces = latent_subspaces(problem.teacher, start=start, seed=problem.asymptotics.seed)
+    outside = start - spaces.easy_basis @ (spaces.easy_basis.T @ start)
+    if spaces.status == GIVEN and np.max(np.abs(outside), initial=0.0) > 1e-9:
+        raise InputError(
+            "teacher.easy_basis does not contain the overlap that training starts with (student.init_overlap): "
+            "a direction with overlap at the start is easy; add the columns of init_overlap to easy_basis"
+        )
+    return spaces
 
 
 def _ceiling(link: Link, fixed: Array, link_symmetries: list[Symmetry], seed: int) -> Array:

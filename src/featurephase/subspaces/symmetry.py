@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import combinations, permutations, product
 from typing import TYPE_CHECKING
 
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
 from featurephase.foundation.types import Array
+from featurephase.results.subspaces import Symmetry
 from featurephase.subspaces.conditional import spawn
 
 if TYPE_CHECKING:
@@ -50,14 +50,6 @@ ALL_SIGNED_PERMUTATIONS = 5
 MATRICES = 8
 
 SCREEN, VERIFY, POINTS_AT_ONCE = 64, 2**16, 2**18
-
-
-@dataclass(frozen=True)
-class Symmetry:
-    """An orthogonal map of the latent space (k, k) that leaves the law of (g, y) unchanged, and its words."""
-
-    matrix: Array
-    words: str
 
 
 # --------------------------------------------------------------------------------------------- linear algebra
