@@ -388,24 +388,42 @@ def test_small_helpers():
     assert np.isnan(median_and_se([1.0, np.nan, np.nan])[0])
 
 
+def workers_of(parent: int) -> list[int]:
+    """Its descendants that compute (Linux)."""
+    found, waiting = [], [parent]
+    while waiting:
+        tasks = Path(f"/proc/{waiting.pop()}/task")  # any thread may have started one
+        children = [child for thread in tasks.iterdir() for child in (thread / "children").read_text().split()]
+        waiting += map(int, children)
+        found += [int(c) for c in children if b"popen_loky" in Path(f"/proc/{c}/cmdline").read_bytes()]
+    return found
+
+
 def started(folder, command: str, *flags: str) -> subprocess.Popen[bytes]:
-    """A command of some minutes on a small experiment, six seconds after its start."""
+    """A command of some minutes on a small experiment, when it computes in two processes."""
     (folder / "p.toml").write_text(problem(steps=4000).replace(run={"delta": [4.0]}).to_toml())
+    arguments = [command, "p.toml", "--dimension", "400", "--workers", "2", *flags, "--save", "out.nc"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "featurephase", command, "p.toml", "--dimension", "400", *flags, "--save", "out.nc"],
+        [sys.executable, "-m", "featurephase", *arguments],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
-    time.sleep(6)
-    assert process.poll() is None
+    end = time.monotonic() + 100
+    while not workers_of(process.pid):
+        if process.poll() is not None or time.monotonic() > end:
+            process.kill()
+            pytest.fail(f"no workers: {process.communicate()}")
+        time.sleep(0.1)
     return process
 
 
+needs_proc = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for the workers in /proc")
 LONG = {"simulate": ("--method", "dense", "--time", "0"), "compare": ()}
 
 
+@needs_proc
 @pytest.mark.parametrize("command", LONG)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interruption_leaves_nothing_half_done(tmp_path, number, command):
@@ -419,23 +437,10 @@ def test_interruption_leaves_nothing_half_done(tmp_path, number, command):
     assert [f.name for f in tmp_path.iterdir()] == ["p.toml"]
 
 
-def workers_of(parent: int) -> list[int]:
-    """Its descendants that compute (Linux)."""
-    found, waiting = [], [parent]
-    while waiting:
-        tasks = Path(f"/proc/{waiting.pop()}/task")  # any thread may have started one
-        children = [child for thread in tasks.iterdir() for child in (thread / "children").read_text().split()]
-        waiting += map(int, children)
-        found += [int(c) for c in children if b"popen_loky" in Path(f"/proc/{c}/cmdline").read_bytes()]
-    return found
-
-
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for the workers in /proc")
+@needs_proc
 @pytest.mark.parametrize("command", LONG)
 def test_a_killed_worker_is_one_line_and_no_file(tmp_path, command):
     """What the kernel does when memory runs out: exit code 1, and nothing that looks like a result."""
-    if len(os.sched_getaffinity(0)) < 2:
-        pytest.skip("one core has no workers")
     process = started(tmp_path, command, *LONG[command])
     os.kill(workers_of(process.pid)[0], signal.SIGKILL)
     out, err = process.communicate(timeout=60)
