@@ -1,4 +1,4 @@
-"""Cores are shared out among the processes that run the tests: `pytest -n auto` uses each once, in threads or processes."""
+"""Cores are shared out among the processes that run the tests: `pytest -n auto` uses each of them once."""
 
 from __future__ import annotations
 
