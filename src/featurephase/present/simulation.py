@@ -61,8 +61,9 @@ def _run(run: SimulationRun, hard: bool) -> list[str]:
     g = run.grokking
     if np.isfinite(g.delay):
         lines.append(
-            f"  half of the drop, medians of the seeds: training loss at step {with_error(g.train_time, g.train_time_se)}, "
-            f"test loss at step {with_error(g.test_time, g.test_time_se)}; from one to the other "
+            "  half of the drop, medians of the seeds: training loss at step "
+            f"{with_error(g.train_time, g.train_time_se)}, test loss at step "
+            f"{with_error(g.test_time, g.test_time_se)}; from one to the other "
             f"{with_error(g.delay, g.delay_se)} steps"
         )
     else:
