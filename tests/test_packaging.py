@@ -32,6 +32,16 @@ def test_every_dependency_is_pinned_within_its_range(requirement: Requirement) -
     assert requirement.specifier.contains(PINS[canonicalize_name(requirement.name)])
 
 
+def test_the_command_of_the_readme_is_what_runs_elsewhere() -> None:
+    """A newcomer runs the same tests, with the same extras, as continuous integration."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (tests,) = re.findall(r"^\$ (pytest .*)$", readme, re.MULTILINE)
+    (install,) = re.findall(r"^\$ pip install -e (.*)$", readme, re.MULTILINE)
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert re.search(rf"^{re.escape(tests)}( --durations=\d+)?$", script, re.MULTILINE)
+    assert f"pip install -q -c constraints.txt -e {install}\n" in script
+
+
 def test_every_dependency_has_its_reason_on_the_page() -> None:
     page = (ROOT / "docs" / "dependencies.md").read_text(encoding="utf-8").lower()
     names = {r.name.lower() for r in REQUIREMENTS} - {"featurephase"}

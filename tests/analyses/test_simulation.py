@@ -13,15 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from featurephase.analyses.simulation import simulate
-from featurephase.escape.detection import hard_overlap, median_and_se
-from featurephase.escape.law import predicted_escape
+from featurephase.analyses.prediction import problem_subspaces
+from featurephase.analyses.simulation import hard_overlap, median_and_se, predicted_escape, simulate
 from featurephase.foundation.errors import InputError, Interrupted, MemoryLimitError
 from featurephase.foundation.executors import replicate_seeds
 from featurephase.foundation.memory import require_memory
 from featurephase.problem import Problem, Student
 from featurephase.problem.data import UserData, load_data
-from featurephase.subspaces import problem_subspaces
 
 from .. import cases
 
@@ -65,7 +63,7 @@ def test_the_prediction_shares_no_random_numbers_with_any_run(monkeypatch):
         used.extend(argument for task in tasks for argument in task if isinstance(argument, np.random.SeedSequence))
         raise ValueError("recorded")
 
-    monkeypatch.setattr("featurephase.escape.law.run_tasks", record)
+    monkeypatch.setattr("featurephase.analyses.simulation.run_tasks", record)
     with pytest.raises(ValueError, match="recorded"):
         predicted_escape(problem(), 8.0, 20, problem_subspaces(problem()))
     words = lambda seed: tuple(seed.generate_state(4))  # noqa: E731
@@ -240,7 +238,7 @@ def test_more_memory_than_there_is_is_refused_with_the_estimate(method):
 
 
 def test_every_delta_is_checked_before_the_first_runs(monkeypatch):
-    monkeypatch.setattr("featurephase.analyses.seeds.run_tasks", lambda *_, **__: pytest.fail("something ran"))
+    monkeypatch.setattr("featurephase.analyses.simulation.run_tasks", lambda *_, **__: pytest.fail("something ran"))
     for impossible, why in ((1e9, "are available"), (1e-3, "at least 1"), (1e308, "at most")):
         with pytest.raises(InputError, match=why):
             simulate(problem(), dimension=60, delta=[4.0, impossible], method="dense", **QUICK)
@@ -248,7 +246,9 @@ def test_every_delta_is_checked_before_the_first_runs(monkeypatch):
 
 def test_an_escape_prediction_that_does_not_fit_is_left_out_with_the_reason(monkeypatch):
     """It is an extra: what was asked for stands."""
-    monkeypatch.setattr("featurephase.escape.law.require_growth_memory", lambda *_: require_memory(1e18, "the escape"))
+    monkeypatch.setattr(
+        "featurephase.analyses.simulation.require_growth_memory", lambda *_: require_memory(1e18, "the escape")
+    )
     found = simulate(problem(), dimension=20, delta=3.0, seeds=2, recovery=False)
     assert found.ok
     assert np.isnan(found.runs[0].grokking.predicted_time)
@@ -388,24 +388,42 @@ def test_small_helpers():
     assert np.isnan(median_and_se([1.0, np.nan, np.nan])[0])
 
 
+def workers_of(parent: int) -> list[int]:
+    """Its descendants that compute (Linux)."""
+    found, waiting = [], [parent]
+    while waiting:
+        tasks = Path(f"/proc/{waiting.pop()}/task")  # any thread may have started one
+        children = [child for thread in tasks.iterdir() for child in (thread / "children").read_text().split()]
+        waiting += map(int, children)
+        found += [int(c) for c in children if b"popen_loky" in Path(f"/proc/{c}/cmdline").read_bytes()]
+    return found
+
+
 def started(folder, command: str, *flags: str) -> subprocess.Popen[bytes]:
-    """A command of some minutes on a small experiment, six seconds after its start."""
+    """A command of some minutes on a small experiment, when it computes in two processes."""
     (folder / "p.toml").write_text(problem(steps=4000).replace(run={"delta": [4.0]}).to_toml())
+    arguments = [command, "p.toml", "--dimension", "400", "--workers", "2", *flags, "--save", "out.nc"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "featurephase", command, "p.toml", "--dimension", "400", *flags, "--save", "out.nc"],
+        [sys.executable, "-m", "featurephase", *arguments],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
-    time.sleep(6)
-    assert process.poll() is None
+    end = time.monotonic() + 100
+    while not workers_of(process.pid):
+        if process.poll() is not None or time.monotonic() > end:
+            process.kill()
+            pytest.fail(f"no workers: {process.communicate()}")
+        time.sleep(0.1)
     return process
 
 
+needs_proc = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for the workers in /proc")
 LONG = {"simulate": ("--method", "dense", "--time", "0"), "compare": ()}
 
 
+@needs_proc
 @pytest.mark.parametrize("command", LONG)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interruption_leaves_nothing_half_done(tmp_path, number, command):
@@ -419,35 +437,12 @@ def test_interruption_leaves_nothing_half_done(tmp_path, number, command):
     assert [f.name for f in tmp_path.iterdir()] == ["p.toml"]
 
 
-def workers_of(parent: int) -> list[int]:
-    """Its descendants that compute (Linux)."""
-    found, waiting = [], [parent]
-    while waiting:
-        tasks = Path(f"/proc/{waiting.pop()}/task")  # any thread may have started one
-        children = [child for thread in tasks.iterdir() for child in (thread / "children").read_text().split()]
-        waiting += map(int, children)
-        found += [int(c) for c in children if b"popen_loky" in Path(f"/proc/{c}/cmdline").read_bytes()]
-    return found
-
-
-def first_worker(parent: int) -> int:
-    """The first of them, awaited: a busy machine takes its time."""
-    last = time.monotonic() + 120
-    while time.monotonic() < last:
-        if workers := workers_of(parent):
-            return workers[0]
-        time.sleep(0.2)
-    raise AssertionError("no worker was started")
-
-
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for the workers in /proc")
+@needs_proc
 @pytest.mark.parametrize("command", LONG)
 def test_a_killed_worker_is_one_line_and_no_file(tmp_path, command):
     """What the kernel does when memory runs out: exit code 1, and nothing that looks like a result."""
-    if len(os.sched_getaffinity(0)) < 2:
-        pytest.skip("one core has no workers")
-    process = started(tmp_path, command, *LONG[command], "--workers", "2")
-    os.kill(first_worker(process.pid), signal.SIGKILL)
+    process = started(tmp_path, command, *LONG[command])
+    os.kill(workers_of(process.pid)[0], signal.SIGKILL)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 1
     assert out == b""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -64,7 +65,7 @@ def _from_file(file: str) -> dict[str, Any]:
     return values
 
 
-@command("figure", "save")
+@command("seed", "figure", "save")
 def latent(
     file: Annotated[
         str | None,
@@ -75,6 +76,15 @@ def latent(
     u: Annotated[str | None, typer.Option(metavar="U1,U2..", help="Read-out weights at time 0.")] = None,
     w: Annotated[
         str | None, typer.Option(metavar="W1,W2..", help="Hidden weights, projected on the latent direction.")
+    ] = None,
+    width: Annotated[
+        int | None, typer.Option(metavar="N", help="Draw N units at random instead of --u and --w.", min=1)
+    ] = None,
+    sigma_u: Annotated[
+        float | None, typer.Option(help="Standard deviation of random --u (default 1/sqrt(N)).", min=0.0)
+    ] = None,
+    sigma_w: Annotated[
+        float | None, typer.Option(help="Standard deviation of random --w (default 1/sqrt(N)).", min=0.0)
     ] = None,
     eta_u: Annotated[float | None, typer.Option(help="Learning rate of the read-out (default 1).")] = None,
     eta_w: Annotated[float | None, typer.Option(help="Learning rate of the hidden layer (default 1).")] = None,
@@ -100,7 +110,11 @@ def latent(
 ) -> Result:
     """Exact training of a one-hidden-layer linear network on a one-dimensional latent input.
 
-    Example: featurephase latent --u=0.5,-0.3,0.8 --w=0.2,0.7,-0.4 --cross-moment 1 --time 0.5 --time inf
+    Examples:
+
+    featurephase latent --u=0.5,-0.3,0.8 --w=0.2,0.7,-0.4 --cross-moment 1 --time 0.5 --time inf
+
+    featurephase latent --width 1000 --seed 1 --cross-moment 1 --json
     """
     values: dict[str, Any] = _from_file(file) if file is not None else {}
     given = {
@@ -115,6 +129,10 @@ def latent(
     }
     values |= {key: value for key, value in given.items() if value is not None}
     values |= {key: parse_vector(f"--{key}", text) for key, text in (("u", u), ("w", w)) if text is not None}
+    if width is not None:
+        values |= _random_units(values, width, sigma_u, sigma_w, shared)
+    elif sigma_u is not None or sigma_w is not None or shared.seed is not None:
+        raise InputError("--sigma-u, --sigma-w and --seed go with --width N, which draws the weights")
     if time:
         values["time"] = [t for text in time for t in parse_vector("--time", text, infinite=True)]
     missing = [key for key in ("u", "w", "cross_moment") if key not in values]
@@ -125,7 +143,26 @@ def latent(
 
     from featurephase.latent_model import latent as solve
 
-    return solve(times=times, measure=measure, **values)
+    result = solve(times=times, measure=measure, **values)
+    return result if width is None else replace(result, seed=shared.seed or 0)
+
+
+def _random_units(
+    values: dict[str, Any], width: int, sigma_u: float | None, sigma_w: float | None, shared: Shared
+) -> dict[str, list[float]]:
+    """Independent normal weights of ``width`` units."""
+    import numpy as np
+
+    if given := {"u", "w"} & values.keys():
+        raise InputError(f"--width and {min(given)} exclude each other: give the weights or how many to draw")
+    if shared.seed is not None and shared.seed < 0:
+        raise InputError(f"--seed {shared.seed}: must be a whole number >= 0")
+    rng = np.random.default_rng(shared.seed or 0)
+    usual = 1.0 / width**0.5
+    return {
+        name: (rng.standard_normal(width) * (usual if sigma is None else sigma)).tolist()
+        for name, sigma in (("u", sigma_u), ("w", sigma_w))
+    }
 
 
 @command("replicates", "seed", "figure", "save")

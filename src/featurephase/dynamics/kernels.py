@@ -7,12 +7,16 @@ of x. Functions return a sum of what they read ahead only because the compiler w
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
+from functools import cache
 from typing import Any, TypeVar
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from featurephase.foundation.errors import FeaturephaseWarning
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Matrix = NDArray[Any]
@@ -31,6 +35,16 @@ _SUMMED = 512
 _WRITTEN: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {}
 
 
+@cache
+def _say_where_to_keep_them() -> None:
+    warnings.warn(
+        "compiled loops cannot be kept, and are compiled again in every run, which takes some seconds: neither the "
+        "folder of the package nor that of the user can be written to; set NUMBA_CACHE_DIR to one that can",
+        FeaturephaseWarning,
+        stacklevel=2,
+    )
+
+
 def _compiled(*permissions: str) -> Callable[[Function], Function]:
     """Machine code, kept in a folder where there is one that can be written, and free of the interpreter's lock.
 
@@ -44,6 +58,7 @@ def _compiled(*permissions: str) -> Callable[[Function], Function]:
             made: Function = numba.njit(cache=True, **options)(function)
         except RuntimeError:  # no such folder
             made = numba.njit(**options)(function)
+            _say_where_to_keep_them()
         return made
 
     return compiled

@@ -416,6 +416,7 @@ def _begin_worker(parent: int) -> None:
     """First of all in a worker: it ends with its parent, and nothing it prints gets into the parent's document."""
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    warnings.simplefilter("ignore")  # what is meant for people is said in the parent
     with contextlib.suppress(OSError):
         os.dup2(2, 1)
 

@@ -139,6 +139,8 @@ def read_text(path: str | os.PathLike[str]) -> str:
     source = "standard input" if name == "-" else show(name, _NAME)
     try:
         data = _read_bytes(name)
+    except InputError:
+        raise
     except IsADirectoryError:
         raise InputError(f"cannot read {source}: it is a folder; a regular file is needed") from None
     except OSError as error:

@@ -195,7 +195,6 @@ _ALIASES = {
     "identity": "linear",
     "swish": "silu",
     "square": "quadratic",
-    "mse": "squared",
     "sign_product": "parity",
     "quadratic": "square",
 }

@@ -69,6 +69,8 @@ class Loss(Specified):
             if named is None:
                 name = text.partition("(")[0].strip()
                 why = f"unknown name; {suggest(name, LOSSES)}; or give an expression in y and f"
+                if name.lower() in ("mse", "mean_squared_error"):
+                    why = "the loss squared is (y - f)**2/2; the expression (y - f)**2 is the whole square"
                 raise refuse("loss", text, None, why)
             expression, declared = named[0], dict(named[1])
         formula = Formula("loss", expression, {"y": "the response", "f": "the network's output"})

@@ -29,25 +29,26 @@ def table(result: Simulation) -> str:
     lines = [result.title] if result.title else []
     lines.append(f"{result.replicates} seeds, seed {result.seed}; value +- standard error")
     for run in result.runs:
-        lines += ["", *_run(run)]
+        lines += ["", *_run(run, result.hard_basis.shape[1] > 0)]
     return "\n".join([*lines, *ending(result.message, result.warnings)])
 
 
-def _run(run: SimulationRun) -> list[str]:
+def _run(run: SimulationRun, hard: bool) -> list[str]:
     lines = [f"delta = {run.delta:g}: d = {run.dimension}, n = {run.samples}, {run.method}" + f" ({run.status})"]
     rows = [
         [
             f"{t}",
             with_error(run.train_loss[t], run.train_loss_se[t]),
             with_error(run.test_loss[t], run.test_loss_se[t]),
-            with_error(run.hard_overlap[t], run.hard_overlap_se[t]),
+            *([with_error(run.hard_overlap[t], run.hard_overlap_se[t])] if hard else []),
         ]
         for t in _shown_times(len(run.times) - 1)
     ]
-    lines += aligned(rows, ("t", "training loss", "test loss", "hard overlap"))
+    lines += aligned(rows, ("t", "training loss", "test loss", *(["hard overlap"] if hard else [])))
     for h in run.hessian:
         if h.smallest is None or h.smallest_se is None or h.largest is None or h.largest_se is None:
-            lines.append(f"  Hessian at t = {h.time}: {h.message or h.status}")
+            where = f"Hessian at t = {h.time}: "
+            lines.append(f"  {where}{(h.message or h.status).removeprefix(where)}")
             continue
         low, high = with_error(h.smallest[0], h.smallest_se[0]), with_error(h.largest[-1], h.largest_se[-1])
         lines.append(f"  Hessian at t = {h.time}: smallest eigenvalue {low}, largest {high}")
@@ -60,8 +61,10 @@ def _run(run: SimulationRun) -> list[str]:
     g = run.grokking
     if np.isfinite(g.delay):
         lines.append(
-            f"  half of the drop: training loss at step {with_error(g.train_time, g.train_time_se)}, test loss at step "
-            f"{with_error(g.test_time, g.test_time_se)}: delay {with_error(g.delay, g.delay_se)}"
+            "  half of the drop, medians of the seeds: training loss at step "
+            f"{with_error(g.train_time, g.train_time_se)}, test loss at step "
+            f"{with_error(g.test_time, g.test_time_se)}; from one to the other "
+            f"{with_error(g.delay, g.delay_se)} steps"
         )
     else:
         lines.append("  the test loss does not drop for good in most of the seeds: no grokking to time")

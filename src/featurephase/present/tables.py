@@ -63,9 +63,8 @@ def threshold_table(threshold: Threshold) -> str:
     if limit is not None:
         state = "converged" if limit.converged else limit.status
         value = with_error(limit.value, limit.value_se)
-        rows.append(
-            ["delta_NN(t -> inf)", value, f"{state}, t = {limit.time}, drift {with_error(limit.drift, limit.drift_se)}"]
-        )
+        drift = f", drift {with_error(limit.drift, limit.drift_se)}" if np.isfinite(limit.drift) else ""
+        rows.append(["delta_NN(t -> inf)", value, f"{state}, t = {limit.time}{drift}"])
     lines += aligned(rows)
     for entry in threshold.delta_nn:
         lines += _details(entry)

@@ -100,7 +100,7 @@ SINGULAR_CURVATURE = Status(
     "singular-curvature",
     "the second derivative of the activation or the loss is singular where its slope jumps, so the Hessian has no "
     "limit; trajectories are not affected. Smooth alternatives: gelu, silu, softplus, tanh, erf (activations); "
-    "pseudo_huber, huber, squared (losses)",
+    "pseudo_huber, huber, squared; of two classes logistic, smooth_hinge (losses)",
 )
 UNBOUNDED_CURVATURE = Status(
     "unbounded-curvature",
