@@ -150,9 +150,10 @@ class Probe:
         except Exception:  # a model that fails: the checks that follow say how
             return room
         if cost.at(1) > room:
+            need = (copies + cost.at(1) / 0.9) / 2**20
             raise InputError(
-                f"the probe needs at least {(copies + cost.at(1) / 0.9) / 2**20:.1f} MiB for this model (three copies of "
-                f"its parameters, and one sample's pass), memory_limit allows {limit / 2**20:.1f} MiB"
+                f"the probe needs at least {need:.1f} MiB for this model (three copies of its parameters, and one "
+                f"sample's pass), memory_limit allows {limit / 2**20:.1f} MiB"
             )
         network.chunk = min(self._batch.samples, cost.samples(room))
         self._pass_cost = cost
@@ -293,6 +294,11 @@ class Probe:
     ) -> None:
         if kind is None:
             self.close()
+
+    @property
+    def records(self) -> int:
+        """How often was recorded so far."""
+        return len(self._records)
 
     def step(self, *_: Any, **__: Any) -> None:
         """Count one training step, and record if the schedule says so; call it after the optimiser's step.
