@@ -1,4 +1,4 @@
-"""Hessian over a data set, its blocks, trace, density and Gauss-Newton; the kernel itself; resuming; the coordinate check."""
+"""Hessian over a data set, blocks, trace, density, Gauss-Newton; the kernel itself; resuming; coordinate check."""
 
 from __future__ import annotations
 
@@ -231,7 +231,7 @@ def test_coordinate_check_tells_parameterisations_apart():
         found = coordinate_check(
             builder(name), x, y, loss=nn.functional.mse_loss, widths=(128, 512, 2048), replicates=4, steps=2
         )
-        place = [i for i, module in enumerate(found.modules) if module.endswith(("1", "2"))][0]
+        place = next(i for i, module in enumerate(found.modules) if module.endswith(("1", "2")))
         error = found.update_exponent_se[place]
         assert abs(found.update_exponent[place] - expected) <= 4 * error + 0.05, (name, found.update_exponent)
 

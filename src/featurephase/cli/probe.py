@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from featurephase.cli.flags import Shared, command
-from featurephase.foundation.errors import InputError
 
 if TYPE_CHECKING:
     from featurephase.results.base import Result
@@ -25,7 +24,9 @@ def probe(
     task: Annotated[
         str | None,
         _option(
-            "--task", text="fashion-mnist, mnist, digits, breast-cancer, wine, modular-addition, polynomial [digits]."
+            "--task",
+            text="fashion-mnist, mnist, digits, breast-cancer, wine, modular-addition, polynomial, or FILE.npz with "
+            "arrays x, y [digits].",
         ),
     ] = None,
     network: Annotated[str | None, _option("--network", text="mlp or cnn [mlp].")] = None,
@@ -44,12 +45,18 @@ def probe(
         str | None, _option("--layer-rates", text="Factors of the learning rates, first layer to last: 1,1,10.")
     ] = None,
     loss: Annotated[str | None, _option("--loss", text="squared or cross-entropy [squared].")] = None,
+    optimiser: Annotated[str | None, _option("--optimiser", text="sgd, adam or adamw [sgd].")] = None,
+    weight_decay: Annotated[float | None, _option("--weight-decay", text="Weight decay of the optimiser [0].")] = None,
     steps: Annotated[int | None, _option("--steps", text="Steps of gradient descent [1000].")] = None,
     step_size: Annotated[
-        float | None, _option("--step-size", text="Learning rate [a quarter of the stability limit].")
+        float | None,
+        _option("--step-size", text="Learning rate [a quarter of the stability limit; adam, adamw: 0.001]."),
     ] = None,
     batch_size: Annotated[int | None, _option("--batch-size", text="Samples a step; 0: all [128].")] = None,
     train_samples: Annotated[int | None, _option("--train-samples", text="Training samples; 0: all [0].")] = None,
+    train_fraction: Annotated[
+        float | None, _option("--train-fraction", text="Share of the samples to train on, e.g. 0.4.")
+    ] = None,
     test_samples: Annotated[int | None, _option("--test-samples", text="Test samples; 0: all [0].")] = None,
     probe_samples: Annotated[int | None, _option("--probe-samples", text="Samples of the probe batch [32].")] = None,
     data_folder: Annotated[
@@ -84,54 +91,16 @@ def probe(
     Needs the extra `torch`. To watch your own training loop: `with featurephase.Probe(model, x, y,
     loss=loss) as probe: .. probe.step()`.
     """
-    flags: dict[str, Any] = {
-        name: value
-        for name, value in {
-            "task": task,
-            "network": network,
-            "parameterisation": parameterisation,
-            "depth": depth,
-            "width": width,
-            "activation": activation,
-            "bias": bias,
-            "init_scale": init_scale,
-            "output_scale": output_scale,
-            "layer_rates": _numbers("--layer-rates", layer_rates),
-            "loss": loss,
-            "steps": steps,
-            "step_size": step_size,
-            "batch_size": batch_size,
-            "train_samples": train_samples,
-            "test_samples": test_samples,
-            "probe_samples": probe_samples,
-            "data_folder": data_folder,
-            "modulus": modulus,
-            "expression": expression,
-            "dimension": dimension,
-            "schedule": schedule,
-            "kernel": kernel,
-            "hessian": hessian,
-            "effective_parameters": effective_parameters,
-            "precision": precision,
-            "replicates": shared.replicates,
-            "seed": shared.seed,
-        }.items()
-        if value is not None
-    }
+    given = dict(locals()) | {"replicates": shared.replicates, "seed": shared.seed}
+    flags = {name: value for name, value in given.items() if value is not None and name not in ("file", "shared")}
+    from featurephase.cli.parsing import parse_vector
     from featurephase.foundation.tomlfile import read_text
     from featurephase.probe.experiment import Experiment, run_replicates
 
+    if layer_rates is not None:
+        flags["layer_rates"] = list(parse_vector("--layer-rates", layer_rates))
     experiment = Experiment.from_toml("" if file is None else read_text(file), flags)
     if shared.quick:
         experiment = experiment.quick()
         shared.note = "quick: a tenth of the training samples"
     return run_replicates(experiment, progress=not shared.quiet)
-
-
-def _numbers(flag: str, text: str | None) -> list[float] | None:
-    if text is None:
-        return None
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError as error:
-        raise InputError(f"{flag} {text!r}: expected numbers separated by commas") from error

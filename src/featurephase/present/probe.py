@@ -88,6 +88,8 @@ def _kernel(result: ProbeResult) -> list[str]:
         "loss": (result.loss, result.loss_se),
         "held-out loss": (result.heldout_loss, result.heldout_loss_se),
     }
+    if result.test_accuracy.size:
+        columns["test accuracy"] = (result.test_accuracy, result.test_accuracy_se)
     columns = {k: v for k, v in columns.items() if not np.isnan(v[0]).all()}
     rows = [
         [f"{time:g}", *(number(values[i], errors[i]) for values, errors in columns.values())]
@@ -200,6 +202,10 @@ def _kernel_panel(axes: Axes, result: ProbeResult) -> None:
     _curve(axes, result, result.kernel_alignment, result.kernel_alignment_se, PALETTE[1], "alignment with its start")
     if np.isfinite(result.label_alignment).any():
         _curve(axes, result, result.label_alignment, result.label_alignment_se, PALETTE[2], "alignment with the labels")
+    for kind, style in (("train", ":"), ("test", "--")):
+        accuracy = getattr(result, f"{kind}_accuracy")
+        if np.isfinite(accuracy).any():
+            axes.plot(result.times, accuracy, color="0.3", ls=style, lw=1.2, label=f"{kind} accuracy")
     axes.axhline(0.1, color="0.5", lw=0.8, ls=":", label="kernel phase below")
     axes.set_title("Neural tangent kernel")
     if np.nanmax(result.kernel_change, initial=0.0) > 3:

@@ -18,7 +18,7 @@ from featurephase.probe.derivatives import Jacobian, gradients
 from featurephase.probe.functional import Network, Parameters, Precision, State, Tensor
 from featurephase.probe.trees import Batch, leaves
 
-__all__ = ["check_derivatives", "check_function", "find_hooks", "free_entries", "own_functions"]
+__all__ = ["check_derivatives", "check_function", "few", "find_hooks", "free_entries", "in_double", "own_functions"]
 
 #: Samples that derivatives are checked on.
 _FEW = 3
@@ -164,7 +164,7 @@ def check_derivatives(network: Network, state: State, batch: Batch) -> None:
         If they differ; the message names the autograd functions that are not torch's, or says what else may be.
     """
     sample = few(batch, min(_FEW, max(1, network.chunk // 2)) if network.chunk else _FEW)
-    state, sample, eps = _in_double(network, state, sample)
+    state, sample, eps = in_double(network, state, sample)
     points = {name: value.detach().requires_grad_() for name, value in state.trainable.items()}
     outputs = network.call(state, points, sample)
     generator = torch.Generator().manual_seed(0)
@@ -182,7 +182,7 @@ def check_derivatives(network: Network, state: State, batch: Batch) -> None:
         raise InputError(_wrong_derivative(outputs, group, network))
 
 
-def _in_double(network: Network, state: State, batch: Batch) -> tuple[State, Batch, float]:
+def in_double(network: Network, state: State, batch: Batch) -> tuple[State, Batch, float]:
     """The same in double precision where the network runs in it, and the precision that its arithmetic then has."""
     if not network.has_room_for_double(state):
         return state, batch, network.eps

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,13 @@ from featurephase.results.probe import ProbeResult
 
 __all__ = ["Experiment", "run", "run_replicates"]
 
+OPTIMISERS: dict[str, type[torch.optim.Optimizer]] = {
+    "sgd": torch.optim.SGD,
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+}
+#: Step of the optimisers that scale their own steps.
+_ADAM_STEP = 1e-3
 #: Share of the stability limit 2/lambda of the linearised dynamics that the automatic step takes.
 _SAFETY = 0.25
 
@@ -37,6 +44,7 @@ class Experiment:
     task: str = "digits"
     data_folder: str | None = None
     train_samples: int = 0  # 0: all
+    train_fraction: float | None = None  # in place of train_samples
     test_samples: int = 0
     modulus: int = 23
     expression: str = "g1*g2 + hermite(3, g1)"
@@ -51,8 +59,10 @@ class Experiment:
     output_scale: float = 1.0
     layer_rates: tuple[float, ...] | None = None
     loss: str = "squared"
+    optimiser: str = "sgd"
+    weight_decay: float = 0.0
     steps: int = 1000
-    step_size: float | None = None  # None: a quarter of the stability limit
+    step_size: float | None = None  # None: a quarter of the stability limit; 0.001 for adam and adamw
     batch_size: int = 128  # 0: the whole training set
     probe_samples: int = 32
     schedule: str = "logarithmic"
@@ -69,6 +79,10 @@ class Experiment:
                 raise InputError(f"{name}: {getattr(self, name)} given, expected at least {least}")
         if self.loss not in ("squared", "cross-entropy"):
             raise InputError(f"loss {self.loss!r}: expected 'squared' or 'cross-entropy'")
+        if self.optimiser not in OPTIMISERS:
+            raise InputError(f"optimiser {self.optimiser!r}: expected one of {', '.join(OPTIMISERS)}")
+        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
+            raise InputError(f"weight_decay: {self.weight_decay} given, expected a number >= 0")
         if self.precision not in ("float32", "float64"):
             raise InputError(f"precision {self.precision!r}: expected 'float32' or 'float64'")
         if self.step_size is not None and not (math.isfinite(self.step_size) and self.step_size > 0):
@@ -76,8 +90,10 @@ class Experiment:
 
     def quick(self) -> Experiment:
         """The same with a tenth of the training samples (at least 16)."""
-        size = self.train_samples or training_size(self.task, self.modulus, self.data_folder)
-        return replace(self, train_samples=max(16, size // 10))
+        size = self.train_samples or training_size(
+            self.task, modulus=self.modulus, folder=self.data_folder, train_fraction=self.train_fraction
+        )
+        return replace(self, train_samples=max(16, size // 10), train_fraction=None)
 
     @classmethod
     def from_toml(cls, text: str, overrides: Mapping[str, Any] | None = None) -> Experiment:
@@ -209,37 +225,80 @@ def automatic_step(experiment: Experiment, task: Task, data: _Data, x: Tensor, y
     return 2.0 * _SAFETY / largest
 
 
-def run(experiment: Experiment, *, progress: bool = False) -> ProbeResult:
-    """Train one network (``experiment.seed``) under a probe and return what it saw."""
-    dtype = torch.float64 if experiment.precision == "float64" else torch.float32
-    task = load_task(
+def _load(experiment: Experiment) -> Task:
+    return load_task(
         experiment.task,
         train_samples=experiment.train_samples,
         test_samples=experiment.test_samples,
+        train_fraction=experiment.train_fraction,
         folder=experiment.data_folder,
         modulus=experiment.modulus,
         expression=experiment.expression,
         dimension=experiment.dimension,
         seed=experiment.seed,
     )
+
+
+def _optimiser(experiment: Experiment, groups: list[dict[str, Any]], step_size: float) -> torch.optim.Optimizer:
+    for group in groups:
+        group["lr"] *= step_size
+    # Typed by its base class, which takes no such arguments.
+    kind: Any = OPTIMISERS[experiment.optimiser]
+    optimiser: torch.optim.Optimizer = kind(groups, lr=step_size, weight_decay=experiment.weight_decay)
+    return optimiser
+
+
+@dataclass
+class _Scores:
+    """Losses and accuracies of the whole sets, when the probe records."""
+
+    model: nn.Module
+    data: _Data
+    loss: Any
+    train: list[float] = field(default_factory=list)
+    test: list[float] = field(default_factory=list)
+
+    def take(self) -> None:
+        """Accuracies now."""
+        for kind, series in (("train", self.train), ("test", self.test)):
+            series.append(self._of(kind)[1])
+
+    def _of(self, kind: str) -> tuple[float, float]:
+        inputs, labels = getattr(self.data, kind)
+        return _score(self.model, inputs, labels, self.loss, self.data.classes)
+
+    def outcome(self) -> dict[str, float]:
+        """Losses and accuracies at the end."""
+        outcome = {}
+        for kind in ("train", "test"):
+            value, accuracy = self._of(kind)
+            outcome[f"{kind}_loss"] = value
+            if self.data.classes:
+                outcome[f"{kind}_accuracy"] = accuracy
+        return outcome
+
+
+def run(experiment: Experiment, *, progress: bool = False) -> ProbeResult:
+    """Train one network (``experiment.seed``) under a probe and return what it saw."""
+    dtype = torch.float64 if experiment.precision == "float64" else torch.float32
+    task = _load(experiment)
     data = _tensors(task, experiment.loss, dtype)
     (x, y), (x_test, y_test) = data.train, data.test
     samples = len(x) if experiment.effective_parameters else min(experiment.probe_samples, len(x))
-    px, py = x[:samples], y[:samples]
     held = min(experiment.probe_samples, len(x_test))
-    step_size = experiment.step_size or automatic_step(experiment, task, data, px, py, experiment.seed)
+    step_size = experiment.step_size or (
+        automatic_step(experiment, task, data, x[:samples], y[:samples], experiment.seed)
+        if experiment.optimiser == "sgd"
+        else _ADAM_STEP
+    )
     model, groups = _build(experiment, task, data, experiment.seed)
     model = model.to(dtype)
-    for group in groups:
-        group["lr"] *= step_size
-    optimiser = torch.optim.SGD(groups, lr=step_size)
+    optimiser = _optimiser(experiment, groups, step_size)
     loss = _loss(experiment.loss)
-    batch = min(experiment.batch_size or len(x), len(x))
-    generator = torch.Generator().manual_seed(experiment.seed)
     probe = Probe(
         model,
-        px,
-        py,
+        x[:samples],
+        y[:samples],
         loss=loss,
         heldout=x_test[:held],
         heldout_targets=y_test[:held],
@@ -247,9 +306,37 @@ def run(experiment: Experiment, *, progress: bool = False) -> ProbeResult:
         schedule=experiment.schedule,
         kernel=experiment.kernel,
         hessian=experiment.hessian,
+        weight_decay=0.0 if experiment.optimiser == "adamw" else experiment.weight_decay,
         effective_parameters=experiment.effective_parameters,
         seed=experiment.seed,
     )
+    scores = _Scores(model, data, loss)
+    scores.take()
+    _train(experiment, data, model, optimiser, probe, scores, progress)
+    result = probe.result()
+    setting = {k: v for k, v in asdict(experiment).items() if k not in ("seed", "replicates")}
+    setting |= {"step_size": step_size, "layer_rates": list(experiment.layer_rates or ())}
+    accuracies: dict[str, Any] = {}
+    for name, series in (("train", scores.train), ("test", scores.test)):
+        values = np.array(series[: len(result.times)])
+        accuracies |= {f"{name}_accuracy": values, f"{name}_accuracy_se": values * 0.0}
+    return replace(result, setting=setting, outcome=scores.outcome(), seed=experiment.seed, **accuracies)
+
+
+def _train(
+    experiment: Experiment,
+    data: _Data,
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    probe: Probe,
+    scores: _Scores,
+    progress: bool,
+) -> None:
+    """Mini-batches in random order; the whole training set where the batch size is 0."""
+    x, y = data.train
+    loss = _loss(experiment.loss)
+    batch = min(experiment.batch_size or len(x), len(x))
+    generator = torch.Generator().manual_seed(experiment.seed)
     order, at = torch.randperm(len(x), generator=generator), 0
     steps = tqdm(
         range(experiment.steps), desc=f"seed {experiment.seed}", disable=None if progress else True, leave=False
@@ -263,17 +350,12 @@ def run(experiment: Experiment, *, progress: bool = False) -> ProbeResult:
             optimiser.zero_grad()
             loss(model(x[rows]), y[rows]).backward()
             optimiser.step()
+            before = probe.records
             probe.step()
-    result = probe.result()
-    outcome = {}
-    for name, (inputs, labels) in (("train", data.train), ("test", data.test)):
-        value, accuracy = _score(model, inputs, labels, loss, data.classes)
-        outcome[f"{name}_loss"] = value
-        if data.classes:
-            outcome[f"{name}_accuracy"] = accuracy
-    setting = {k: v for k, v in asdict(experiment).items() if k not in ("seed", "replicates")}
-    setting |= {"step_size": step_size, "layer_rates": list(experiment.layer_rates or ())}
-    return replace(result, setting=setting, outcome=outcome, seed=experiment.seed)
+            if probe.records > before:
+                scores.take()
+    if probe.records > len(scores.train):
+        scores.take()
 
 
 def _score(model: nn.Module, x: Tensor, y: Tensor, loss: Any, classes: int) -> tuple[float, float]:

@@ -255,7 +255,7 @@ def unobtainable(operator: HessianOperator, options: Spectrum) -> tuple[Status, 
     scale = float(u.norm() * hv.norm() + v.norm() * hu.norm())
     if abs(float(u @ hv) - float(v @ hu)) > _ZERO * operator.eps * scale:
         return NOT_SYMMETRIC, _culprit(operator)
-    wrong = _differs_from_gradient(operator, options.seed)
+    wrong = _differs_from_gradient(operator, options.seed, need, options.memory_limit)
     return (WRONG_SECOND_DERIVATIVE, wrong) if wrong else (OK, "")
 
 
@@ -301,7 +301,7 @@ def _shortened(targets: Any, samples: int, count: int) -> Any:
     )
 
 
-def _differs_from_gradient(operator: HessianOperator, seed: int) -> str:
+def _differs_from_gradient(operator: HessianOperator, seed: int, need: float, room: float) -> str:
     """Compare ``H v`` with finite differences of the gradient in double precision, on one batch; empty if equal.
 
     A backward that is right but whose own derivative is not gives a wrong Hessian without a complaint of autograd.
@@ -310,6 +310,9 @@ def _differs_from_gradient(operator: HessianOperator, seed: int) -> str:
         return ""
     network, state = operator.network, operator.state.cast(torch.float64)
     batch, targets, _ = next(iter(operator.objective.samples))
+    allowed = max(1, int(batch.samples * room / (3 * need))) if need else batch.samples
+    if allowed < batch.samples:  # double precision and the differences take about three times the memory
+        batch, targets = batch.take(range(allowed)), _shortened(targets, batch.samples, allowed)
     wide = transform(
         lambda leaf: leaf.double() if isinstance(leaf, torch.Tensor) and leaf.is_floating_point() else leaf, targets
     )

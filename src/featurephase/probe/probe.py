@@ -136,6 +136,7 @@ class Probe:
         network, limit = self._network, self._options.memory_limit
         copies: int = 3 * sum(v.nbytes for v in (*state.parameters.values(), *state.buffers.values()))
         copies += sum(tensor.nbytes for tensor in self._batch.tensors)
+        room = 0.9 * (limit - copies)  # the rest is for what is kept from record to record
         motion = {name: state.parameters[name] for name in state.names}
         self._pass_cost = SampleCost(0, 1)
 
@@ -143,20 +144,21 @@ class Probe:
             Jacobian(network, state, batch).push(motion)
 
         try:
-            cost = SampleCost.measured(compute, self._batch, limit - copies)
+            cost = SampleCost.measured(compute, self._batch, room)
         except InputError:
             raise
         except Exception:  # a model that fails: the checks that follow say how
-            return float(limit - copies)
-        if copies + cost.at(1) > limit:
+            return room
+        if cost.at(1) > room:
+            need = (copies + cost.at(1) / 0.9) / 2**20
             raise InputError(
-                f"the probe needs at least {(copies + cost.at(1)) / 2**20:.1f} MiB for this model (three copies of its "
-                f"parameters, and one sample's pass), memory_limit allows {limit / 2**20:.1f} MiB"
+                f"the probe needs at least {need:.1f} MiB for this model (three copies of its parameters, and one "
+                f"sample's pass), memory_limit allows {limit / 2**20:.1f} MiB"
             )
-        network.chunk = min(self._batch.samples, cost.samples(limit - copies))
+        network.chunk = min(self._batch.samples, cost.samples(room))
         self._pass_cost = cost
-        network.room = limit - copies
-        return float(limit - copies)
+        network.room = room
+        return room
 
     def _check(self, state: State, batch: Batch) -> None:
         check_function(self._network, state, batch)
@@ -292,6 +294,11 @@ class Probe:
     ) -> None:
         if kind is None:
             self.close()
+
+    @property
+    def records(self) -> int:
+        """How often was recorded so far."""
+        return len(self._records)
 
     def step(self, *_: Any, **__: Any) -> None:
         """Count one training step, and record if the schedule says so; call it after the optimiser's step.

@@ -9,6 +9,7 @@ import gzip
 import math
 import re
 import struct
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -167,11 +168,50 @@ def _polynomial(expression: str, dimension: int, sizes: tuple[int, int], rng: np
     return Task("polynomial", x[:train], y[:train], x[train:], y[train:])
 
 
+def _own_data(path: Path, sizes: tuple[int, int], rng: np.random.Generator) -> Task:
+    """Arrays ``x`` (n, d) and ``y`` (n,) of an .npz file; ``x_test`` and ``y_test`` if it has them."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: np.asarray(file[name]) for name in file.files}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise InputError(f"cannot read {path}: {error}") from error
+    missing = [name for name in ("x", "y") if name not in arrays]
+    if missing:
+        raise InputError(f"{path}: no array {missing[0]!r}; expected x (n, d) and y (n,), and x_test, y_test if wanted")
+    pairs = []
+    for a, b in (("x", "y"), ("x_test", "y_test")):
+        if a in arrays and b in arrays:
+            x, y = arrays[a], arrays[b]
+            if x.ndim < 2 or y.ndim != 1 or len(x) != len(y) or {x.dtype.kind, y.dtype.kind} - set("biuf"):
+                raise InputError(f"{path}: {a} has shape {x.shape}, {b} {y.shape}; expected numbers (n, d) and (n,)")
+            x = x.reshape(len(x), -1).astype(np.float64)
+            if not (np.isfinite(x).all() and np.isfinite(y.astype(np.float64)).all()):
+                raise InputError(f"{path}: {a} and {b} must be finite")
+            pairs.append((x, y))
+    if len(pairs) == 2:
+        (x, y), (x_test, y_test) = (
+            (a[order], b[order])
+            for (a, b), size in zip(pairs, sizes, strict=True)
+            for order in (rng.permutation(len(a))[: size or None],)
+        )
+    else:
+        x, y, x_test, y_test = _split(path.name, *pairs[0], sizes, rng)
+    if x_test.shape[1] != x.shape[1]:
+        raise InputError(f"{path}: {x.shape[1]} columns to train on, {x_test.shape[1]} to test on")
+    classes = int(max(y.max(), y_test.max())) + 1 if y.dtype.kind in "biu" else 0
+    if classes and min(y.min(), y_test.min()) < 0:
+        raise InputError(f"{path}: class numbers start from 0; give real responses as floating-point numbers")
+    labels = [v.astype(np.int64 if classes else np.float64) for v in (y, y_test)]
+    scale = x.std() or 1.0
+    return Task(path.stem, (x - x.mean()) / scale, labels[0], (x_test - x.mean()) / scale, labels[1], classes)
+
+
 def load_task(
     name: str,
     *,
     train_samples: int = 0,
     test_samples: int = 0,
+    train_fraction: float | None = None,
     folder: str | None = None,
     modulus: int = 23,
     expression: str = "g1*g2 + hermite(3, g1)",
@@ -183,9 +223,11 @@ def load_task(
     Parameters
     ----------
     name
-        One of :data:`TASKS`.
+        One of :data:`TASKS`, or the name of an .npz file with arrays ``x`` (n, d) and ``y`` (n,): integers are classes.
     train_samples, test_samples
         0: all there are (a fixed split where the set has none: 4/5, half for modular addition; 1000 for polynomials).
+    train_fraction
+        Share of the samples to train on, in place of ``train_samples``; the rest is tested on.
     folder
         Where the IDX files of (Fashion-)MNIST are; gzipped or not.
     modulus, expression, dimension
@@ -201,7 +243,11 @@ def load_task(
     if train_samples < 0 or test_samples < 0:
         raise InputError("train_samples and test_samples must not be negative")
     rng = np.random.default_rng(seed)
+    if train_fraction is not None:
+        train_samples = _share(name, train_fraction, train_samples, modulus, folder)
     sizes = (train_samples, test_samples)
+    if name.endswith(".npz"):
+        return _own_data(Path(name), sizes, rng)
     if name in ("fashion-mnist", "mnist"):
         return _images(name, folder, train_samples, test_samples, rng)
     if name in ("digits", "breast-cancer", "wine"):
@@ -210,9 +256,25 @@ def load_task(
         return _modular_addition(modulus, sizes, rng)
     if name == "polynomial":
         return _polynomial(expression, dimension, sizes, rng)
-    raise InputError(f"task {name!r}: expected one of {', '.join(TASKS)}")
+    raise InputError(f"task {name!r}: expected one of {', '.join(TASKS)}, or a file that ends in .npz")
 
 
-def training_size(name: str, modulus: int, folder: str | None) -> int:
+def _share(name: str, fraction: float, train_samples: int, modulus: int, folder: str | None) -> int:
+    """Training samples that are a share of all."""
+    if train_samples:
+        raise InputError("train_fraction and train_samples: give one of the two")
+    if not 0 < fraction < 1:
+        raise InputError(f"train_fraction: {fraction} given, expected a number between 0 and 1")
+    if name == "polynomial":
+        raise InputError(
+            "train_fraction: the polynomial task draws as many samples as are asked for; use train_samples"
+        )
+    task = load_task(name, modulus=modulus, folder=folder)
+    split = name in ("fashion-mnist", "mnist")  # the test set stands apart
+    total = len(task.train_labels) + (0 if split else len(task.test_labels))
+    return max(1, round(fraction * total))
+
+
+def training_size(name: str, *, modulus: int, folder: str | None, train_fraction: float | None) -> int:
     """Training samples of a task when all are taken."""
-    return len(load_task(name, modulus=modulus, folder=folder).train_inputs)
+    return len(load_task(name, modulus=modulus, folder=folder, train_fraction=train_fraction).train_inputs)

@@ -44,25 +44,17 @@ def transform(change: Callable[[Any], Any], tree: Any) -> Any:
 
 def leaves(tree: Any, name: str = "") -> list[tuple[str, Any]]:
     """All leaves with their names, e.g. ``"mask"`` or ``"0.logits"``."""
-    found: list[tuple[str, Any]] = []
-
-    def visit(value: Any, path: str) -> None:
-        if isinstance(value, tuple) and hasattr(value, "_fields"):
-            items: Any = zip(value._fields, value, strict=True)
-        elif isinstance(value, (tuple, list)):
-            items = enumerate(value)
-        elif isinstance(value, Mapping):
-            items = value.items()
-        elif is_dataclass(value) and not isinstance(value, type):
-            items = [(entry.name, getattr(value, entry.name)) for entry in fields(value)]
-        else:
-            found.append((path, value))
-            return
-        for key, part in items:
-            visit(part, f"{path}.{key}" if path else str(key))
-
-    visit(tree, name)
-    return found
+    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
+        items: Any = zip(tree._fields, tree, strict=True)
+    elif isinstance(tree, (tuple, list)):
+        items = enumerate(tree)
+    elif isinstance(tree, Mapping):
+        items = tree.items()
+    elif is_dataclass(tree) and not isinstance(tree, type):
+        items = [(entry.name, getattr(tree, entry.name)) for entry in fields(tree)]
+    else:
+        return [(name, tree)]
+    return [leaf for key, part in items for leaf in leaves(part, f"{name}.{key}" if name else str(key))]
 
 
 def as_tensors(tree: Any, what: str) -> Any:

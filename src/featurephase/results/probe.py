@@ -322,6 +322,8 @@ class ProbeResult(Result):
         (T,) and (T, k), descending.
     loss, heldout_loss
         On the probe batch and on the held-out points, weight decay excluded, (T,); nan without a loss.
+    train_accuracy, test_accuracy
+        (T,), of the command's tasks with classes; nan for real responses, nothing for a loop of the user's.
     unhandled
         What no number is given for, and why; what was chosen or held fixed.
     """
@@ -345,6 +347,10 @@ class ProbeResult(Result):
     loss_se: Array = field(default_factory=_empty)
     heldout_loss: Array = labelled("time", about="loss on held-out points", unit="loss", default_factory=_empty)
     heldout_loss_se: Array = field(default_factory=_empty)
+    train_accuracy: Array = field(default_factory=_empty)
+    train_accuracy_se: Array = field(default_factory=_empty)
+    test_accuracy: Array = field(default_factory=_empty)
+    test_accuracy_se: Array = field(default_factory=_empty)
     layers: tuple[LayerSeries, ...] = labelled("layer", name="layer", default=())
     pairs: tuple[PairSeries, ...] = labelled("pair", name="pair", default=())
     unhandled: tuple[str, ...] = labelled(attribute=True, default=())
@@ -355,6 +361,14 @@ class ProbeResult(Result):
     verdict: Verdict = field(default_factory=Verdict)
     cost: Cost = field(default_factory=Cost)
 
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON document; accuracies where they were measured."""
+        document = super().to_dict()
+        if not self.train_accuracy.size:
+            for name in ("train_accuracy", "test_accuracy"):
+                del document[name], document[f"{name}_se"]
+        return document
+
     def provenance(self) -> dict[str, Any]:
         """The verdict in words and the setting besides."""
         plain = {f"setting_{k}": v if type(v) in (int, float, str) else str(v) for k, v in self.setting.items()}
@@ -363,6 +377,10 @@ class ProbeResult(Result):
     def more_variables(self) -> Mapping[str, Variable]:
         """Names of layers and pairs as coordinates."""
         out: dict[str, Variable] = {}
+        if self.train_accuracy.size:
+            for name in ("train_accuracy", "test_accuracy"):
+                for column in (name, f"{name}_se"):
+                    out[column] = ("time",), getattr(self, column), {"units": "1"}
         pairs = [f"{pair.lower} -> {pair.upper}" for pair in self.pairs]
         for dim, words in (("layer", [layer.name for layer in self.layers]), ("pair", pairs)):
             if words:
