@@ -30,6 +30,7 @@ cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot im
 
 
 def draw(seed):
+    time.sleep(0.5)  # longer than a worker takes to start, in all
     rng = np.random.default_rng(seed)
     a = rng.standard_normal((300, 300))
     return os.getpid(), (a @ a.T).tobytes()
@@ -61,7 +62,7 @@ def die(parent):
 
 
 def test_the_same_bytes_in_one_process_and_in_several():
-    tasks = [(seed,) for seed in range(6)]
+    tasks = [(seed,) for seed in range(10)]
     here = ThisProcess().run(draw, tasks)
     there = Processes(2).run(draw, tasks)
     assert {pid for pid, _ in here} == {os.getpid()}
@@ -78,13 +79,13 @@ def test_workers_asked_for_are_started_at_once_and_kept():
 
 
 def test_short_tasks_stay_in_this_process():
-    executors._dismiss()
+    executors.dismiss()
     assert set(Processes().run(spin, [(0.01,)] * 20)) == {os.getpid()}
 
 
 @pytest.mark.skipif(core_count() < 2, reason="one core")
 def test_long_tasks_on_one_thread_go_to_other_processes():
-    executors._dismiss()
+    executors.dismiss()
     found = Processes().run(spin, [(1.5,)] * (4 * core_count()))
     assert 2 <= len(set(found)) <= core_count()
 
@@ -125,7 +126,7 @@ def test_the_first_error_is_raised_and_nobody_goes_on():
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no signals here")
 def test_a_worker_that_dies_is_reported_in_words():
-    executors._dismiss()
+    executors.dismiss()
     with pytest.raises(WorkerError, match=r"a worker process ended before its task did \(SIGKILL\(-9\)\)"):
         Processes(2).run(die, [(os.getpid(),)] * 20)
     assert Processes(2).run(where, [(0.0,)] * 2)[0] == os.getpid()  # and the next list is computed
@@ -266,10 +267,10 @@ def test_what_workers_print_is_not_part_of_the_document(tmp_path):
         "import os, time\n"
         "from featurephase.foundation.executors import Processes\n"
         "def loud(parent):\n"
-        "    time.sleep(0.3)\n"
+        "    time.sleep(0.8)\n"
         "    if os.getpid() != parent: print('loud', flush=True)\n"
         "if __name__ == '__main__':\n"
-        "    Processes(2).run(loud, [(os.getpid(),)] * 4)\n"
+        "    Processes(2).run(loud, [(os.getpid(),)] * 8)\n"
     )
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (0, "")

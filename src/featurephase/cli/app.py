@@ -186,4 +186,9 @@ def main() -> None:
         if reconfigure is not None:  # a table must not fail in a locale without its characters
             reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGTERM, _terminate)
-    sys.exit(run())
+    code = run()
+    if "featurephase.foundation.executors" in sys.modules:  # or leaving would wait for workers that are just starting
+        from featurephase.foundation.executors import dismiss
+
+        dismiss()
+    sys.exit(code)

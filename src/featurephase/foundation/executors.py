@@ -48,6 +48,7 @@ __all__ = [
     "WorkerError",
     "Workers",
     "as_executor",
+    "dismiss",
     "replicate_seeds",
     "run_tasks",
 ]
@@ -219,10 +220,10 @@ class _Crew(Generic[T]):
         except BaseException:
             self.waiting.clear()
             self.over.set()
-            _dismiss()
+            dismiss()
             raise
         if self.errors:
-            _dismiss()  # the other workers need not finish
+            dismiss()  # the other workers need not finish
             raise self.errors[min(self.errors)]
         if self.note:
             warnings.warn(self.note, FeaturephaseWarning, stacklevel=4)
@@ -277,18 +278,12 @@ class _Crew(Generic[T]):
             feeder.join()
 
     def _feed(self) -> None:
-        """In a thread for each worker: hand it one task after the other."""
+        """In a thread for each worker: wait until it is there, then hand it one task after the other."""
+        if not self._started():
+            return
         while (index := self._take()) is not None:
             try:
                 future = _submit(self.workers, self.threads, self.function, self.tasks[index])
-            except (OSError, ImportError) as error:  # no semaphores (/dev/shm), no more processes
-                self.waiting.appendleft(index)
-                self.note = f"no worker processes could be started ({error}); everything ran in one process"
-                return
-            except _NotSent:
-                self.waiting.appendleft(index)
-                return
-            try:
                 self._keep(index, future.result())
             except (_NotSent, pickle.PicklingError):  # it has no form for another process
                 self.waiting.appendleft(index)
@@ -299,6 +294,35 @@ class _Crew(Generic[T]):
                 with self.lock:
                     self.errors.setdefault(index, _in_words(error))
                 return
+
+    def _started(self) -> bool:
+        """Start the workers, if they are not there, and wait for the first one; no task waits for it meanwhile.
+
+        False if all tasks are taken before, or no process can be started.
+        """
+        try:
+            ready = _submit(self.workers, self.threads, _import_module, (self.function,))
+        except (OSError, ImportError) as error:  # no semaphores (/dev/shm), no more processes
+            self.note = f"no worker processes could be started ({error}); everything ran in one process"
+            return False
+        except _NotSent:
+            return False
+        while not self.over.wait(0.02):
+            if ready.done():
+                try:
+                    ready.result()
+                except (_NotSent, CancelledError):
+                    return False
+                except BaseException as error:
+                    with self.lock:
+                        self.errors[0] = _in_words(error)
+                    return False
+                return True
+        return False
+
+
+def _import_module(function: Callable[..., Any]) -> None:
+    """Reading the message with ``function`` in it has imported what it needs."""
 
 
 def _in_words(error: BaseException) -> BaseException:
@@ -333,7 +357,7 @@ if hasattr(os, "register_at_fork"):
 @atexit.register
 def _leave() -> None:
     """Let go of the pool while its module still works, which at the very end of the interpreter it does not."""
-    _dismiss(kill=False)
+    dismiss(kill=False)
 
 
 def _is_warm(workers: int, threads: int) -> bool:
@@ -346,7 +370,7 @@ def _submit(workers: int, threads: int, function: Callable[..., T], task: tuple[
     message = _message(function, task)
     with _pool_lock, _careful_start():
         if not _is_warm(workers, threads):
-            _dismiss(kill=False)
+            dismiss(kill=False)
             from loky import ProcessPoolExecutor
 
             _pool = ProcessPoolExecutor(
@@ -360,8 +384,8 @@ def _submit(workers: int, threads: int, function: Callable[..., T], task: tuple[
         return _pool.submit(_in_worker, message)
 
 
-def _dismiss(kill: bool = True) -> None:
-    """Send the workers away: those that have a task finish it unless they are killed."""
+def dismiss(kill: bool = True) -> None:
+    """Send the worker processes away, if there are any; ``kill``: also those that have a task or are just starting."""
     global _pool, _pool_shape
     with _pool_lock:
         pool, _pool, _pool_shape = _pool, None, (0, 0)
