@@ -5,8 +5,11 @@ Run it with ``python benchmarks/latent.py``; one core is enough. It prints
 * scalar outputs per second on 1000 initialisations x 1000 times at width 100, the preparation of the initialisations
   included, for output alone, for the four of the command (output, loss, kernel, alignment) and for all eight;
 * the same with all weights u and w, in points and in numbers per second;
-* one trajectory against ``scipy.integrate.solve_ivp`` at rtol 1e-12, by its default method (RK45), by the one that
-  suits best (DOP853) and by two others: times, their ratio, and the errors against arithmetic of 50 digits.
+* one trajectory of 100 and of 1000 times, and its share of the batch, against ``scipy.integrate.solve_ivp`` at rtol
+  1e-12 in the same run, by its default method (RK45), by the one that suits best (DOP853) and by two others: times,
+  their ratio, and the errors against arithmetic of 50 digits;
+* what the rows cost that float64 cannot do: layers that are exactly parallel (their coefficients are formed again) and
+  starts of 1e-150 (all is done in mpmath).
 """
 
 from __future__ import annotations
@@ -42,12 +45,12 @@ def exact_output(u: np.ndarray, w: np.ndarray, times: np.ndarray) -> list[mp.mpf
         P, Q = mp.fsum(x * x for x in p), mp.fsum(x * x for x in q)
         D = mp.sqrt(1 + 4 * P * Q)
         plus, minus = (1 + D) / (2 * P), (1 - D) / (2 * P)
-        found = []
+        outputs = []
         for t in times.tolist():
             ratio = (1 - plus) / (1 - minus) * mp.exp(-4 * D * mp.mpf(t))
             xi = (plus - minus * ratio) / (1 - ratio)
-            found.append(P * xi - Q / xi)
-        return found
+            outputs.append(P * xi - Q / xi)
+        return outputs
 
 
 def main() -> None:
@@ -71,21 +74,38 @@ def main() -> None:
     seconds = best(weights, 2)
     print(f"with u and w: {points / seconds:.3g} points/s, {2 * WIDTH * points / seconds:.3g} numbers/s")
 
-    exact = exact_output(u[0], w[0], times)
+    many = best(lambda: Flow(u, w, cross_moment=1.0).at(times, quantities=("output",)), 5) / INITIALISATIONS
+    for count in (100, TIMES):
+        compare(u[0], w[0], np.geomspace(1e-3, 1e2, count), many if count == TIMES else None)
+
+    def few(a: np.ndarray, b: np.ndarray) -> float:
+        return 1e6 * best(lambda: Flow(a, b, cross_moment=1.0).at(times[::10])) / len(a)
+
+    print(f"a trajectory of 100 times, all eight scalars: ordinary {few(u[:20], w[:20]):.0f} us,", end=" ")
+    print(
+        f"parallel layers {few(u[:20], u[:20]):.0f} us, start of 1e-150 {few(1e-149 * u[:20], 1e-149 * w[:20]):.0f} us"
+    )
+
+
+def compare(u: np.ndarray, w: np.ndarray, times: np.ndarray, batch: float | None) -> None:
+    """One trajectory beside the numerical integration of its weights."""
+    exact = exact_output(u, w, times)
 
     def error(output: np.ndarray) -> float:
         with mp.workdps(50):
             return float(max(abs(mp.mpf(a) - b) for a, b in zip(output.tolist(), exact, strict=True)))
 
-    closed_error = error(Flow(u[0], w[0], cross_moment=1.0).at(times).output)
-    many = best(lambda: Flow(u, w, cross_moment=1.0).at(times, quantities=("output",))) / INITIALISATIONS
-    single = best(lambda: Flow(u[0], w[0], cross_moment=1.0).at(times, quantities=("output",)), 20)
-    print(f"a trajectory at {TIMES} times: {1e6 * many:.0f} us in the batch, {1e6 * single:.0f} us alone")
-    print(f"  largest error of the output {closed_error:.1e}")
+    single = best(lambda: Flow(u, w, cross_moment=1.0).at(times, quantities=("output",)), 30)
+    share = "" if batch is None else f", {1e6 * batch:.0f} us in a batch of {INITIALISATIONS}"
+    print(f"a trajectory at {times.size} times: {1e6 * single:.0f} us{share}; ", end="")
+    print(f"largest error of the output {error(Flow(u, w, cross_moment=1.0).at(times).output):.1e}")
     for method in ("RK45", "DOP853", "Radau", "LSODA"):
-        numeric = best(lambda m=method: integrate_flow(u[0], w[0], times, cross_moment=1.0, method=m), 1)
-        worst = error(integrate_flow(u[0], w[0], times, cross_moment=1.0, method=method).output)
-        print(f"  solve_ivp {method}: {1e3 * numeric:.0f} ms ({numeric / many:.0f} times as long), error {worst:.1e}")
+        numeric = best(lambda m=method: integrate_flow(u, w, times, cross_moment=1.0, method=m), 3)
+        worst = error(integrate_flow(u, w, times, cross_moment=1.0, method=method).output)
+        ratios = f"{numeric / single:.0f} times as long" + (
+            "" if batch is None else f" ({numeric / batch:.0f} the batch)"
+        )
+        print(f"  solve_ivp {method}: {1e3 * numeric:.0f} ms, {ratios}, error {worst:.1e}")
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def descend(model: Model, c: Coefficients, steps: int) -> Descent:
     """Gradient descent with step 1.
 
     With ``g = 2 c k (A s - B)``, one step multiplies every ``p_i`` by ``1 - g`` and every ``q_i`` by ``1 + g`` (exact;
-    theory/latent-solution), so that the map closes on two scalars.
+    theory/latent-solution, eq. lat-descent), so that the map closes on two scalars.
 
     Raises
     ------

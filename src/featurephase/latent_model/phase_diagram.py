@@ -458,11 +458,11 @@ class Slice:
         directions[:, 3] = [-1, 0, 2, 0, 1, 0]
         time = np.array([0.0, 1, 1, 0, 0, 0])[:, None]
         for own_time, columns in ((True, directions), (False, np.hstack([directions, time]))):
-            found, _, rank, _ = np.linalg.lstsq(columns, target - origin, rcond=None)
+            solution, _, rank, _ = np.linalg.lstsq(columns, target - origin, rcond=None)
             if rank < columns.shape[1]:
                 continue
-            if np.abs(columns @ found - (target - origin)).max() < 1e-9:
-                return float(found[0]), float(found[1]), own_time
+            if np.abs(columns @ solution - (target - origin)).max() < 1e-9:
+                return float(solution[0]), float(solution[1]), own_time
         return None
 
     def grid(self, points: int) -> Iterator[tuple[int, int, Scaling]]:
