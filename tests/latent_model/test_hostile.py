@@ -1,4 +1,4 @@
-"""Models whose numbers lie anywhere between 1e-300 and 1e300, against 1500 digits; and the ways they take."""
+"""Models whose numbers lie anywhere between 1e-150 and 1e150, against 1500 digits; and the ways they take."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .test_solution_against_mpmath import check
 
 def hostile_model(rng: np.random.Generator) -> Model:
     """Up to five units and parameters within a random number of decades; nearly or exactly parallel layers included."""
-    span = float(rng.choice([0.3, 6.0, 25.0, 40.0, 75.0, 150.0, 290.0]))
+    span = float(rng.choice([0.3, 6.0, 25.0, 40.0, 75.0, 150.0]))  # the reference needs 4 span < 750 digits
 
     def numbers(n: int) -> np.ndarray:
         return rng.standard_normal(n) * 10.0 ** rng.uniform(-span, span, n)
@@ -36,8 +36,8 @@ def hostile_model(rng: np.random.Generator) -> Model:
         eta_w = 4.0 * eta_u
         w = -2.0 * u * math.copysign(1.0, gamma * B)
         w[0] = np.nextafter(w[0], 0.0)
-    elif kind == "optimum" and np.isfinite(A * gamma * np.dot(u, w)):
-        B = A * gamma * np.dot(u, w)
+    elif kind == "optimum":
+        B = np.clip(A * gamma * np.dot(u, w), -1e300, 1e300)
     elif kind == "empty":
         u, w = (u, np.zeros(d)) if rng.random() < 0.5 else (np.zeros(d), w)
     values = {"cross_moment": B, "second_moment": A, "gamma": gamma, "eta_u": eta_u, "eta_w": eta_w}

@@ -96,6 +96,8 @@ def test_semigroup(seed: int, kind: str) -> None:
     m = model(seed, kind)
     flow = Flow(**m.arguments())
     t1, t2 = 0.3 / (float(flow.asymptotic_rate) or 1.0), 0.4 / (float(flow.asymptotic_rate) or 1.0)
+    if t1 + t2 == np.inf:  # a rate below 1e-308
+        return
     u, w = flow.weights(t1)
     again = Flow(**(m.arguments() | {"u": u, "w": w}))
     expected = flow.weights(t1 + t2)

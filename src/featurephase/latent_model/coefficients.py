@@ -172,18 +172,19 @@ def _sums(model: Model) -> tuple[_Sums, Flags]:
 
 def _exact_sums(model: Model) -> _Sums:
     """The same from sums that are not rounded: ``16 eta_u^2 P Q`` and the other differences are polynomials."""
-    eta_u, eta_w, A, B, gamma = map(exact, (model.eta_u, model.eta_w, model.A, model.B, model.gamma))
+    eta_u, eta_w = (exact(where(_one_rate(model), 1.0, rate)) for rate in (model.eta_u, model.eta_w))
+    A, B, gamma = map(exact, (model.A, model.B, model.gamma))
     uu, uw, ww = exact_products(model.u, model.w)
     x, y = eta_u * ww, eta_w * uu
     polynomial = rounded((x + y) * (x + y) - eta_u * eta_w * uw * uw * 4.0)
     root = np.sqrt(rounded(eta_u) * rounded(eta_w))
-    unit = rounded(where(model.eta_u == 0.0, 1.0, eta_u)) * 4.0
+    unit = rounded(eta_u) * 4.0
     larger = (rounded(x + y) + root * abs(rounded(uw)) * 2.0) / unit
     smaller = where(larger == 0.0, 0.0, polynomial / unit / unit / larger)
     parallel = uw >= 0.0
     P, Q = where(parallel, larger, smaller), where(parallel, smaller, larger)
     gram = rounded(uu * ww - uw * uw)
-    unbalance = rounded(x - y) / where(root == 0.0, 1.0, root) / 2.0
+    unbalance = rounded(x - y) / root / 2.0
     if model.saddle_tolerance > 0.0:
         ru = Precise(model.u) * _rate_ratio(model, Precise)[:, None]
         no_p, no_q = _absent(Precise(model.w), ru, model.saddle_tolerance)

@@ -85,10 +85,10 @@ class Evaluation:
                     block = {name: x[lines, columns] for name, x in values.items()}
                     ways |= self._fill(block, formula, c.take((lines, None)), np.arange(rows)[lines], part)
         shape = self.model.batch if pairwise else (*self.model.batch, *times.shape)
-        beyond = {name: [way for other, way in sorted(ways) if other == name] for name, _ in sorted(ways)}
+        beyond = {name: [way for other, way in ways if other == name] for name in names}
         return (
             {name: x.reshape(shape) for name, x in values.items()},
-            {name: way[0] if len(way) == 1 else "both" for name, way in beyond.items()},
+            {name: way[0] if len(way) == 1 else "both" for name, way in beyond.items() if way},
         )
 
     def _with_rates(self, t: Array, decays: bool) -> Coefficients:

@@ -298,11 +298,16 @@ class Flow:
         also ``|u||w||sin|`` of the angle; ``kernel_gap``: ``(K/2k)^2 - s^2 = h^2``; ``norm_difference``:
         ``eta_u |w|^2 - eta_w |u|^2``.
         """
-        unit = unbalance(self._model)
+        model = self._model
+        unit = unbalance(model)
+        if model.saddle_tolerance > 0.0:  # an absent mode leaves nothing
+            both = self._evaluation.rowwise(lambda c: where((c.P == 0.0) | (c.Q == 0.0), 0.0, np.ones_like(c.P)))
+            unit *= both.reshape(-1, 1)
+        gamma = model.gamma.reshape(self.batch)
         return {
             "unbalance": unit.reshape(*self.batch, self.width),
             "gram": self._evaluation.rowwise(lambda c: c.root_gram * c.root_gram),
-            "kernel_gap": self._evaluation.rowwise(lambda c: np.square(c.gamma * c.root_h)),
+            "kernel_gap": self._evaluation.rowwise(lambda c: np.square(c.gamma * c.root_h)) * (gamma != 0.0),
             "norm_difference": unit.sum(axis=-1).reshape(self.batch),
         }
 
