@@ -9,13 +9,13 @@ import pytest
 from scipy.optimize import brentq
 from scipy.special import stdtrit
 
+from featurephase.analyses import threshold as module
 from featurephase.analyses.prediction import problem_subspaces
 from featurephase.analyses.threshold import NO_TRANSITION, NOT_CONVERGED, NOT_NEGATIVE, network_threshold, threshold
 from featurephase.foundation.errors import InputError
 from featurephase.problem import Problem
-from featurephase.thresholds import network as module
-
-SEED = np.random.SeedSequence(0)
+from featurephase.thresholds.roots import EdgeMargin, Target, replicate_roots
+from featurephase.thresholds.scan import MarginReading, sign_changes
 
 
 @dataclass
@@ -26,16 +26,16 @@ class KnownCurve:
     diverges: float = 0.0
     calls: int = 0
 
-    def read(self, delta, seed):
+    def read(self, delta):
         self.calls += 1
         if delta < self.diverges:
             return None
         value = self.margin(delta)
-        return module._Reading(np.array([value]), value, True, -1.0, False, np.array([value]))
+        return MarginReading(np.array([value]), value, True, -1.0, False, np.array([value]))
 
 
 def root_of(curve, guess, bounds=(0.05, 1000.0)):
-    return module._roots(curve, SEED, [module._Target("edge", 0, guess)], bounds)[0].delta
+    return replicate_roots(curve.read, [Target(EdgeMargin(0), guess)], bounds)[0].delta
 
 
 @pytest.mark.parametrize("guess", [4.0, 6.0, 7.3, 20.0, 100.0])
@@ -62,7 +62,7 @@ def test_a_root_is_found_beside_a_region_that_diverges():
 
 def test_sign_changes_are_interpolated_in_log_delta():
     grid = np.array([1.0, 10.0, 100.0, 1000.0])
-    assert module._sign_changes(grid, np.array([1.0, -1.0, -1.0, 3.0])) == pytest.approx([10**0.5, 10**2.25])
+    assert sign_changes(grid, np.array([1.0, -1.0, -1.0, 3.0])) == pytest.approx([10**0.5, 10**2.25])
 
 
 def phase_retrieval(a: float, weight_decay: float = 0.0, **asymptotics: int) -> Problem:
