@@ -7,9 +7,9 @@ with few samples finds all sign changes first (Montanari & Wang, arXiv 2602.0143
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,33 +17,46 @@ from featurephase.analyses.prediction import (
     check_problem_batches,
     check_problem_memory,
     experiment_text,
-    explained,
     problem_subspaces,
 )
+from featurephase.analyses.threshold_limit import threshold_limit
 from featurephase.foundation.errors import InputError
 from featurephase.foundation.executors import Workers, replicate_seeds, run_tasks
 from featurephase.foundation.statistics import mean_and_se
 from featurephase.foundation.types import Array
-from featurephase.hessian.spectrum import (
-    CHECK_SAMPLES,
-    CHECKED_WIDTH,
-    FULL_WIDTH,
-    SINGULAR_CURVATURE,
-    UNBOUNDED_CURVATURE,
-    block_words,
-)
+from featurephase.hessian.spectrum import CHECK_SAMPLES, CHECKED_WIDTH, FULL_WIDTH, block_words
 from featurephase.problem import ACCEPTED
 from featurephase.problem.asked import flat_numbers, whole_steps
 from featurephase.problem.checks import MAX_DELTA
-from featurephase.results.base import Result
+from featurephase.results.algorithmic import AlgorithmicThreshold
+from featurephase.results.status import (
+    AMBIGUOUS_RANK,
+    DIVERGED,
+    NO_TRANSITION,
+    NOT_NEGATIVE,
+    OK,
+    SINGULAR_CURVATURE,
+    UNBOUNDED_CURVATURE,
+)
+from featurephase.results.threshold import (
+    BlockThreshold,
+    DirectionThreshold,
+    NetworkThreshold,
+    Threshold,
+    ThresholdLimit,
+    Window,
+)
+from featurephase.results.words import with_error
 from featurephase.subspaces import LatentSubspaces
-from featurephase.thresholds.algorithmic import AlgorithmicThreshold, algorithmic_threshold
+from featurephase.subspaces.sectors import HardSector, hard_sectors
+from featurephase.thresholds.algorithmic import algorithmic_threshold
 from featurephase.thresholds.roots import (
     BRACKET,
     EdgeMargin,
     NeuronMargin,
     Quantity,
     Root,
+    SectorMargin,
     Target,
     ZeroMargin,
     guessed_targets,
@@ -54,25 +67,10 @@ from featurephase.thresholds.roots import (
 from featurephase.thresholds.scan import MarginCurve, MarginReading, Scan, scan_grid, sign_changes
 
 if TYPE_CHECKING:
-    import xarray
-    from matplotlib.figure import Figure
-
     from featurephase.problem import Problem
 
 
-__all__ = [
-    "SCAN_REPLICATES",
-    "BlockThreshold",
-    "NetworkThreshold",
-    "Threshold",
-    "ThresholdLimit",
-    "network_threshold",
-    "threshold",
-]
-
-NO_TRANSITION = "no transition in the range searched"
-NOT_CONVERGED = "not-converged"
-NOT_NEGATIVE = "hard outlier not negative at the end of the range"
+__all__ = ["SCAN_REPLICATES", "NetworkThreshold", "Threshold", "ThresholdLimit", "network_threshold", "threshold"]
 
 #: Replicates of the coarse scan in delta, and its samples relative to those asked for.
 SCAN_REPLICATES = 2
@@ -80,167 +78,6 @@ _SCAN_SAMPLES = 0.1
 _FEWEST_SAMPLES = 4000
 #: Replicates in which the block approximation of a wide network is compared with the full equation.
 _CHECK_REPLICATES = 2
-#: The limit t -> infinity is followed by doubling from here; samples shrink as 1/t from there on.
-_LIMIT_START = 15
-_LIMIT_SAMPLES = 60
-_LIMIT_TOLERANCE = 0.02
-
-
-@dataclass(frozen=True, kw_only=True)
-class BlockThreshold:
-    """Threshold delta*_r of one neuron in the block approximation.
-
-    Attributes
-    ----------
-    neuron
-        r, from 1.
-    value
-        From this delta on its own block of the Hessian has a hard outlier.
-    directions
-        The same for the j-th hard direction: where the j-th smallest eigenvalue of its Delta(edge) crosses 0, (k_H,).
-    """
-
-    neuron: int
-    value: float
-    value_se: float
-    directions: Array
-    directions_se: Array
-
-
-@dataclass(frozen=True, kw_only=True)
-class NetworkThreshold:
-    """delta_NN at one time.
-
-    Attributes
-    ----------
-    value
-        From this delta on a hard outlier stands left of the bulk; nan if there is none in the range.
-    crossings
-        All deltas at which one appears or disappears, ascending.
-    negative
-        Whether the outlier is negative (instability of gradient descent, feature learning) where it appears.
-    value_negative
-        From this delta on it is negative; nan if it is not so at the end of the range (see ``negative_crossings``).
-    negative_crossings
-        All deltas at which a negative hard outlier appears or disappears, ascending.
-    continuous
-        Whether its overlap with the hard subspace grows from 0 (True) or jumps (False).
-    directions
-        delta at which the j-th smallest eigenvalue of Delta(edge) crosses 0, (m k_H,); nan where none in the range.
-    blocks
-        delta*_r of each neuron by itself (block approximation).
-    block_minimum
-        min over r of delta*_r.
-    block_gap
-        (block_minimum - delta_NN)/delta_NN with delta_NN of the full matrix equation, on the same samples; nan where
-        that was not solved.
-    scan_delta, scan_margin
-        The coarse scan: the eigenvalues of the margin at each delta, ascending, (points, m k_H).
-    """
-
-    time: int
-    status: str = "ok"
-    message: str = ""
-    value: float = np.nan
-    value_se: float = np.nan
-    crossings: Array = field(default_factory=lambda: np.empty(0))
-    crossings_se: Array = field(default_factory=lambda: np.empty(0))
-    negative: bool | None = None
-    value_negative: float = np.nan
-    value_negative_se: float = np.nan
-    negative_crossings: Array = field(default_factory=lambda: np.empty(0))
-    negative_crossings_se: Array = field(default_factory=lambda: np.empty(0))
-    continuous: bool | None = None
-    directions: Array = field(default_factory=lambda: np.empty(0))
-    directions_se: Array = field(default_factory=lambda: np.empty(0))
-    blocks: tuple[BlockThreshold, ...] = ()
-    block_minimum: float = np.nan
-    block_minimum_se: float = np.nan
-    block_gap: float = np.nan
-    block_gap_se: float = np.nan
-    scan_delta: Array = field(default_factory=lambda: np.empty(0))
-    scan_margin: Array = field(default_factory=lambda: np.empty(0))
-    scan_margin_se: Array = field(default_factory=lambda: np.empty(0))
-
-
-@dataclass(frozen=True, kw_only=True)
-class ThresholdLimit:
-    """delta_NN as t grows, followed by doubling t.
-
-    Attributes
-    ----------
-    value, time
-        delta_NN at the last time reached, and that time.
-    drift
-        value(t) - value(t/2).
-    converged
-        Whether ``|drift| <= max(2 standard errors, 2 %)``.
-    history_time, history, history_se
-        delta_NN(t) along the way.
-    """
-
-    status: str
-    message: str
-    value: float
-    value_se: float
-    time: int
-    drift: float
-    drift_se: float
-    converged: bool
-    history_time: tuple[int, ...]
-    history: Array
-    history_se: Array
-
-
-@dataclass(frozen=True, kw_only=True)
-class Threshold(Result):
-    """All thresholds of a problem: the data's and the network's.
-
-    Attributes
-    ----------
-    easy_basis, hard_basis
-        Orthonormal columns, (k, k_E) and (k, k_H).
-    subspace_evidence
-        How they were found.
-    delta_alg
-        What the best polynomial-time first-order method needs.
-    delta_nn
-        One entry for each time.
-    delta_nn_limit
-        As t grows; ``None`` unless asked for.
-    """
-
-    title: str
-    samples: int
-    replicates: int
-    delta_range: tuple[float, float]
-    easy_basis: Array
-    hard_basis: Array
-    subspace_evidence: Any
-    delta_alg: float
-    delta_alg_se: float
-    delta_nn: tuple[NetworkThreshold, ...]
-    delta_nn_limit: ThresholdLimit | None = None
-    experiment: str = field(default="", metadata={"json": False})
-
-    def to_xarray(self) -> xarray.Dataset:
-        """Thresholds over (time, direction) and the scanned margins over (time, delta)."""
-        from featurephase.present.labelled import threshold_dataset
-
-        return threshold_dataset(self)
-
-    def figure(self) -> Figure:  # type: ignore[override]
-        """Margin against delta at each time, with the thresholds; delta_NN(t) where the limit was followed."""
-        from featurephase.present.threshold import threshold_figure
-
-        return threshold_figure(self)
-
-    def table(self) -> str:
-        """The thresholds with their errors."""
-        from featurephase.present.tables import threshold_table
-
-        return threshold_table(self)
-
 
 # ---- one time
 
@@ -278,10 +115,19 @@ class _Search:
         """One for each replicate."""
         return replicate_seeds(self.problem.asymptotics.seed, self.problem.asymptotics.replicates)
 
+    @property
+    def sectors(self) -> tuple[HardSector, ...]:
+        """Hard directions that symmetry decouples."""
+        return hard_sectors(self.spaces)
+
     def curve(self, samples: int, *, full: bool, blocks: bool) -> MarginCurve:
         """margin(delta) with so many sample paths."""
         bases = (self.spaces.easy_basis, self.spaces.hard_basis)
-        return MarginCurve(self.problem, self.time, *bases, samples, full, blocks)
+        return MarginCurve(self.problem, *bases, samples, full, blocks, tuple(s.basis for s in self.sectors))
+
+    def read(self, curve: MarginCurve, seed: np.random.SeedSequence) -> Callable[[float], MarginReading | None]:
+        """What one replicate reads at a delta."""
+        return lambda delta: curve.read(delta, seed, (self.time,))[0]
 
 
 def network_threshold(
@@ -331,10 +177,13 @@ def network_threshold(
         workers,
     )
     if problem.singular_curvature:
-        return NetworkThreshold(time=time, status=SINGULAR_CURVATURE, message=explained(SINGULAR_CURVATURE))
+        return NetworkThreshold(time=time, status=SINGULAR_CURVATURE, message=SINGULAR_CURVATURE.explained())
     scan = _scanned(search) if guess is None else Scan.none()
     if scan.diverged:
         return _diverged(search, scan)
+    if scan.drifting > 0.5:
+        message = UNBOUNDED_CURVATURE.explained(f"t = {time}")
+        return NetworkThreshold(time=time, status=UNBOUNDED_CURVATURE, message=message)
     targets = _targets(search, scan, guess)
     if not targets or (guess is None and not scan.ends_outside):
         return _none_found(search, scan, targets)
@@ -345,9 +194,9 @@ def network_threshold(
     return _with_block_gap(search, entry, targets, roots)
 
 
-def _read(curve: MarginCurve, delta: float, seed: np.random.SeedSequence) -> MarginReading | None:
+def _read(curve: MarginCurve, delta: float, seed: np.random.SeedSequence, time: int) -> MarginReading | None:
     """One task of the scan."""
-    return curve.read(delta, seed)
+    return curve.read(delta, seed, (time,))[0]
 
 
 def _scanned(search: _Search) -> Scan:
@@ -359,7 +208,7 @@ def _scanned(search: _Search) -> Scan:
     grid = scan_grid(*search.delta_range)
     readings = run_tasks(
         _read,
-        [(curve, float(d), s) for d in grid for s in search.seeds[:SCAN_REPLICATES]],
+        [(curve, float(d), s, search.time) for d in grid for s in search.seeds[:SCAN_REPLICATES]],
         label=f"scan t = {search.time}",
         quiet=search.quiet,
         workers=search.workers,
@@ -380,10 +229,10 @@ def _targets(search: _Search, scan: Scan, guess: float | None) -> list[Target]:
 
 
 def _replicate_roots(
-    curve: MarginCurve, seed: np.random.SeedSequence, targets: Sequence[Target], bounds: tuple[float, float]
+    search: _Search, curve: MarginCurve, seed: np.random.SeedSequence, targets: Sequence[Target]
 ) -> list[Root]:
     """One task: all roots of one replicate."""
-    return replicate_roots(lambda delta: curve.read(delta, seed), targets, bounds)
+    return replicate_roots(search.read(curve, seed), targets, search.delta_range)
 
 
 def _roots(search: _Search, targets: Sequence[Target]) -> list[tuple[Root, ...]]:
@@ -392,7 +241,7 @@ def _roots(search: _Search, targets: Sequence[Target]) -> list[tuple[Root, ...]]
     curve = search.curve(search.samples, full=search.full, blocks=not search.full or neurons)
     by_replicate = run_tasks(
         _replicate_roots,
-        [(curve, seed, targets, search.delta_range) for seed in search.seeds],
+        [(search, curve, seed, targets) for seed in search.seeds],
         label=f"delta_NN(t = {search.time})",
         quiet=search.quiet,
         workers=search.workers,
@@ -411,14 +260,14 @@ def _fewest_samples(problem: Problem) -> int:
 def _diverged(search: _Search, scan: Scan) -> NetworkThreshold:
     low, high = search.delta_range
     message = f"gradient descent diverges before t = {search.time} at every delta from {low:g} to {high:g}"
-    return NetworkThreshold(time=search.time, status="diverged", message=message, scan_delta=scan.grid)
+    return NetworkThreshold(time=search.time, status=DIVERGED, message=message, scan_delta=scan.grid)
 
 
 def _none_found(search: _Search, scan: Scan, targets: Sequence[Target]) -> NetworkThreshold:
     """No last crossing beyond which a hard outlier stands left of the bulk."""
     # crossings known from the scan alone are located, without a standard error
     only = [] if scan.ends_outside or not targets else sign_changes(scan.delta, scan.edge[:, 0])
-    crossings = np.array(only)
+    crossings = np.array([change.delta for change in only])
     missing = np.full(scan.edge.shape[1], np.nan)
     return NetworkThreshold(
         time=search.time,
@@ -463,6 +312,8 @@ class _Means:
         Of the smallest margin at the edge, ascending.
     zeros
         Of the smallest margin at 0, ascending.
+    windows
+        Where it is negative, ascending.
     directions, neurons
         Last root of every margin at the edge, and of every margin of a single neuron, (m k_H,) and (m k_H,); nan where
         there is none.
@@ -471,6 +322,7 @@ class _Means:
     value: tuple[float, float]
     crossings: list[tuple[float, float]]
     zeros: list[tuple[float, float]]
+    windows: tuple[Window, ...]
     directions: tuple[Array, Array]
     neurons: tuple[Array, Array]
 
@@ -483,19 +335,70 @@ def _means(search: _Search, targets: Sequence[Target], roots: Sequence[tuple[Roo
     for target, (value, se) in zip(targets, summary, strict=True):
         match target.quantity:
             case EdgeMargin(index):
-                directions[0][index], directions[1][index] = value, se
+                if index or not target.rising:
+                    directions[0][index], directions[1][index] = value, se
                 if index == 0:
                     crossings.append((value, se))
             case NeuronMargin(index):
                 neurons[0][index], neurons[1][index] = value, se
             case ZeroMargin():
                 zeros.append((value, se))
+    windows = _windows(targets, summary, ZeroMargin())
     crossings.sort(key=lambda crossing: crossing[0])
     zeros.sort()
-    means = _Means(summary[last_crossing(targets)], crossings, zeros, directions, neurons)
+    means = _Means(summary[last_crossing(targets)], crossings, zeros, windows, directions, neurons)
     if search.full:
         return means
     return _lowest_of_means(means, search.hard)
+
+
+def _windows(
+    targets: Sequence[Target], summary: Sequence[tuple[float, float]], quantity: Quantity
+) -> tuple[Window, ...]:
+    """The intervals of delta in which a margin is negative, from all its roots in ascending order."""
+    windows = []
+    low: tuple[float, float] | None = (0.0, 0.0)
+    for target, root in zip(targets, summary, strict=True):
+        if target.quantity != quantity:
+            continue
+        if not target.rising:
+            low = root
+        elif low is not None:
+            windows.append(Window(low=low[0], low_se=low[1], high=root[0], high_se=root[1]))
+            low = None
+    mine = [t for t in targets if t.quantity == quantity]
+    if mine and low is not None:
+        windows.append(Window(low=low[0], low_se=low[1], high=np.inf, high_se=0.0))
+    return tuple(windows)
+
+
+def _sectors(
+    search: _Search, targets: Sequence[Target], roots: Sequence[tuple[Root, ...]]
+) -> tuple[DirectionThreshold, ...]:
+    """The thresholds of each hard direction by itself."""
+    summary = [(float(v), float(se)) for v, se in (mean_and_se([r.delta for r in each]) for each in roots)]
+    result = []
+    for number, sector in enumerate(search.sectors):
+        at_edge = [
+            root
+            for target, root in zip(targets, summary, strict=True)
+            if target.quantity == SectorMargin(number, zero=False) and not target.rising
+        ]
+        windows = _windows(targets, summary, SectorMargin(number, zero=True))
+        value = at_edge[-1] if at_edge else (np.nan, np.nan)
+        last = windows[-1] if windows and np.isinf(windows[-1].high) else None
+        result.append(
+            DirectionThreshold(
+                name=sector.name,
+                basis=sector.basis,
+                value=value[0],
+                value_se=value[1],
+                value_negative=np.nan if last is None else last.low,
+                value_negative_se=np.nan if last is None else last.low_se,
+                windows=windows,
+            )
+        )
+    return tuple(result)
 
 
 def _lowest_of_means(means: _Means, hard: int) -> _Means:
@@ -511,12 +414,12 @@ def _lowest_of_means(means: _Means, hard: int) -> _Means:
         return [value if np.isclose(c[0], means.value[0], rtol=1e-3) else c for c in crossings]
 
     order = np.argsort(own)
-    return _Means(
-        value,
-        sorted((value if c == means.value else c for c in means.crossings), key=lambda crossing: crossing[0]),
-        sorted(replaced(means.zeros)),
-        (own[order], own_se[order]),
-        means.neurons,
+    return replace(
+        means,
+        value=value,
+        crossings=sorted((value if c == means.value else c for c in means.crossings), key=lambda crossing: crossing[0]),
+        zeros=sorted(replaced(means.zeros)),
+        directions=(own[order], own_se[order]),
     )
 
 
@@ -551,9 +454,11 @@ def _assembled(
         value_negative_se=negative_value[1],
         negative_crossings=np.array([v for v, _ in means.zeros]),
         negative_crossings_se=np.array([se for _, se in means.zeros]),
+        windows=() if undefined else means.windows,
         continuous=None if undefined else bool(np.mean([r.critical for r in here]) >= 0.5),
         directions=directions,
         directions_se=directions_se,
+        sectors=() if search.value_only or undefined else _sectors(search, targets, roots),
         blocks=tuple(by_neuron),
         block_minimum=np.nan if first is None else first.value,
         block_minimum_se=np.nan if first is None else first.value_se,
@@ -577,12 +482,12 @@ def _judged(
             "replicates have none there: more samples are needed, or gradient descent diverges before it"
         )
     if np.mean([r.drifts for r in here]) > 0.5:
-        return UNBOUNDED_CURVATURE, explained(UNBOUNDED_CURVATURE, f"{where}, near delta = {value:.3g}")
+        return UNBOUNDED_CURVATURE, UNBOUNDED_CURVATURE.explained(f"{where}, near delta = {value:.3g}")
     if stays_negative:
-        return "ok", ""
-    message = f"{where}: the hard outlier that stands left of the bulk from delta = {value:.4g} on is "
+        return OK, ""
+    message = f"{where}: the hard outlier that stands left of the bulk from delta = {with_error(*means.value)} on is "
     if means.zeros:
-        message += f"negative, so that gradient descent is unstable, only up to delta = {means.zeros[-1][0]:.4g}"
+        message += f"negative, so that gradient descent is unstable, only up to delta = {with_error(*means.zeros[-1])}"
     else:
         message += "nowhere negative: gradient descent is stable along the hard directions"
     return NOT_NEGATIVE, message
@@ -619,7 +524,7 @@ def _with_block_gap(
         curve = search.curve(CHECK_SAMPLES, full=True, blocks=True)
         gaps = run_tasks(
             _gap,
-            [(curve, seed, block, entry.block_minimum) for seed in search.seeds[:_CHECK_REPLICATES]],
+            [(search, curve, seed, block, entry.block_minimum) for seed in search.seeds[:_CHECK_REPLICATES]],
             label=f"full equation, t = {search.time}",
             quiet=search.quiet,
             workers=search.workers,
@@ -628,10 +533,10 @@ def _with_block_gap(
     return replace(entry, block_gap=float(gap), block_gap_se=float(gap_se))
 
 
-def _gap(curve: MarginCurve, seed: np.random.SeedSequence, block: NeuronMargin, guess: float) -> float:
+def _gap(search: _Search, curve: MarginCurve, seed: np.random.SeedSequence, block: NeuronMargin, guess: float) -> float:
     """One task: the roots in log delta of one block and of the full equation, by secants through two points near."""
     log = np.log(guess) - np.array([0.0, BRACKET])
-    near, below = (curve.read(float(np.exp(x)), seed) for x in log)
+    near, below = (search.read(curve, seed)(float(np.exp(x))) for x in log)
     if near is None or below is None:
         return np.nan
     quantities: tuple[Quantity, Quantity] = (block, EdgeMargin(0))
@@ -639,74 +544,16 @@ def _gap(curve: MarginCurve, seed: np.random.SeedSequence, block: NeuronMargin, 
     return float(np.exp(own - whole) - 1.0)
 
 
-# ---- the limit
+# ---- everything
 
 
 def _limit(
-    problem: Problem, spaces: LatentSubspaces, delta_range: tuple[float, float], quiet: bool, workers: Workers
+    problem: Problem, spaces: LatentSubspaces, bounds: tuple[float, float], quiet: bool, workers: Workers
 ) -> ThresholdLimit:
-    """delta_NN(t) at doubling times, each search started from the last value, until the drift is small."""
-    times: list[int] = []
-    values: list[float] = []
-    errors: list[float] = []
-    time = min(_LIMIT_START, problem.threshold.max_steps)
-    status = message = ""
-    while True:
-        guess = None
-        if values:
-            growth = values[-1] / values[-2] if len(values) > 1 else 1.1
-            guess = float(np.clip(values[-1] * growth, *delta_range))
-        samples = problem.asymptotics.samples
-        if time > _LIMIT_SAMPLES:
-            samples = max(min(samples, _fewest_samples(problem)), samples * _LIMIT_SAMPLES // time)
-        entry = network_threshold(
-            problem,
-            time,
-            spaces,
-            delta_range=delta_range,
-            samples=samples,
-            guess=guess,
-            value_only=True,
-            quiet=quiet,
-            workers=workers,
-        )
-        times.append(time)
-        values.append(entry.value)
-        errors.append(entry.value_se)
-        if entry.status != "ok":
-            status, message = entry.status, entry.message
-            break
-        if len(values) > 1:
-            drift, drift_se = values[-1] - values[-2], float(np.hypot(errors[-1], errors[-2]))
-            if abs(drift) <= max(2.0 * drift_se, _LIMIT_TOLERANCE * values[-1]):
-                status = "ok"
-                break
-        if 2 * time > problem.threshold.max_steps:
-            status = NOT_CONVERGED
-            message = (
-                f"delta_NN(t) still drifts at t = {time}, and 2 t exceeds threshold.max_steps = "
-                f"{problem.threshold.max_steps}"
-            )
-            break
-        time *= 2
-    drift = values[-1] - values[-2] if len(values) > 1 else np.nan
-    drift_se = float(np.hypot(errors[-1], errors[-2])) if len(values) > 1 else np.nan
-    return ThresholdLimit(
-        status=status,
-        message=message,
-        value=values[-1],
-        value_se=errors[-1],
-        time=times[-1],
-        drift=drift,
-        drift_se=drift_se,
-        converged=status == "ok",
-        history_time=tuple(times),
-        history=np.array(values),
-        history_se=np.array(errors),
-    )
-
-
-# ---- everything
+    """The limit, where there is a Hessian."""
+    if problem.singular_curvature:
+        return ThresholdLimit(status=SINGULAR_CURVATURE, message=SINGULAR_CURVATURE.explained())
+    return threshold_limit(problem, spaces, delta_range=bounds, quiet=quiet, workers=workers)
 
 
 def _approximation(problem: Problem, entries: Sequence[NetworkThreshold]) -> str:
@@ -769,7 +616,7 @@ def threshold(
     alg, alg_se = np.nan, np.nan
     nothing_hard = spaces.ok and spaces.relevant_hard_basis.shape[1] == 0
     if not spaces.ok:
-        statuses.append((spaces.status, explained("ambiguous-rank")))
+        statuses.append((spaces.status, AMBIGUOUS_RANK.explained()))
     elif nothing_hard:
         alg, alg_se = 0.0, 0.0
     else:

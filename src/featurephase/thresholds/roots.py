@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from featurephase.thresholds.scan import MarginReading, Scan, sign_changes
+from featurephase.thresholds.scan import MarginReading, Scan, SignChange, sign_changes
 
 __all__ = [
     "BRACKET",
@@ -21,6 +21,7 @@ __all__ = [
     "NeuronMargin",
     "Quantity",
     "Root",
+    "SectorMargin",
     "Target",
     "ZeroMargin",
     "bracketed_root",
@@ -28,6 +29,7 @@ __all__ = [
     "last_crossing",
     "replicate_roots",
     "scanned_targets",
+    "sector_targets",
 ]
 
 #: A root is read off by interpolation once two evaluations this close (in log delta) enclose it: an error of
@@ -76,11 +78,29 @@ class NeuronMargin:
 
 
 @dataclass(frozen=True)
+class SectorMargin:
+    """The smallest margin of one sector of hard directions: at the left edge, or (``zero``) as in ZeroMargin."""
+
+    sector: int
+    zero: bool
+
+    def of(self, reading: MarginReading) -> float:
+        """The number."""
+        return float(reading.sectors[self.sector, int(self.zero)])
+
+
+@dataclass(frozen=True)
 class Target:
-    """One number of a reading whose root in delta is wanted, and where to look for it."""
+    """One number of a reading whose root in delta is wanted, where to look for it, and whether it rises there."""
 
     quantity: Quantity
     guess: float
+    rising: bool = False
+
+    @classmethod
+    def at(cls, quantity: Quantity, change: SignChange) -> Target:
+        """Where a scan shows a change of sign."""
+        return cls(quantity, change.delta, change.rising)
 
 
 @dataclass(frozen=True)
@@ -109,18 +129,31 @@ def scanned_targets(scan: Scan, low: float, *, directions: bool, neurons: bool) 
     neurons
         Whether the thresholds of single neurons are.
     """
-    targets = [Target(EdgeMargin(0), c) for c in sign_changes(scan.delta, scan.edge[:, 0])]
+    changes = sign_changes(scan.delta, scan.edge[:, 0])
+    targets = [Target.at(EdgeMargin(0), c) for c in changes]
     if directions:
-        targets += [Target(ZeroMargin(), c) for c in sign_changes(scan.delta, scan.zero)]
+        targets += [Target.at(ZeroMargin(), c) for c in sign_changes(scan.delta, scan.zero)]
         for j in range(1, scan.edge.shape[1]):
-            targets += [Target(EdgeMargin(j), c) for c in sign_changes(scan.delta, scan.edge[:, j])[-1:]]
+            targets += [Target.at(EdgeMargin(j), c) for c in sign_changes(scan.delta, scan.edge[:, j])[-1:]]
+        targets += sector_targets(scan)
     if neurons:
         for i in range(scan.neurons.shape[1]):
             if scan.neurons[-1, i] < 0:
-                targets += [Target(NeuronMargin(i), c) for c in sign_changes(scan.delta, scan.neurons[:, i])[-1:]]
+                ends = sign_changes(scan.delta, scan.neurons[:, i])[-1:]
+                targets += [Target.at(NeuronMargin(i), c) for c in ends]
     if scan.ends_outside and not targets and scan.delta[0] > low:
         targets = [Target(EdgeMargin(0), float(scan.delta[0]))]
     return targets
+
+
+def sector_targets(scan: Scan) -> list[Target]:
+    """All changes of sign of each sector, at the edge and at 0."""
+    return [
+        Target.at(SectorMargin(sector, bool(zero)), change)
+        for sector in range(scan.sectors.shape[1])
+        for zero in (0, 1)
+        for change in sign_changes(scan.delta, scan.sectors[:, sector, zero])
+    ]
 
 
 def guessed_targets(guess: float, neurons: int, directions: int) -> list[Target]:
@@ -130,8 +163,8 @@ def guessed_targets(guess: float, neurons: int, directions: int) -> list[Target]
 
 
 def last_crossing(targets: Sequence[Target]) -> int:
-    """Which target is delta_NN: the last crossing of the smallest eigenvalue."""
-    return [i for i, t in enumerate(targets) if t.quantity == EdgeMargin(0)][-1]
+    """Which target is delta_NN: the last crossing of the smallest eigenvalue from which on an outlier stands."""
+    return [i for i, t in enumerate(targets) if t.quantity == EdgeMargin(0) and not t.rising][-1]
 
 
 # ---- roots
@@ -170,7 +203,7 @@ def replicate_roots(
         def value(log_delta: float, quantity: Quantity = target.quantity) -> float:
             return readings.value(quantity, log_delta)
 
-        log_root = bracketed_root(value, readings.known, float(np.log(target.guess)), (low, high))
+        log_root = bracketed_root(value, readings.known, float(np.log(target.guess)), (low, high), target.rising)
         if np.isnan(log_root):
             roots.append(Root(np.nan))
             continue
@@ -180,7 +213,11 @@ def replicate_roots(
 
 
 def bracketed_root(
-    function: Callable[[float], float], evaluated: Collection[float], guess: float, bounds: tuple[float, float]
+    function: Callable[[float], float],
+    evaluated: Collection[float],
+    guess: float,
+    bounds: tuple[float, float],
+    rising: bool = False,
 ) -> float:
     """The sign change of a function nearest to a guess, from evaluations that close in on it from both sides.
 
@@ -192,6 +229,8 @@ def bracketed_root(
         Where it has been evaluated so far, and grows with every call: earlier evaluations serve too.
     guess, bounds
         Where to begin and within which bounds to stay.
+    rising
+        Whether the function is to rise through 0, or to fall.
 
     Returns
     -------
@@ -204,7 +243,7 @@ def bracketed_root(
     step, width = 1.5 * BRACKET, np.inf
     for _ in range(_MOST_EVALUATIONS):
         points = sorted(x for x in evaluated if not np.isnan(function(x)))
-        pairs = [(a, b) for a, b in pairwise(points) if (function(a) < 0) != (function(b) < 0)]
+        pairs = [(a, b) for a, b in pairwise(points) if (function(a) < 0) == rising != (function(b) < 0)]
         if pairs:
             a, b = min(pairs, key=lambda p: abs((p[0] + p[1]) / 2 - guess))
             fa, fb = function(a), function(b)

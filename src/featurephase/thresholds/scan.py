@@ -8,12 +8,13 @@ make the curve of one replicate continuous in delta, so each replicate has roots
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from featurephase.dynamics.asymptotic import Moment, run_replicate
+from featurephase.dynamics.conditioning import RESIDUAL_TOLERANCE
 from featurephase.dynamics.network import Network
 from featurephase.foundation.statistics import mean_and_se
 from featurephase.foundation.types import Array
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from featurephase.problem import Problem
 
 
-__all__ = ["MarginCurve", "MarginReading", "Scan", "scan_grid", "sign_changes"]
+__all__ = ["MarginCurve", "MarginReading", "Scan", "SignChange", "scan_grid", "sign_changes"]
 
 #: Points per decade of the coarse scan in delta.
 _PER_DECADE = 4
@@ -45,6 +46,8 @@ class MarginReading:
         Of the edge: see :class:`~featurephase.hessian.spectrum.HardMargins`.
     neurons
         Margins at the edges of the blocks one by one, (m k_H,), those of a neuron ascending; empty unless asked for.
+    sectors
+        The smallest margin of each sector of hard directions at the left edge and at 0, (sectors, 2).
     """
 
     at_edge: Array
@@ -53,21 +56,20 @@ class MarginReading:
     left_edge: float
     drifts: bool
     neurons: Array
+    sectors: Array = field(default_factory=lambda: np.empty((0, 2)))
 
 
 @dataclass(frozen=True)
 class _Observer:
     """Reads the margins of one replicate; a class, so that worker processes can receive it."""
 
-    problem: Problem
+    curve: MarginCurve
     network: Network
     delta: float
-    hard_basis: Array
-    full: bool
-    blocks: bool
 
     def __call__(self, moment: Moment) -> MarginReading:
-        link = self.problem.teacher.link
+        curve, training = self.curve, self.curve.problem.training
+        link = curve.problem.teacher.link
         support = curvature_support(self.network, link, moment.weights)
 
         def margins(blocks: bool) -> list[HardMargins]:
@@ -75,27 +77,31 @@ class _Observer:
                 self.network,
                 link,
                 moment,
-                delta=self.problem.training.data_ratio(self.delta),
-                weight_decay=self.problem.training.weight_decay,
-                hard_basis=self.hard_basis,
+                delta=training.data_ratio(self.delta),
+                weight_decay=training.weight_decay,
+                hard_basis=curve.hard_basis,
                 blocks=blocks,
-                groups=self.problem.student.exchangeable,
+                groups=curve.problem.student.exchangeable,
                 support=support,
+                sectors=curve.sectors,
             )
 
-        by_neuron = margins(True) if self.blocks else []
+        by_neuron = margins(True) if curve.blocks else []
         own = np.concatenate([b.at_edge for b in by_neuron]) if by_neuron else np.empty(0)
-        if self.full:
+        if curve.full:
             whole = margins(False)[0]
-            return MarginReading(whole.at_edge, whole.at_zero, whole.critical, whole.left_edge, whole.drifts, own)
-        lowest = min(by_neuron, key=lambda b: b.left_edge)
-        at_zero = min(b.at_zero for b in by_neuron)
-        return MarginReading(np.sort(own), at_zero, lowest.critical, lowest.left_edge, lowest.drifts, own)
+            at_edge, at_zero, edges, parts = whole.at_edge, whole.at_zero, whole, [whole]
+        else:
+            at_edge, at_zero = np.sort(own), min(b.at_zero for b in by_neuron)
+            edges, parts = min(by_neuron, key=lambda b: b.left_edge), by_neuron
+        sectors = np.array([[(s.at_edge[0], s.at_zero[0]) for s in part.sectors] for part in parts])
+        lowest = sectors.min(axis=0).reshape(-1, 2)
+        return MarginReading(at_edge, at_zero, edges.critical, edges.left_edge, edges.drifts, own, lowest)
 
 
 @dataclass(frozen=True)
 class MarginCurve:
-    """margin(delta) of one problem at one time.
+    """margin(delta) of one problem.
 
     Attributes
     ----------
@@ -105,32 +111,37 @@ class MarginCurve:
         Sample paths of a run.
     full, blocks
         Whether the matrix equation of the whole network is read, and the blocks of single neurons.
+    sectors
+        Orthonormal columns (k, s) of each sector of hard directions that is read by itself.
+    tolerance
+        Of the basis of visited directions (:class:`~featurephase.dynamics.conditioning.ConditionedDesign`).
     """
 
     problem: Problem
-    time: int
     easy_basis: Array
     hard_basis: Array
     samples: int
     full: bool
     blocks: bool
+    sectors: tuple[Array, ...] = ()
+    tolerance: float = RESIDUAL_TOLERANCE
 
-    def read(self, delta: float, seed: np.random.SeedSequence) -> MarginReading | None:
-        """One run of one replicate; ``None`` if it diverges before the time."""
+    def read(self, delta: float, seed: np.random.SeedSequence, times: Sequence[int]) -> list[MarginReading | None]:
+        """One run of one replicate, read at some times; ``None`` where it diverges before."""
         problem = self.problem
         network = Network(problem.student.activation, problem.student.readout, problem.loss)
-        observer = _Observer(problem, network, delta, self.hard_basis, self.full, self.blocks)
         trajectory = run_replicate(
             problem,
             delta,
             seed,
             easy_basis=self.easy_basis,
-            steps=self.time,
+            steps=max(times),
             samples=self.samples,
-            observers={self.time: observer},
+            observers=dict.fromkeys(times, _Observer(self, network, delta)),
             test=False,
+            tolerance=self.tolerance,
         )
-        return trajectory.observations.get(self.time)
+        return [trajectory.observations.get(t) for t in times]
 
 
 def scan_grid(low: float, high: float) -> Array:
@@ -154,6 +165,10 @@ class Scan:
         The smallest margin at lambda = 0, or at the edge if that is negative, (points,).
     neurons
         Margins of single neurons, (points, m k_H); no columns unless asked for.
+    sectors
+        The smallest margins of each sector at the edge and at 0, (points, sectors, 2).
+    drifting
+        Share of the readings whose edge drifts because the curvature is unbounded.
     """
 
     grid: Array
@@ -162,6 +177,8 @@ class Scan:
     edge_se: Array
     zero: Array
     neurons: Array
+    sectors: Array
+    drifting: float = 0.0
 
     @classmethod
     def of(cls, grid: Array, readings: Sequence[Sequence[MarginReading | None]]) -> Scan:
@@ -172,8 +189,7 @@ class Scan:
             if len(present) == len(replicates):
                 alive.append((float(delta), present))
         if not alive:
-            empty = np.empty((0, 0))
-            return cls(grid, np.empty(0), empty, empty, np.empty(0), empty)
+            return replace(cls.none(), grid=grid)
         edges = [mean_and_se([r.at_edge for r in present]) for _, present in alive]
         return cls(
             grid,
@@ -182,13 +198,15 @@ class Scan:
             np.array([se for _, se in edges]),
             np.array([np.mean([r.at_zero for r in present]) for _, present in alive]),
             np.array([np.mean([r.neurons for r in present], axis=0) for _, present in alive]),
+            np.array([np.mean([r.sectors for r in present], axis=0) for _, present in alive]),
+            float(np.mean([r.drifts for _, present in alive for r in present])),
         )
 
     @classmethod
     def none(cls) -> Scan:
         """No scan: where the threshold is known to be near a guess."""
         empty = np.empty((0, 0))
-        return cls(np.empty(0), np.empty(0), empty, empty, np.empty(0), empty)
+        return cls(np.empty(0), np.empty(0), empty, empty, np.empty(0), empty, np.empty((0, 0, 2)))
 
     @property
     def diverged(self) -> bool:
@@ -206,9 +224,17 @@ class Scan:
         return bool(self.zero[-1] < 0)
 
 
-def sign_changes(grid: Array, margin: Array) -> list[float]:
+@dataclass(frozen=True)
+class SignChange:
+    """Where a margin crosses 0 between two deltas, and whether it rises there: an outlier disappears."""
+
+    delta: float
+    rising: bool
+
+
+def sign_changes(grid: Array, margin: Array) -> list[SignChange]:
     """Interpolated deltas at which the margin changes sign, ascending."""
     log = np.log(grid)
     where = np.flatnonzero((margin[:-1] < 0) != (margin[1:] < 0))
     crossing = log[where] - margin[where] * (log[where + 1] - log[where]) / (margin[where + 1] - margin[where])
-    return [float(np.exp(c)) for c in crossing]
+    return [SignChange(float(np.exp(c)), bool(margin[i] < 0)) for c, i in zip(crossing, where, strict=True)]
