@@ -117,9 +117,7 @@ def _negative(margins: Array) -> bool | None:
     return bool(mean < 0)
 
 
-def _limits(
-    problem: Problem, delta: float, spaces: LatentSubspaces, quiet: bool, workers: Workers
-) -> ThresholdLimit:
+def _limits(problem: Problem, delta: float, spaces: LatentSubspaces, quiet: bool, workers: Workers) -> ThresholdLimit:
     """The limits of all directions, as sharp as the verdict at this delta needs them, or can be had."""
     samples = problem.asymptotics.samples
     few = min(samples, _FEW_SAMPLES)
