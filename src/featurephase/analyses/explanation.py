@@ -27,7 +27,6 @@ from featurephase.analyses.prediction import experiment_text, predict, problem_s
 from featurephase.analyses.reached import reached_subspace
 from featurephase.analyses.threshold import threshold
 from featurephase.analyses.threshold_limit import threshold_limit
-from featurephase.dynamics.optimisers import FirstOrderRule
 from featurephase.escape.law import EscapeLaw, predicted_escapes
 from featurephase.foundation.errors import InputError, show
 from featurephase.foundation.executors import Workers, replicate_seeds, run_tasks
@@ -388,7 +387,6 @@ def explain(
         limits = None
     facts = Facts(problem, ratio, dimension, spaces, thresholds, run, hessian)
     warnings = list(prediction.warnings) if hard else []
-    warnings += _step_size_words(facts) if hard else []
     found = _hard_facts(facts, limits, warnings, quiet, workers) if hard else []
     directions: list[DirectionExplanation] = []
     reached = None
@@ -398,23 +396,6 @@ def explain(
     directions += [entry for sector in found for entry in _hard_entries(facts, sector)]
     directions += _other_entries(spaces)
     return _explanation(facts, found, limits, directions, reached, warnings, samples_n, note)
-
-
-def _step_size_words(facts: Facts) -> list[str]:
-    """What a step too large for the right edge of the bulk means for finite networks."""
-    rule = FirstOrderRule.of(facts.problem.training)
-    words = []
-    for entry in facts.run.hessian:
-        step = min(entry.time, max(facts.steps - 1, 0))
-        factor = rule.growth_factor(entry.right_edge, step) if np.isfinite(entry.right_edge) else np.nan
-        if factor > 1.0 and entry.right_edge > 0.0:
-            size = rule.step_size * rule.schedule(step) * entry.right_edge
-            words.append(
-                f"t = {entry.time}: step size times right edge = {size:.3g}: directions of the bulk grow by a factor "
-                f"{factor:.3g} a step, which the limit does not show; finite networks may leave it or diverge "
-                "(featurephase simulate finds out)"
-            )
-    return words
 
 
 def _explanation(

@@ -10,8 +10,8 @@ import numpy as np
 from featurephase.subspaces.symmetry import direction_name
 
 if TYPE_CHECKING:
-    from featurephase.results.threshold import Threshold
     from featurephase.results.prediction import Prediction
+    from featurephase.results.threshold import Threshold
 
 __all__ = ["MOST", "aligned", "basis_words", "ending", "heading"]
 
