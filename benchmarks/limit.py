@@ -1,8 +1,8 @@
 """Does the limit of delta_NN that early times predict hold at late ones?
 
-For the worked example (theory/thresholds) and three other problems: the limit is predicted from t <= 240, and the
-thresholds at t = 2000 and 4000 are computed. The prediction gives delta_NN(t) at those times too, from the same fit; and
-the limit must lie where they lead.
+For the worked example (theory/thresholds) and three other problems: the limit is predicted from t <= 240, and again,
+with other random numbers, from runs to t = 4000. Both must agree within their errors; the thresholds at t = 2000 and
+4000 are printed beside them.
 
     python benchmarks/limit.py              # to t = 4000 with 2^16 paths: some hours on 2 cores
     python benchmarks/limit.py --reduced    # to t = 1000 with 2^14 paths: about half an hour

@@ -161,11 +161,13 @@ def judged(case: Case, samples: int, replicates: int, dimensions: tuple[int, int
         error = np.sqrt(0.25 / seeds) if p is None else np.sqrt(max(p * (1 - p), 0.02) / seeds)
         close = p is None or abs(p - by_then) <= 3 * error + 0.15  # near the level growth is no longer linear
         wrong += not close
-        lines.append(
-            f"  {name:24s} learned {entry.learned!s:5s} (found {small:.2f}, {large:.2f} by {case.long}: {state}); by step "
-            f"{case.steps} probability {'-' if p is None else f'{p:.2f}'} (found {by_then:.2f}{'' if close else ' WRONG'})"
-            f"; unstable {entry.unstable_at_last_step}; delta_NN {entry.delta_nn:.3g} +- {entry.delta_nn_se:.2g}"
-        )
+        probability = "-" if p is None else f"{p:.2f}"
+        lines += [
+            f"  {name}: learned {entry.learned} (found {small:.2f}, {large:.2f} by {case.long}: {state}); delta_NN "
+            f"{entry.delta_nn:.3g} +- {entry.delta_nn_se:.2g}",
+            f"    by step {case.steps} with probability {probability} (found {by_then:.2f}{'' if close else ' WRONG'}); "
+            f"unstable there: {entry.unstable_at_last_step}",
+        ]
     return lines, wrong if decided or wrong else -1
 
 
