@@ -162,10 +162,11 @@ def judged(case: Case, samples: int, replicates: int, dimensions: tuple[int, int
         close = p is None or abs(p - by_then) <= 3 * error + 0.15  # near the level growth is no longer linear
         wrong += not close
         probability = "-" if p is None else f"{p:.2f}"
+        mark = "" if close else " WRONG"
         lines += [
             f"  {name}: learned {entry.learned} (found {small:.2f}, {large:.2f} by {case.long}: {state}); delta_NN "
             f"{entry.delta_nn:.3g} +- {entry.delta_nn_se:.2g}",
-            f"    by step {case.steps} with probability {probability} (found {by_then:.2f}{'' if close else ' WRONG'}); "
+            f"    by step {case.steps} with probability {probability} (found {by_then:.2f}{mark}); "
             f"unstable there: {entry.unstable_at_last_step}",
         ]
     return lines, wrong if decided or wrong else -1
