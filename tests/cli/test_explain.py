@@ -30,12 +30,18 @@ def test_the_document_is_the_contract(outcome) -> None:
     (entry,) = document["directions"]
     assert (entry["name"], entry["direction"], entry["kind"], entry["learned"]) == ("g1", [1.0], "hard", True)
     assert entry["delta_alg"] == pytest.approx(0.5, rel=0.01)
-    assert 1 < entry["delta_nn"] < 30
+    assert document["delta_nn"] < entry["delta_nn"] < 30  # at step 4, and as training goes on
+    assert (entry["delta_nn"], entry["delta_nn_se"]) == (document["delta_nn_limit"], document["delta_nn_limit_se"])
+    (window,) = entry["windows"]
+    assert (window["low"], window["high"]) == (pytest.approx(entry["delta_nn"], rel=0.2), "inf")
     assert entry["samples_needed"] == pytest.approx(1000 * entry["delta_nn"])
     assert entry["samples_needed_se"] == pytest.approx(1000 * entry["delta_nn_se"])
     # the start has overlap of order 1/sqrt(1000), and half of the weights takes more than one step at any stable rate
     assert 1 < entry["escape_low"] <= entry["escape_step"] <= entry["escape_high"]
     assert all(0 <= entry[f"escape_{name}_se"] < 0.5 * entry[f"escape_{name}"] for name in ("low", "step", "high"))
+    assert entry["unstable_at_last_step"] is True
+    assert entry["learned_by_last_step"] < 0.05  # in four steps from 1/sqrt(1000)
+    assert entry["expressible"] is True
     assert entry["overlap"] is None
     assert document["hard_outlier"] < document["left_edge"] < 0
     assert 0 < document["hard_outlier_overlap"] <= 1
@@ -43,8 +49,10 @@ def test_the_document_is_the_contract(outcome) -> None:
         assert document[f"{name}_se"] > 0, name
     assert "unstable" in entry["mechanism"]
     assert "fewer samples" in entry["change"]
-    assert document["verdict"] == "at n/d = 30, step 4: learned: g1"
-    assert any("drifts" in warning for warning in document["warnings"])
+    assert document["verdict"].startswith(
+        "at n/d = 30 if training goes on: learned: g1; at step 4 gradient descent is "
+    )
+    assert "unstable along g1; by step 4 in dimension 1000: g1 with probability 0" in document["verdict"]
 
 
 def test_files(outcome) -> None:

@@ -47,15 +47,33 @@ def test_the_document_is_the_contract(outcome) -> None:
 
 def test_the_limit_keeps_its_promise(outcome) -> None:
     document, limit = outcome[1].document, outcome[1].document["delta_nn_limit"]
-    assert limit["history_time"] == [15, 30]
+    assert limit["history_time"] == [8, 11, 15, 21, 30]
     assert limit["time"] == 30
-    assert limit["value"] == limit["history"][-1]
-    assert limit["drift"] == pytest.approx(limit["history"][1] - limit["history"][0])
-    settled = abs(limit["drift"]) <= max(2 * limit["drift_se"], 0.02 * limit["value"])
+    assert limit["drift"] == pytest.approx(limit["history"][4] - limit["history"][2])
+    # the threshold still grows, and the limit lies beyond what was reached; its error knows how little that is
+    assert limit["value"] > limit["history"][-1] > limit["history"][0]
+    assert limit["value_se"] > limit["history_se"][-1]
+    assert limit["form"] in ("power", "exponential")
+    settled = 2 * limit["value_se"] < max(0.02 * limit["value"], 2 * limit["history_se"][-1])
     assert limit["converged"] is settled
-    assert limit["status"] == ("ok" if settled else "not-converged")
-    assert outcome[1].code == (0 if settled else 3)
+    known = limit["value_se"] <= 0.02 * limit["value"]
+    assert limit["status"] == ("ok" if known else "not-converged")
+    assert outcome[1].code == (0 if known else 3)
     assert document["status"] == limit["status"]
+    (sector,) = limit["sectors"]
+    assert sector["name"] == "g1"
+    assert (sector["value"], sector["value_se"]) == (limit["value"], limit["value_se"])
+    (window,) = sector["windows"]
+    assert window["high"] == "inf"
+    assert window["low"] == pytest.approx(limit["value"], rel=0.2)
+
+
+def test_without_a_time_there_is_the_last_step_and_the_limit(invoke, experiment_file) -> None:
+    done = invoke("threshold", experiment_file(), "--json", "--delta-range", "2,60", "--quick")
+    document = done.document
+    assert [entry["time"] for entry in document["delta_nn"]] == [0, 4]  # run.times
+    assert document["delta_nn_limit"]["history_time"][-1] == 30
+    assert "delta_NN(t -> inf)" in done.err  # what is done, and how long it will take
 
 
 @pytest.mark.parametrize("time", [1.5, -1, np.nan, 10**6])
@@ -78,7 +96,7 @@ def test_files(outcome) -> None:
     with xarray.open_zarr(folder / "t.zarr") as found:
         assert float(found.delta_nn[0]) == done.document["delta_nn"][0]["value"]
         assert found.delta_nn.attrs["units"] == "1"
-        assert found.limit_time.values.tolist() == [15, 30]
+        assert found.limit_time.values.tolist() == [8, 11, 15, 21, 30]
 
 
 def test_no_transition(invoke, experiment_file) -> None:

@@ -101,7 +101,7 @@ def test_memory_is_bounded_and_refused_with_both_figures(monkeypatch):
     wide = problem(steps=60).replace(student={"readout": [0.1] * 10})
     one = {"easy_basis": EASY, "hard_basis": HARD, "samples": 20_000}
     monkeypatch.setattr(escape, "_tangent", lambda path, *rest: (rest[3][:, :0], rest[3]))
-    monkeypatch.setattr(escape, "_unstable_until", lambda *_: np.inf)
+    monkeypatch.setattr(escape, "_unstable_at_end", lambda *_: [True])
     whole = hard_growth(wide, 4.0, np.random.SeedSequence(0), **one)
     monkeypatch.setattr(escape, "_PRODUCT_BYTES", 2**20)
     traced = escape._Path.injected
@@ -123,3 +123,23 @@ def test_memory_is_bounded_and_refused_with_both_figures(monkeypatch):
     with pytest.raises(MemoryLimitError, match=r"60 steps of 10 neurons .* needs .* and 1 MiB are available"):
         hard_growth(wide, 4.0, np.random.SeedSequence(0), **one)
     assert growth_bytes(wide, 1, 300, 20_000) > 8 * 3000**2
+
+
+def test_sectors_grow_as_if_they_were_alone():
+    """Two directions of different strength: each part has the rows of its own direction."""
+    both = problem(12).replace(teacher={"latent_dim": 2, "link": "1.5*tanh(g1**2) + 0.5*tanh(g2**2)"})
+    found = hard_growth(
+        both,
+        30.0,
+        np.random.SeedSequence(3),
+        easy_basis=np.zeros((2, 0)),
+        hard_basis=np.eye(2),
+        samples=4000,
+        sectors=[np.eye(2)[:, :1], np.eye(2)[:, 1:]],
+    )
+    first, second = found.parts
+    np.testing.assert_array_equal(first.start[:, :, 0], found.start[:, :, 0])
+    np.testing.assert_array_equal(second.noise[:, :, 0], found.noise[:, :, 1])
+    size = [np.sqrt(np.sum(part.start[-1] ** 2)) for part in found.parts]
+    assert size[0] > 1.5 * size[1]
+    assert first.unstable

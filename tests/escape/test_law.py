@@ -29,49 +29,62 @@ def test_law_of_the_escape_time_of_a_pure_exponential():
     """c(t) = c(0) 1.1^t with Gaussian c(0): P(T <= t) = P(|N| > level sqrt(d)/1.1^t), and no end where it shrinks."""
     t = np.arange(41)
     paths = (1.1**t)[:, None, None, None]
-    growth = HardGrowth(paths, np.zeros((41, 0, 1, 1)), np.ones(41), np.inf)
+    growth = HardGrowth(paths, np.zeros((41, 0, 1, 1)), np.ones(41), True)
     law = escape_law([growth] * 2, 10_000, draws=20_000)
     median = np.ceil(np.log(0.5 * 100 / 0.67449) / np.log(1.1))
     assert abs(law.median - median) <= 1
     assert law.rate == pytest.approx(1.1)
     assert law.low < law.median < law.high
-    shrinking = HardGrowth((0.9**t)[:, None, None, None], np.zeros((41, 0, 1, 1)), np.ones(41), np.inf)
+    shrinking = HardGrowth((0.9**t)[:, None, None, None], np.zeros((41, 0, 1, 1)), np.ones(41), True)
     assert escape_law([shrinking] * 2, 10_000).median == np.inf
 
 
 def test_no_escape_is_predicted_where_the_plateau_is_stable():
     """Left of the transition (delta = 16 at t = 60) the linear theory grows too, from the edge of the bulk."""
     below = growths(problem(60), 10.0, replicates=3, samples=5000)
-    assert all(0 <= g.unstable_until < 30 for g in below)  # the outlier is negative early, then vanishes
-    law = escape_law(below, 1000)
+    assert not any(g.unstable for g in below)  # the outlier is negative early, then vanishes
+    law = escape_law(below, 100_000)
     assert (law.status, law.median, law.low) == ("stable", np.inf, np.inf)
     assert "no hard outlier stands left of the bulk and below 0 at step 60" in law.message
     assert law.rate > 1.0  # what would have been continued
     above = growths(problem(60), 40.0, replicates=3, samples=5000)
-    assert all(g.unstable_until == np.inf for g in above)
+    assert all(g.unstable for g in above)
     law = escape_law(above, 1000)
     assert (law.status, law.message) == ("ok", "")
     assert np.isfinite(law.high)
     decayed = growths(problem(20, weight_decay=1.0), 40.0, replicates=2, samples=5000)
-    assert [g.unstable_until for g in decayed] == [-1.0, -1.0]  # the same outlier, shifted above 0
+    assert [g.unstable for g in decayed] == [False, False]  # the same outlier, shifted above 0
+
+
+def test_an_early_instability_counts_though_it_is_gone_at_the_end():
+    """A path that crosses the level and shrinks again: the runs that cross it have escaped."""
+    t = np.arange(41)
+    paths = np.where(t < 20, 1.5**t, 1.5 ** (40 - t))[:, None, None, None]
+    growth = [HardGrowth(paths, np.zeros((41, 0, 1, 1)), np.ones(41), False)] * 2
+    law = escape_law(growth, 10_000, draws=20_000)
+    # the largest size is |N(0,1)| 1.5^20/100 = 33 |N|: below the level 1/2 with probability .012
+    assert law.by_end == pytest.approx(0.988, abs=0.004)
+    assert escape_law(growth, 10_000, draws=20_000, until=40).by_end == law.by_end
+    assert escape_law(growth, 10_000, draws=20_000, until=5).by_end < 0.01
+    assert (law.status, law.high < 20) == ("ok", True)
 
 
 def test_replicates_decide_whether_there_is_an_escape_time():
     t = np.arange(41)
 
-    def growth(until: float) -> HardGrowth:
-        return HardGrowth((1.2**t)[:, None, None, None], np.zeros((41, 0, 1, 1)), np.ones(41), until)
+    def growth(goes_on: bool | None) -> HardGrowth:
+        return HardGrowth((1.2**t)[:, None, None, None], np.zeros((41, 0, 1, 1)), np.ones(41), goes_on)
 
-    split = escape_law([growth(np.inf), growth(20.0)], 10**10)
+    split = escape_law([growth(True), growth(False)], 10**10)
     assert split.status == "undecided"
     assert np.isnan(split.median)
     assert "1 of 2 replicates" in split.message
-    # at a dimension so small that all is over by step 20 it does not matter
-    early, sure = (escape_law([growth(np.inf), growth(u)], 16) for u in (20.0, np.inf))
+    # at a dimension so small that all is over by the last step it does not matter
+    early, sure = (escape_law([growth(True), growth(u)], 16) for u in (False, True))
     assert (early.status, early.low, early.median) == ("ok", sure.low, sure.median)
     assert early.median < 20
-    assert escape_law([growth(5.0)] * 2, 10**4).status == "stable"
-    unbounded = escape_law([growth(np.nan)] * 2, 10**4)
+    assert escape_law([growth(False)] * 2, 10**10).status == "stable"
+    unbounded = escape_law([growth(None)] * 2, 10**10)
     assert (unbounded.status, np.isnan(unbounded.median)) == ("undecided", True)
     assert "no edge" in unbounded.message
 

@@ -10,12 +10,11 @@ import pytest
 import xarray
 
 import featurephase as fp
-from featurephase.analyses.threshold import NetworkThreshold, Threshold, ThresholdLimit
-from featurephase.present.labelled import threshold_dataset
 from featurephase.present.prediction import share
 from featurephase.results.comparison import ComparedCurves, ComparedQuantity, Comparison
 from featurephase.results.prediction import HessianPrediction, OutlierPrediction, Prediction
 from featurephase.results.status import SINGULAR_CURVATURE
+from featurephase.results.threshold import NetworkThreshold, Threshold, ThresholdLimit
 
 from .. import cases
 
@@ -199,7 +198,7 @@ def test_every_threshold_has_a_figure_a_table_and_a_file(changes, tmp_path) -> N
     result.figure().canvas.draw()
     assert result.table().startswith("T\n")
     with xarray.open_dataset(result.save(tmp_path / "t.nc"), engine="h5netcdf") as found:
-        xarray.testing.assert_equal(found.load(), threshold_dataset(result))
+        xarray.testing.assert_equal(found.load(), result.to_xarray())
 
 
 def test_threshold_table_says_it_all() -> None:
@@ -219,7 +218,7 @@ def test_threshold_table_says_it_all() -> None:
 
 
 def test_scans_of_different_length_are_padded() -> None:
-    dataset = threshold_dataset(threshold())
+    dataset = threshold().to_xarray()
     assert dataset.scan_margin.dims == ("threshold_time", "scan_point", "direction")
     assert np.isnan(dataset.scan_margin[1]).all()
     assert dataset.threshold_status.values.tolist() == ["ok", "diverged"]

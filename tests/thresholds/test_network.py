@@ -9,13 +9,15 @@ import pytest
 from scipy.optimize import brentq
 from scipy.special import stdtrit
 
+from featurephase.analyses import threshold as module
 from featurephase.analyses.prediction import problem_subspaces
-from featurephase.analyses.threshold import NO_TRANSITION, NOT_CONVERGED, NOT_NEGATIVE, network_threshold, threshold
+from featurephase.analyses.threshold import network_threshold, threshold
 from featurephase.foundation.errors import InputError
 from featurephase.problem import Problem
-from featurephase.thresholds import network as module
-
-SEED = np.random.SeedSequence(0)
+from featurephase.results.status import NO_TRANSITION, NOT_CONVERGED, NOT_NEGATIVE
+from featurephase.results.words import with_error
+from featurephase.thresholds.roots import EdgeMargin, Target, replicate_roots
+from featurephase.thresholds.scan import MarginReading, SignChange, sign_changes
 
 
 @dataclass
@@ -26,16 +28,16 @@ class KnownCurve:
     diverges: float = 0.0
     calls: int = 0
 
-    def read(self, delta, seed):
+    def read(self, delta):
         self.calls += 1
         if delta < self.diverges:
             return None
         value = self.margin(delta)
-        return module._Reading(np.array([value]), value, True, -1.0, False, np.array([value]))
+        return MarginReading(np.array([value]), value, True, -1.0, False, np.array([value]))
 
 
-def root_of(curve, guess, bounds=(0.05, 1000.0)):
-    return module._roots(curve, SEED, [module._Target("edge", 0, guess)], bounds)[0].delta
+def root_of(curve, guess, bounds=(0.05, 1000.0), rising=False):
+    return replicate_roots(curve.read, [Target(EdgeMargin(0), guess, rising)], bounds)[0].delta
 
 
 @pytest.mark.parametrize("guess", [4.0, 6.0, 7.3, 20.0, 100.0])
@@ -49,7 +51,16 @@ def test_root_of_a_smooth_margin(guess):
 def test_nearest_of_two_roots():
     curve = KnownCurve(lambda d: np.log(d / 2.0) * np.log(d / 30.0))
     assert root_of(curve, 2.2) == pytest.approx(2.0, rel=1e-3)
-    assert root_of(curve, 27.0) == pytest.approx(30.0, rel=1e-3)
+    assert root_of(curve, 27.0, rising=True) == pytest.approx(30.0, rel=1e-3)
+
+
+def test_an_upper_bound_is_not_mistaken_for_the_lower_one():
+    """Evaluations near the lower root enclose it; the other, of the opposite direction, is sought on its own."""
+    curve = KnownCurve(lambda d: np.log(d / 4.7) * np.log(d / 124.0))
+    targets = [Target(EdgeMargin(0), 4.6), Target(EdgeMargin(0), 200.0, rising=True)]
+    lower, upper = (root.delta for root in replicate_roots(curve.read, targets, (0.05, 1000.0)))
+    assert lower == pytest.approx(4.7, rel=1e-3)
+    assert upper == pytest.approx(124.0, rel=1e-3)
 
 
 def test_no_root_is_nan():
@@ -62,7 +73,9 @@ def test_a_root_is_found_beside_a_region_that_diverges():
 
 def test_sign_changes_are_interpolated_in_log_delta():
     grid = np.array([1.0, 10.0, 100.0, 1000.0])
-    assert module._sign_changes(grid, np.array([1.0, -1.0, -1.0, 3.0])) == pytest.approx([10**0.5, 10**2.25])
+    down, up = sign_changes(grid, np.array([1.0, -1.0, -1.0, 3.0]))
+    assert (down.delta, up.delta) == (pytest.approx(10**0.5), pytest.approx(10**2.25))
+    assert (down, up) == (SignChange(down.delta, False), SignChange(up.delta, True))
 
 
 def phase_retrieval(a: float, weight_decay: float = 0.0, **asymptotics: int) -> Problem:
@@ -120,7 +133,16 @@ def test_an_outlier_that_is_negative_in_a_window_only():
     assert found.negative_crossings[0] == pytest.approx(found.value, rel=1e-3)
     error = found.negative_crossings[1] - delta_of_an_outlier_at_zero(1.0)
     assert abs(error) < stdtrit(5, 0.999) * found.negative_crossings_se[1]
-    assert f"{found.negative_crossings[1]:.4g}" in found.message
+    (window,) = found.windows
+    assert (window.low, window.high, window.high_se) == (
+        found.negative_crossings[0],
+        found.negative_crossings[1],
+        found.negative_crossings_se[1],
+    )
+    assert with_error(window.high, window.high_se) in found.message
+    (sector,) = found.sectors
+    assert sector.windows == found.windows
+    assert np.isnan(sector.value_negative)
 
 
 def test_weight_decay_closes_the_window():
@@ -186,10 +208,20 @@ def test_nothing_hard():
 def test_limit_reports_how_far_it_came():
     problem = small(HARD).replace(threshold={"max_steps": 20})
     limit = threshold(problem, times=[np.inf]).delta_nn_limit
+    assert limit.history_time == (5, 7, 10, 14, 20)
+    assert limit.time == 20
+    assert np.all(np.diff(limit.history) > 0)
+    # five times up to 20 say little of infinity, and the error says so
     assert limit.status == NOT_CONVERGED
     assert not limit.converged
-    assert limit.history_time == (15,)
-    assert limit.value > 0
+    assert limit.value_se > 0.02 * limit.value
+    assert limit.value > limit.history[-1]
+
+
+def test_too_few_steps_have_no_limit():
+    limit = threshold(small(HARD).replace(threshold={"max_steps": 2}), times=[np.inf]).delta_nn_limit
+    assert limit.status == NO_TRANSITION
+    assert np.isnan(limit.value)
 
 
 def test_bad_arguments():

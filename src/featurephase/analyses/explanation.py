@@ -1,385 +1,285 @@
 """``explain``: which latent directions a network learns from given data, by which mechanism, and what would change it.
 
 Everything here is put together from what other modules compute: the data's thresholds and the network's, what gradient
-descent reaches, the spectrum at the last step, and the law of the escape time at finite dimension.
+descent reaches, the spectrum at the last step, and the law of the escape time at finite dimension. Three questions are
+kept apart for each hard direction: whether it is learned if training goes on, what is learned by the last step in this
+dimension, and what is unstable at the last step. The sentences are in :mod:`featurephase.analyses.explanation_words`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from featurephase.analyses.prediction import (
-    HessianPrediction,
-    OutlierPrediction,
-    TrajectoryPrediction,
-    experiment_text,
-    predict,
-    problem_subspaces,
+from featurephase.analyses.explanation_words import (
+    Facts,
+    HardFacts,
+    easy_words,
+    hard_words,
+    left_hard_outlier,
+    verdict_words,
 )
-from featurephase.analyses.reached import ReachedSubspace, reached_subspace
-from featurephase.analyses.simulation import predicted_escape
-from featurephase.analyses.threshold import NO_TRANSITION, NetworkThreshold, Threshold, threshold
-from featurephase.dynamics.optimisers import FirstOrderRule
-from featurephase.escape.law import EscapeLaw
+from featurephase.analyses.expressible import expressible
+from featurephase.analyses.prediction import experiment_text, predict, problem_subspaces
+from featurephase.analyses.reached import reached_subspace
+from featurephase.analyses.threshold import threshold
+from featurephase.analyses.threshold_limit import threshold_limit
+from featurephase.escape.law import EscapeLaw, predicted_escapes
 from featurephase.foundation.errors import InputError, show
-from featurephase.foundation.executors import Workers
+from featurephase.foundation.executors import Workers, replicate_seeds, run_tasks
 from featurephase.foundation.numbers import is_whole
+from featurephase.foundation.statistics import mean_and_se
 from featurephase.foundation.types import Array
 from featurephase.hessian.spectrum import FULL_WIDTH
 from featurephase.problem.asked import check_delta
-from featurephase.results.base import Result
+from featurephase.results.explanation import DirectionExplanation, Explanation
+from featurephase.results.prediction import HessianPrediction
+from featurephase.results.status import NO_TRANSITION, NOT_CONVERGED, NOT_NEGATIVE, OK, STABLE, UNDETERMINED
+from featurephase.results.threshold import ThresholdLimit
+from featurephase.subspaces.sectors import HardSector, hard_sectors
 from featurephase.subspaces.symmetry import direction_name
+from featurephase.thresholds.algorithmic import algorithmic_threshold
+from featurephase.thresholds.follow import followed_times
+from featurephase.thresholds.scan import MarginCurve, MarginReading
 
 if TYPE_CHECKING:
-    import xarray
-    from matplotlib.figure import Figure
-
+    from featurephase.analyses.reached import ReachedSubspace
     from featurephase.problem import Problem
     from featurephase.subspaces import LatentSubspaces
 
 
 __all__ = ["DirectionExplanation", "Explanation", "explain"]
 
-#: Standard errors that delta must be away from a threshold for a verdict.
+#: Standard errors by which a margin must differ from 0 for a verdict, and a delta from a threshold.
 _CLEAR = 2.0
+#: The limits of delta_NN are followed with so many sample paths and so far at first; with all of them, and farther,
+#: where that does not decide.
+_FEW_SAMPLES = 2**14
+_SHORT_ROUND = 240
+#: How far the growth of small overlaps is followed: beyond a short training too, so that what it says of later steps
+#: knows whether an early instability lasts.
+_SHORTEST_GROWTH = 120
+_LONGEST_GROWTH = 300
 
 
-@dataclass(frozen=True, kw_only=True)
-class DirectionExplanation:
-    """One latent direction.
+# ---- the facts
 
-    Attributes
-    ----------
-    name, direction
-        ``"g2"``, and the unit vector (k,).
-    kind
-        ``"easy"``, ``"hard"``, ``"irrelevant"`` (the response does not depend on it) or ``"undecided"``.
-    learned
-        By this network at this delta; ``None``: could not be decided. Easy directions: whether the weights overlap with
-        it by the last step. Hard ones: whether gradient descent is unstable along it at the last step, so that it is
-        found, in dimension d after about ``escape_step`` steps.
-    overlap, overlap_se
-        Easy directions: ``|e'Theta|/|Theta|``, root mean square over the steps. ``None`` for others.
-    delta_nn, delta_nn_se
-        n/d from which on this network learns it (hard directions: at the last step, all of them together); 0 for an
-        easy direction that is reached, ``None`` where there is no such statement.
-    delta_alg, delta_alg_se
-        n/d that the best polynomial-time first-order method needs.
-    samples_needed, samples_needed_se
-        ``delta_nn`` times the dimension; ``None`` without a dimension.
-    escape_step, escape_step_se, escape_low, escape_low_se, escape_high, escape_high_se
-        Step at which a hard direction that is learned makes up half of the weights at this dimension: the median over
-        runs from random starts, and the interval that holds 90 % of the runs; their errors.
-    mechanism, change
-        How it is learned or why not, and what would change that: a sentence each.
+
+def _margins_at(
+    problem: Problem,
+    delta: float,
+    spaces: LatentSubspaces,
+    sectors: Sequence[HardSector],
+    workers: Workers,
+    quiet: bool,
+) -> tuple[list[int], Array]:
+    """The smallest margins of each sector at the edge and at 0, at some times up to the last step.
+
+    Times (T,), and margins (T, replicates, sectors, 2): nan where a replicate diverged before.
     """
-
-    name: str
-    direction: Array
-    kind: str
-    learned: bool | None
-    overlap: float | None = None
-    overlap_se: float | None = None
-    delta_nn: float | None = None
-    delta_nn_se: float | None = None
-    delta_alg: float | None = None
-    delta_alg_se: float | None = None
-    samples_needed: float | None = None
-    samples_needed_se: float | None = None
-    escape_step: float | None = None
-    escape_step_se: float | None = None
-    escape_low: float | None = None
-    escape_low_se: float | None = None
-    escape_high: float | None = None
-    escape_high_se: float | None = None
-    mechanism: str = ""
-    change: str = ""
+    full = problem.student.width <= FULL_WIDTH
+    curve = MarginCurve(
+        problem,
+        spaces.easy_basis,
+        spaces.hard_basis,
+        problem.asymptotics.samples,
+        full,
+        not full,
+        tuple(s.basis for s in sectors),
+    )
+    steps = problem.training.steps
+    times = sorted({0, *followed_times(steps)}) if steps else [0]
+    seeds = replicate_seeds(problem.asymptotics.seed, problem.asymptotics.replicates)
+    readings: list[list[MarginReading | None]] = run_tasks(
+        _read, [(curve, delta, seed, times) for seed in seeds], label="margins", quiet=quiet, workers=workers
+    )
+    missing = np.full((len(sectors), 2), np.nan)
+    margins = [[missing if r is None or r.drifts else r.sectors for r in replicate] for replicate in readings]
+    return times, np.array(margins).swapaxes(0, 1)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Explanation(Result):
-    """What a network learns from given data and why.
-
-    Attributes
-    ----------
-    delta, samples_n, dimension
-        n/d, and n and d where they were given.
-    steps
-        T, the step that the statements are about.
-    easy_basis, hard_basis, reached_basis
-        U_E, U_H and U_GD(T), orthonormal columns.
-    delta_alg, delta_nn, delta_nn_negative
-        Of the hard directions, the last two at the last step; ``None`` if nothing is hard (delta_alg is
-        0 then).
-    left_edge, hard_outlier, hard_outlier_overlap
-        Of the Hessian at the last step; ``None`` where there is none.
-    directions
-        One entry for each latent direction.
-    verdict
-        One sentence.
-    """
-
-    title: str
-    delta: float
-    samples_n: int | None
-    dimension: int | None
-    steps: int
-    samples: int
-    replicates: int
-    easy_basis: Array
-    hard_basis: Array
-    reached_basis: Array
-    delta_alg: float
-    delta_alg_se: float
-    delta_nn: float | None
-    delta_nn_se: float | None
-    delta_nn_negative: float | None
-    delta_nn_negative_se: float | None
-    left_edge: float | None
-    left_edge_se: float | None
-    hard_outlier: float | None
-    hard_outlier_se: float | None
-    hard_outlier_overlap: float | None
-    hard_outlier_overlap_se: float | None
-    directions: tuple[DirectionExplanation, ...]
-    verdict: str
-    warnings: tuple[str, ...] = ()
-    experiment: str = field(default="", metadata={"json": False})
-
-    def to_xarray(self) -> xarray.Dataset:
-        """The numbers of each direction over (direction), with the words."""
-        from featurephase.present.labelled import explanation_dataset
-
-        return explanation_dataset(self)
-
-    def figure(self) -> Figure:  # type: ignore[override]
-        """Each direction on the axis of delta: where the thresholds are, and where this experiment is."""
-        from featurephase.present.explanation import explanation_figure
-
-        return explanation_figure(self)
-
-    def table(self) -> str:
-        """The verdict, then each direction in words."""
-        from featurephase.present.explanation import explanation_table
-
-        return explanation_table(self)
+def _read(
+    curve: MarginCurve, delta: float, seed: np.random.SeedSequence, times: Sequence[int]
+) -> list[MarginReading | None]:
+    """One task."""
+    return curve.read(delta, seed, times)
 
 
-# ---- words
-
-
-def _left_hard_outlier(hessian: HessianPrediction) -> OutlierPrediction | None:
-    """The smallest hard outlier left of the bulk."""
-    return next((o for o in hessian.hard_outliers if o.side == "left"), None)
-
-
-class _Facts(NamedTuple):
-    """All that the sentences are made from."""
-
-    problem: Problem
-    delta: float
-    dimension: int | None
-    spaces: LatentSubspaces
-    thresholds: Threshold
-    network: NetworkThreshold | None
-    run: TrajectoryPrediction
-    hessian: HessianPrediction
-    reached: ReachedSubspace | None
-    escape: EscapeLaw | None
-
-    @property
-    def outlier(self) -> OutlierPrediction | None:
-        """The smallest hard outlier left of the bulk."""
-        return _left_hard_outlier(self.hessian)
-
-    @property
-    def crossing(self) -> tuple[float, float]:
-        """The delta that decides on learning: from there on the outlier is negative."""
-        if self.network is None:
-            return np.nan, np.nan
-        if np.isfinite(self.network.value_negative):
-            return self.network.value_negative, self.network.value_negative_se
-        return self.network.value, self.network.value_se
-
-
-def _hard_learned(facts: _Facts) -> bool | None:
-    if facts.run.status != "ok" or facts.hessian.status != "ok":
+def _negative(margins: Array) -> bool | None:
+    """Whether a margin is negative, from its replicates (R,); ``None`` where that is not clear."""
+    mean, se = mean_and_se(margins)
+    if not abs(float(mean)) > _CLEAR * float(np.nan_to_num(se, nan=0.0)):
         return None
-    value, se = facts.crossing
-    if np.isfinite(value):
-        distance = (facts.delta - value) / se if se > 0 else np.sign(facts.delta - value) * np.inf
-        return bool(distance > 0) if abs(distance) > _CLEAR else None
-    outlier = facts.outlier
-    if outlier is None:
-        return False
-    return bool(outlier.value < 0) if outlier.fraction == 1 else None
+    return bool(mean < 0)
 
 
-def _number(value: float, se: float) -> str:
-    from featurephase.results.words import with_error as measured
-
-    return measured(value, se)
-
-
-def _hard_words(facts: _Facts, learned: bool | None) -> tuple[str, str]:
-    """Mechanism and change of the hard directions."""
-    steps, outlier, thresholds = facts.problem.training.steps, facts.outlier, facts.thresholds
-    several = facts.spaces.relevant_hard_basis.shape[1] > 1
-    them = "a combination of the hard directions" if several else "it"
-    value, se = facts.crossing
-    data = (
-        f"delta_alg = {_number(thresholds.delta_alg, thresholds.delta_alg_se)} is a property of the data: no change of "
-        "the network moves it"
+def _limits(problem: Problem, delta: float, spaces: LatentSubspaces, quiet: bool, workers: Workers) -> ThresholdLimit:
+    """The limits of all directions, as sharp as the verdict at this delta needs them, or can be had."""
+    samples = problem.asymptotics.samples
+    few = min(samples, _FEW_SAMPLES)
+    first = threshold_limit(
+        problem,
+        spaces,
+        samples=few,
+        first_round=_SHORT_ROUND,
+        last_round=_SHORT_ROUND,
+        quiet=quiet,
+        workers=workers,
     )
-    warm = "a warm start with any overlap (student.init_overlap) makes it easy"
-    other = "another activation, loss, width or step size moves delta_NN"
-    known = f"delta_NN(t = {steps}) = {_number(value, se)}"
-    if facts.run.status != "ok":
-        return f"gradient descent has {facts.run.status}", "a smaller training.step_size"
-    if facts.hessian.status != "ok":
-        return (
-            f"whether it is learned is read off the Hessian, which has no limit here ({facts.hessian.status})",
-            f"a smooth activation and a loss with bounded curvature; `featurephase simulate` needs neither; {warm}",
-        )
-    if learned and outlier is not None:
-        factor = FirstOrderRule.of(facts.problem.training).growth_factor(outlier.value, max(steps - 1, 0))
-        pace = f" by a factor {factor:.3g} a step" if np.isfinite(factor) else ""
-        jump = "" if facts.hessian.continuous else "; the bulk ends in a non-critical edge, so that the overlap jumps"
-        mechanism = (
-            f"at t = {steps} an eigenvalue of the Hessian, {_number(outlier.value, outlier.value_se)}, stands left of "
-            f"the bulk (edge {_number(facts.hessian.left_edge, facts.hessian.left_edge_se)}) and below 0, its "
-            f"eigenvector with squared overlap {_number(outlier.overlap, outlier.overlap_se)} on the hard directions: "
-            f"gradient descent is unstable along {them} and leaves its plateau{pace}{jump}"
-        )
-        if facts.escape is not None and facts.escape.median > steps:
-            mechanism += (
-                f", in this dimension at about step {facts.escape.median:.3g}, after the {steps} of this training"
+    open_questions = any(_learned(first, number, delta) is None for number in range(len(first.sectors)))
+    if not open_questions or few == samples:
+        return first
+    return threshold_limit(problem, spaces, quiet=quiet, workers=workers)
+
+
+def _learned(limits: ThresholdLimit, number: int, delta: float) -> bool | None:
+    """Whether delta lies in a window of a sector, as training goes on."""
+    inside = [window.contains(delta, _CLEAR) for window in limits.sectors[number].windows]
+    if True in inside:
+        return True
+    return None if None in inside else False
+
+
+def _laws(
+    problem: Problem,
+    delta: float,
+    dimension: int | None,
+    spaces: LatentSubspaces,
+    warnings: list[str],
+    quiet: bool,
+    workers: Workers,
+) -> list[EscapeLaw] | None:
+    """The law of the escape time of each sector at this dimension."""
+    if dimension is None or problem.training.steps == 0:
+        return None
+    horizon = max(min(problem.training.steps, _LONGEST_GROWTH), _SHORTEST_GROWTH)
+    laws = predicted_escapes(
+        problem, delta, dimension, spaces, steps=horizon, until=problem.training.steps, quiet=quiet, workers=workers
+    )
+    warnings += [f"no escape step: {law.message}" for law in laws if law.status not in (OK, STABLE)]
+    return laws if all(law.times.size for law in laws) else None
+
+
+def _algorithmic(
+    problem: Problem, spaces: LatentSubspaces, sectors: Sequence[HardSector], quiet: bool
+) -> list[tuple[float, float]]:
+    """delta_alg of each sector by itself, with its error."""
+    found = []
+    for number, sector in enumerate(sectors):
+        others = [s.basis for i, s in enumerate(sectors) if i != number]
+        rest = np.concatenate([*others, spaces.irrelevant_basis], axis=1)
+        # what is left out counts as irrelevant: the best method for this sector alone
+        alone = replace(spaces, hard_basis=np.concatenate([sector.basis, rest], axis=1), irrelevant_basis=rest)
+        result = algorithmic_threshold(problem.teacher, alone, seed=problem.asymptotics.seed, quiet=quiet)
+        found.append((result.delta_alg, result.error))
+    return found
+
+
+def _hard_facts(
+    facts: Facts, limits: ThresholdLimit | None, warnings: list[str], quiet: bool, workers: Workers
+) -> list[HardFacts]:
+    """What is known of each sector of hard directions."""
+    problem, spaces, delta = facts.problem, facts.spaces, facts.delta
+    sectors = hard_sectors(spaces)
+    whole = (facts.thresholds.delta_alg, facts.thresholds.delta_alg_se)
+    alg = [whole] if len(sectors) == 1 else _algorithmic(problem, spaces, sectors, quiet)
+    laws = None
+    if facts.run.status == OK:
+        laws = _laws(problem, delta, facts.dimension, spaces, warnings, quiet, workers)
+    times, margins = [0], np.full((1, 1, len(sectors), 2), np.nan)
+    if limits is not None and facts.run.status == OK:
+        times, margins = _margins_at(problem, delta, spaces, sectors, workers, quiet)
+    result = []
+    for number, sector in enumerate(sectors):
+        at_edge, at_zero = margins[:, :, number, 0], margins[:, :, number, 1]
+        earlier = [t for t, values in zip(times, at_zero, strict=True) if _negative(values)]
+        result.append(
+            HardFacts(
+                sector,
+                None if limits is None else limits.sectors[number],
+                None if limits is None or facts.run.status != OK else _learned(limits, number, delta),
+                _negative(at_zero[-1]),
+                _negative(at_edge[-1]),
+                max(earlier, default=None),
+                None if laws is None else laws[number],
+                alg[number],
+                expressible(problem, sector.basis),
             )
-        return mechanism, (
-            f"fewer samples: below n/d = {_number(value, se)} the outlier is gone at that step; {other}"
-            if np.isfinite(value)
-            else other
         )
-    if learned is None:
-        return (
-            f"n/d = {facts.delta:g} is too close to {known} to tell",
-            "more sample paths (asymptotics.samples) sharpen delta_NN; more or fewer samples n leave the transition",
-        )
-    if outlier is not None and outlier.value >= 0 and outlier.fraction == 1:
-        mechanism = (
-            f"at t = {steps} an eigenvalue, {_number(outlier.value, outlier.value_se)}, stands left of the bulk but "
-            "above 0: the direction shows in the spectrum, yet gradient descent is stable along it"
-        )
-    else:
-        mechanism = (
-            f"at t = {steps} no eigenvalue of the Hessian on the hard directions stands left of the bulk: noise hides "
-            "them, and gradient descent stays where their overlap is 0"
-        )
-    if np.isinf(thresholds.delta_alg):
-        return mechanism, (
-            f"no number of samples proportional to the dimension lets a first-order method find it (delta_alg is "
-            f"infinite); {warm}"
-        )
-    if np.isfinite(value):
-        more = f"more samples: {known}" + (f", so n above {value * facts.dimension:.3g}" if facts.dimension else "")
-    else:
-        low, high = thresholds.delta_range
-        more = f"no n/d from {low:g} to {high:g} changes it by that step"
-    best = (
-        "the best first-order method needs less" if facts.delta > thresholds.delta_alg else "no first-order method does"
-    )
-    return mechanism, f"{more}; {best} ({data}); {other}; {warm}"
+    return result
 
 
-def _easy_words(facts: _Facts, direction: Array, decision: str, bound: float) -> tuple[str, str]:
-    """Mechanism and change of one easy direction."""
-    problem, steps = facts.problem, facts.problem.training.steps
-    start = problem.student.init_overlap
-    warm = bool(np.linalg.norm(direction @ start) > 1e-9 * max(1.0, float(np.linalg.norm(start))))
-    first = next((r for r in facts.spaces.rounds if r.conditioned_on == 0), None)
-    at_once = first is not None and any(
-        d == "nonzero" and abs(float(column @ direction)) > 0.01
-        for column, d in zip(first.directions.T, first.decisions, strict=True)
-    )
-    if decision == "nonzero":
-        if warm:
-            return "the start already overlaps with it", "a start without overlap"
-        how = (
-            "the response shifts its mean, so that the first gradient steps, which reuse the data, already point to it"
-            if at_once
-            else "given the directions found before, the response shifts its mean: it is found after them (a staircase)"
-        )
-        if facts.spaces.status == "given":
-            how = "it is declared easy (teacher.easy_basis), and the gradient points to it from the first steps on"
-        return how, "nothing needed: any n/d > 0 suffices, more samples make the overlap larger"
-    parity = problem.student.activation.facts.parity
-    cause = f" (this activation is {parity})" if parity in ("even", "odd") else ""
-    if decision == "zero":
-        return (
-            f"easy for the data but not reached by this network's gradient descent by step {steps}: its overlap is "
-            f"below {bound:.2g} of the weights",
-            f"more steps, a warm start, or another activation or loss: a symmetry of these can hide a direction{cause}",
-        )
-    return (
-        "easy for the data, but its overlap is too small to be told from none",
-        "more sample paths (asymptotics.samples) or more steps decide it",
-    )
+# ---- the entries
 
 
-def _directions(facts: _Facts) -> Iterator[DirectionExplanation]:
-    """Easy directions as gradient descent splits them, then hard, irrelevant and undecided ones."""
-    spaces, thresholds, reached, d = facts.spaces, facts.thresholds, facts.reached, facts.dimension
-    if reached is not None:
-        columns = np.concatenate([reached.reached_basis, reached.missed_basis], axis=1)
-        for i, column in enumerate(columns.T):
-            decision = reached.decisions[i]
-            learned = {"nonzero": True, "zero": False}.get(decision)
-            mechanism, change = _easy_words(facts, column, decision, float(reached.bounds[i]))
-            yield DirectionExplanation(
-                name=direction_name(column),
-                direction=column,
-                kind="easy",
-                learned=learned,
-                overlap=float(reached.overlaps[i]),
-                overlap_se=float(reached.overlaps_se[i]),
-                delta_nn=0.0 if learned else None,
-                delta_nn_se=0.0 if learned else None,
-                delta_alg=0.0,
-                delta_alg_se=0.0,
-                samples_needed=0.0 if learned and d else None,
-                samples_needed_se=0.0 if learned and d else None,
-                mechanism=mechanism,
-                change=change,
-            )
-    if spaces.ok and spaces.relevant_hard_basis.size:
-        learned = _hard_learned(facts)
-        mechanism, change = _hard_words(facts, learned)
-        value, se = facts.crossing
-        for column in spaces.relevant_hard_basis.T:
-            yield DirectionExplanation(
-                name=direction_name(column),
-                direction=column,
-                kind="hard",
-                learned=learned,
-                delta_nn=value,
-                delta_nn_se=se,
-                delta_alg=thresholds.delta_alg,
-                delta_alg_se=thresholds.delta_alg_se,
-                samples_needed=None if d is None else value * d,
-                samples_needed_se=None if d is None else se * d,
-                escape_step=None if facts.escape is None else facts.escape.median,
-                escape_step_se=None if facts.escape is None else facts.escape.median_se,
-                escape_low=None if facts.escape is None else facts.escape.low,
-                escape_low_se=None if facts.escape is None else facts.escape.low_se,
-                escape_high=None if facts.escape is None else facts.escape.high,
-                escape_high_se=None if facts.escape is None else facts.escape.high_se,
-                mechanism=mechanism,
-                change=change,
-            )
+def _easy_entries(facts: Facts, reached: ReachedSubspace) -> Iterator[DirectionExplanation]:
+    """Easy directions as gradient descent splits them."""
+    d = facts.dimension
+    columns = np.concatenate([reached.reached_basis, reached.missed_basis], axis=1)
+    for i, column in enumerate(columns.T):
+        decision = reached.decisions[i]
+        learned = {"nonzero": True, "zero": False}.get(decision)
+        mechanism, change = easy_words(facts, column, decision, float(reached.bounds[i]))
+        yield DirectionExplanation(
+            name=direction_name(column),
+            direction=column,
+            kind="easy",
+            learned=learned,
+            learned_by_last_step=None if learned is None or d is None else float(learned),
+            learned_by_last_step_se=None if learned is None or d is None else 0.0,
+            overlap=float(reached.overlaps[i]),
+            overlap_se=float(reached.overlaps_se[i]),
+            delta_nn=0.0 if learned else None,
+            delta_nn_se=0.0 if learned else None,
+            delta_alg=0.0,
+            delta_alg_se=0.0,
+            samples_needed=0.0 if learned and d else None,
+            samples_needed_se=0.0 if learned and d else None,
+            mechanism=mechanism,
+            change=change,
+        )
+
+
+def _hard_entries(facts: Facts, hard: HardFacts) -> Iterator[DirectionExplanation]:
+    """One entry for each direction of a sector; one for a sector whose combinations no symmetry tells."""
+    mechanism, change = hard_words(facts, hard)
+    limit, law, d = hard.limit, hard.law, facts.dimension
+    value, se = (None, None) if limit is None else (limit.value, limit.value_se)
+    columns = hard.sector.basis.T[:1] if hard.sector.coupled else hard.sector.basis.T
+    escaped = law is not None and np.isfinite(law.median)
+    for column in columns:
+        yield DirectionExplanation(
+            name=hard.sector.name if hard.sector.coupled else direction_name(column),
+            direction=column,
+            kind="hard",
+            learned=hard.learned,
+            learned_by_last_step=None if law is None else law.by_end,
+            learned_by_last_step_se=None if law is None else law.by_end_se,
+            unstable_at_last_step=hard.unstable,
+            expressible=hard.expressible,
+            delta_nn=value,
+            delta_nn_se=se,
+            windows=() if limit is None else limit.windows,
+            delta_alg=hard.delta_alg[0],
+            delta_alg_se=hard.delta_alg[1],
+            samples_needed=None if d is None or value is None else value * d,
+            samples_needed_se=None if d is None or se is None else se * d,
+            escape_step=law.median if law is not None and escaped else None,
+            escape_step_se=law.median_se if law is not None and escaped else None,
+            escape_low=law.low if law is not None and escaped else None,
+            escape_low_se=law.low_se if law is not None and escaped else None,
+            escape_high=law.high if law is not None and escaped else None,
+            escape_high_se=law.high_se if law is not None and escaped else None,
+            mechanism=mechanism,
+            change=change,
+        )
+
+
+def _other_entries(spaces: LatentSubspaces) -> Iterator[DirectionExplanation]:
+    """Irrelevant and undecided directions."""
     for column in spaces.irrelevant_basis.T:
         yield DirectionExplanation(
             name=direction_name(column),
@@ -398,20 +298,6 @@ def _directions(facts: _Facts) -> Iterator[DirectionExplanation]:
             mechanism="whether it is easy could not be decided",
             change="give teacher.easy_basis",
         )
-
-
-def _verdict(directions: list[DirectionExplanation], delta: float, steps: int) -> str:
-    relevant = [e for e in directions if e.kind != "irrelevant"]
-
-    def names(learned: bool | None) -> str:
-        return ", ".join(e.name for e in relevant if e.learned is learned)
-
-    parts = [
-        f"{word}: {names(value)}"
-        for word, value in (("learned", True), ("not learned", False), ("undetermined", None))
-        if names(value)
-    ]
-    return f"at n/d = {delta:g}, step {steps}: " + ("; ".join(parts) or "nothing to learn")
 
 
 # ---- everything
@@ -447,7 +333,11 @@ def explain(
     quiet: bool = True,
     workers: Workers = None,
 ) -> Explanation:
-    """Which latent directions are learned at this n/d by the last step, why, and what would change it.
+    """Which latent directions are learned at this n/d, when, why, and what would change it.
+
+    Three questions are answered for each hard direction by itself: whether it is learned if training goes on (n/d
+    against the limit of its own delta_NN), with which probability it is learned by the last step at this dimension
+    (which needs ``dimension``), and whether gradient descent is unstable along it at the last step.
 
     Parameters
     ----------
@@ -456,8 +346,8 @@ def explain(
     delta
         n/d; default: the largest of ``run.delta``.
     samples_n, dimension
-        n and d instead. The dimension alone may come with ``delta``; it is needed for the number of samples and the
-        escape step.
+        n and d instead. The dimension alone may come with ``delta``; it is needed for the number of samples, the
+        probability and the escape step.
     quiet
         No progress on standard error.
     workers
@@ -482,56 +372,62 @@ def explain(
     steps = problem.training.steps
     spaces = problem_subspaces(problem)
     hard = spaces.ok and spaces.relevant_hard_basis.size > 0
-    times = [steps] if hard else []
-    prediction = predict(problem, delta=ratio, times=times, subspaces=spaces, quiet=quiet, workers=workers)
+    prediction = predict(
+        problem, delta=ratio, times=[0, steps] if hard else [], subspaces=spaces, quiet=quiet, workers=workers
+    )
     run = prediction.runs[0]
     hessian = run.hessian[-1] if hard else HessianPrediction(time=steps)
-    thresholds = threshold(problem, times=[steps], limit=False, subspaces=spaces, quiet=quiet, workers=workers)
-    network = thresholds.delta_nn[0] if thresholds.delta_nn else None
+    seen = hard and hessian.status == OK
+    few = problem.replace(asymptotics={"samples": min(problem.asymptotics.samples, _FEW_SAMPLES)})
+    thresholds = threshold(
+        few, times=[steps] if seen else [], limit=False, subspaces=spaces, quiet=quiet, workers=workers
+    )
+    limits = _limits(problem, ratio, spaces, quiet, workers) if seen else None
+    if limits is not None and not limits.sectors:
+        limits = None
+    facts = Facts(problem, ratio, dimension, spaces, thresholds, run, hessian)
+    warnings = list(prediction.warnings) if hard else []
+    found = _hard_facts(facts, limits, warnings, quiet, workers) if hard else []
+    directions: list[DirectionExplanation] = []
     reached = None
     if spaces.ok:
         reached = reached_subspace(problem, ratio, subspaces=spaces, quiet=quiet, workers=workers)
-    facts = _Facts(problem, ratio, dimension, spaces, thresholds, network, run, hessian, reached, None)
-    outlier = facts.outlier
-    warnings = []
-    if hard and steps > 0 and dimension is not None and _hard_learned(facts):
-        try:
-            law = predicted_escape(problem, ratio, dimension, spaces, quiet=quiet, workers=workers)
-            if law.status == "ok":
-                facts = facts._replace(escape=law)
-            else:
-                warnings.append(f"no escape step: {law.message}")
-        except ValueError as reason:
-            warnings.append(f"no escape step: {reason}")
-    if hard and network is not None and steps > 0:
-        warnings.append(
-            f"delta_NN is that of step {steps}; it drifts with the number of steps (featurephase threshold --time inf)"
-        )
-    if hard and problem.student.width > FULL_WIDTH:
-        warnings += [*prediction.warnings, *([thresholds.message] if thresholds.ok else [])]
-    directions = list(_directions(facts))
-    problems: list[tuple[str, str]] = [(run.status, run.message), (hessian.status, hessian.message)]
-    if network is not None and hessian.status == "ok":
-        problems.append((network.status, network.message))
-    if hard and not np.isfinite(thresholds.delta_alg) and thresholds.status not in ("ok", NO_TRANSITION):
-        problems.append((thresholds.status, thresholds.message))
-    if any(e.learned is None for e in directions):
-        problems.append(("undetermined", "whether every direction is learned could not be decided within the errors"))
-    failed = [(status, message) for status, message in problems if status != "ok"]
+        directions += _easy_entries(facts, reached)
+    directions += [entry for sector in found for entry in _hard_entries(facts, sector)]
+    directions += _other_entries(spaces)
+    return _explanation(facts, found, limits, directions, reached, warnings, samples_n, note)
+
+
+def _explanation(
+    facts: Facts,
+    hard: list[HardFacts],
+    limits: ThresholdLimit | None,
+    directions: list[DirectionExplanation],
+    reached: ReachedSubspace | None,
+    warnings: list[str],
+    samples_n: int | None,
+    note: str,
+) -> Explanation:
+    """Everything put together."""
+    problem, spaces, hessian, thresholds = facts.problem, facts.spaces, facts.hessian, facts.thresholds
+    network = thresholds.delta_nn[0] if thresholds.delta_nn else None
+    failed = _failures(facts, limits, directions, bool(hard))
     message = "; ".join(dict.fromkeys(m for m in [note, *(m for _, m in failed)] if m))
 
     def known(entry: object, name: str) -> float | None:
         return None if entry is None or not hard else float(getattr(entry, name))
 
+    outlier = left_hard_outlier(hessian)
+    learned = {e.name: e.learned for e in directions if e.kind != "irrelevant"}
     return Explanation(
-        status=failed[0][0] if failed else "ok",
+        status=failed[0][0] if failed else OK,
         message=message,
         seed=problem.asymptotics.seed,
         title=problem.title,
-        delta=ratio,
+        delta=facts.delta,
         samples_n=samples_n,
-        dimension=dimension,
-        steps=steps,
+        dimension=facts.dimension,
+        steps=facts.steps,
         samples=problem.asymptotics.samples,
         replicates=problem.asymptotics.replicates,
         easy_basis=spaces.easy_basis,
@@ -543,14 +439,39 @@ def explain(
         delta_nn_se=known(network, "value_se"),
         delta_nn_negative=known(network, "value_negative"),
         delta_nn_negative_se=known(network, "value_negative_se"),
+        delta_nn_limit=known(limits, "value"),
+        delta_nn_limit_se=known(limits, "value_se"),
         left_edge=known(hessian, "left_edge"),
         left_edge_se=known(hessian, "left_edge_se"),
+        right_edge=known(hessian, "right_edge"),
+        right_edge_se=known(hessian, "right_edge_se"),
         hard_outlier=known(outlier, "value"),
         hard_outlier_se=known(outlier, "value_se"),
         hard_outlier_overlap=known(outlier, "overlap"),
         hard_outlier_overlap_se=known(outlier, "overlap_se"),
         directions=tuple(directions),
-        verdict=_verdict(directions, ratio, steps),
-        warnings=tuple(warnings),
+        verdict=verdict_words(facts, learned, hard),
+        warnings=tuple(dict.fromkeys(warnings)),
         experiment=experiment_text(problem),
     )
+
+
+#: Statuses of a threshold that are no failure of an explanation: they are what it explains.
+_EXPLAINED = (OK, NO_TRANSITION, NOT_NEGATIVE, NOT_CONVERGED)
+
+
+def _failures(
+    facts: Facts, limits: ThresholdLimit | None, directions: Sequence[DirectionExplanation], hard: bool
+) -> list[tuple[str, str]]:
+    """Statuses and messages of whatever does not exist."""
+    problems: list[tuple[str, str]] = [
+        (facts.run.status, facts.run.message),
+        (facts.hessian.status, facts.hessian.message),
+    ]
+    if limits is not None and limits.status not in _EXPLAINED:
+        problems.append((limits.status, limits.message))
+    if hard and not np.isfinite(facts.thresholds.delta_alg) and facts.thresholds.status not in _EXPLAINED:
+        problems.append((facts.thresholds.status, facts.thresholds.message))
+    if any(e.learned is None for e in directions):
+        problems.append((UNDETERMINED, "whether every direction is learned could not be decided within the errors"))
+    return [(status, message) for status, message in problems if status != OK]

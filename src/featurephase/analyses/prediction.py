@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from featurephase.analyses.stability import step_size_words
 from featurephase.dynamics.asymptotic import ReplicateTrajectory, replicate_bytes, run_replicate
 from featurephase.dynamics.network import Network
 from featurephase.dynamics.optimisers import require_batches
@@ -366,6 +367,7 @@ def _warnings(problem: Problem, runs: Sequence[TrajectoryPrediction]) -> Iterabl
         ]
         yield block_words(problem.student.width, "the left of the spectrum (the right is not described)", checked)
     for run in runs:
+        yield from step_size_words(problem, run)
         if run.dropped > 1e-4:
             yield (
                 f"delta = {run.delta:g}: the basis of visited directions was full ({run.basis}); directions below a "

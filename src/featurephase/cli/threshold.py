@@ -28,7 +28,8 @@ def threshold(
 ) -> Result:
     """From which n/d on the hard directions are learned: by this network, and by the best first-order method.
 
-    Without --time: at the last step, and followed as the number of steps grows (which --time inf asks for alone).
+    Without --time: at run.times (default: the last step), and extrapolated to infinitely many steps, which --time inf
+    asks for alone.
 
     Examples:
 
@@ -40,5 +41,5 @@ def threshold(
     problem = shared.experiment(file, times=times, delta_range=delta_range)
     from featurephase.analyses.threshold import threshold as compute
 
-    steps, limit = ((), True) if times is None else times
+    steps, limit = (None, None) if times is None else times
     return compute(problem, times=steps, limit=limit, quiet=shared.quiet, workers=shared.executor)

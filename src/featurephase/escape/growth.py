@@ -9,7 +9,7 @@ arXiv 2602.01434; theory/escape, eqs. esc-tangent, esc-covariance).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -35,8 +35,6 @@ __all__ = ["HardGrowth", "escape_available", "growth_bytes", "hard_growth", "req
 _WHOLE = slice(None)
 #: Injected noise is kept up to this fraction of its variance.
 _NOISE_LEFT = 1e-4
-#: Times at which it is asked whether the plateau is unstable, where it is not at the last one.
-_STABILITY_TIMES = 9
 #: Components of the injected noise that are reckoned with before their number is known: 10 to 40 in practice.
 _EXPECTED_MODES = 40
 #: Bytes of the gradients that are multiplied with each other at a time, for the covariance of the injected noise.
@@ -66,18 +64,21 @@ class HardGrowth:
         Paths of the independent components of what finite data inject, (T + 1, J, k_H, m).
     norm
         |Theta(t)|_F of the asymptotic trajectory, (T + 1,).
-    unstable_until
-        Last step at which a hard outlier of the Hessian stands left of the bulk and below 0: inf where one does at step
-        T, -1 where none ever does, nan where the bulk has no edge (unbounded curvature).
+    unstable
+        Whether a hard outlier of the Hessian stands left of the bulk and below 0 at step T, so that the growth goes on;
+        ``None`` where the bulk has no edge (unbounded curvature).
     diverged_at
         The step at which the trajectory itself diverges, if it does: there are no paths then.
+    parts
+        The same for each of the sectors asked for: hard directions that do not mix with others.
     """
 
     start: Array
     noise: Array
     norm: Array
-    unstable_until: float
+    unstable: bool | None
     diverged_at: int | None = None
+    parts: tuple[HardGrowth, ...] = ()
 
     def covariance(self, *, injected: bool = True, initial: bool = True) -> Array:
         """d Cov vec c(t), (T + 1, k_H m, k_H m), of both contributions or one of them."""
@@ -140,6 +141,7 @@ def hard_growth(
     hard_basis: Array,
     steps: int | None = None,
     samples: int = 40_000,
+    sectors: Sequence[Array] = (),
 ) -> HardGrowth:
     """The law of the hard overlap before escape, from one replicate of the tangent recursion.
 
@@ -149,6 +151,9 @@ def hard_growth(
         Orthonormal columns, (k, k_E) and (k, k_H) with k_H > 0.
     steps, samples
         How far, and with how many sample paths.
+    sectors
+        Orthonormal columns (k, s) inside the hard subspace that do not mix with the rest of it, to be had by themselves
+        too.
 
     Raises
     ------
@@ -179,7 +184,7 @@ def hard_growth(
     norm = np.sqrt(np.einsum("trr->t", trajectory.gram))
     if trajectory.diverged_at is not None:
         none = np.empty((steps + 1, 0, hard_basis.shape[1], problem.student.width))
-        return HardGrowth(none, none, norm, np.nan, trajectory.diverged_at)
+        return HardGrowth(none, none, norm, None, trajectory.diverged_at)
     moment: Moment = trajectory.observations[steps]
     weights = [trajectory.observations[t] for t in range(steps)]
     path = _Path(problem, moment, weights, samples, main_seed)
@@ -187,50 +192,34 @@ def hard_growth(
     noise = path.injected(hard_basis, delta)
     require_growth_memory(problem, hard_basis.shape[1], steps, samples, noise.shape[1])
     start, injected = _tangent(path, problem, delta, hard_basis, noise, rng)
-    return HardGrowth(start, injected, norm, _unstable_until(path, problem, delta, moment, hard_basis))
+    unstable = _unstable_at_end(path, problem, delta, moment, hard_basis, sectors)
+    parts = []
+    for sector, grows in zip(sectors, unstable[1:], strict=True):
+        inside = hard_basis.T @ sector
+        own_start, own_noise = (np.einsum("hs,tjhm->tjsm", inside, paths) for paths in (start, injected))
+        parts.append(HardGrowth(own_start, own_noise, norm, grows))
+    return HardGrowth(start, injected, norm, unstable[0], parts=tuple(parts))
 
 
-def _unstable_until(path: _Path, problem: Problem, delta: float, moment: Moment, hard_basis: Array) -> float:
-    """Last step with a hard outlier left of the bulk and below 0 (:attr:`HardGrowth.unstable_until`).
-
-    Looked for at :data:`_STABILITY_TIMES` equidistant times, then by bisection between two of them.
-    """
-    known: dict[int, float] = {}
-
-    def margin(t: int) -> float:
-        if t not in known:
-            weights = moment.weights if t == path.steps else path.weights[t]
-            padded = np.zeros((moment.design.visited, path.network.width))
-            padded[: len(weights)] = weights
-            margins = hard_margins(
-                path.network,
-                problem.teacher.link,
-                replace(moment, time=t, weights=padded),
-                delta=problem.training.data_ratio(delta),
-                weight_decay=problem.training.weight_decay,
-                hard_basis=hard_basis,
-                blocks=path.network.width > FULL_WIDTH,
-                groups=problem.student.exchangeable,
-            )
-            known[t] = np.nan if any(m.drifts for m in margins) else min(m.at_zero for m in margins)
-        return known[t]
-
-    times = sorted({round(t) for t in np.linspace(0, path.steps, _STABILITY_TIMES)}, reverse=True)
-    after = path.steps + 1
-    for t in times:
-        if np.isnan(margin(t)):
-            return np.nan
-        if margin(t) < 0.0:
-            break
-        after = t
-    else:
-        return -1.0
-    if after > path.steps:
-        return np.inf
-    while after - t > 1:
-        middle = (t + after) // 2
-        t, after = (middle, after) if margin(middle) < 0.0 else (t, middle)
-    return float(t)
+def _unstable_at_end(
+    path: _Path, problem: Problem, delta: float, moment: Moment, hard_basis: Array, sectors: Sequence[Array]
+) -> list[bool | None]:
+    """Whether a hard outlier stands left of the bulk and below 0 at the last step: of all, then of each sector."""
+    margins = hard_margins(
+        path.network,
+        problem.teacher.link,
+        moment,
+        delta=problem.training.data_ratio(delta),
+        weight_decay=problem.training.weight_decay,
+        hard_basis=hard_basis,
+        blocks=path.network.width > FULL_WIDTH,
+        groups=problem.student.exchangeable,
+        sectors=sectors,
+    )
+    if any(m.drifts for m in margins):
+        return [None] * (1 + len(sectors))
+    whole = any(m.at_zero < 0.0 for m in margins)
+    return [whole, *(any(m.sectors[i].at_zero[0] < 0.0 for m in margins) for i in range(len(sectors)))]
 
 
 def _keep_weights(moment: Moment) -> Array:

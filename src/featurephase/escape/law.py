@@ -22,14 +22,16 @@ from featurephase.escape.growth import (
 )
 from featurephase.foundation.errors import MemoryLimitError
 from featurephase.foundation.executors import Workers, replicate_seeds, run_tasks
+from featurephase.foundation.statistics import mean_and_se
 from featurephase.foundation.types import Array
 from featurephase.results.status import NOT_PREDICTED, OK, OUT_OF_MEMORY, STABLE, UNDECIDED, Status, diverged
+from featurephase.subspaces.sectors import hard_sectors
 
 if TYPE_CHECKING:
     from featurephase.problem import Problem
     from featurephase.results.subspaces import LatentSubspaces
 
-__all__ = ["EscapeLaw", "escape_law", "predicted_escape"]
+__all__ = ["EscapeLaw", "escape_law", "predicted_escape", "predicted_escapes"]
 
 #: The tangent recursion behind the predicted time is followed this far, and continued at its final rate.
 _PREDICTED_STEPS = 300
@@ -59,6 +61,8 @@ class EscapeLaw:
         ``"ok"``; ``"stable"``: no hard outlier stands below 0 at the end, and the median is inf; ``"undecided"``: the
         replicates disagree on that, or the bulk has no edge, and what depends on it is nan. There is no law, and all
         numbers are nan, at ``"not-predicted"``, ``"diverged at step t"`` and ``"out of memory"``. The message says why.
+    by_end, by_end_se
+        Probability that a run has escaped by the step asked for: by default the last one of the tangent run.
     """
 
     dimension: int
@@ -72,6 +76,8 @@ class EscapeLaw:
     high_se: float
     status: Status = OK
     message: str = ""
+    by_end: float = np.nan
+    by_end_se: float = np.nan
 
     @classmethod
     def none(cls, dimension: int, status: Status, message: str) -> Self:
@@ -107,40 +113,111 @@ def predicted_escape(
         Its status says why, where there is no law: the theory does not cover the problem, nothing is hard, gradient
         descent diverges, or more memory is needed than there is.
     """
+    growths = _growths(problem, delta, spaces, (steps, samples, replicates), quiet, workers)
+    if isinstance(growths, _NoLaw):
+        return EscapeLaw.none(dimension, growths.status, growths.message)
+    return escape_law(growths, dimension, seed=problem.asymptotics.seed)
+
+
+def predicted_escapes(
+    problem: Problem,
+    delta: float,
+    dimension: int,
+    spaces: LatentSubspaces,
+    *,
+    steps: int | None = None,
+    until: int | None = None,
+    quiet: bool = True,
+    workers: Workers = None,
+) -> list[EscapeLaw]:
+    """The law of each sector of hard directions by itself (:func:`~featurephase.subspaces.sectors.hard_sectors`).
+
+    Parameters
+    ----------
+    steps
+        How far the tangent recursion is followed.
+    until
+        The step of ``by_end``; default: the last one of the recursion.
+    """
+    size = (steps, _PREDICTED_SAMPLES, _PREDICTED_REPLICATES)
+    growths = _growths(problem, delta, spaces, size, quiet, workers)
+    count = len(hard_sectors(spaces))
+    if isinstance(growths, _NoLaw):
+        return [EscapeLaw.none(dimension, growths.status, growths.message)] * count
+    if any(g.diverged_at is not None for g in growths):
+        return [escape_law(growths, dimension)] * count
+    seed = problem.asymptotics.seed
+    return [escape_law([g.parts[i] for g in growths], dimension, seed=seed, until=until) for i in range(count)]
+
+
+@dataclass(frozen=True)
+class _NoLaw:
+    """Why there is no tangent recursion."""
+
+    status: Status
+    message: str
+
+
+def _growths(
+    problem: Problem,
+    delta: float,
+    spaces: LatentSubspaces,
+    size: tuple[int | None, int, int],
+    quiet: bool,
+    workers: Workers,
+) -> list[HardGrowth] | _NoLaw:
+    """The tangent recursion in several replicates; ``size``: steps, samples, replicates."""
+    steps, samples, replicates = size
     hard = spaces.relevant_hard_basis
     reason = escape_available(problem)
     if reason or hard.shape[1] == 0:
-        reason = reason or "nothing is hard: there is no plateau to escape from"
-        return EscapeLaw.none(dimension, NOT_PREDICTED, reason)
+        return _NoLaw(NOT_PREDICTED, reason or "nothing is hard: there is no plateau to escape from")
     horizon = min(problem.training.steps, _PREDICTED_STEPS) if steps is None else steps
     tasks = [
-        (problem, delta, seed, spaces.easy_basis, hard, horizon, samples)
+        (problem, delta, seed, spaces, horizon, samples)
         for seed in replicate_seeds(problem.asymptotics.seed, replicates, _ESCAPE_STREAM)
     ]
     try:
         require_growth_memory(problem, hard.shape[1], horizon, samples)
         memory = growth_bytes(problem, hard.shape[1], horizon, samples)
-        growths = run_tasks(_growth, tasks, label="escape", memory=memory, quiet=quiet, workers=workers)
-    except MemoryLimitError as reason:
-        return EscapeLaw.none(dimension, OUT_OF_MEMORY, str(reason))
-    return escape_law(growths, dimension, seed=problem.asymptotics.seed)
+        return run_tasks(_growth, tasks, label="escape", memory=memory, quiet=quiet, workers=workers)
+    except MemoryLimitError as refused:
+        return _NoLaw(OUT_OF_MEMORY, str(refused))
 
 
 def _growth(
-    problem: Problem, delta: float, seed: np.random.SeedSequence, easy: Array, hard: Array, steps: int, samples: int
+    problem: Problem, delta: float, seed: np.random.SeedSequence, spaces: LatentSubspaces, steps: int, samples: int
 ) -> HardGrowth:
     """One task: one replicate of the tangent recursion."""
-    return hard_growth(problem, delta, seed, easy_basis=easy, hard_basis=hard, steps=steps, samples=samples)
+    return hard_growth(
+        problem,
+        delta,
+        seed,
+        easy_basis=spaces.easy_basis,
+        hard_basis=spaces.relevant_hard_basis,
+        steps=steps,
+        samples=samples,
+        sectors=[sector.basis for sector in hard_sectors(spaces)],
+    )
 
 
 def escape_law(
-    growths: Sequence[HardGrowth], dimension: int, *, level: float = ESCAPE_LEVEL, draws: int = 4000, seed: int = 0
+    growths: Sequence[HardGrowth],
+    dimension: int,
+    *,
+    level: float = ESCAPE_LEVEL,
+    draws: int = 4000,
+    seed: int = 0,
+    until: int | None = None,
 ) -> EscapeLaw:
     """Law of the first time at which the hard overlap |c|/|Theta| reaches ``level``, at dimension d.
 
-    Beyond the last step of the tangent run the overlap is continued at its final rate, the geometric mean growth over
-    the last quarter; where that does not grow, the time is inf. It is inf too where the level is reached after the last
-    step with a hard outlier below 0: without one the growth comes from the edge of the bulk, and saturates.
+    Up to the last step of the tangent run the linear theory says when a path crosses the level, whatever the Hessian
+    looks like at that time: an early instability that is gone later, and growth at the edge of the bulk, are in it.
+    Beyond, the overlap is continued at its final rate, the geometric mean growth over the last quarter; where that does
+    not grow, the time is inf. It is inf too where no hard outlier stands below 0 at the last step: without one the
+    growth comes from the edge of the bulk, and saturates. The probability of an escape by the step ``until`` comes with
+    the law.
 
     Notes
     -----
@@ -152,19 +229,20 @@ def escape_law(
         return EscapeLaw.none(dimension, diverged(step), f"the trajectory diverges at step {step}")
     rng = np.random.default_rng(seed)
     each = [_first_times(g.relative_sizes(dimension, draws // len(growths), rng), level) for g in growths]
-    ends = np.array([g.unstable_until for g in growths])
+    unstable = [g.unstable for g in growths]
     steps = len(growths[0].norm) - 1
-    decided = not np.any(np.isnan(ends)) and np.count_nonzero(np.isposinf(ends)) in (0, len(ends))
+    decided = None not in unstable and len(set(unstable)) == 1
     gated = [
-        np.sort(np.where(t <= min(np.nan_to_num(end, nan=-1.0), np.inf if decided else steps), t, np.inf))
-        for (t, _), end in zip(each, ends, strict=True)
+        np.sort(np.where((t <= steps) | (decided and bool(goes_on)), t, np.inf))
+        for (t, _), goes_on in zip(each, unstable, strict=True)
     ]
     times = np.sort(np.concatenate(gated))
     freely = times if decided else np.sort(np.concatenate([t for t, _ in each]))
     low, median, high = (
         value if (value := _quantile(times, q)) == _quantile(freely, q) else np.nan for q in (0.05, 0.5, 0.95)
     )
-    status, message = _end_of_plateau(ends, median, steps)
+    status, message = _end_of_plateau(unstable, median, steps)
+    by_end, by_end_se = mean_and_se([float(np.mean(t <= (steps if until is None else until))) for t in gated])
     return EscapeLaw(
         dimension,
         times,
@@ -177,23 +255,25 @@ def escape_law(
         _quantile_se(gated, 0.95, high),
         status,
         message,
+        float(by_end),
+        float(by_end_se),
     )
 
 
-def _end_of_plateau(unstable_until: Array, median: float, steps: int) -> tuple[Status, str]:
-    """Whether the plateau has an end that the linear theory predicts, from the replicates' last unstable steps."""
-    unstable = np.count_nonzero(np.isposinf(unstable_until))
-    if np.isnan(unstable_until).any() and np.isnan(median):
+def _end_of_plateau(replicates: Sequence[bool | None], median: float, steps: int) -> tuple[Status, str]:
+    """Whether the plateau has an end that the linear theory predicts, from what the replicates say of the last step."""
+    unstable = sum(u is True for u in replicates)
+    if None in replicates and np.isnan(median):
         return UNDECIDED, "the curvature is unbounded and the bulk has no edge for an outlier to stand by"
     if np.isnan(median):
         return UNDECIDED, (
-            f"a hard outlier below 0 stands left of the bulk at step {steps} in {unstable} of {len(unstable_until)} "
+            f"a hard outlier below 0 stands left of the bulk at step {steps} in {unstable} of {len(replicates)} "
             "replicates: too close to the transition to say whether the plateau ends"
         )
     if np.isposinf(median) and unstable == 0:
         return STABLE, (
-            f"no hard outlier stands left of the bulk and below 0 at step {steps}: the plateau is stable, and has no "
-            "end that the linear theory could predict"
+            f"no hard outlier stands left of the bulk and below 0 at step {steps}: the plateau is stable, and most "
+            "runs do not leave it"
         )
     return OK, ""
 

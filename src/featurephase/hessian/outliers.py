@@ -24,7 +24,7 @@ from featurephase.dynamics.products import combine, project
 from featurephase.foundation.types import Array
 from featurephase.hessian.bulk import BranchPoint, Bulk, Edge
 
-__all__ = ["Directions", "Outlier", "margins", "outliers"]
+__all__ = ["Directions", "Outlier", "margin_matrix", "margins", "outliers"]
 
 #: Row panels of a Gram matrix: with 4, five eighths of the products remain.
 _PANELS = 4
@@ -121,7 +121,9 @@ class _Condensed:
             self._factor = cho_factor(np.eye(hidden) - average[:, seen:, :, seen:].reshape(hidden, hidden))
             self.elimination = cho_solve(self._factor, vp.T)
             matrix = matrix + vp @ self.elimination
-        values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
+        #: What remains on V, (mK, mK), neurons before directions.
+        self.matrix: Array = (matrix + matrix.T) / 2
+        values, vectors = np.linalg.eigh(self.matrix)
         #: Ascending, and as columns.
         self.values: Array = values
         self.vectors: Array = vectors
@@ -223,7 +225,12 @@ def margins(bulk: Bulk, point: BranchPoint, directions: Directions) -> Array:
     They are those of ``I + delta E[R (x) (g g' - I)]`` for hard directions g: 1 far below the bulk, 0 where an
     outlier sits (theory/hessian, eq. hes-margin).
     """
-    return np.asarray(bulk.delta * _Condensed(bulk, point, directions).values, dtype=np.float64)
+    return np.asarray(np.linalg.eigvalsh(margin_matrix(bulk, point, directions)), dtype=np.float64)
+
+
+def margin_matrix(bulk: Bulk, point: BranchPoint, directions: Directions) -> Array:
+    """The matrix (mK, mK) whose eigenvalues :func:`margins` are; row ``r K + j``: neuron r, direction j."""
+    return np.asarray(bulk.delta * _Condensed(bulk, point, directions).matrix, dtype=np.float64)
 
 
 def outliers(bulk: Bulk, edge: Edge, directions: Directions, most: int | None = None) -> tuple[list[Outlier], Array]:

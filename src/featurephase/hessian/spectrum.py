@@ -14,7 +14,7 @@ import numpy as np
 
 from featurephase.foundation.types import Array
 from featurephase.hessian.bulk import Bulk, Edge, stieltjes_transform
-from featurephase.hessian.outliers import Directions, Outlier, margins, outliers
+from featurephase.hessian.outliers import Directions, Outlier, margin_matrix, outliers
 from featurephase.hessian.support import CurvatureSupport, curvature_support
 from featurephase.results.status import OK, SINGULAR_CURVATURE, UNBOUNDED_CURVATURE, Status
 
@@ -32,6 +32,7 @@ __all__ = [
     "UNBOUNDED_CURVATURE",
     "BlockGap",
     "HardMargins",
+    "SectorMargins",
     "Spectrum",
     "block_words",
     "hard_directions",
@@ -125,6 +126,20 @@ class Spectrum:
 
 
 @dataclass(frozen=True)
+class SectorMargins:
+    """Margins of the hard outliers on some of the hard directions, all neurons together.
+
+    Attributes
+    ----------
+    at_edge, at_zero
+        As in :class:`HardMargins`, but all eigenvalues, ascending, (m s,).
+    """
+
+    at_edge: Array
+    at_zero: Array
+
+
+@dataclass(frozen=True)
 class HardMargins:
     """How far the hard outliers are from existing, at one time of one replicate.
 
@@ -142,6 +157,8 @@ class HardMargins:
         Left edge, weight decay included.
     drifts
         Whether unbounded curvature makes that edge drift with the number of samples: then there is none.
+    sectors
+        The same for each of the sectors asked for.
     """
 
     at_edge: Array
@@ -149,6 +166,7 @@ class HardMargins:
     critical: bool
     left_edge: float
     drifts: bool = False
+    sectors: tuple[SectorMargins, ...] = ()
 
 
 def _rows(design_block: Array, basis: Array) -> Array:
@@ -228,6 +246,7 @@ def hard_margins(
     blocks: bool = False,
     groups: Sequence[Sequence[int]] | None = None,
     support: CurvatureSupport | None = None,
+    sectors: Sequence[Array] = (),
 ) -> list[HardMargins]:
     """Margins of the hard outliers: one entry for the whole network, or with ``blocks`` one for each neuron.
 
@@ -239,30 +258,46 @@ def hard_margins(
         The neurons in groups of one law; default: each by itself.
     support
         If known already.
+    sectors
+        Orthonormal columns (k, s) inside the hard subspace, one array for each sector.
     """
+    inside = [hard_basis.T @ sector for sector in sectors]
     support = curvature_support(network, link, moment.weights) if support is None else support
     h, directions = moment.design.preactivations(moment.weights), hard_directions(moment, hard_basis)
     lowest = _beyond_samples(support.lowest, support.unbounded_below)
     groups = _each(network.width) if groups is None else groups
     if not blocks:
         bulk = Bulk(network.curvature(h, moment.responses), delta, lowest, groups)
-        return [_margins_of(bulk, directions, weight_decay, support.unbounded_below)]
+        return [_margins_of(bulk, directions, weight_decay, support.unbounded_below, inside)]
     result: dict[int, HardMargins] = {}
     for group, bulk in _block_bulks(network.block_curvature(h, moment.responses), delta, lowest, groups):
         rows = _repeated(directions, h.shape[1], len(group))
-        result |= dict.fromkeys(group, _margins_of(bulk, rows, weight_decay, support.unbounded_below))
+        result |= dict.fromkeys(group, _margins_of(bulk, rows, weight_decay, support.unbounded_below, inside))
     return [result[r] for r in range(network.width)]
 
 
-def _margins_of(bulk: Bulk, directions: Directions, weight_decay: float, unbounded: bool) -> HardMargins:
+def _margins_of(
+    bulk: Bulk, directions: Directions, weight_decay: float, unbounded: bool, sectors: Sequence[Array]
+) -> HardMargins:
     if not np.any(bulk.curvature):  # the bulk is one atom at 0 and nothing stands left of it
-        return HardMargins(np.ones(bulk.width * directions.visible), 1.0, True, weight_decay)
+        flat = [np.ones(bulk.width * sector.shape[1]) for sector in sectors]
+        parts = tuple(SectorMargins(ones, ones) for ones in flat)
+        return HardMargins(np.ones(bulk.width * directions.visible), 1.0, True, weight_decay, sectors=parts)
     edge, drifts = edge_of(bulk, unbounded)
-    at_edge = margins(bulk, edge.point, directions)
-    at_zero = float(at_edge[0])
+    at_edge = at_zero = margin_matrix(bulk, edge.point, directions)
     if edge.point.value > -weight_decay:
-        at_zero = float(margins(bulk, bulk.at(-weight_decay, edge), directions)[0])
-    return HardMargins(at_edge, at_zero, edge.critical, edge.point.value + weight_decay, drifts)
+        at_zero = margin_matrix(bulk, bulk.at(-weight_decay, edge), directions)
+    parts = tuple(SectorMargins(_within(at_edge, sector), _within(at_zero, sector)) for sector in sectors)
+    values = np.asarray(np.linalg.eigvalsh(at_edge))
+    lowest = float(np.linalg.eigvalsh(at_zero)[0])
+    return HardMargins(values, lowest, edge.critical, edge.point.value + weight_decay, drifts, parts)
+
+
+def _within(matrix: Array, sector: Array) -> Array:
+    """Eigenvalues of a margin matrix (m k_H, m k_H) on the columns (k_H, s) of a sector, ascending, (m s,)."""
+    hard = len(sector)
+    lifted = np.kron(np.eye(len(matrix) // hard), sector)
+    return np.asarray(np.linalg.eigvalsh(lifted.T @ matrix @ lifted))
 
 
 def spectrum(

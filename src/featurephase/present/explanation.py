@@ -9,23 +9,25 @@ import numpy as np
 
 from featurephase.present.figures import PALETTE, new_figure
 from featurephase.present.tables import ending
-from featurephase.results.words import with_error as measured
+from featurephase.results.words import with_error
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from featurephase.analyses.explanation import DirectionExplanation, Explanation
+    from featurephase.results.explanation import DirectionExplanation, Explanation
 
-__all__ = ["explanation_figure", "explanation_table"]
+__all__ = ["figure", "table"]
 
 _LEARNED = {True: "learned", False: "not learned", None: "undetermined"}
+_UNSTABLE = {True: "unstable", False: "stable", None: "stability undetermined"}
 
 
 def _wrapped(label: str, text: str) -> list[str]:
     return textwrap.wrap(text, 100, initial_indent=f"  {label:<10}", subsequent_indent=" " * 12, break_on_hyphens=False)
 
 
-def explanation_table(explanation: Explanation) -> str:
+def table(explanation: Explanation) -> str:
     """The verdict, then each direction: numbers, mechanism, what would change it."""
     lines = [explanation.title] if explanation.title else []
     size = "" if explanation.dimension is None else f" (dimension {explanation.dimension})"
@@ -37,7 +39,7 @@ def explanation_table(explanation: Explanation) -> str:
     ]
     shown: dict[tuple[str, str], str] = {}
     for entry in explanation.directions:
-        lines += ["", f"{entry.name}: {entry.kind}, {_LEARNED[entry.learned]}"]
+        lines += ["", f"{entry.name}: {entry.kind}, {_state(entry, explanation.steps)}"]
         lines += _wrapped("numbers", _numbers(entry)) if _numbers(entry) else []
         same = shown.setdefault((entry.mechanism, entry.change), entry.name)
         if same != entry.name:
@@ -47,24 +49,45 @@ def explanation_table(explanation: Explanation) -> str:
     return "\n".join(lines + ending(explanation.message, explanation.warnings))
 
 
+def _state(entry: DirectionExplanation, steps: int) -> str:
+    """The three answers in a few words."""
+    if entry.kind != "hard":
+        return _LEARNED[entry.learned]
+    words = [
+        f"{_LEARNED[entry.learned]} if training goes on",
+        f"{_UNSTABLE[entry.unstable_at_last_step]} at step {steps}",
+    ]
+    if entry.learned_by_last_step is not None:
+        words.append(f"learned by then with probability {entry.learned_by_last_step:.2g}")
+    return ", ".join(words)
+
+
 def _numbers(entry: DirectionExplanation) -> str:
     words = []
     for name, value, se in (
         ("overlap", entry.overlap, entry.overlap_se),
-        ("delta_NN", entry.delta_nn, entry.delta_nn_se),
+        ("delta_NN (t -> inf)", entry.delta_nn, entry.delta_nn_se),
         ("delta_alg", entry.delta_alg, entry.delta_alg_se),
         ("samples needed", entry.samples_needed, entry.samples_needed_se),
         ("escape at step", entry.escape_step, entry.escape_step_se),
     ):
         if value is not None and (entry.kind != "easy" or name == "overlap"):
-            words.append(f"{name} {measured(value, np.nan if se is None else se)}")
+            words.append(f"{name} {with_error(value, np.nan if se is None else se)}")
     if entry.escape_low is not None and entry.escape_high is not None:
         words[-1] += f" (90 % of runs: {entry.escape_low:.3g} to {entry.escape_high:.3g})"
     return ", ".join(words)
 
 
-def explanation_figure(explanation: Explanation) -> Figure:
-    """One row for each direction: the n/d from which on it is learned, by this network and by the best method."""
+def _learned_from(entry: DirectionExplanation, low: float, high: float) -> list[tuple[float, float]]:
+    """The intervals of n/d, within those shown, in which a direction is learned."""
+    if entry.kind == "easy":
+        return [(low, high)] if entry.learned else []
+    inside = [(max(w.low, low), min(w.high, high)) for w in entry.windows if not np.isnan(w.low + w.high)]
+    return [(a, b) for a, b in inside if a < b]
+
+
+def figure(explanation: Explanation) -> Figure:
+    """One row for each direction: the n/d at which it is learned if training goes on, by this network and at best."""
     entries = explanation.directions
     finite = [
         value
@@ -73,32 +96,40 @@ def explanation_figure(explanation: Explanation) -> Figure:
         if value is not None and np.isfinite(value) and value > 0
     ]
     low, high = min([*finite, explanation.delta]) / 4, max([*finite, explanation.delta]) * 4
-    figure = new_figure(7.2, 1.6 + 0.55 * len(entries))
-    axes = figure.add_subplot()
-    colours = {True: PALETTE[2], False: "0.8", None: PALETTE[4]}
+    drawn = new_figure(7.2, 1.6 + 0.6 * len(entries))
+    axes = drawn.add_subplot()
     for row, entry in enumerate(reversed(entries)):
-        start = low if entry.kind == "easy" and entry.learned else entry.delta_nn
-        if start is not None and np.isfinite(start):
-            axes.barh(
-                row, high - max(start, low), left=max(start, low), height=0.5, color=PALETTE[2], alpha=0.3, linewidth=0
-            )
-        for value, se, marker in ((entry.delta_nn, entry.delta_nn_se, "|"), (entry.delta_alg, entry.delta_alg_se, ":")):
-            if value is None or not np.isfinite(value) or value <= 0:
-                continue
-            if marker == ":":
-                axes.plot([value, value], [row - 0.25, row + 0.25], color="0.3", linestyle=":")
-                axes.annotate(r"$\delta_{\rm alg}$", (value, row + 0.27), ha="center", va="bottom", fontsize="small")
-            else:
-                axes.errorbar(value, row, xerr=se, fmt="|", markersize=16, color=PALETTE[2], capsize=3)
-                axes.annotate(r"$\delta_{\rm NN}$", (value, row + 0.27), ha="center", va="bottom", fontsize="small")
-        axes.plot(explanation.delta, row, "o", color=colours[entry.learned], markeredgecolor="0.2", markersize=8)
+        _direction_row(axes, row, entry, explanation.delta, (low, high))
     axes.axvline(explanation.delta, color="0.2", linewidth=0.8, zorder=0)
-    labels = [f"{e.name}\n{e.kind}, {_LEARNED[e.learned]}" for e in reversed(entries)]
+    labels = [f"{e.name}\n{_label(e)}" for e in reversed(entries)]
     axes.set_yticks(range(len(entries)), labels)
     axes.set_ylim(-0.5, len(entries) - 0.3)
     axes.set_xscale("log")
     axes.set_xlim(low, high)
     axes.grid(False, axis="y")
-    axes.set_xlabel(rf"$n/d$; this experiment: {explanation.delta:g}; shaded: learned by step {explanation.steps}")
+    axes.set_xlabel(rf"$n/d$; this experiment: {explanation.delta:g}; shaded: learned if training goes on")
     axes.set_title(explanation.title or "What is learned")
-    return figure
+    return drawn
+
+
+def _label(entry: DirectionExplanation) -> str:
+    label = f"{entry.kind}, {_LEARNED[entry.learned]}"
+    if entry.kind == "hard" and entry.learned_by_last_step is not None:
+        label += f"\nby the last step: {entry.learned_by_last_step:.2g}"
+    return label
+
+
+def _direction_row(axes: Axes, row: int, entry: DirectionExplanation, delta: float, shown: tuple[float, float]) -> None:
+    colours = {True: PALETTE[2], False: "0.8", None: PALETTE[4]}
+    for start, end in _learned_from(entry, *shown):
+        axes.barh(row, end - start, left=start, height=0.5, color=PALETTE[2], alpha=0.3, linewidth=0)
+    for value, se, marker in ((entry.delta_nn, entry.delta_nn_se, "|"), (entry.delta_alg, entry.delta_alg_se, ":")):
+        if value is None or not np.isfinite(value) or value <= 0:
+            continue
+        if marker == ":":
+            axes.plot([value, value], [row - 0.25, row + 0.25], color="0.3", linestyle=":")
+        else:
+            axes.errorbar(value, row, xerr=se, fmt="|", markersize=16, color=PALETTE[2], capsize=3)
+        name = r"$\delta_{\rm alg}$" if marker == ":" else r"$\delta_{\rm NN}$"
+        axes.annotate(name, (value, row + 0.27), ha="center", va="bottom", fontsize="small")
+    axes.plot(delta, row, "o", color=colours[entry.learned], markeredgecolor="0.2", markersize=8)

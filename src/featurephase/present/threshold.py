@@ -1,41 +1,164 @@
-"""The figure of ``threshold``: the margin against delta at each time, and delta_NN(t) as t grows."""
+"""``threshold`` for people: the thresholds with their errors, the margin against delta, and delta_NN(t) as t grows."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from featurephase.analyses.threshold import SCAN_REPLICATES
 from featurephase.foundation.statistics import student_interval, student_quantile
 from featurephase.present.figures import PALETTE, new_figure
+from featurephase.present.tables import MOST, aligned, basis_words, ending, heading
+from featurephase.results.words import with_error
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from featurephase.analyses.threshold import Threshold
+    from featurephase.results.threshold import (
+        DirectionThreshold,
+        NetworkThreshold,
+        Threshold,
+        ThresholdLimit,
+        Window,
+    )
 
-__all__ = ["threshold_figure"]
+__all__ = ["figure", "table"]
+
+#: Replicates behind the error bars of the coarse scan.
+_SCAN_REPLICATES = 2
 
 
-def threshold_figure(threshold: Threshold) -> Figure:
+def table(threshold: Threshold) -> str:
+    """delta_alg, delta_NN at each time and its limit, with their errors; then messages."""
+    lines = [*heading(threshold), basis_words(threshold), ""]
+    rows = [
+        ["delta_alg", with_error(threshold.delta_alg, threshold.delta_alg_se), "best first-order method; data only"]
+    ]
+    rows += [_row(entry) for entry in threshold.delta_nn]
+    limit = threshold.delta_nn_limit
+    if limit is not None:
+        rows.append(_limit_row(limit))
+    lines += aligned(rows)
+    for entry in threshold.delta_nn:
+        lines += _details(entry)
+    if limit is not None:
+        lines += _limit_details(limit)
+    return "\n".join(lines + ending(threshold.message))
+
+
+def _row(entry: NetworkThreshold) -> list[str]:
+    words = []
+    if entry.status != "ok":
+        words.append(entry.status)
+    if entry.continuous is not None:
+        words.append("continuous" if entry.continuous else "discontinuous: the overlap jumps")
+    if np.isfinite(entry.value_negative):
+        same = np.isclose(entry.value_negative, entry.value, rtol=1e-3)
+        from_there = f" from {with_error(entry.value_negative, entry.value_negative_se)} on"
+        words.append("negative: learned from here on" if same else f"negative{from_there}: learned from there on")
+    elif entry.windows:
+        words.append("negative only " + _window_words(entry.windows))
+    elif entry.negative is not None:
+        words.append("nowhere negative: stable, not learned")
+    return [f"delta_NN(t = {entry.time})", with_error(entry.value, entry.value_se), ", ".join(words)]
+
+
+def _window_words(windows: Iterable[Window]) -> str:
+    """``"from 4.697 +- 0.005 to 133.0 +- 0.4"``, one for each window."""
+    words = []
+    for w in windows:
+        start = f"from {with_error(w.low, w.low_se)}" if w.low > 0 else "from the lowest delta"
+        words.append(f"{start} on" if np.isinf(w.high) else f"{start} to {with_error(w.high, w.high_se)}")
+    return " and ".join(words)
+
+
+def _state(limit: ThresholdLimit) -> str:
+    return "converged" if limit.converged else str(limit.status)
+
+
+def _limit_row(limit: ThresholdLimit) -> list[str]:
+    words = [_state(limit), f"t = {limit.time}"]
+    if np.isfinite(limit.drift):
+        words.append(f"drift {with_error(limit.drift, limit.drift_se)}")
+    if limit.form:
+        words.append(f"extrapolated ({limit.form})")
+    if np.isfinite(limit.value_negative):
+        same = np.isclose(limit.value_negative, limit.value, rtol=1e-3)
+        where = "here" if same else with_error(limit.value_negative, limit.value_negative_se)
+        words.append(f"learned from {where} on")
+    return ["delta_NN(t -> inf)", with_error(limit.value, limit.value_se), ", ".join(words)]
+
+
+def _limit_details(limit: ThresholdLimit) -> list[str]:
+    """The way to the limit, and each direction by itself where there are several or windows."""
+    lines = []
+    if len(limit.history) > 1:
+        pairs = zip(limit.history_time, limit.history, limit.history_se, strict=True)
+        rows = [[str(t), with_error(float(value), float(se))] for t, value, se in pairs]
+        lines += ["", *aligned(rows, ["step", "delta_NN(t)"])]
+    return lines + _sector_lines("t -> inf", limit.sectors)
+
+
+def _sector_lines(when: str, sectors: Iterable[DirectionThreshold]) -> list[str]:
+    """Each direction's own thresholds, where there is more to say than the row of delta_NN does."""
+    sectors = list(sectors)
+    bounded = any(not np.isinf(w.high) for s in sectors for w in s.windows)
+    if len(sectors) < 2 and not bounded:
+        return []
+    rows = [
+        [s.name, with_error(s.value, s.value_se), _learned(s.windows) if s.windows else "nowhere negative"]
+        for s in sectors
+    ]
+    return [f"  {when}, each hard direction by itself", *aligned(rows, indent="    ")]
+
+
+def _learned(windows: Iterable[Window]) -> str:
+    return "negative " + _window_words(windows)
+
+
+def _details(entry: NetworkThreshold) -> list[str]:
+    """All crossings, directions and blocks where there is more than the value itself."""
+
+    def several(values: Iterable[float], errors: Iterable[float]) -> str:
+        shown = [with_error(float(v), float(se)) for v, se in zip(values, errors, strict=True)]
+        return ", ".join(shown[:MOST]) + (f" .. ({len(shown)} in all)" if len(shown) > MOST else "")
+
+    rows = []
+    if len(entry.crossings) > 1:
+        rows.append(["crossings", several(entry.crossings, entry.crossings_se)])
+    if len(entry.directions) > 1:
+        rows.append(["eigenvalues of the margin", several(entry.directions, entry.directions_se)])
+    if len(entry.blocks) > 1:
+        values, errors = (np.array([getattr(b, n) for b in entry.blocks]).T for n in ("directions", "directions_se"))
+        for j, (value, se) in enumerate(zip(values, errors, strict=True)):
+            name = f"single neurons, direction {j + 1}" if len(values) > 1 else "single neurons"
+            rows.append([name, several(value, se)])
+        rows.append(["their minimum", with_error(entry.block_minimum, entry.block_minimum_se)])
+    if not np.isnan(entry.block_gap):
+        rows.append(["its distance from the full equation", with_error(entry.block_gap, entry.block_gap_se)])
+    lines = [f"  t = {entry.time}", *aligned(rows, indent="    ")] if rows else []
+    return lines + _sector_lines(f"t = {entry.time}", entry.sectors)
+
+
+def figure(threshold: Threshold) -> Figure:
     """Where a hard outlier leaves the bulk; bars are 95 % intervals over the replicates.
 
     Left: the smallest eigenvalue of the margin in the coarse scan, at each time; below 0 a hard outlier stands left of
-    the bulk. Vertical lines: the thresholds. Right, where there is more than one time: delta_NN(t).
+    the bulk. Vertical lines: the thresholds. Right, where there is more than one time: delta_NN(t) and its limit.
     """
     entries = [e for e in threshold.delta_nn if len(e.scan_margin)]
     limit = threshold.delta_nn_limit
-    history = limit is not None or sum(np.isfinite(e.value) for e in threshold.delta_nn) > 1
+    history = (limit is not None and len(limit.history)) or sum(np.isfinite(e.value) for e in threshold.delta_nn) > 1
     panels = [draw for draw, wanted in ((_margins, bool(entries)), (_against_time, history)) if wanted]
-    figure = new_figure(4.8 * max(len(panels), 1) + 0.6, 3.9)
+    drawn = new_figure(4.8 * max(len(panels), 1) + 0.6, 3.9)
     if not panels:
-        figure.text(0.5, 0.45, threshold.message or threshold.status, ha="center", va="center", wrap=True)
+        drawn.text(0.5, 0.45, threshold.message or threshold.status, ha="center", va="center", wrap=True)
     for number, draw in enumerate(panels):
-        draw(figure.add_subplot(1, len(panels), number + 1), threshold)
-    figure.suptitle(threshold.title or "Thresholds")
-    return figure
+        draw(drawn.add_subplot(1, len(panels), number + 1), threshold)
+    drawn.suptitle(threshold.title or "Thresholds")
+    return drawn
 
 
 def _delta_alg(axes: Axes, threshold: Threshold, *, vertical: bool) -> None:
@@ -57,7 +180,7 @@ def _margins(axes: Axes, threshold: Threshold) -> None:
         axes.errorbar(
             delta,
             margin,
-            yerr=student_quantile(SCAN_REPLICATES) * entry.scan_margin_se[:, 0],
+            yerr=student_quantile(_SCAN_REPLICATES) * entry.scan_margin_se[:, 0],
             color=colour,
             marker="o",
             markersize=3.5,
@@ -80,32 +203,28 @@ def _margins(axes: Axes, threshold: Threshold) -> None:
 
 def _against_time(axes: Axes, threshold: Threshold) -> None:
     limit = threshold.delta_nn_limit
-    series = (
-        [([e.time for e in threshold.delta_nn], *np.array([(e.value, e.value_se) for e in threshold.delta_nn]).T)]
-        if (threshold.delta_nn)
-        else []
-    )
-    styles = [("asked for", PALETTE[1], "s", "none")]
-    if limit is not None:
-        series.append((list(limit.history_time), limit.history, limit.history_se))
-        styles = [*styles[: len(series) - 1], ("towards the limit", PALETTE[0], "o", "-")]
-    for (times, value, se), (label, colour, marker, line) in zip(series, styles, strict=True):
+    series = []
+    if threshold.delta_nn:
+        entries = np.array([(e.time, e.value, e.value_se) for e in threshold.delta_nn])
+        series.append((*entries.T, "asked for", PALETTE[1], "s", "none"))
+    if limit is not None and len(limit.history):
+        way = (np.array(limit.history_time), limit.history, limit.history_se)
+        series.append((*way, "towards the limit", PALETTE[0], "o", "-"))
+    for times, value, se, label, colour, marker, line in series:
         low, _ = student_interval(value, se, threshold.replicates)
-        axes.errorbar(
-            times,
-            value,
-            yerr=np.nan_to_num(value - low),
-            color=colour,
-            marker=marker,
-            linestyle=line,
-            capsize=3,
-            label=label,
-        )
+        error = np.nan_to_num(value - low)
+        axes.errorbar(times, value, yerr=error, color=colour, marker=marker, linestyle=line, capsize=3, label=label)
+    if limit is not None and np.isfinite(limit.value):
+        label = rf"$t \to \infty$: {with_error(limit.value, limit.value_se)}"
+        axes.axhline(limit.value, color=PALETTE[0], linestyle="--", linewidth=1, label=label)
+        two = 2.0 * limit.value_se
+        if limit.value > two:
+            axes.axhspan(limit.value - two, limit.value + two, color=PALETTE[0], alpha=0.15, linewidth=0)
     if limit is not None:
-        axes.set_title("converged" if limit.converged else limit.status)
+        axes.set_title(_state(limit))
     _delta_alg(axes, threshold, vertical=False)
     axes.set_yscale("log")
-    if all(time > 0 for times, _, _ in series for time in times):
+    if all(np.min(times) > 0 for times, *_ in series):
         axes.set_xscale("log")
     axes.set_xlabel("step t")
     axes.set_ylabel(r"$\delta_{\rm NN}(t)$")

@@ -1,0 +1,82 @@
+"""Does the limit of delta_NN that early times predict hold at late ones?
+
+For the worked example (theory/thresholds) and three other problems: the limit is predicted from t <= 240, and again,
+with other random numbers, from runs to t = 4000. Both must agree within their errors; the thresholds at t = 2000 and
+4000 are printed beside them.
+
+    python benchmarks/limit.py              # to t = 4000 with 2^16 paths: some hours on 2 cores
+    python benchmarks/limit.py --reduced    # to t = 1000 with 2^14 paths: about half an hour
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+
+import numpy as np
+
+from featurephase.analyses.prediction import problem_subspaces
+from featurephase.analyses.threshold_limit import threshold_limit
+from featurephase.problem import Problem
+
+PROBLEMS = {
+    "the worked example": ("1.5*tanh(g1**2)", "gelu", "[1.0]", 1, 0.8, 0.0),
+    "weaker response": ("tanh(g1**2)", "gelu", "[1.0]", 1, 0.8, 0.0),
+    "weight decay": ("1.5*tanh(g1**2)", "gelu", "[1.0]", 1, 0.8, 0.02),
+    "an easy direction beside": ("tanh(g1) + 1.5*tanh(g2**2)", "gelu", "[1.0]", 2, 0.5, 0.0),
+}
+
+
+def problem(name: str, samples: int, replicates: int) -> Problem:
+    """One of the problems, with so many sample paths."""
+    link, activation, readout, latent, step, decay = PROBLEMS[name]
+    return Problem.from_toml(f"""
+title = "{name}"
+[teacher]
+latent_dim = {latent}
+link = "{link}"
+[student]
+activation = "{activation}"
+readout = {readout}
+[loss]
+name = "squared"
+[training]
+step_size = {step}
+steps = 60
+weight_decay = {decay}
+[asymptotics]
+samples = {samples}
+replicates = {replicates}
+""")
+
+
+def main() -> None:
+    """Predict from early times, compute late ones, compare."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--reduced", action="store_true", help="to t = 1000 with fewer paths")
+    parser.add_argument("--only", default="", help="the name of one problem")
+    asked = parser.parse_args()
+    samples, late = (2**14, 1000) if asked.reduced else (2**16, 4000)
+    worst = 0.0
+    for name in [asked.only] if asked.only else PROBLEMS:
+        start = time.perf_counter()
+        early_problem = problem(name, samples, 8)
+        spaces = problem_subspaces(early_problem)
+        early = threshold_limit(early_problem, spaces, first_round=240, last_round=240, quiet=False)
+        # other random numbers: the late runs know nothing of the early ones
+        late_problem = early_problem.replace(asymptotics={"seed": 1})
+        there = threshold_limit(late_problem, spaces, first_round=late, last_round=late, quiet=False)
+        z = (early.value - there.value) / np.hypot(early.value_se, there.value_se)
+        worst = max(worst, abs(z))
+        half = there.history_time.index(late // 2)
+        print(f"{name}: from t <= 240: {early.value:.3f} +- {early.value_se:.3f} ({early.form})")
+        print(f"   at t = {late // 2}: {there.history[half]:.3f} +- {there.history_se[half]:.3f}", end="")
+        print(f", at t = {late}: {there.history[-1]:.3f} +- {there.history_se[-1]:.3f}")
+        print(f"   from t <= {late}: {there.value:.3f} +- {there.value_se:.3f} ({there.form}); z = {z:+.2f}", end="")
+        print(f" ({time.perf_counter() - start:.0f} s)", flush=True)
+    sys.exit(worst > 3.0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,292 @@
+"""The sentences of ``explain``: mechanism and change of each direction, made from numbers that other modules found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from featurephase.analyses.expressible import why_not
+from featurephase.dynamics.optimisers import FirstOrderRule
+from featurephase.foundation.types import Array
+from featurephase.results.threshold import DirectionLimit, Threshold
+from featurephase.results.words import with_error
+
+if TYPE_CHECKING:
+    from featurephase.escape.law import EscapeLaw
+    from featurephase.problem import Problem
+    from featurephase.results.prediction import HessianPrediction, OutlierPrediction, TrajectoryPrediction
+    from featurephase.subspaces import LatentSubspaces
+    from featurephase.subspaces.sectors import HardSector
+
+__all__ = ["Facts", "HardFacts", "easy_words", "hard_words", "left_hard_outlier", "verdict_words"]
+
+
+def left_hard_outlier(hessian: HessianPrediction) -> OutlierPrediction | None:
+    """The smallest hard outlier left of the bulk."""
+    return next((o for o in hessian.hard_outliers if o.side == "left"), None)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What all sentences have in common."""
+
+    problem: Problem
+    delta: float
+    dimension: int | None
+    spaces: LatentSubspaces
+    thresholds: Threshold
+    run: TrajectoryPrediction
+    hessian: HessianPrediction
+
+    @property
+    def steps(self) -> int:
+        """T."""
+        return self.problem.training.steps
+
+
+@dataclass(frozen=True)
+class HardFacts:
+    """What is known of one sector of hard directions.
+
+    Attributes
+    ----------
+    sector
+        The directions.
+    limit
+        The limits of its thresholds; ``None`` where there is no Hessian.
+    learned
+        Whether n/d lies in one of its windows.
+    unstable
+        Whether it is unstable at the last step.
+    visible
+        Whether an outlier of it stands left of the bulk at the last step.
+    unstable_until
+        The last of the times looked at where it was unstable, if it is not at the last step; ``None``: at none of them.
+    law
+        Of its escape time at this dimension; ``None`` without one.
+    delta_alg
+        With its error.
+    expressible
+        Whether the network's output can follow it.
+    """
+
+    sector: HardSector
+    limit: DirectionLimit | None
+    learned: bool | None
+    unstable: bool | None
+    visible: bool | None
+    unstable_until: int | None
+    law: EscapeLaw | None
+    delta_alg: tuple[float, float]
+    expressible: bool
+
+    @property
+    def them(self) -> str:
+        """The directions as an object of a sentence."""
+        return "it" if self.sector.size == 1 else self.sector.name
+
+
+# ---- hard directions
+
+
+def hard_words(facts: Facts, hard: HardFacts) -> tuple[str, str]:
+    """Mechanism and change of one sector of hard directions."""
+    if facts.run.status != "ok":
+        return f"gradient descent has {facts.run.status}", "a smaller training.step_size"
+    if hard.limit is None:
+        return (
+            f"whether it is learned is read off the Hessian, which has no limit here ({facts.hessian.status})",
+            f"{_cure(facts)}; `featurephase simulate` needs no Hessian; {_WARM}",
+        )
+    parts = [_at_the_last_step(facts, hard), _if_training_goes_on(facts, hard)]
+    parts += [_in_this_dimension(facts, hard)] if hard.law is not None else []
+    parts += [why_not(facts.problem, hard.sector.name)] if not hard.expressible else []
+    return "; ".join(parts), _change(facts, hard)
+
+
+_WARM = "a warm start with any overlap (student.init_overlap) makes it easy"
+
+
+def _cure(facts: Facts) -> str:
+    """What would give the Hessian a limit."""
+    advice = {
+        "singular-curvature": "a smooth activation and loss",
+        "unbounded-curvature": "a curvature that is bounded (see the note)",
+    }
+    return advice.get(facts.hessian.status, "another activation or loss")
+
+
+def _at_the_last_step(facts: Facts, hard: HardFacts) -> str:
+    steps, outlier = facts.steps, left_hard_outlier(facts.hessian)
+    alone = facts.spaces.relevant_hard_basis.shape[1] == hard.sector.size
+    number = f", {with_error(outlier.value, outlier.value_se)}," if alone and outlier is not None else ""
+    edge = f"the bulk (edge {with_error(facts.hessian.left_edge, facts.hessian.left_edge_se)})"
+    if hard.unstable:
+        overlap = "" if not number or outlier is None else _with_overlap(outlier)
+        jump = "" if facts.hessian.continuous else "; the bulk ends in a non-critical edge, so that the overlap jumps"
+        pace = "" if not number or outlier is None else _pace(facts, outlier.value)
+        return (
+            f"at t = {steps} an eigenvalue of the Hessian{number} stands left of {edge} and below 0{overlap}: gradient "
+            f"descent is unstable along {hard.them} and leaves its plateau{pace}{jump}"
+        )
+    if hard.unstable is None:
+        return f"at t = {steps} n/d = {facts.delta:g} is too close to the transition to say whether it is unstable"
+    earlier = ""
+    if hard.unstable_until is not None:
+        earlier = f" (it was unstable at first, until about t = {hard.unstable_until})"
+    if hard.visible:
+        return (
+            f"at t = {steps} an eigenvalue{number} stands left of {edge} but above 0: the direction shows in the "
+            f"spectrum, yet gradient descent is stable along {hard.them}{earlier}"
+        )
+    return (
+        f"at t = {steps} no eigenvalue of the Hessian on {hard.sector.name} stands left of {edge}: noise hides "
+        f"{hard.them}, and gradient descent stays where the overlap is 0{earlier}"
+    )
+
+
+def _with_overlap(outlier: OutlierPrediction) -> str:
+    return (
+        f", its eigenvector with squared overlap {with_error(outlier.overlap, outlier.overlap_se)} on the hard "
+        "directions"
+    )
+
+
+def _pace(facts: Facts, eigenvalue: float) -> str:
+    factor = FirstOrderRule.of(facts.problem.training).growth_factor(eigenvalue, max(facts.steps - 1, 0))
+    return f" by a factor {factor:.3g} a step" if np.isfinite(factor) else ""
+
+
+def _if_training_goes_on(facts: Facts, hard: HardFacts) -> str:
+    limit = hard.limit
+    assert limit is not None
+    known = f"its delta_NN as training goes on, {with_error(limit.value, limit.value_se)}"
+    if hard.learned is None:
+        return f"n/d = {facts.delta:g} is too close to {known}, to tell whether it is learned if training goes on"
+    if hard.learned:
+        reason = f"n/d is above {known}" if np.isfinite(limit.value) else "it is unstable at every n/d searched"
+        return f"if training goes on it is learned: {reason}"
+    below = [w for w in limit.windows if w.low > facts.delta]
+    above = [w for w in limit.windows if w.high < facts.delta]
+    if below and not above:
+        at = known if np.isfinite(limit.value) else with_error(below[0].low, below[0].low_se)
+        reason = f"n/d is below {at}, from which on its instability lasts"
+    elif above:
+        last = above[-1]
+        reason = f"n/d is above {with_error(last.high, last.high_se)}, up to which it is unstable"
+    else:
+        reason = "no n/d searched makes it unstable for good"
+    return f"if training goes on it is not learned in high dimension: {reason}"
+
+
+def _in_this_dimension(facts: Facts, hard: HardFacts) -> str:
+    law, d = hard.law, facts.dimension
+    assert law is not None
+    probability = with_error(law.by_end, law.by_end_se) if law.by_end_se > 0 else f"{law.by_end:.3g}"
+    text = f"in dimension {d} it makes up half of the weights by step {facts.steps} with probability {probability}"
+    if np.isfinite(law.median):
+        text += f", in half of the runs by step {law.median:.3g}"
+        text += ", after the end of this training" if law.median > facts.steps else ""
+    return text
+
+
+def _change(facts: Facts, hard: HardFacts) -> str:
+    limit, steps = hard.limit, facts.steps
+    assert limit is not None
+    other = "another activation, loss, width or step size moves delta_NN"
+    value, se = limit.value, limit.value_se
+    if hard.learned:
+        fewer = f"fewer samples: below n/d = {with_error(value, se)} it stays unlearned; " if np.isfinite(value) else ""
+        more = f"more steps than {steps}, " if hard.law is not None and hard.law.median > steps else ""
+        return f"{fewer}{more}{other}"
+    if hard.learned is None:
+        return "more sample paths (asymptotics.samples) sharpen delta_NN; more or fewer samples n leave the transition"
+    alg, alg_se = hard.delta_alg
+    if np.isinf(alg):
+        return (
+            "no number of samples proportional to the dimension lets a first-order method find it (delta_alg is "
+            f"infinite); {_WARM}"
+        )
+    data = f"delta_alg = {with_error(alg, alg_se)} is a property of the data: no change of the network moves it"
+    ahead = [w for w in limit.windows if w.low > facts.delta]
+    if ahead:
+        size = f", so n above {ahead[0].low * facts.dimension:.3g}" if facts.dimension else ""
+        more = f"more samples: n/d above {with_error(ahead[0].low, ahead[0].low_se)}{size}"
+    elif limit.windows:
+        more = f"fewer samples: n/d below {with_error(limit.windows[-1].high, limit.windows[-1].high_se)}"
+    else:
+        low, high = facts.thresholds.delta_range
+        more = f"no n/d from {low:g} to {high:g} changes it"
+    best = "the best first-order method needs less" if facts.delta > alg else "no first-order method does"
+    express = "an activation of another parity, or a bias; " if not hard.expressible else ""
+    return f"{express}{more}; {best} ({data}); {other}; {_WARM}"
+
+
+# ---- easy directions
+
+
+def easy_words(facts: Facts, direction: Array, decision: str, bound: float) -> tuple[str, str]:
+    """Mechanism and change of one easy direction."""
+    problem, steps = facts.problem, facts.steps
+    start = problem.student.init_overlap
+    warm = bool(np.linalg.norm(direction @ start) > 1e-9 * max(1.0, float(np.linalg.norm(start))))
+    first = next((r for r in facts.spaces.rounds if r.conditioned_on == 0), None)
+    at_once = first is not None and any(
+        d == "nonzero" and abs(float(column @ direction)) > 0.01
+        for column, d in zip(first.directions.T, first.decisions, strict=True)
+    )
+    if decision == "nonzero":
+        if warm:
+            return "the start already overlaps with it", "a start without overlap"
+        how = (
+            "the response shifts its mean, so that the first gradient steps, which reuse the data, already point to it"
+            if at_once
+            else "given the directions found before, the response shifts its mean: it is found after them (a staircase)"
+        )
+        if facts.spaces.status == "given":
+            how = "it is declared easy (teacher.easy_basis), and the gradient points to it from the first steps on"
+        return how, "nothing needed: any n/d > 0 suffices, more samples make the overlap larger"
+    parity = problem.student.activation.facts.parity
+    cause = f" (this activation is {parity})" if parity in ("even", "odd") else ""
+    if decision == "zero":
+        return (
+            f"easy for the data but not reached by this network's gradient descent by step {steps}: its overlap is "
+            f"below {bound:.2g} of the weights",
+            f"more steps, a warm start, or another activation or loss: a symmetry of these can hide a direction{cause}",
+        )
+    return (
+        "easy for the data, but its overlap is too small to be told from none",
+        "more sample paths (asymptotics.samples) or more steps decide it",
+    )
+
+
+# ---- the verdict
+
+
+def verdict_words(facts: Facts, learned: dict[str, bool | None], hard: list[HardFacts]) -> str:
+    """One sentence: what is learned if training goes on, what is unstable at the last step, what is learned by then."""
+
+    def names(value: bool | None) -> str:
+        return ", ".join(name for name, word in learned.items() if word is value)
+
+    parts = [
+        f"{word}: {names(value)}"
+        for word, value in (("learned", True), ("not learned", False), ("undetermined", None))
+        if names(value)
+    ]
+    goes_on = " if training goes on" if hard else f", step {facts.steps}"
+    text = f"at n/d = {facts.delta:g}{goes_on}: " + ("; ".join(parts) or "nothing to learn")
+    unstable = ", ".join(h.sector.name for h in hard if h.unstable)
+    if hard and all(h.unstable is not None for h in hard):
+        text += f"; at step {facts.steps} gradient descent is " + (
+            f"unstable along {unstable}" if unstable else "stable"
+        )
+    by_then = [f"{h.sector.name} with probability {h.law.by_end:.2g}" for h in hard if h.law is not None]
+    if by_then:
+        text += f"; by step {facts.steps} in dimension {facts.dimension}: {', '.join(by_then)}"
+    hidden = ", ".join(h.sector.name for h in hard if not h.expressible)
+    if hidden:
+        text += f"; the network cannot express {hidden}"
+    return text

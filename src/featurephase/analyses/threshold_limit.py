@@ -1,0 +1,436 @@
+"""delta_NN as the number of steps grows without bound, for each hard direction by itself.
+
+A coarse scan at early times shows which directions have a transition. Each crossing is then followed: a few deltas that
+enclose its way are run to the last time in every replicate (:mod:`featurephase.thresholds.follow`), and its values at
+all times are extrapolated (:mod:`featurephase.thresholds.limit`). The last time is doubled until the limit is known.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from featurephase.foundation.executors import Workers, replicate_seeds, run_tasks
+from featurephase.foundation.statistics import mean_and_se
+from featurephase.foundation.threads import core_count
+from featurephase.foundation.types import Array
+from featurephase.hessian.spectrum import FULL_WIDTH
+from featurephase.results.status import NO_TRANSITION, NOT_CONVERGED, OK, UNBOUNDED_CURVATURE
+from featurephase.results.threshold import DirectionLimit, ThresholdLimit, Window
+from featurephase.subspaces.sectors import HardSector, hard_sectors
+from featurephase.thresholds.follow import (
+    Crossing,
+    MarginTable,
+    enclosing_deltas,
+    followed_times,
+    missing_deltas,
+    replicate_crossings,
+)
+from featurephase.thresholds.limit import FEWEST_TIMES, LimitFit, fit_limit
+from featurephase.thresholds.scan import MarginCurve, MarginReading, scan_grid
+
+if TYPE_CHECKING:
+    from featurephase.problem import Problem
+    from featurephase.subspaces import LatentSubspaces
+
+__all__ = ["LIMIT_GOAL", "threshold_limit"]
+
+#: The limit counts as known when its standard error is below this share of it.
+LIMIT_GOAL = 0.02
+#: The scan: replicates, sample paths, and how far it runs.
+_SCAN_REPLICATES = 2
+_SCAN_SAMPLES = 4096
+_SCAN_TIME = 120
+#: Sample paths per unit of delta, at least, in the scan and after it: N/delta is the dimension of the system that N
+#: paths are (dynamics.conditioning.AsymptoticLaw), and must exceed the directions that training visits.
+_SCAN_DIMENSION = 40
+_DIMENSION = 200
+_MOST_NEEDED = 2**15
+#: A threshold that was seen in the scan but could not be followed is located to about this share of it.
+_LOCATED = 0.25
+#: The last time of the first round, and the last one of all.
+_FIRST_ROUND = 480
+_LAST_ROUND = 1920
+#: Another round must be expected to help: as long as the error shrank by this factor in the last one.
+_HELPS = 0.8
+#: Of the basis of visited directions. What a looser one leaves out is far below the noise of the paths: at 1e-4 the
+#: margins of the worked example (theory/thresholds) change by 3e-5, and a run to t = 480 takes half the time.
+_TOLERANCE = 1e-4
+#: Times that further deltas are added for a crossing that has left those that were to enclose it.
+_MORE_ROUNDS = 6
+
+
+@dataclass(frozen=True)
+class _Following:
+    """What is followed and with what means."""
+
+    problem: Problem
+    spaces: LatentSubspaces
+    sectors: tuple[HardSector, ...]
+    bounds: tuple[float, float]
+    samples: int
+    replicates: int
+    quiet: bool
+    workers: Workers
+
+    def curve(self, samples: int) -> MarginCurve:
+        """margin(delta) with so many sample paths."""
+        width = self.problem.student.width
+        bases = (self.spaces.easy_basis, self.spaces.hard_basis)
+        sectors = tuple(sector.basis for sector in self.sectors)
+        full = width <= FULL_WIDTH
+        return MarginCurve(self.problem, *bases, samples, full, not full, sectors, _TOLERANCE)
+
+    def read(
+        self, plan: dict[float, int], times: Sequence[int], samples: dict[float, int], replicates: int, label: str
+    ) -> list[tuple[float, list[list[MarginReading | None]]]]:
+        """All replicates at each delta of a plan, read at those of the times that it reaches."""
+        seeds = replicate_seeds(self.problem.asymptotics.seed, replicates)
+        tasks = [
+            (self.curve(samples[delta]), delta, seed, [t for t in times if t <= plan[delta]])
+            for delta in plan
+            for seed in seeds
+        ]
+        seconds = [self.seconds(samples[delta], plan[delta]) for delta in plan]
+        if not self.quiet and tasks:
+            total = sum(seconds) * replicates / min(core_count(), len(tasks))
+            runs = f"{len(tasks)} runs of up to {max(plan.values())} steps"
+            print(f"{label}: {runs}, about {_duration(total)}", file=sys.stderr, flush=True)
+        readings = run_tasks(
+            _read,
+            tasks,
+            label=label,
+            quiet=self.quiet,
+            workers=self.workers,
+        )
+        return [(d, readings[i * replicates : (i + 1) * replicates]) for i, d in enumerate(plan)]
+
+    def seconds(self, samples: int, steps: int) -> float:
+        """Estimated time of one run on one core, to say how long it will take."""
+        width = self.problem.student.width
+        return float(0.02 + samples * (steps * width * 4e-8 + (steps * width) ** 1.6 * 2.5e-9))
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
+
+
+def _read(
+    curve: MarginCurve, delta: float, seed: np.random.SeedSequence, times: Sequence[int]
+) -> list[MarginReading | None]:
+    """One task."""
+    return curve.read(delta, seed, times)
+
+
+def threshold_limit(
+    problem: Problem,
+    spaces: LatentSubspaces,
+    *,
+    delta_range: tuple[float, float] | None = None,
+    samples: int | None = None,
+    first_round: int = _FIRST_ROUND,
+    last_round: int = _LAST_ROUND,
+    quiet: bool = True,
+    workers: Workers = None,
+) -> ThresholdLimit:
+    """The limit t -> infinity of delta_NN(t) and of every hard direction's own threshold.
+
+    Parameters
+    ----------
+    problem
+        The experiment; ``threshold.max_steps`` bounds how far training is followed.
+    spaces
+        U_E and U_H, known, with something hard.
+    delta_range
+        Where to search; default: the problem's.
+    samples
+        Sample paths of a run; default: the problem's. More are taken at large delta.
+    first_round, last_round
+        The time up to which training is followed at first, and after doublings.
+    quiet
+        Nothing on standard error; else what is done and how long it will take.
+    workers
+        Processes; default: one for each core.
+    """
+    following = _Following(
+        problem,
+        spaces,
+        hard_sectors(spaces),
+        problem.threshold.delta_range if delta_range is None else delta_range,
+        problem.asymptotics.samples if samples is None else samples,
+        problem.asymptotics.replicates,
+        quiet,
+        workers,
+    )
+    most = problem.threshold.max_steps
+    scan = _scanned(following, min(_SCAN_TIME, most))
+    if scan.drifting > 0.5:
+        return ThresholdLimit(
+            status=UNBOUNDED_CURVATURE, message=UNBOUNDED_CURVATURE.explained("limit"), time=int(scan.times[-1])
+        )
+    last = min(first_round, most)
+    limit = _followed(following, scan, last)
+    while limit.status == NOT_CONVERGED and 2 * last <= min(most, last_round):
+        last *= 2
+        further = _followed(following, scan, last)
+        helped = further.value_se < _HELPS * limit.value_se
+        limit = further
+        if not helped:
+            break
+    return limit
+
+
+def _scanned(following: _Following, last: int) -> MarginTable:
+    """The margins over the whole range at a few early times."""
+    grid = scan_grid(*following.bounds)
+    times = followed_times(last)[::-2][::-1]
+    fewest = max(_SCAN_SAMPLES, following.problem.training.batch_count)
+    samples = {float(d): max(fewest, min(int(_SCAN_DIMENSION * d), _MOST_NEEDED)) for d in grid}
+    plan = dict.fromkeys(samples, last)
+    rows = following.read(plan, times, samples, _SCAN_REPLICATES, "delta_NN(t -> inf), scan")
+    return MarginTable.of(times, len(following.sectors), rows)
+
+
+@dataclass(frozen=True)
+class _Extrapolated:
+    """A crossing as t grows: its values in every replicate at every time, and the fit if there is one."""
+
+    crossing: Crossing
+    roots: Array
+    fit: LimitFit | None
+    left_edge: float
+    drifts: bool
+
+    @property
+    def value(self) -> tuple[float, float]:
+        """The limit with its error; nan without."""
+        return (np.nan, np.nan) if self.fit is None else (self.fit.value, self.fit.se)
+
+    @property
+    def end(self) -> tuple[float, float]:
+        """The limit as the end of a window: where it is unknown, about where it was seen last."""
+        if self.fit is not None:
+            return self.value
+        seen = self.crossing.way[-1]
+        return seen, _LOCATED * seen
+
+
+def _followed(following: _Following, scan: MarginTable, last: int) -> ThresholdLimit:
+    """Every crossing that the scan shows, followed to a time and extrapolated."""
+    times = followed_times(last)
+    crossings = [
+        Crossing.backwards(scan, sector, zero, change)
+        for sector in range(len(following.sectors))
+        for zero in (False, True)
+        for change in scan.changes(sector, zero, len(scan.times) - 1)
+    ]
+    plans = [enclosing_deltas(c, scan.times.astype(float), last, following.bounds) for c in crossings]
+    table, plans = _enclosed(following, crossings, plans, times)
+    found = [_extrapolated(table, c, sorted(plan), times) for c, plan in zip(crossings, plans, strict=True)]
+    sectors = tuple(_sector(following, scan, number, found, times) for number in range(len(following.sectors)))
+    return _lowest(following, sectors, times)
+
+
+def _enclosed(
+    following: _Following, crossings: Sequence[Crossing], plans: list[dict[float, int]], times: Sequence[int]
+) -> tuple[MarginTable, list[dict[float, int]]]:
+    """Run what is to enclose the crossings, and more where one has moved on."""
+    plans = _merged(plans)
+    rows: dict[float, list[list[MarginReading | None]]] = {}
+    wanted = _union(plans)
+    label = f"delta_NN(t -> inf), t = {times[-1]}"
+    for _ in range(_MORE_ROUNDS):
+        samples = _samples(following, plans)
+        rows |= dict(following.read(wanted, times, samples, following.replicates, label))
+        table = MarginTable.of(times, len(following.sectors), rows.items())
+        more = [
+            missing_deltas(table, c, sorted(plan), following.bounds) for c, plan in zip(crossings, plans, strict=True)
+        ]
+        plans = [plan | extra for plan, extra in zip(plans, more, strict=True)]
+        wanted = {d: t for d, t in _union(more).items() if d not in rows}
+        if not wanted:
+            break
+    return table, plans
+
+
+def _samples(following: _Following, plans: Sequence[dict[float, int]]) -> dict[float, int]:
+    """Sample paths at each delta: those asked for or what the largest delta of a crossing needs, so that the runs that
+    enclose it have their random numbers in common."""
+    fewest = max(following.samples, following.problem.training.batch_count)
+    samples: dict[float, int] = {}
+    for plan in plans:
+        needed = max([fewest, *(min(int(_DIMENSION * d), _MOST_NEEDED) for d in plan)])
+        samples |= {d: max(samples.get(d, 0), needed) for d in plan}
+    return samples
+
+
+def _union(plans: Iterable[dict[float, int]]) -> dict[float, int]:
+    union: dict[float, int] = {}
+    for plan in plans:
+        for delta, last in plan.items():
+            union[delta] = max(union.get(delta, 0), last)
+    return union
+
+
+def _merged(plans: Sequence[dict[float, int]]) -> list[dict[float, int]]:
+    """The same plans with deltas shared where they nearly agree: thresholds at the edge and at 0 often coincide."""
+    shared: list[float] = []
+    merged = []
+    for plan in plans:
+        own: dict[float, int] = {}
+        for delta, last in plan.items():
+            near = next((x for x in shared if abs(np.log(x / delta)) < 0.03), None)
+            if near is None:
+                shared.append(delta)
+            own[delta if near is None else near] = last
+        merged.append(own)
+    return merged
+
+
+def _extrapolated(
+    table: MarginTable, crossing: Crossing, known: Sequence[float], times: Sequence[int]
+) -> _Extrapolated:
+    """The roots of a crossing, and their limit where the last ones exist."""
+    roots = replicate_crossings(table, crossing, known)
+    there = np.asarray(~np.isnan(roots).any(axis=0))
+    fit = None
+    # only an unbroken end of the times says anything of the limit
+    start = len(there) - int(np.argmin(there[::-1])) if not there.all() else 0
+    if len(there) - start >= FEWEST_TIMES and len(roots) > 1:
+        fit = fit_limit(times[start:], roots[:, start:])
+        if not fit.value > 0.0:
+            fit = None
+    mine = np.isin(table.delta, known)
+    edges = table.left_edge[mine][:, :, -1]
+    edge = float(np.nanmean(edges)) if np.any(np.isfinite(edges)) else np.nan
+    return _Extrapolated(crossing, roots, fit, edge, bool(table.drifts[mine].mean() > 0.5))
+
+
+def _sector(
+    following: _Following, scan: MarginTable, number: int, found: Sequence[_Extrapolated], times: Sequence[int]
+) -> DirectionLimit:
+    """The limits of one sector."""
+    sector = following.sectors[number]
+    at_edge, at_zero = (
+        [e for e in found if e.crossing.sector == number and e.crossing.zero is zero] for zero in (False, True)
+    )
+    first = next((e for e in reversed(at_edge) if not e.crossing.rising), None)
+    windows = _windows(scan, number, at_zero)
+    open_ended = [w for w in windows if np.isinf(w.high)]
+    status, message = _state(following, scan, number, first)
+    history, history_se = (
+        mean_and_se(first.roots) if first is not None else (np.full(len(times), np.nan), np.full(len(times), np.nan))
+    )
+    value, se = (np.nan, np.nan) if first is None or status == UNBOUNDED_CURVATURE else first.value
+    fit = None if first is None else first.fit
+    return DirectionLimit(
+        name=sector.name,
+        basis=sector.basis,
+        value=value,
+        value_se=se,
+        value_negative=open_ended[-1].low if open_ended else np.nan,
+        value_negative_se=open_ended[-1].low_se if open_ended else np.nan,
+        windows=windows,
+        status=status,
+        message=message,
+        form="" if fit is None else fit.form,
+        exponent=np.nan if fit is None else fit.exponent,
+        history=history,
+        history_se=history_se,
+    )
+
+
+def _windows(scan: MarginTable, sector: int, found: Sequence[_Extrapolated]) -> tuple[Window, ...]:
+    """The intervals of delta in which the outlier of a sector is negative in the limit, from its crossings at 0."""
+    last = len(scan.times) - 1
+    delta, mean = scan.mean(sector, True, last)
+    if not len(delta):
+        return ()
+    windows = []
+    low: tuple[float, float] | None = (0.0, 0.0) if mean[0] < 0 else None
+    for crossing in found:
+        if not crossing.crossing.rising:
+            low = crossing.end
+        elif low is not None:
+            high = crossing.end
+            windows.append(Window(low=low[0], low_se=low[1], high=high[0], high_se=high[1]))
+            low = None
+    if low is not None:
+        windows.append(Window(low=low[0], low_se=low[1], high=np.inf, high_se=0.0))
+    return tuple(windows)
+
+
+def _state(following: _Following, scan: MarginTable, number: int, first: _Extrapolated | None) -> tuple[str, str]:
+    """Status and message of the limit of one sector."""
+    low, high = following.bounds
+    name = following.sectors[number].name
+    last = len(scan.times) - 1
+    delta, mean = scan.mean(number, False, last)
+    if first is None:
+        if not len(delta):
+            return NO_TRANSITION, f"gradient descent diverges before t = {scan.times[-1]} at every delta searched"
+        if mean[-1] < 0:
+            return NO_TRANSITION, f"{name}: a hard outlier stands left of the bulk at every delta from {delta[0]:g} on"
+        closest = float(mean.min())
+        return NO_TRANSITION, (
+            f"{name}: no hard outlier stands left of the bulk up to delta = {high:g} as training goes on (the margin "
+            f"is 1 far from a transition, 0 at it; the smallest found at t = {scan.times[-1]} is {closest:.3g})"
+        )
+    if first.drifts:
+        return UNBOUNDED_CURVATURE, UNBOUNDED_CURVATURE.explained(f"{name}, limit")
+    if first.fit is None:
+        return NO_TRANSITION, (
+            f"{name}: the threshold near delta = {first.crossing.way[-1]:.3g} at t = {scan.times[-1]} cannot be "
+            f"followed to later times in every replicate, or leaves the range {low:g} to {high:g}: more samples are "
+            "needed"
+        )
+    if first.fit.se > LIMIT_GOAL * first.fit.value:
+        return NOT_CONVERGED, (
+            f"{name}: the limit of delta_NN is known to {first.fit.se / first.fit.value:.1%} only: more samples "
+            "(asymptotics.samples) or replicates make it sharper"
+        )
+    return OK, ""
+
+
+def _lowest(following: _Following, sectors: tuple[DirectionLimit, ...], times: Sequence[int]) -> ThresholdLimit:
+    """delta_NN: the lowest limit of all sectors."""
+    with_value = [s for s in sectors if np.isfinite(s.value)]
+    negative = [s for s in sectors if np.isfinite(s.value_negative)]
+    if not with_value:
+        first = min(sectors, key=lambda s: s.status == NO_TRANSITION)
+        messages = "; ".join(dict.fromkeys(s.message for s in sectors if s.message))
+        return ThresholdLimit(
+            status=first.status,
+            message=messages,
+            time=times[-1],
+            history_time=tuple(times),
+            sectors=sectors,
+            samples=following.samples,
+        )
+    lowest = min(with_value, key=lambda s: s.value)
+    learned = min(negative, key=lambda s: s.value_negative, default=None)
+    half = len(times) - 3
+    drift = lowest.history[-1] - lowest.history[half] if half >= 0 else np.nan
+    drift_se = float(np.hypot(lowest.history_se[-1], lowest.history_se[half])) if half >= 0 else np.nan
+    return ThresholdLimit(
+        status=lowest.status,
+        message=lowest.message,
+        value=lowest.value,
+        value_se=lowest.value_se,
+        value_negative=np.nan if learned is None else learned.value_negative,
+        value_negative_se=np.nan if learned is None else learned.value_negative_se,
+        drift=float(drift),
+        drift_se=drift_se,
+        form=lowest.form,
+        converged=bool(2 * lowest.value_se < max(0.02 * lowest.value, 2 * float(lowest.history_se[-1]))),
+        history_time=tuple(times),
+        history=lowest.history,
+        history_se=lowest.history_se,
+        sectors=sectors,
+        samples=following.samples,
+        time=times[-1],
+    )
