@@ -27,6 +27,7 @@ from featurephase.hessian.spectrum import (
     block_words,
     spectrum,
 )
+from featurephase.hessian.unbounded import curvature_bounds, unbounded_status
 from featurephase.problem.asked import asked_deltas, asked_times, experiment_text
 from featurephase.results.base import Result, averaged
 from featurephase.results.prediction import (
@@ -38,6 +39,7 @@ from featurephase.results.prediction import (
 )
 from featurephase.results.status import (
     AMBIGUOUS_RANK,
+    NOT_CONVERGED,
     OK,
     SINGULAR_CURVATURE,
     UNBOUNDED_CURVATURE,
@@ -275,7 +277,7 @@ def _summary(
         elif any(t not in r.observations for r in found):
             entry = HessianPrediction(time=t, status=status, message=f"{status}, before t = {t}")
         else:
-            entry = _hessian(t, [r.observations[t] for r in found], problem.student.width > FULL_WIDTH)
+            entry = _hessian(problem, t, [r.observations[t] for r in found])
         hessian.append(entry)
     return TrajectoryPrediction(
         delta=delta,
@@ -298,13 +300,27 @@ def _summary(
     )
 
 
-def _hessian(time: int, found: Sequence[Spectrum], blocks: bool) -> HessianPrediction:
+def _network(problem: Problem) -> Network:
+    return Network(problem.student.activation, problem.student.readout, problem.loss)
+
+
+def _hessian(problem: Problem, time: int, found: Sequence[Spectrum]) -> HessianPrediction:
     """One time: edges over all replicates, outliers matched from the outside in."""
     bad = [s.status for s in found if s.status != OK]
     unbounded_below = np.mean([s.left_drifts for s in found]) > 0.5
     if bad or unbounded_below:
-        status = bad[0] if bad else UNBOUNDED_CURVATURE
+        status = bad[0] if bad else unbounded_status(_network(problem), problem.teacher.link)
         return HessianPrediction(time=time, status=status, message=status.explained(f"Hessian at t = {time}"))
+    status, message = OK, ""
+    if not all(s.complete for s in found):
+        status = NOT_CONVERGED
+        message = f"Hessian at t = {time}: not all outliers were found within the budget of the search"
+    bounds = curvature_bounds(_network(problem), problem.teacher.link)
+    if bounds.below and status == OK:
+        message = (
+            f"Hessian at t = {time}: the curvature of samples is unbounded below ({bounds.reason}), but no sample of a "
+            f"realistic number comes near its tail here. Bounded in any case: {bounds.advice}"
+        )
     unbounded_above = bool(np.mean([s.right_drifts for s in found]) > 0.5)
     edges = averaged(
         left_edge=[s.left_edge for s in found],
@@ -315,14 +331,24 @@ def _hessian(time: int, found: Sequence[Spectrum], blocks: bool) -> HessianPredi
         edges |= {"right_edge": np.inf, "right_edge_se": 0.0}
     return HessianPrediction(
         time=time,
+        status=status,
+        message=message,
         **edges,
         continuous=bool(np.mean([s.left_critical for s in found]) >= 0.5),
         hard_outliers=_matched([s.hard_left for s in found], [_right(s.hard_right, unbounded_above) for s in found]),
         outliers=_matched([s.visited_left for s in found], [_right(s.visited_right, unbounded_above) for s in found]),
-        blocks=blocks,
+        paths_needed=_rounded_up(max(s.needed for s in found)) if np.mean([s.doubtful for s in found]) > 0.5 else 0,
+        blocks=problem.student.width > FULL_WIDTH,
         block_gap=_block_comparison(found),
         density=next((s.density for s in found if s.density is not None), None),
     )
+
+
+def _rounded_up(count: int) -> int:
+    """To two digits."""
+    unit = 10 ** max(len(str(count)) - 2, 0)
+    rounded: int = -(-count // unit) * unit
+    return rounded
 
 
 def _block_comparison(found: Sequence[Spectrum]) -> BlockComparison | None:
@@ -379,7 +405,13 @@ def _warnings(problem: Problem, runs: Sequence[TrajectoryPrediction]) -> Iterabl
             if h.drifting > 0:
                 yield (
                     f"delta = {run.delta:g}, t = {h.time}: the curvature is unbounded below and in a fraction "
-                    f"{h.drifting:.2g} of the replicates its tail moves the left edge by over 1 % between N/4 and N"
+                    f"{h.drifting:.2g} of the replicates its tail is visible at the left edge"
+                )
+            if h.paths_needed:
+                yield (
+                    f"delta = {run.delta:g}, t = {h.time}: {problem.asymptotics.samples} sample paths do not tell "
+                    "every outlier on visited directions from noise: those that clearly stand out are counted; "
+                    f"at least {h.paths_needed} paths (asymptotics.samples) would tell"
                 )
             if any(o.fraction < 1 for o in (*h.hard_outliers, *h.outliers)):
                 yield (

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from featurephase.dynamics.conditioning import RESIDUAL_TOLERANCE, AsymptoticLaw, ConditionedDesign
+from featurephase.dynamics.conditioning import AsymptoticLaw, ConditionedDesign
 from featurephase.dynamics.network import Network
 from featurephase.dynamics.points import INTEGRATED, QUASI_RANDOM, PathCoordinates
 from featurephase.dynamics.training import Data, FixedData, FreshData, Moment, ReplicateTrajectory, TestSet, train
 from featurephase.foundation.types import Array
 
 if TYPE_CHECKING:
+    from featurephase.functions import Link
     from featurephase.problem import Problem
 
 
@@ -32,6 +33,9 @@ __all__ = [
     "run_replicate",
 ]
 
+#: A gradient's part outside the visited space is left out below this fraction of it, far below the noise of any number
+#: of sample paths; from here on single precision holds the histories, whose round-off is smaller still.
+PATH_TOLERANCE = 1e-6
 #: Visited directions of sample space that a run may keep: bounds the memory of thousands of steps.
 BASIS_CAPACITY = 600
 
@@ -47,14 +51,23 @@ def initial_weights(init_gram: Array, init_overlap: Array) -> Array:
 def replicate_bytes(problem: Problem, steps: int, samples: int) -> float:
     """Memory of one replicate: histories of the visited directions, and a few numbers for each sample path."""
     width = problem.student.width
-    rows = 2 * min(steps * width, BASIS_CAPACITY) + problem.teacher.latent_dim + 12 * width + 2 * QUASI_RANDOM
-    return 8.0 * rows * samples
+    rows = min(steps * width, BASIS_CAPACITY) + problem.teacher.latent_dim + 12 * width + 2 * QUASI_RANDOM
+    return 8.0 * rows * samples  # two histories in single precision are one in double
 
 
 def replicate_streams(seed: np.random.SeedSequence) -> tuple[np.random.Generator, ...]:
     """Random numbers of the sample paths, of the test set, and of the batches, of one replicate."""
     streams = np.random.SeedSequence(seed.entropy, spawn_key=seed.spawn_key).spawn(3)
     return tuple(np.random.default_rng(s) for s in streams)
+
+
+def _test_set(network: Network, link: Link, samples: int, rng: np.random.Generator, quasi: int) -> TestSet:
+    """Fresh samples for the test loss: a power of two of quasi-random ones, which is worth more than a few more."""
+    if not quasi:
+        return TestSet(network, link, samples, PathCoordinates(samples, rng, 0))
+    count = 1 << (samples.bit_length() - 1)
+    coordinates = link.latent_dim + network.width + link.normals + link.uniforms
+    return TestSet(network, link, count, PathCoordinates(count, rng, min(quasi, coordinates)))
 
 
 def run_replicate(
@@ -67,7 +80,7 @@ def run_replicate(
     samples: int | None = None,
     observers: Mapping[int, Callable[[Moment], Any]] | None = None,
     test: bool = True,
-    tolerance: float = RESIDUAL_TOLERANCE,
+    tolerance: float = PATH_TOLERANCE,
     capacity: int | None = BASIS_CAPACITY,
     quasi: int = QUASI_RANDOM,
 ) -> ReplicateTrajectory:
@@ -91,7 +104,7 @@ def run_replicate(
     test
         Whether to estimate the test loss.
     tolerance, capacity
-        Of :class:`ConditionedDesign`.
+        Of :class:`ConditionedDesign`; below :data:`PATH_TOLERANCE` the histories are in double precision.
     quasi
         Quasi-random coordinates of a sample path; 0: paths are independent.
     """
@@ -103,13 +116,16 @@ def run_replicate(
     rng, test_rng, batch_rng = replicate_streams(seed)
     law = AsymptoticLaw(training.data_ratio(delta), samples, min(quasi, INTEGRATED))
 
+    precision = np.float32 if tolerance >= PATH_TOLERANCE else np.float64
     expected = network.width * (1 if training.one_pass else min(steps, (capacity or steps) // network.width))
 
     def draw(visited: int) -> tuple[ConditionedDesign, Array]:
         paths = PathCoordinates(samples, rng, quasi)
         rows = paths.standard_normal((visited, samples))
         responses = link.sample(rows[:k], paths)
-        design = ConditionedDesign(rows, law, paths, tolerance=tolerance, capacity=capacity, expected=expected)
+        design = ConditionedDesign(
+            rows, law, paths, tolerance=tolerance, capacity=capacity, expected=expected, precision=precision
+        )
         return design, responses
 
     weights = initial_weights(problem.student.init_gram, problem.student.init_overlap)
@@ -129,7 +145,7 @@ def run_replicate(
         steps,
         overlap_of=lambda c: c[:k],
         batch_rng=batch_rng,
-        test=TestSet(network, link, samples, PathCoordinates(samples, test_rng, quasi)) if test else None,
+        test=_test_set(network, link, samples, test_rng, quasi) if test else None,
         project=project,
         observers=observers,
     )

@@ -80,8 +80,8 @@ def _project(x: Matrix, first: int, last: int, rows: Matrix, out: Matrix) -> Any
     """Add ``rows x[first:last]'`` to ``out`` (r, last - first)."""
     few, length = rows.shape
     tiles, quads = last - (last - first) % 4, few - few % 4
-    zero = x.dtype.type(0)
-    ahead = zero
+    zero = rows.dtype.type(0)
+    ahead = x.dtype.type(0)
     for start in range(0, length, _CHUNK):
         stop = min(start + _CHUNK, length)
         for i in range(first, tiles, 4):

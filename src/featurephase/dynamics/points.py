@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.special import ndtri
-from scipy.stats import qmc
 
+from featurephase.dynamics.sobol import sobol_points
 from featurephase.foundation.types import Array
 
 __all__ = ["INTEGRATED", "QUASI_RANDOM", "PathCoordinates"]
@@ -21,8 +21,8 @@ QUASI_RANDOM = 24
 #: How many of them integrate so well that they count as known exactly: from about the ninth on, averages of products
 #: with a Sobol' coordinate fluctuate like pseudo-random ones (docs/validation.md, "Sample paths", measures it).
 INTEGRATED = 8
-#: Binary digits of a point: all that a float64 holds, so that none is 0 or 1 once it is moved to its cell's centre.
-_BITS = 52
+#: Half the distance of points: none is 0 or 1 once it is moved to its cell's centre.
+_HALF = 0.5**53
 
 
 class PathCoordinates:
@@ -43,12 +43,11 @@ class PathCoordinates:
         self.samples, self.rng = samples, rng
         self._points: Array = np.empty((quasi, samples))
         if quasi:
-            sequence = qmc.Sobol(quasi, scramble=True, bits=_BITS, rng=rng)
+            points = sobol_points(quasi, samples, rng)
             order = rng.permutation(samples)
-            first = 1 << (samples.bit_length() - 1)  # a power of two, which SciPy wants to begin with
-            for part in (slice(0, first), slice(first, samples)):
-                self._points[:, order[part]] = sequence.random(len(order[part])).T
-            self._points += 0.5**_BITS / 2
+            for row, point in zip(self._points, points, strict=True):
+                row[order] = point
+            self._points += _HALF
 
     def standard_normal(self, size: tuple[int, int] | None = None, *, out: Array | None = None) -> Array:
         """The next rows as N(0, 1) variables, (rows, N)."""

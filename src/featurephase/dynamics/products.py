@@ -7,6 +7,7 @@ interpreter's lock. Which way is taken depends on sizes alone: the same seed giv
 
 from __future__ import annotations
 
+from functools import cache
 from pickle import UnpicklingError
 from typing import Any
 
@@ -20,7 +21,8 @@ Matrix = NDArray[Any]
 __all__ = ["add_combination", "add_weighted_products", "combine", "project"]
 
 #: Products of up to so many multiplications are BLAS's: there is little to gain, and Numba takes a moment to load.
-_SMALL = 100_000
+#: Where precisions differ, the many rows would have to be copied first.
+_SMALL, _SMALL_MIXED = 100_000, 20_000
 #: So are those of rows so short that the compiled loops have hardly begun when they end.
 _SHORT = 64
 #: Bytes of the rows of data that are held in a core's own cache between two products, and the most there are.
@@ -29,10 +31,16 @@ _HELD, _MOST_HELD = 256 * 1024, 128
 _UNUSABLE_CACHE = (OSError, EOFError, UnpicklingError)
 
 
-def _run(name: str, *arguments: Any) -> None:
-    """A function of :mod:`featurephase.dynamics.kernels`."""
+@cache
+def _kernels() -> Any:
     from featurephase.dynamics import kernels
 
+    return kernels
+
+
+def _run(name: str, *arguments: Any) -> None:
+    """A function of :mod:`featurephase.dynamics.kernels`."""
+    kernels = _kernels()
     try:
         getattr(kernels, name)(*arguments)
     except _UNUSABLE_CACHE:  # raised before anything is computed
@@ -41,7 +49,9 @@ def _run(name: str, *arguments: Any) -> None:
 
 
 def _is_for_blas(few: Matrix, many: Matrix) -> bool:
-    return len(few) * many.size <= _SMALL or many.shape[1] < _SHORT
+    single = few.dtype == many.dtype == np.float32  # many rows in single precision: what BLAS is fastest at
+    small = _SMALL if few.dtype == many.dtype else _SMALL_MIXED
+    return single or len(few) * many.size <= small or many.shape[1] < _SHORT
 
 
 def _require(matches: bool, *arrays: Matrix) -> None:
@@ -55,26 +65,31 @@ def _contiguous(few: Matrix, like: Matrix) -> Matrix:
 
 
 def project(rows: Matrix, basis: Matrix) -> Array:
-    """``rows @ basis.T``, (r, K), for a few rows (r, n) and many of ``basis`` (K, n), which is contiguous."""
+    """``rows @ basis.T``, (r, K), for a few rows (r, n) and many of ``basis`` (K, n), which is contiguous.
+
+    Sums are float64 unless both are single precision.
+    """
     _require(rows.shape[1] == basis.shape[1], rows, basis)
     if _is_for_blas(rows, basis):
         return np.asarray(rows @ basis.T, dtype=np.float64)
     out = np.empty((len(rows), len(basis)))
-    _run("project", basis, _contiguous(rows, basis), out)
+    _run("project", basis, np.ascontiguousarray(rows), out)
     return out
 
 
-def combine(coefficients: Array, basis: Array, memory: Array | None = None) -> Array:
+def combine(coefficients: Matrix, basis: Matrix, memory: Matrix | None = None) -> Matrix:
     """``coefficients @ basis``, (r, n), for a few combinations (r, K) of the rows of ``basis`` (K, n).
+
+    In the precision of the coefficients.
 
     The result is in the first numbers of ``memory``, if that is given: fresh memory is slow.
     """
     _require(coefficients.shape[1] == len(basis), coefficients, basis)
     shape = len(coefficients), basis.shape[1]
-    out = np.empty(shape) if memory is None else memory[: shape[0] * shape[1]].reshape(shape)
+    out = np.empty(shape, coefficients.dtype) if memory is None else memory[: shape[0] * shape[1]].reshape(shape)
     if _is_for_blas(coefficients, basis):
         return np.matmul(coefficients, basis, out=out)
-    _run("combine", basis, _contiguous(coefficients, basis), out)
+    _run("combine", basis, np.ascontiguousarray(coefficients), out)
     return out
 
 

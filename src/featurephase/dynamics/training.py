@@ -28,6 +28,9 @@ __all__ = ["Data", "Design", "FixedData", "FreshData", "Moment", "ReplicateTraje
 #: Weights whose norm has grown by this factor are reported as diverged: no bounded trajectory does that.
 DIVERGENCE_FACTOR = 1e6
 
+#: Fresh samples that are evaluated at a time: they stay in cache.
+_TEST_BLOCK = 8192
+
 
 class Design(Protocol):
     """A data matrix X (n, d), known through its products in some orthonormal basis of R^d."""
@@ -145,16 +148,20 @@ class TestSet:
 
     def __init__(self, network: Network, link: Link, samples: int, rng: np.random.Generator | PathCoordinates) -> None:
         self.network = network
-        self.latent = rng.standard_normal((link.latent_dim, samples))
-        self.hidden = rng.standard_normal((network.width, samples))
-        self.responses = link.sample(self.latent, rng)
+        coordinates = rng.standard_normal((link.latent_dim + network.width, samples))
+        responses = link.sample(coordinates[: link.latent_dim], rng)
+        starts = range(0, samples, _TEST_BLOCK)
+        self.blocks = [np.ascontiguousarray(coordinates[:, a : a + _TEST_BLOCK]) for a in starts]
+        self.responses = [responses[a : a + _TEST_BLOCK] for a in starts]
 
     def loss(self, gram: Array, overlap: Array) -> float:
         """Mean loss on the fresh samples for Q = ``gram`` (m, m) and M = ``overlap`` (k, m)."""
         values, vectors = np.linalg.eigh(gram - overlap.T @ overlap)
         root = vectors * np.sqrt(np.maximum(values, 0.0)) @ vectors.T
-        h = overlap.T @ self.latent + root @ self.hidden
-        return float(np.mean(self.network.losses(h, self.responses)))
+        combined = np.concatenate([overlap.T, root], axis=1)
+        parts = zip(self.blocks, self.responses, strict=True)
+        total = sum(float(np.sum(self.network.losses(combined @ block, y))) for block, y in parts)
+        return total / sum(len(y) for y in self.responses)
 
     def __call__(self, weights: Array, gram: Array, overlap: Array) -> float:
         """:meth:`loss`; the weights enter through their Gram matrix and overlaps alone."""

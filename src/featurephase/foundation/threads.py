@@ -155,6 +155,10 @@ def map_blocks(function: Callable[[int], Result], count: int) -> list[Result]:
     the caller's context holds (``np.errstate``) holds in all threads. The first exception stops what has not begun, and
     is raised when no block is running any more.
     """
+    if (
+        count == 1
+    ):  # nothing to share, and asking the libraries how many threads there are takes longer than a short step
+        return [function(0)]
     team = _get_team()
     workers = min(_available(team), count)
     if workers <= 1 or not _busy.acquire(blocking=False):

@@ -23,7 +23,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 
 from featurephase.foundation.types import Array
 
@@ -39,6 +38,12 @@ _COARSE_STRIDE = 16
 #: An edge is accepted if the branch does not go on at this multiple of tr s: an error of second order in it.
 _BEYOND = 1.001
 _ATTEMPTS = 50
+#: A critical edge is where the logarithm of the radius is this close to 0; so many secants are tried.
+_CRITICAL = 1e-8
+_SECANTS = 10
+#: Newton steps towards a given lambda, and how far below the edge (in log tr s) they begin.
+_TARGETED = 60
+_ASIDE = 0.1
 
 
 @dataclass(frozen=True)
@@ -309,15 +314,20 @@ class Bulk:
     def edge(self, hint: BranchPoint | None = None) -> Edge | None:
         """The left edge, or ``None`` where the curvature vanishes identically.
 
-        The parameter ``tr s`` is increased until the branch ends, and the end is then found by bracketing. With many
-        samples the search starts from the edge of a subsample, or from a ``hint``: an edge of nearly the same law.
+        With many samples the search starts from the edge of a subsample, or from a ``hint``: an edge of nearly the same
+        law. Without either, or where that leads nowhere, the parameter ``tr s`` is increased until the branch ends, and
+        the end is then found by bracketing.
         """
         if not np.any(self.curvature):
             return None
         factor = 2.0
-        if hint is None and self.width > 1 and self.samples > _COARSE_FROM:
+        if hint is None and self.samples > _COARSE_FROM:
             coarse = self._subsample(_COARSE_STRIDE).edge()
             hint = None if coarse is None else coarse.point
+        if hint is not None:
+            near = self._critical_edge(hint)
+            if near is not None:
+                return near
         if hint is None:
             low = self._start()
         else:
@@ -365,6 +375,8 @@ class Bulk:
                     b, excess = middle, value
             if not np.isfinite(excess):
                 return Edge(nearest(inside, float(np.exp(a))), critical=False)
+            from scipy.optimize import brentq
+
             end = float(brentq(radius_excess, a, b, xtol=1e-5))
             radius_excess(end)
             # A long step can land on another solution, which looks like an end: then the branch goes on beyond it.
@@ -377,6 +389,34 @@ class Bulk:
             known = dict(inside)
         raise ArithmeticError("the end of the branch of the Stieltjes transform was not found")
 
+    def _critical_edge(self, hint: BranchPoint) -> Edge | None:
+        """The critical edge close to a point, by secants for the logarithm of the radius; ``None`` if that fails.
+
+        The radius grows about as the square of ``tr s``.
+        """
+        x, known = float(np.log(np.sum(hint.root**2))), []
+        point: BranchPoint | None = hint
+        for _ in range(_SECANTS):
+            point = self.point(float(np.exp(x)), point)
+            if point is None or point.radius <= 0.0:
+                return None
+            known.append((x, float(np.log(point.radius))))
+            excess = known[-1][1]
+            if len(known) > 1 and abs(excess) < _CRITICAL:
+                break
+            slope = 2.0
+            if len(known) > 1 and known[-1][0] != known[-2][0]:
+                slope = max((excess - known[-2][1]) / (x - known[-2][0]), 0.5)
+            x -= excess / slope
+        else:
+            return None
+        if self.width > 1:
+            # A long step can land on another solution, which looks like an end: then the branch goes on beyond it.
+            beyond = self.point(_BEYOND * float(np.exp(x)), point)
+            if beyond is not None and beyond.radius < 1.0:
+                return None
+        return Edge(point, critical=True)
+
     def _subsample(self, stride: int, first: int = 0) -> Bulk:
         """The same law seen through every ``stride``-th sample."""
         part = copy.copy(self)
@@ -388,7 +428,7 @@ class Bulk:
     def drift(self, edge: Edge) -> float:
         """How far the edge moves when the samples are four times as many: full sample minus the mean of its quarters.
 
-        For a law whose curvature is unbounded below the edge drifts like log N; otherwise this is O(1/N).
+        For a law with a visible unbounded tail it is negative, whatever the number of samples; otherwise it is O(1/N).
         """
         quarters = [self._subsample(4, first).edge(edge.point) for first in range(4)]
         return edge.point.value - float(np.mean([np.nan if q is None else q.point.value for q in quarters]))
@@ -403,26 +443,31 @@ class Bulk:
         """
         if value > edge.point.value:
             raise ValueError(f"{value} lies above the left edge {edge.point.value}")
-        known: dict[float, BranchPoint] = {float(np.sum(edge.point.root**2)): edge.point}
-
-        def excess(log_trace: float) -> float:
-            trace = float(np.exp(log_trace))
-            if trace not in known:
-                found = self.point(trace, nearest(known, trace))
-                if found is None:
-                    raise ArithmeticError("the branch of the Stieltjes transform was lost outside the bulk")
-                known[trace] = found
-            return known[trace].value - value
-
-        high = float(np.log(min(known)))
-        if excess(high) == 0.0:
+        if value == edge.point.value:
             return edge.point
-        low, width = high - 0.25, 0.25
-        while excess(low) > 0.0:
-            low, width = low - 2.0 * width, 2.0 * width
-        trace = float(np.exp(brentq(excess, low, high, xtol=1e-12, rtol=1e-14)))
-        excess(float(np.log(trace)))
-        return nearest(known, trace)
+        # lambda is concave in log tr s and grows up to the edge: Newton's method comes from the left without overshoot.
+        point, x = edge.point, float(np.log(np.sum(edge.point.root**2))) - _ASIDE
+        for _ in range(_TARGETED):
+            found = self.point(float(np.exp(x)), point)
+            if found is None:
+                raise ArithmeticError("the branch of the Stieltjes transform was lost outside the bulk")
+            point = found
+            step = (value - point.value) / self.rate(point)
+            x += step if abs(step) < 2.0 else float(np.sign(step)) * 2.0
+            if abs(step) <= 1e-12 or abs(point.value - value) <= 1e-13 * abs(value):
+                return point
+        raise ArithmeticError("the branch of the Stieltjes transform was not found at a point outside the bulk")
+
+    def slope(self, point: BranchPoint) -> Array:
+        """X with d(S/delta)/dlambda = L X L': (1 - delta E[R (x) R]) X = delta L'L."""
+        m, metric = self.width, point.root.T @ point.root
+        x = np.linalg.solve(np.eye(m * m) - self.delta * point.moments.pair, self.delta * metric.ravel())
+        return np.asarray(x.reshape(m, m), dtype=np.float64)
+
+    def rate(self, point: BranchPoint) -> float:
+        """dlambda/dlog tr s: positive below the edge, 0 at a critical one."""
+        growth = float(np.sum(point.root * (point.root @ self.slope(point))))
+        return float(np.sum(point.root**2)) / growth
 
 
 def nearest(points: dict[float, BranchPoint], trace: float) -> BranchPoint:

@@ -15,25 +15,38 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
-from scipy.optimize import brentq
 
 from featurephase.dynamics.products import combine, project
 from featurephase.foundation.types import Array
 from featurephase.hessian.bulk import BranchPoint, Bulk, Edge
 
-__all__ = ["Directions", "Outlier", "margin_matrix", "margins", "outliers"]
+__all__ = ["Directions", "Outlier", "OutlierSearch", "margin_matrix", "margins", "outliers", "search_outliers"]
+
+Matrix = NDArray[Any]
 
 #: Row panels of a Gram matrix: with 4, five eighths of the products remain.
 _PANELS = 4
-#: Eigenvectors at the edge that the search begins with, beside those of the outliers.
-_SPARE = 3
-#: The search for an outlier ends when the error of its unit vector is estimated below this ...
-_CONVERGED = 1e-8
-#: ... and fails after so many growths of the subspace (three to eight in practice).
-_ITERATIONS = 60
+#: Up to this size B(lambda) is formed whole at every lambda, where no Phi has to be eliminated.
+_SMALL = 40
+#: Eigenvectors at the edge that the search of a subspace begins with, beside those of the outliers.
+_SPARE = 1
+#: The search for an outlier ends when the error of its unit vector is estimated below this: the error of its value is
+#: of second order, that of its overlap of first ...
+_CONVERGED = 1e-6
+#: ... and when log tr s moves by less than this. It fails after so many growths of the subspace (four to eight in
+#: practice), and only so many outliers are sought.
+_STILL = 1e-8
+_ITERATIONS = 40
+MOST_OUTLIERS = 40
+#: Factor on the noise of margins: a semicircle has no sharp edge at finite size.
+_SAFETY = 1.25
+#: Longest step of a search in log tr s.
+_STRIDE = 1.5
 #: What is left of a vector by orthogonalisation when nothing of it is new.
 _ROUND_OFF = 1e-10
 
@@ -55,13 +68,38 @@ class Outlier:
 
 
 @dataclass(frozen=True)
+class OutlierSearch:
+    """All that was seen to the left of an edge.
+
+    Attributes
+    ----------
+    found
+        Outliers, ascending.
+    at_edge
+        Margins at the edge, ascending.
+    doubtful
+        How many margins are negative by no more than the noise of the samples' average makes them: not counted.
+    needed
+        Samples from which on that noise would be too small to make one negative.
+    complete
+        Whether every outlier counted was found within the budget.
+    """
+
+    found: list[Outlier]
+    at_edge: Array
+    doubtful: int = 0
+    needed: int = 0
+    complete: bool = True
+
+
+@dataclass(frozen=True)
 class Directions:
     """Rows of V, and of Phi, read block by block of samples.
 
     Attributes
     ----------
     block
-        ``block(i)`` is the stack [V ; Phi] on the i-th slice of samples, (rows, block).
+        ``block(i)`` is the stack [V ; Phi] on the i-th slice of samples, (rows, block), or the parts it is made of.
     slices
         The slices.
     rows
@@ -70,10 +108,35 @@ class Directions:
         K, the number of rows that belong to V.
     """
 
-    block: Callable[[int], Array]
+    block: Callable[[int], Matrix | Sequence[Matrix]]
     slices: Sequence[slice]
     rows: int
     visible: int
+
+    def parts(self, i: int) -> Sequence[Matrix]:
+        """The stack on the i-th slice in parts, not copied."""
+        block = self.block(i)
+        return [block] if isinstance(block, np.ndarray) else [p for p in block if len(p)]
+
+    def whole(self, i: int) -> Matrix:
+        """The stack on the i-th slice, (rows, block)."""
+        parts = self.parts(i)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def combine(self, coefficients: Array, i: int) -> Array:
+        """Combinations (r, rows) of the rows on the i-th slice, (r, block)."""
+        total: Array | None = None
+        start = 0
+        for part in self.parts(i):
+            some = combine(coefficients[:, start : start + len(part)], part)
+            total = some if total is None else total + some
+            start += len(part)
+        assert total is not None
+        return total
+
+    def project(self, few: Array, i: int) -> Array:
+        """Sums of products of a few rows (r, block) with those of the i-th slice, (r, rows)."""
+        return np.concatenate([project(few, part) for part in self.parts(i)], axis=1)
 
 
 def _pair_average(bulk: Bulk, point: BranchPoint, directions: Directions) -> Array:
@@ -84,8 +147,8 @@ def _pair_average(bulk: Bulk, point: BranchPoint, directions: Directions) -> Arr
     size = -(-rows // _PANELS)
     panels = [slice(i, min(i + size, rows)) for i in range(0, rows, size)]
     for i, where in enumerate(directions.slices):
-        y = directions.block(i)
-        r = bulk.response(point.root, where)
+        y = directions.whole(i)
+        r = bulk.response(point.root, where).astype(y.dtype, copy=False)
         for a in range(m):
             for b in range(a, m):
                 for panel in panels:
@@ -96,7 +159,20 @@ def _pair_average(bulk: Bulk, point: BranchPoint, directions: Directions) -> Arr
             out[a, b][below] = out[a, b].T[below]
             out[b, a] = out[a, b]
     average: Array = np.ascontiguousarray(out.transpose(0, 2, 1, 3)) / bulk.samples
+    if bulk.groups is not None and rows == directions.visible:
+        # No Phi: these directions belong to no neuron, and neurons of one law may be permuted.
+        for k, l in np.ndindex(rows, rows):
+            average[:, k, :, l] = bulk.permuted(average[:, k, :, l])
     return average
+
+
+def noise_of_margins(bulk: Bulk, directions: Directions) -> float:
+    """How far the noise of N samples spreads the margins at the edge around 1.
+
+    There delta E[R (x) R] has norm 1, so that the entries of the average delta E[R (x) Y Y'] fluctuate by
+    (delta/N)^(1/2), and its K + p rows by twice the root of (K + p) delta/N together, as in Wigner's semicircle.
+    """
+    return float(_SAFETY * 2.0 * np.sqrt(bulk.delta * directions.rows / bulk.samples))
 
 
 class _Condensed:
@@ -105,11 +181,6 @@ class _Condensed:
     def __init__(self, bulk: Bulk, point: BranchPoint, directions: Directions) -> None:
         m, seen, rows = bulk.width, directions.visible, directions.rows
         average = _pair_average(bulk, point, directions)
-        if bulk.groups is not None:
-            if rows > seen:
-                raise ValueError("visited directions belong to single neurons, which are not permuted")
-            for k, l in np.ndindex(rows, rows):
-                average[:, k, :, l] = bulk.permuted(average[:, k, :, l])
         vv = average[:, :seen, :, :seen].reshape(m * seen, m * seen)
         matrix = vv - point.value * np.kron(point.root.T @ point.root, np.eye(seen))
         hidden = m * (rows - seen)
@@ -137,6 +208,31 @@ class _Condensed:
         if self._factor is None:
             return visible, hidden
         return visible, self.elimination @ visible - cho_solve(self._factor, hidden)
+
+
+class _Branch:
+    """Points of the branch at or below the edge, by log tr s; each is found once."""
+
+    def __init__(self, bulk: Bulk, edge: Edge) -> None:
+        self.bulk = bulk
+        self.end = float(np.log(np.sum(edge.point.root**2)))
+        self._points: dict[float, BranchPoint] = {self.end: edge.point}
+
+    def at(self, log_trace: float) -> BranchPoint:
+        """The point there.
+
+        Raises
+        ------
+        ArithmeticError
+            If there is none, though the branch has not ended.
+        """
+        if log_trace not in self._points:
+            near = min(self._points, key=lambda t: abs(t - log_trace))
+            point = self.bulk.point(float(np.exp(log_trace)), self._points[near])
+            if point is None:
+                raise ArithmeticError("the branch of the Stieltjes transform was lost outside the bulk")
+            self._points[log_trace] = point
+        return self._points[log_trace]
 
 
 class _Subspace:
@@ -176,7 +272,7 @@ class _Subspace:
     def _image(self, vector: Array) -> Array:
         out = np.empty((self.bulk.width, self.bulk.samples))
         for i, where in enumerate(self.directions.slices):
-            out[:, where] = combine(vector, self.directions.block(i))
+            out[:, where] = self.directions.combine(vector, i)
         return out
 
     def condensed(self, point: BranchPoint) -> tuple[Array, Array, Array]:
@@ -195,23 +291,25 @@ class _Subspace:
         values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
         return values, vectors, elimination @ vectors
 
-    def residual(self, point: BranchPoint, visible: Array, hidden: Array) -> tuple[Array, Array]:
-        """The vector u (m, K + p) with these coordinates, and B u, by one pass over the rows."""
+    def residual(self, point: BranchPoint, visible: Array, hidden: Array) -> tuple[Array, Array, Array]:
+        """The vector u (m, K + p) with these coordinates, ``u Y`` (m, N), and B u, by one pass over the rows."""
         u = np.tensordot(visible, self.visible, axes=1) + np.tensordot(hidden, self.hidden, axes=1)
         image = np.tensordot(visible, self._seen, axes=1) + np.tensordot(hidden, self._met, axes=1)
         out = np.zeros_like(u)
         for i, where in enumerate(self.directions.slices):
             weighted = _weigh(self.bulk.response(point.root, where), image[None, :, where])[0]
-            out += project(weighted, self.directions.block(i))
+            out += self.directions.project(weighted, i)
         out /= self.bulk.samples
         seen = self.directions.visible
         out[:, :seen] -= point.value * (point.root.T @ point.root) @ u[:, :seen]
         out[:, seen:] -= u[:, seen:]
-        return u, out
+        return u, image, out
 
 
 def _weigh(response: Array, images: Array) -> Array:
     """R (m, m, n) applied to (c, m, n), sample by sample."""
+    if len(response) == 1:
+        return np.asarray(images * response[0])
     out = np.zeros_like(images)
     for r in range(len(response)):
         for s in range(len(response)):
@@ -236,74 +334,145 @@ def margin_matrix(bulk: Bulk, point: BranchPoint, directions: Directions) -> Arr
 def outliers(bulk: Bulk, edge: Edge, directions: Directions, most: int | None = None) -> tuple[list[Outlier], Array]:
     """Outliers below the edge, ascending (only the ``most`` lowest of them), and the margins at the edge.
 
-    B is formed whole at the edge alone, where its negative eigenvalues count the outliers. Each is then the root of an
-    eigenvalue of B(lambda) on a subspace, which grows by residuals that B^-1 of the edge has been applied to, until
-    B(lambda) u = 0 (residual inverse iteration: Neumaier 1985; Voss 2004).
-
     Raises
     ------
     ArithmeticError
         If the branch is lost outside the bulk, or the iteration does not converge.
     """
+    search = search_outliers(bulk, edge, directions, most=MOST_OUTLIERS if most is None else most)
+    if most is None and not search.complete:
+        raise ArithmeticError("an outlier of the Hessian did not converge")
+    return search.found, search.at_edge
+
+
+def search_outliers(
+    bulk: Bulk, edge: Edge, directions: Directions, *, most: int = MOST_OUTLIERS, sure: bool = False
+) -> OutlierSearch:
+    """Outliers below the edge, the ``most`` lowest of them.
+
+    B is formed whole at the edge, where its negative eigenvalues count the outliers. Each is then the root of an
+    eigenvalue of B(lambda): whole where it is small, else on a subspace, which grows by residuals that B^-1 of the edge
+    has been applied to, until B(lambda) u = 0 (residual inverse iteration: Neumaier 1985; Voss 2004).
+
+    Parameters
+    ----------
+    sure
+        Whether to leave out margins that the noise of the samples may have made negative
+        (:func:`noise_of_margins`).
+
+    Raises
+    ------
+    ArithmeticError
+        If the branch is lost outside the bulk.
+    """
     whole = _Condensed(bulk, edge.point, directions)
     at_edge = np.asarray(bulk.delta * whole.values, dtype=np.float64)
-    count = int(np.count_nonzero(at_edge < 0.0))
-    if count == 0:
-        return [], at_edge
-    subspace = _Subspace(bulk, directions)
-    for vector in whole.vectors[:, : count + _SPARE].T:
-        subspace.add(vector, whole.elimination @ vector)
-    end = float(np.log(np.sum(edge.point.root**2)))
-    points: dict[float, BranchPoint] = {end: edge.point}
-
-    def at(log_trace: float) -> BranchPoint:
-        if log_trace not in points:
-            near = min(points, key=lambda t: abs(t - log_trace))
-            point = bulk.point(float(np.exp(log_trace)), points[near])
-            if point is None:
-                raise ArithmeticError("the branch of the Stieltjes transform was lost outside the bulk")
-            points[log_trace] = point
-        return points[log_trace]
-
-    def root(index: int) -> BranchPoint:
-        def excess(log_trace: float) -> float:
-            return float(subspace.condensed(at(log_trace))[0][index])
-
-        low, width = end - 0.25, 0.25
-        while excess(low) < 0.0:
-            width *= 2.0
-            low -= width
-        if excess(end) >= 0.0:  # a margin within rounding of 0
-            return edge.point
-        return at(float(brentq(excess, low, end, xtol=1e-9, rtol=1e-12)))
-
+    noise = noise_of_margins(bulk, directions) if sure else 0.0
+    negative = int(np.count_nonzero(at_edge < 0.0))
+    count = int(np.count_nonzero(at_edge < min(0.0, 1.0 - noise)))
+    sought = min(count, most)
+    branch = _Branch(bulk, edge)
     found: list[Outlier] = []
-    for index in range(count if most is None else min(count, most)):
-        for _ in range(_ITERATIONS):
-            point = root(index)
-            values, visible, hidden = subspace.condensed(point)
-            u, residual = subspace.residual(point, visible[:, index], hidden[:, index])
-            residual[:, : directions.visible] -= values[index] * u[:, : directions.visible]  # the root is not exact
-            correction = whole.solve(residual)
-            if np.linalg.norm(np.concatenate(correction)) <= _CONVERGED or not subspace.add(*correction):
+    complete = sought == count
+    if directions.rows == directions.visible and bulk.width * directions.rows <= _SMALL:
+        small = [_small_outlier(branch, directions, i) for i in range(sought)]
+        found = [o for o in small if o is not None]
+        complete &= len(found) == sought
+    elif sought:
+        subspace = _Subspace(bulk, directions)
+        for vector in whole.vectors[:, : sought + _SPARE].T:
+            subspace.add(vector, whole.elimination @ vector)
+        start = branch.end
+        for index in range(sought):
+            one, start = _large_outlier(branch, subspace, whole, index, start)
+            if one is None:
+                complete = False
                 break
-        else:
-            raise ArithmeticError("an outlier of the Hessian did not converge")
-        found.append(Outlier(point.value, _overlap(bulk, point, directions, u)))
-    return sorted(found, key=lambda o: o.value), at_edge
+            found.append(one)
+    needed = int(np.ceil(bulk.samples * noise**2)) if negative > count else 0
+    return OutlierSearch(sorted(found, key=lambda o: o.value), at_edge, negative - count, needed, complete)
 
 
-def _overlap(bulk: Bulk, point: BranchPoint, directions: Directions, whole: Array) -> float:
-    """Squared projection on the directions of the eigenvector with kernel vector ``whole`` (m, K + p)."""
-    m, seen = bulk.width, directions.visible
-    # The overlap is 1/(1 - v' B' v), and dS/dlambda = delta L X L' with (1 - delta E[R (x) R]) X = delta L'L
-    metric = point.root.T @ point.root
-    slope = np.linalg.solve(np.eye(m * m) - bulk.delta * point.moments.pair, bulk.delta * metric.ravel()).reshape(m, m)
-    total = 0.0
+def _small_outlier(branch: _Branch, directions: Directions, index: int) -> Outlier | None:
+    """The root of one eigenvalue of B(lambda) formed whole, by Newton's method between bounds; ``None``: not found."""
+    bulk = branch.bulk
+    low, x, high = -np.inf, branch.end - 0.1, branch.end
+    for _ in range(_ITERATIONS):
+        point = branch.at(x)
+        whole = _Condensed(bulk, point, directions)
+        value, u = float(whole.values[index]), whole.vectors[:, index].reshape(bulk.width, -1)
+        change = -float(np.einsum("ai,aibj,bj->", u, _response_to_lambda(bulk, point, directions), u))
+        norm = float(np.sum((point.root @ u) ** 2))
+        low, high = (max(low, x), high) if value > 0.0 else (low, min(high, x))  # the eigenvalue falls towards the edge
+        rate = (change - norm) * bulk.rate(point)
+        step = max(min(-value / rate if rate < 0.0 else np.inf, _STRIDE), -_STRIDE)
+        moved = x + step
+        if not low < moved < high:
+            moved = (low + high) / 2 if np.isfinite(low) else high - _STRIDE
+        if abs(moved - x) <= _STILL:
+            return Outlier(point.value, 1.0 / (1.0 - change / norm))
+        x = moved
+    return None
+
+
+def _response_to_lambda(bulk: Bulk, point: BranchPoint, directions: Directions) -> Array:
+    """E[R X R (x) Y Y'], (m, K, m, K): what B loses through R as lambda grows, X as in :meth:`Bulk.slope`."""
+    m, rows, slope = bulk.width, directions.rows, bulk.slope(point)
+    total = np.zeros((m, rows, m, rows))
     for i, where in enumerate(directions.slices):
-        u = _weigh(bulk.response(point.root, where), combine(whole, directions.block(i))[None])[0]
-        total += float(np.einsum("rn,rs,sn->", u, slope, u))
-    norm = float(np.sum((point.root @ whole[:, :seen]) ** 2))
-    hidden = whole[:, seen:]
-    derivative = (-total / bulk.samples + float(np.sum(hidden * (slope @ hidden)))) / norm
-    return float(1.0 / (1.0 - derivative))
+        y, r = directions.whole(i), bulk.response(point.root, where)
+        bent = r[0] * slope[0, 0] * r[0] if m == 1 else np.einsum("abn,bc,cdn->adn", r, slope, r, optimize=True)
+        weights = bent.reshape(m, m, -1)
+        for a, b in np.ndindex(m, m):
+            total[a, :, b] += (y * weights[a, b]) @ y.T
+    total /= bulk.samples
+    if bulk.groups is not None:
+        for k, l in np.ndindex(rows, rows):
+            total[:, k, :, l] = bulk.permuted(total[:, k, :, l])
+    return total
+
+
+def _large_outlier(
+    branch: _Branch, subspace: _Subspace, whole: _Condensed, index: int, start: float
+) -> tuple[Outlier | None, float]:
+    """The root of one eigenvalue of B(lambda) on a growing subspace, by Newton's method, and log tr s there.
+
+    ``None`` if it does not converge.
+    """
+    bulk, seen = branch.bulk, subspace.directions.visible
+    x, best = start, branch.end
+    for _ in range(_ITERATIONS):
+        point = branch.at(x)
+        values, visible, hidden = subspace.condensed(point)
+        u, image, residual = subspace.residual(point, visible[:, index], hidden[:, index])
+        residual[:, :seen] -= values[index] * u[:, :seen]  # the root is not exact
+        correction = whole.solve(residual)
+        error = float(np.linalg.norm(np.concatenate(correction)))
+        overlap, rate = _overlap_and_rate(bulk, point, subspace.directions, u, image)
+        step = -float(values[index]) / rate if rate < 0.0 else -_STRIDE
+        moved = min(x + max(min(step, _STRIDE), -_STRIDE), best)
+        if error <= _CONVERGED and abs(moved - x) <= _STILL:
+            return Outlier(point.value, overlap), x
+        if not subspace.add(*correction) and abs(moved - x) <= _STILL:
+            return Outlier(point.value, overlap), x
+        x = moved
+    return None, start
+
+
+def _overlap_and_rate(
+    bulk: Bulk, point: BranchPoint, directions: Directions, u: Array, image: Array
+) -> tuple[float, float]:
+    """Squared projection on the directions of the eigenvector with kernel vector u (m, K + p), which makes ``image``
+    of the samples; and the change of its eigenvalue of B with log tr s.
+
+    The projection is 1/(1 - v'B'v/|L v|^2) with v the V part and ' = d/dlambda.
+    """
+    seen, slope = directions.visible, bulk.slope(point)
+    total = 0.0
+    for where in directions.slices:
+        w = _weigh(bulk.response(point.root, where), image[None, :, where])[0]
+        total += float(np.einsum("rn,rs,sn->", w, slope, w, optimize=True))
+    norm = float(np.sum((point.root @ u[:, :seen]) ** 2))
+    hidden = u[:, seen:]
+    change = -total / bulk.samples + float(np.sum(hidden * (slope @ hidden)))
+    return 1.0 / (1.0 - change / norm), (change - norm) / float(np.sum(u[:, :seen] ** 2)) * bulk.rate(point)

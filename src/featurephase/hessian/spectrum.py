@@ -8,14 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from featurephase.foundation.types import Array
 from featurephase.hessian.bulk import Bulk, Edge, stieltjes_transform
-from featurephase.hessian.outliers import Directions, Outlier, margin_matrix, outliers
+from featurephase.hessian.outliers import (
+    Directions,
+    Outlier,
+    OutlierSearch,
+    margin_matrix,
+    outliers,
+    search_outliers,
+)
 from featurephase.hessian.support import CurvatureSupport, curvature_support
+from featurephase.hessian.unbounded import VISIBLE, curvature_bounds
 from featurephase.results.status import OK, SINGULAR_CURVATURE, UNBOUNDED_CURVATURE, Status
 
 if TYPE_CHECKING:
@@ -52,8 +60,8 @@ CHECK_SAMPLES = 2048
 _DENSITY_SAMPLES = 20_000
 #: Where curvature is unbounded: the share of one sample in E[tr R^2] from which the edge is suspected to drift ...
 _EXTREME_SHARE = 0.01
-#: ... and the relative drift between N/4 and N samples from which there is no edge. Measured: 1e-4 where tails are
-#: invisible, 0.03 to 0.4 where they rule.
+#: ... and the relative fall between N/4 and N samples from which there is no edge. Measured: 1e-4 where tails are
+#: invisible, 0.03 to 0.4 where they rule; the noise of few samples lets the edge rise.
 _DRIFT = 0.01
 
 
@@ -105,6 +113,11 @@ class Spectrum:
         Whether unbounded curvature makes the edge drift with the number of samples: then the bulk has none.
     hard_left, hard_right, visited_left, visited_right
         Outliers aligned with U_H and on visited directions, the outermost first.
+    doubtful, needed
+        Whether margins on visited directions are negative by no more than noise, and are not counted therefore; and
+        the number of sample paths that would decide.
+    complete
+        Whether all outliers were found within the budget of the search.
     density
         Abscissae and density (2, points), if asked for.
     gap
@@ -121,6 +134,9 @@ class Spectrum:
     hard_right: list[Outlier] = field(default_factory=list)
     visited_left: list[Outlier] = field(default_factory=list)
     visited_right: list[Outlier] = field(default_factory=list)
+    doubtful: bool = False
+    needed: int = 0
+    complete: bool = True
     density: Array | None = None
     gap: BlockGap | None = None
 
@@ -171,7 +187,7 @@ class HardMargins:
 
 def _rows(design_block: Array, basis: Array) -> Array:
     rows: Array = basis.T @ design_block[: len(basis)]
-    return rows
+    return rows if rows.dtype == np.float64 else rows.astype(np.float64)
 
 
 def hard_directions(moment: Moment, hard_basis: Array) -> Directions:
@@ -184,9 +200,9 @@ def visited_directions(moment: Moment, easy_basis: Array) -> Directions:
     """Easy latent directions, all other visited directions of R^d, and those of sample space."""
     design, k = moment.design, len(easy_basis)
 
-    def block(i: int) -> Array:
+    def block(i: int) -> list[Any]:
         v = design.projections(i)
-        return np.concatenate([_rows(v, easy_basis), v[k:], design.sample_basis(i)])
+        return [_rows(v, easy_basis).astype(v.dtype, copy=False), v[k:], design.sample_basis(i)]
 
     visible = easy_basis.shape[1] + design.visited - k
     return Directions(block, design.slices, visible + design.met, visible)
@@ -214,7 +230,7 @@ def _first(directions: Directions, samples: int) -> Directions:
     slices = [slice(s.start, min(s.stop, samples)) for s in directions.slices if s.start < samples]
 
     def block(i: int) -> Array:
-        return directions.block(i)[:, : slices[i].stop - slices[i].start]
+        return directions.whole(i)[:, : slices[i].stop - slices[i].start]
 
     return replace(directions, block=block, slices=slices)
 
@@ -268,22 +284,24 @@ def hard_margins(
     groups = _each(network.width) if groups is None else groups
     if not blocks:
         bulk = Bulk(network.curvature(h, moment.responses), delta, lowest, groups)
-        return [_margins_of(bulk, directions, weight_decay, support.unbounded_below, inside)]
+        return [_margins_of(bulk, directions, weight_decay, _left_tail(network, link, support), inside)]
     result: dict[int, HardMargins] = {}
     for group, bulk in _block_bulks(network.block_curvature(h, moment.responses), delta, lowest, groups):
         rows = _repeated(directions, h.shape[1], len(group))
-        result |= dict.fromkeys(group, _margins_of(bulk, rows, weight_decay, support.unbounded_below, inside))
+        tail = _left_tail(network, link, support, group[0])
+        result |= dict.fromkeys(group, _margins_of(bulk, rows, weight_decay, tail, inside))
     return [result[r] for r in range(network.width)]
 
 
 def _margins_of(
-    bulk: Bulk, directions: Directions, weight_decay: float, unbounded: bool, sectors: Sequence[Array]
+    bulk: Bulk, directions: Directions, weight_decay: float, tail: _Tail | None, sectors: Sequence[Array]
 ) -> HardMargins:
     if not np.any(bulk.curvature):  # the bulk is one atom at 0 and nothing stands left of it
         flat = [np.ones(bulk.width * sector.shape[1]) for sector in sectors]
         parts = tuple(SectorMargins(ones, ones) for ones in flat)
         return HardMargins(np.ones(bulk.width * directions.visible), 1.0, True, weight_decay, sectors=parts)
-    edge, drifts = edge_of(bulk, unbounded)
+    edge = edge_of(bulk)
+    drifts = tail is not None and tail.moves(bulk, edge)
     at_edge = at_zero = margin_matrix(bulk, edge.point, directions)
     if edge.point.value > -weight_decay:
         at_zero = margin_matrix(bulk, bulk.at(-weight_decay, edge), directions)
@@ -323,7 +341,8 @@ def spectrum(
     blocks
         Whether to use the block approximation; default: for widths above :data:`FULL_WIDTH`.
     groups
-        For the block approximation: the neurons in groups of one law; default: each by itself.
+        The neurons in groups of one law: averages are those over the permutations in each, so that they have equal
+        outliers and edges, and the lowest is not the luckiest. Default: each by itself.
     compared
         Whether to compare the block approximation, where it is used, with the full equation: see :class:`BlockGap`.
     density_points
@@ -335,7 +354,7 @@ def spectrum(
     blocks = network.width > FULL_WIDTH if blocks is None else blocks
     if blocks:
         groups = _each(network.width) if groups is None else groups
-        found = _block_spectrum(network, moment, delta, weight_decay, hard_basis, support, groups)
+        found = _block_spectrum(network, link, moment, delta, weight_decay, hard_basis, support, groups)
         gap = _block_gap(network, moment, delta, hard_basis, groups) if compared and not found.left_drifts else None
         return replace(found, gap=gap)
     h = moment.design.preactivations(moment.weights)
@@ -345,8 +364,11 @@ def spectrum(
 
     if not np.any(curvature):
         return Spectrum(OK, weight_decay, weight_decay)
-    left = _side(curvature, delta, support.lowest, support.unbounded_below, hard, visited)
-    right = _side(-curvature, delta, -support.highest, support.unbounded_above, hard, visited)
+    lowest = _beyond_samples(support.lowest, support.unbounded_below)
+    highest = _beyond_samples(support.highest, support.unbounded_above)
+    tail = _left_tail(network, link, support)
+    left = _side(Bulk(curvature, delta, lowest, groups), tail, hard, visited)
+    right = _side(Bulk(-curvature, delta, -highest, groups), _right_tail(support), hard, visited)
     left_edge, right_edge = left.edge.point.value + weight_decay, -right.edge.point.value + weight_decay
     density = None
     if density_points:
@@ -361,8 +383,11 @@ def spectrum(
         right.drifts,
         shifted(left.hard),
         mirrored(right.hard),
-        shifted(left.visited),
-        mirrored(right.visited),
+        shifted(left.visited.found),
+        mirrored(right.visited.found),
+        bool(left.visited.doubtful or right.visited.doubtful),
+        max(left.visited.needed, right.visited.needed),
+        left.visited.complete and right.visited.complete,
         density,
     )
 
@@ -372,37 +397,61 @@ class _Side:
     edge: Edge
     drifts: bool
     hard: list[Outlier]
-    visited: list[Outlier]
+    visited: OutlierSearch
 
 
-def edge_of(bulk: Bulk, unbounded: bool) -> tuple[Edge, bool]:
-    """The left edge, and whether it drifts because the curvature is unbounded.
-
-    Curvature that is unbounded in law need not matter: a tail so thin that no sample of a realistic size sees it moves
-    no edge. It matters where single samples decide: then the edge drifts with the logarithm of their number.
-    """
+def edge_of(bulk: Bulk) -> Edge:
+    """The left edge of a Hessian that has curvature."""
     edge = bulk.edge()
     if edge is None:
         raise ArithmeticError("a Hessian without curvature has no bulk")
-    drifts = False
-    if unbounded and bulk.extreme_share(edge.point) > _EXTREME_SHARE:
-        drifts = not abs(bulk.drift(edge)) <= _DRIFT * abs(edge.point.value)
-    return edge, drifts
+    return edge
 
 
-def _side(
-    curvature: Array,
-    delta: float,
-    support: Array,
-    unbounded: bool,
-    hard: Directions | None,
-    visited: Directions,
-) -> _Side:
-    bulk = Bulk(curvature, delta, _beyond_samples(support, unbounded))
-    edge, drifts = edge_of(bulk, unbounded)
+@dataclass(frozen=True)
+class _Tail:
+    """The tail of a curvature that is unbounded on one side, and whether an edge can stand in spite of it.
+
+    Curvature that is unbounded in law need not matter: a tail that no data set of a realistic size shows moves no edge.
+    Where fresh samples reach it (:data:`~featurephase.hessian.unbounded.VISIBLE`) because the response is unbounded, so
+    do the samples of training. Where it takes an extreme output of the other neurons, training may have adapted the
+    samples that would reach it: then the edge itself must move as samples become more, and single ones decide on it.
+    """
+
+    support: CurvatureSupport
+    sign: float
+    adapted: bool
+    neuron: int | None = None
+
+    def moves(self, bulk: Bulk, edge: Edge) -> bool:
+        """Whether the edge drifts with the logarithm of the number of samples."""
+        if self.support.tail_distance(edge.point.root, self.sign, self.neuron) >= VISIBLE:
+            return False
+        if not self.adapted:
+            return True
+        share = bulk.extreme_share(edge.point)
+        return share > _EXTREME_SHARE and not bulk.drift(edge) > -_DRIFT * abs(edge.point.value)
+
+
+def _left_tail(network: Network, link: Link, support: CurvatureSupport, neuron: int | None = None) -> _Tail | None:
+    """The tail on the left, if there is one."""
+    if not support.unbounded_below:
+        return None
+    causes = curvature_bounds(network, link).causes
+    return _Tail(support, 1.0, not causes or causes == ("output",), neuron)
+
+
+def _right_tail(support: CurvatureSupport) -> _Tail | None:
+    return _Tail(support, -1.0, True) if support.unbounded_above else None
+
+
+def _side(bulk: Bulk, tail: _Tail | None, hard: Directions | None, visited: Directions) -> _Side:
+    edge = edge_of(bulk)
     aligned = outliers(bulk, edge, hard)[0] if hard is not None else []
-    others = outliers(bulk, edge, visited)[0] if visited.visible else []
-    return _Side(edge, drifts, aligned, others)
+    others = OutlierSearch([], np.empty(0))
+    if visited.visible:
+        others = search_outliers(bulk, edge, visited, sure=True)
+    return _Side(edge, tail is not None and tail.moves(bulk, edge), aligned, others)
 
 
 def _shift(sign: float, weight_decay: float) -> Callable[[list[Outlier]], list[Outlier]]:
@@ -411,6 +460,7 @@ def _shift(sign: float, weight_decay: float) -> Callable[[list[Outlier]], list[O
 
 def _block_spectrum(
     network: Network,
+    link: Link,
     moment: Moment,
     delta: float,
     weight_decay: float,
@@ -426,8 +476,8 @@ def _block_spectrum(
     for group, bulk in _block_bulks(network.block_curvature(h, moment.responses), delta, lowest_w, groups):
         if not np.any(bulk.curvature):
             continue
-        edge, drifts = edge_of(bulk, support.unbounded_below)
-        edges.append((edge, drifts))
+        edge, tail = edge_of(bulk), _left_tail(network, link, support, group[0])
+        edges.append((edge, tail is not None and tail.moves(bulk, edge)))
         if hard.visible:
             found += outliers(bulk, edge, _repeated(hard, h.shape[1], len(group)))[0] * len(group)
     if not edges:

@@ -8,17 +8,19 @@ the whole space spanned by the weights, so the support is explored with samples 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.optimize import minimize
+from numpy.typing import NDArray
 
+from featurephase.dynamics.network import Network
 from featurephase.foundation.types import Array
+from featurephase.hessian.unbounded import curvature_bounds, keeps_growing
 
 if TYPE_CHECKING:
-    from featurephase.dynamics.network import Network
-    from featurephase.functions import Link
+    from featurephase.functions import Activation, Link, Loss
 
 
 __all__ = ["CurvatureSupport", "curvature_support"]
@@ -26,11 +28,59 @@ __all__ = ["CurvatureSupport", "curvature_support"]
 _SCALES = 2.0 ** np.arange(0, 13)
 _DRAWS = 3000
 _LARGEST_PREACTIVATION = 1e4
-#: The extreme curvature must keep growing by this factor at the last doublings, on average, to count as unbounded
-#: (a logarithm grows by 1.04 to 1.08 there, and 3000 draws find its extremes to 2 %).
-_GROWTH = 1.02
-_DOUBLINGS = 4
 _KEPT = 2048
+#: Search for the infimum: first spread of the draws around the best one, and how it shrinks.
+_POLISH_SPREAD, _POLISH_SHRINKS, _POLISH_ROUNDS = 0.3, 0.6, 24
+#: Scales that the search for a tail begins with.
+_TAIL_SCALES = 6
+#: Search for the nearest point of a tail: candidates, rounds that draw closer around the best, halvings along a ray.
+_CANDIDATES, _ROUNDS, _HALVINGS = 256, 6, 16
+
+
+@dataclass(frozen=True)
+class _Law:
+    """The law of the curvature at weights C: W as a function of independent coordinates and uniforms.
+
+    Attributes
+    ----------
+    latent, rest
+        M (k, m) and an upper triangle (q, m): h = M'g + rest'v, where (g, v, e) are the coordinates, N(0, I).
+    """
+
+    network: Network
+    link: Link
+    latent: Array
+    rest: Array
+
+    @classmethod
+    def of(cls, network: Network, link: Link, weights: Array) -> _Law:
+        k, m = link.latent_dim, network.width
+        rest = np.asarray(np.linalg.qr(weights[k:], mode="r")) if len(weights) > k else np.zeros((0, m))
+        return cls(network, link, weights[:k], rest)
+
+    @property
+    def independent(self) -> bool:
+        """Whether every h is possible whatever the latent coordinates."""
+        singular = np.linalg.svd(self.rest, compute_uv=False)
+        return len(self.rest) == self.network.width and bool(singular[-1] > 1e-6 * singular[0])
+
+    def curvature(self, coordinates: Array, uniforms: Array) -> Array:
+        """W (m, m, n) for coordinates (count, n) and uniforms (u, n)."""
+        g, v, e = np.split(coordinates, [len(self.latent), len(self.latent) + len(self.rest)])
+        with np.errstate(all="ignore"):
+            h = np.clip(self.latent.T @ g + self.rest.T @ v, -_LARGEST_PREACTIVATION, _LARGEST_PREACTIVATION)
+            return self.network.curvature(h, self.link.evaluate(g, e, uniforms))
+
+    def draws(self, scale: float, rng: np.random.Generator) -> tuple[Array, Array]:
+        """Coordinates, about one half of them ``scale`` times as large as the law has them, and uniforms."""
+        k, m = len(self.latent), self.network.width
+        count = k + len(self.rest) + self.link.normals
+        wide = rng.random((count, _DRAWS)) < 0.5
+        x = rng.standard_normal((count, _DRAWS)) * np.where(wide, scale, 1.0)
+        if self.independent:  # each neuron at a scale of its own, whatever the others do
+            sizes = np.sqrt(np.sum(self.latent**2, axis=0) + np.sum(self.rest**2, axis=0))
+            x[k : k + m] = np.linalg.solve(self.rest.T, sizes[:, None] * x[k : k + m] - self.latent.T @ x[:k])
+        return x, rng.random((self.link.uniforms, _DRAWS))
 
 
 @dataclass(frozen=True)
@@ -40,51 +90,109 @@ class CurvatureSupport:
     Attributes
     ----------
     lowest, highest
-        Curvatures (m, m, N') among the most negative and the most positive that the law can reach.
+        Curvatures (m, m, N') among the most negative and the most positive that the law can reach; none where nobody
+        needs them: more than one neuron whose bounds are known.
     unbounded_below, unbounded_above
-        Whether the smallest (largest) eigenvalue of W keeps growing with the range explored.
+        Whether the smallest (largest) eigenvalue of W is unbounded: as
+        :func:`~featurephase.hessian.unbounded.curvature_bounds` says, or where that is silent because it keeps growing
+        with the range explored.
     """
 
     lowest: Array
     highest: Array
     unbounded_below: bool
     unbounded_above: bool
+    _law: _Law = field(repr=False, compare=False)
+
+    def tail_distance(self, root: Array, sign: float = 1.0, neuron: int | None = None) -> float:
+        """Smallest norm of a sample's coordinates at which I + sign L'WL > 0 fails, for L = ``root``; inf if nowhere.
+
+        With a ``neuron``, its own W_rr takes the place of W, and L is a number.
+
+        The probability of such a sample falls off like that of a normal variable beyond this distance (the first-order
+        reliability method: Hasofer & Lind 1974). Draws far beyond the Gaussian scale are moved towards the origin along
+        their rays as far as positivity fails, then drawn anew around the nearest of them. Deterministic.
+        """
+        rng = np.random.default_rng(0)
+        draws = [self._law.draws(scale, rng) for scale in _SCALES[:_TAIL_SCALES]]
+        x, u = (np.concatenate(part, axis=1) for part in zip(*draws, strict=True))
+
+        def fails_at(x: Array, u: Array) -> NDArray[np.bool_]:
+            w = self._law.curvature(x, u)
+            w = np.moveaxis(w if neuron is None else w[neuron, neuron][None, None], 2, 0)
+            finite = np.all(np.isfinite(w), axis=(1, 2))
+            inner = sign * (root.T @ np.where(finite[:, None, None], w, 0.0) @ root)
+            return np.asarray(np.linalg.eigvalsh(inner)[:, 0] < -1.0)
+
+        fails = fails_at(x, u)
+        x, u = x[:, fails], u[:, fails]
+        if not x.size:
+            return np.inf
+        nearest = np.argsort(np.linalg.norm(x, axis=0))[:_CANDIDATES]
+        x, u = _drawn_in(fails_at, x[:, nearest], u[:, nearest])
+        spread = 0.5
+        for _ in range(_ROUNDS):
+            best = int(np.argmin(np.linalg.norm(x, axis=0)))
+            around = x[:, [best]] + spread * rng.standard_normal((len(x), _CANDIDATES))
+            around, u = np.column_stack([x[:, best], around]), np.repeat(u[:, [best]], _CANDIDATES + 1, axis=1)
+            fails = fails_at(around, u)
+            fails[0] = True
+            x, u = _drawn_in(fails_at, around[:, fails], u[:, fails])
+            spread *= 0.6
+        return float(np.linalg.norm(x, axis=0).min())
+
+
+def _drawn_in(fails_at: Callable[[Array, Array], NDArray[np.bool_]], x: Array, u: Array) -> tuple[Array, Array]:
+    """Points at which positivity fails, moved towards the origin by halvings as long as it does."""
+    low, high = np.zeros(x.shape[1]), np.ones(x.shape[1])
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        fails = fails_at(x * middle, u)
+        low, high = np.where(fails, low, middle), np.where(fails, middle, high)
+    return x * high, u
 
 
 def curvature_support(network: Network, link: Link, weights: Array, *, seed: int = 0) -> CurvatureSupport:
-    """Explore the support of the curvature at weights C (K, m), whose first k rows are the latent overlaps.
+    """The support of the curvature at weights C (K, m), whose first k rows are the latent overlaps.
 
-    A deterministic function of its arguments: the draws have a fixed seed and are no part of any average.
+    A deterministic function of its arguments: the draws have a fixed seed and are no part of any average. Where every
+    pre-activation is possible whatever the response, the support does not depend on the weights: it is explored once.
     """
-    k, m = link.latent_dim, network.width
-    rng = np.random.default_rng(seed)
-    factor = np.linalg.qr(weights[k:], mode="r") if len(weights) > k else np.zeros((0, m))
-    singular = np.linalg.svd(factor, compute_uv=False)
-    if len(factor) == m and singular[-1] > 1e-6 * singular[0]:
-        # Whatever the latent coordinates, every h is possible: each neuron is explored at a scale of its own.
-        sizes = np.sqrt(np.einsum("kr,kr->r", weights, weights))
-        combined = np.concatenate([np.zeros((k, m)), np.diag(sizes)])
+    law = _Law.of(network, link, weights)
+    if not law.independent:
+        return _explored(law, seed)
+    known = curvature_bounds(network, link)
+    if network.width > 1 and known.below is not None and known.above is not None:
+        none = np.empty((network.width, network.width, 0))
+        return CurvatureSupport(none, none, known.below, known.above, law)
+    if network.width > 1:
+        found = _explored(law, seed)
     else:
-        combined = np.concatenate([weights[:k], factor])
-    visible = len(combined)
-    count = visible + link.normals
+        found = _of_one_neuron(network.activation, float(network.readout[0]), network.loss, link, seed)
+    below, above = (
+        seen if fact is None else fact
+        for seen, fact in ((found.unbounded_below, known.below), (found.unbounded_above, known.above))
+    )
+    return replace(found, unbounded_below=below, unbounded_above=above, _law=law)
 
-    def curvature(coordinates: Array, uniforms: Array) -> Array:
-        v, e = coordinates[:visible], coordinates[visible:]
-        with np.errstate(all="ignore"):
-            h = np.clip(combined.T @ v, -_LARGEST_PREACTIVATION, _LARGEST_PREACTIVATION)
-            return network.curvature(h, link.evaluate(v[:k], e, uniforms))
 
+@lru_cache(maxsize=64)
+def _of_one_neuron(activation: Activation, readout: float, loss: Loss, link: Link, seed: int) -> CurvatureSupport:
+    network = Network(activation, np.array([readout]), loss)
+    return _explored(_Law(network, link, np.zeros((link.latent_dim, 1)), np.ones((1, 1))), seed)
+
+
+def _explored(law: _Law, seed: int) -> CurvatureSupport:
+    """Draws far wider than the law has them: extreme curvatures, and whether they grow with the range."""
+    rng = np.random.default_rng(seed)
     lowest: list[Array] = []
     highest: list[Array] = []
     low_record, high_record = np.zeros(len(_SCALES)), np.zeros(len(_SCALES))
-    best: tuple[float, Array, Array] = (0.0, np.zeros((count, 1)), np.zeros((link.uniforms, 1)))
+    best: tuple[float, Array, Array] | None = None
     explored = len(_SCALES)
     for i, scale in enumerate(_SCALES):
-        wide = rng.random((count, _DRAWS)) < 0.5
-        draws = rng.standard_normal((count, _DRAWS)) * np.where(wide, scale, 1.0)
-        uniforms = rng.random((link.uniforms, _DRAWS))
-        w = curvature(draws, uniforms)
+        draws, uniforms = law.draws(scale, rng)
+        w = law.curvature(draws, uniforms)
         finite = np.all(np.isfinite(w), axis=(0, 1))
         if not finite.all():
             explored = min(explored, i)  # overflow: growth is judged on the range before it
@@ -93,43 +201,36 @@ def curvature_support(network: Network, link: Link, weights: Array, *, seed: int
         w, draws, uniforms = w[:, :, finite], draws[:, finite], uniforms[:, finite]
         eigenvalues = np.linalg.eigvalsh(np.moveaxis(w, 2, 0))
         low, high = eigenvalues[:, 0], eigenvalues[:, -1]
-        if low.min() < best[0]:
+        if low.min() < (best[0] if best else 0.0):
             j = int(np.argmin(low))
             best = (float(low[j]), draws[:, [j]], uniforms[:, [j]])
         lowest.append(w[:, :, np.argsort(low)[: _KEPT // len(_SCALES)]])
         highest.append(w[:, :, np.argsort(-high)[: _KEPT // len(_SCALES)]])
         low_record[i] = max(low_record[max(i - 1, 0)], -low.min())
         high_record[i] = max(high_record[max(i - 1, 0)], high.max())
-    if network.width == 1 and best[0] < 0.0:
-        lowest.append(_polished(curvature, best))
-    empty = np.empty((network.width, network.width, 0))
+    width = law.network.width
+    if width == 1 and best is not None:
+        lowest.append(_polished(law.curvature, best))
+    empty = np.empty((width, width, 0))
     return CurvatureSupport(
         np.concatenate([empty, *lowest], axis=2),
         np.concatenate([empty, *highest], axis=2),
-        _keeps_growing(low_record[:explored]),
-        _keeps_growing(high_record[:explored]),
+        keeps_growing(low_record[:explored]),
+        keeps_growing(high_record[:explored]),
+        law,
     )
 
 
 def _polished(function: Callable[[Array, Array], Array], best: tuple[float, Array, Array]) -> Array:
-    """The most negative curvature near the best draw, (1, 1, 1)."""
-    _, start, uniforms = best
-
-    def objective(x: Array) -> float:
-        value = float(function(x[:, None], uniforms)[0, 0, 0])
-        return value if np.isfinite(value) else np.inf
-
-    found = minimize(
-        objective, start[:, 0], method="Nelder-Mead", options={"maxfev": 400, "xatol": 1e-6, "fatol": 1e-10}
-    )
-    x = found.x if found.fun < best[0] else start[:, 0]
-    return function(x[:, None], uniforms)
-
-
-def _keeps_growing(record: Array) -> bool:
-    """Growth over the last doublings together and over either half: one alone may show none by chance."""
-    last = record[-_DOUBLINGS - 1 :]
-    first, middle, end = last[0], last[len(last) // 2], last[-1]
-    if len(last) < 3:
-        return bool(len(last) < 2 or end > _GROWTH * first)
-    return bool(0.0 < _GROWTH * first < middle and _GROWTH * middle < end and _GROWTH ** (len(last) - 1) * first < end)
+    """The most negative curvature near the best draw, (1, 1, 1): drawn anew around the best, closer and closer."""
+    value, x, uniforms = best
+    rng = np.random.default_rng(0)
+    spread = _POLISH_SPREAD * max(1.0, float(np.max(np.abs(x))))
+    for _ in range(_POLISH_ROUNDS):
+        near = x + spread * rng.standard_normal((len(x), _CANDIDATES))
+        found = function(near, np.repeat(uniforms, _CANDIDATES, axis=1))[0, 0]
+        j = int(np.nanargmin(np.where(np.isfinite(found), found, np.inf)))
+        if found[j] < value:
+            value, x = float(found[j]), near[:, [j]]
+        spread *= _POLISH_SHRINKS
+    return function(x, uniforms)

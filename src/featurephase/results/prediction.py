@@ -112,6 +112,9 @@ class HessianPrediction(Record):
         Fraction of replicates in which unbounded curvature makes the left edge drift; above one half there is none.
     continuous
         Whether the left edge is a critical point, so that an outlier leaves the bulk with an overlap that starts at 0.
+    paths_needed
+        0, or from how many sample paths on outliers on visited directions are told from noise: with fewer only those
+        are counted that clearly stand out.
     blocks
         Whether this is the block approximation: so beyond 8 neurons.
     block_gap
@@ -136,6 +139,7 @@ class HessianPrediction(Record):
     outliers: tuple[OutlierPrediction, ...] = labelled(
         "outlier_number", name="outlier", of=OutlierPrediction, default=()
     )
+    paths_needed: int = 0
     blocks: bool = False
     block_gap: BlockComparison | None = None
     density: Array | None = labelled(json=False, saved=False, default=None)

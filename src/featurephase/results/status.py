@@ -39,6 +39,7 @@ __all__ = [
     "not_measured",
     "out_of_products",
     "replicates_failed",
+    "unbounded_curvature",
 ]
 
 
@@ -104,15 +105,12 @@ SINGULAR_CURVATURE = Status(
 )
 UNBOUNDED_CURVATURE = Status(
     "unbounded-curvature",
-    "the curvature of single samples is unbounded below (an unbounded response under this loss, say), so the bulk "
-    "of the Hessian has no left edge: computed edges drift with the logarithm of the number of samples. A bounded "
-    "link (tanh(..)) or a loss with bounded slope (pseudo_huber, huber, welsch) has an edge",
+    "the curvature of single samples is unbounded below, so the bulk of the Hessian has no left edge: computed edges "
+    "drift with the logarithm of the number of samples",
 )
 NOT_AVAILABLE = Status("not-available", "the Hessian is not measured without a data matrix; --method dense has it")
 NOT_CONVERGED = Status("not-converged", "the tolerance was not reached within the budget")
 NO_EIGENVALUES = Status("no Hessian eigenvalues", "no eigenvalue of the Hessian could be computed")
-
-
 #: Why the Hessian of a PyTorch network cannot be had; where it occurs says which operation or function.
 NO_SECOND_DERIVATIVE = Status("no second derivative", "autograd has no second derivative of the network or its loss")
 NOT_FINITE = Status("not finite", "the derivatives of the loss are not finite at these weights")
@@ -121,6 +119,13 @@ WRONG_SECOND_DERIVATIVE = Status(
     "wrong second derivative", "autograd's second derivatives are not those of the loss's gradient"
 )
 OUT_OF_MEMORY = Status("out of memory", "more memory is needed than memory_limit allows")
+
+
+def unbounded_curvature(reason: str, advice: str) -> Status:
+    """:data:`UNBOUNDED_CURVATURE` with why, and what would give the bulk an edge; either may be empty."""
+    because = f" ({reason})" if reason else ""
+    meaning = UNBOUNDED_CURVATURE.message.replace("below,", f"below{because},", 1)
+    return Status(UNBOUNDED_CURVATURE, f"{meaning}; what has an edge: {advice}" if advice else meaning)
 
 
 def out_of_products(tolerance: float, products: int) -> Status:

@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
+from featurephase.dynamics.sobol import MOST_COORDINATES, sobol_points
 from featurephase.foundation.types import Array
 
 if TYPE_CHECKING:
@@ -156,10 +157,13 @@ def window_means(features: Array, starts: IndexArray) -> Array:
 
 def _outer_normals(dim: int, count: int, rng: np.random.Generator) -> Array:
     """``count`` points (dim, count) of N(0, I) from one scrambled Sobol sequence (count a power of two)."""
-    from scipy.stats import qmc  # half a second, and needed only where something is conditioned on
+    if dim <= MOST_COORDINATES:
+        points = sobol_points(dim, count, rng)
+    else:
+        from scipy.stats import qmc
 
-    points = qmc.Sobol(dim, scramble=True, seed=rng).random(count)
-    return np.asarray(ndtri(np.clip(points, 2.0**-40, 1 - 2.0**-40)).T)
+        points = qmc.Sobol(dim, scramble=True, seed=rng).random(count).T
+    return np.asarray(ndtri(np.clip(points, 2.0**-40, 1 - 2.0**-40)))
 
 
 def sorted_draws(

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import least_squares
 
 from featurephase.foundation.types import Array
 from featurephase.results.subspaces import Symmetry
@@ -269,6 +268,8 @@ def _polished(link: Link, span: Array, fixed: Array, factor: float, flips: tuple
 
     start = np.zeros(outside.shape[1] * free.shape[1])
     if start.size:
+        from scipy.optimize import least_squares  # a tenth of a second, and needed only where there is an angle to find
+
         start = least_squares(residual, start, jac="3-point", xtol=1e-15, ftol=1e-15, gtol=1e-15, max_nfev=60).x
     basis = turned(start)
     verify = _Points(link, VERIFY, seed, 3)

@@ -1,0 +1,244 @@
+r"""Whether the curvature of single samples is bounded: a fact about loss, activation, link and readout.
+
+With ``W_rs = loss'' a_r a_s sigma'_r sigma'_s + [r = s] loss' a_r sigma''_r`` (theory 1, section 1) the curvature is a
+function of the pre-activations and the response. Where the weights of the neurons are linearly independent beyond the
+latent directions, every h is possible whatever the response, so that the bounds of W follow from the functions alone:
+they depend neither on weights and time nor on the number of sample paths. One neuron sees another only through the
+output, so a scan of (own pre-activation, output of the others, response), each farther and farther out, is enough.
+
+Unbounded below means that the bulk of the Hessian has no left edge (theory 1, section 4), unless the tail is so thin
+that no data set of realistic size has a sample in it: :data:`VISIBLE`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from featurephase.foundation.types import Array
+from featurephase.results.status import Status, unbounded_curvature
+
+if TYPE_CHECKING:
+    from featurephase.dynamics.network import Network
+    from featurephase.functions import Activation, Link, Loss
+
+__all__ = ["VISIBLE", "CurvatureBounds", "curvature_bounds", "keeps_growing", "unbounded_status"]
+
+#: A tail is visible where fresh samples within so many standard deviations of their coordinates reach it: beyond, there
+#: is one sample in three million. (Measured: edges drift with log N where it begins at 1.7 to 4.6; where the curvature
+#: is unbounded but no edge moves, it begins at 5.3 for a noisy response and at 7 to 100 for several neurons.)
+VISIBLE = 5.0
+
+#: Factors by which arguments are taken farther out.
+_REACHES = 2.0 ** np.arange(0, 13)
+#: Within this distance from 0 a pre-activation is scanned densely; farther out at multiples by the factors above.
+_NEAR = 8.0
+_DENSE = 161
+#: Draws of the response at each reach.
+_DRAWS = 2000
+#: An extreme must grow by this factor at each of the last doublings, on average, to count as unbounded (a logarithm
+#: grows by 1.04 to 1.08 there).
+_GROWTH = 1.02
+_DOUBLINGS = 4
+
+_CAUSES = {
+    "response": "the response is unbounded",
+    "output": "the output of the other neurons is unbounded",
+    "activation": "it grows with the neuron's own pre-activation",
+}
+_REMEDIES = {
+    "response": "a bounded link (tanh(..))",
+    "output": "a bounded activation (tanh, erf)",
+    "activation": "an activation whose second derivative decays (gelu, tanh)",
+}
+
+
+@dataclass(frozen=True)
+class CurvatureBounds:
+    """What the functions say of the smallest and the largest eigenvalue of W over all samples.
+
+    Attributes
+    ----------
+    below, above
+        Whether they are unbounded; ``None`` where the functions alone do not decide.
+    causes
+        What makes it unbounded below: some of ``"response"``, ``"output"``, ``"activation"``.
+    bounded_slope
+        Whether a loss with bounded slope would have a bounded curvature here.
+    """
+
+    below: bool | None
+    above: bool | None
+    causes: tuple[str, ...] = ()
+    bounded_slope: bool = True
+
+    @property
+    def reason(self) -> str:
+        """Why the curvature is unbounded below: ``"the response is unbounded"``; empty where it is not."""
+        return " and ".join(_CAUSES[c] for c in self.causes)
+
+    @property
+    def advice(self) -> str:
+        """What would bound it, in words; empty where nothing need be done."""
+        if not self.causes:
+            return ""
+        remedy = " together with ".join(_REMEDIES[c] for c in self.causes)
+        slope = ", or a loss with bounded slope (pseudo_huber, huber, log_cosh)" if self.bounded_slope else ""
+        return remedy + slope
+
+
+def curvature_bounds(network: Network, link: Link) -> CurvatureBounds:
+    """Whether the curvature W of single samples is bounded below and above: one answer for every command.
+
+    For neurons whose weights are linearly independent beyond the latent directions; a function of the activation, the
+    readout, the loss and the link alone.
+    """
+    return _bounds(network.activation, tuple(map(float, network.readout)), network.loss, link)
+
+
+def unbounded_status(network: Network, link: Link) -> Status:
+    """What every command says where the bulk has no left edge: why, and what would give it one."""
+    bounds = curvature_bounds(network, link)
+    return unbounded_curvature(bounds.reason, bounds.advice)
+
+
+@lru_cache(maxsize=64)
+def _bounds(activation: Activation, readout: tuple[float, ...], loss: Loss, link: Link) -> CurvatureBounds:
+    if activation.singular_curvature or loss.singular_curvature:
+        return CurvatureBounds(None, None)
+    with np.errstate(all="ignore"):
+        scans = [_Scan(activation, readout, r, loss, link) for r in _different(readout)]
+    below, above = _decided([s.below for s in scans]), _decided([s.above for s in scans])
+    causes = [c for c in _CAUSES if any(c in s.causes for s in scans)] if below else []
+    return CurvatureBounds(below, above, tuple(causes), all(s.bounded_slope for s in scans))
+
+
+def _different(readout: tuple[float, ...]) -> list[int]:
+    """One neuron for each value of the readout: neurons of one value have the same range of curvatures."""
+    return [readout.index(a) for a in dict.fromkeys(readout)]
+
+
+def _decided(verdicts: list[bool | None]) -> bool | None:
+    if any(v for v in verdicts):
+        return True
+    return None if None in verdicts else False
+
+
+class _Scan:
+    """One neuron: bounds on its share in W over its own pre-activation, the output of the others, and the response."""
+
+    def __init__(self, activation: Activation, readout: tuple[float, ...], neuron: int, loss: Loss, link: Link) -> None:
+        a = readout[neuron]
+        others = np.array([b for i, b in enumerate(readout) if i != neuron])
+        h, h_reach = _preactivations()
+        c, c_reach = _outputs(activation, others, h, h_reach)
+        y, y_reach = _responses(link)
+        value, slope = activation.value_and_first(h)
+        bend = activation.second(h)
+        y3, f3 = np.broadcast_arrays(y[:, None, None], a * value + c[None, :, None])
+        first, second = loss.first_and_second(y3, f3)
+        own = second * (a * slope) ** 2 + first * a * bend
+        # The other neurons' slopes enter by loss'' alone: bounds of the eigenvalues of W from both sides.
+        elsewhere = float(np.sum(others**2)) * _growing_maximum(slope**2, h_reach)[h_reach]
+        rest = first * a * bend
+        pair = second * ((a * slope) ** 2 + elsewhere)
+        lower = rest + np.minimum(pair, 0.0) if len(others) else own
+        upper = rest + np.maximum(pair, 0.0) if len(others) else own
+        self._reaches = y_reach[:, None, None], c_reach[None, :, None], h_reach[None, None, :]
+        self.below = self._verdict(-lower, -own)
+        self.above = self._verdict(upper, own)
+        self.causes = self._causes(-own) if self.below else []
+        self.bounded_slope = not self._unbounded(np.broadcast_to(np.abs(bend), own.shape))
+
+    def _verdict(self, bound: Array, reached: Array) -> bool | None:
+        if not self._unbounded(bound):
+            return False
+        return True if self._unbounded(reached) else None
+
+    def _unbounded(self, values: Array, free: tuple[bool, bool, bool] = (True, True, True)) -> bool:
+        """Whether the largest value keeps growing as the arguments that are free go farther out."""
+        last = len(_REACHES) - 1
+        reach = np.zeros(values.shape, dtype=np.intp)
+        for part, moves in zip(self._reaches, free, strict=True):
+            reach = np.maximum(reach, part if moves else np.where(part > 0, last + 1, 0))
+        record = np.full(last + 2, -np.inf)
+        np.maximum.at(record, reach, np.where(np.isnan(values), -np.inf, values))
+        record = np.maximum.accumulate(np.maximum(record[:-1], 0.0))
+        finite = np.isfinite(record)
+        return keeps_growing(record[: int(np.argmin(finite))] if not finite.all() else record)
+
+    def _causes(self, values: Array) -> list[str]:
+        alone = {"response": (True, False, False), "output": (False, True, False), "activation": (False, False, True)}
+        causes = [c for c, free in alone.items() if self._unbounded(values, free)]
+        return causes or ["activation"]
+
+
+def _preactivations() -> tuple[Array, np.ndarray]:
+    near = np.linspace(-_NEAR, _NEAR, _DENSE)
+    far = _NEAR * _REACHES[1:]
+    h = np.concatenate([near, far, -far])
+    steps = np.arange(1, len(_REACHES))
+    return h, np.concatenate([np.zeros(_DENSE, dtype=np.intp), steps, steps])
+
+
+def _growing_maximum(values: Array, reach: np.ndarray) -> Array:
+    """Largest value within each reach."""
+    record = np.zeros(len(_REACHES))
+    np.maximum.at(record, reach, values)
+    return np.asarray(np.maximum.accumulate(record))
+
+
+def _outputs(activation: Activation, others: Array, h: Array, reach: np.ndarray) -> tuple[Array, np.ndarray]:
+    """Extreme outputs of the other neurons within each reach, and what lies between."""
+    if not len(others):
+        return np.zeros(1), np.zeros(1, dtype=np.intp)
+    value = activation.value(h)
+    highest, lowest = _extremes(value, reach)
+    up, down = float(np.sum(others[others > 0])), float(-np.sum(others[others < 0]))
+    top, bottom = up * highest - down * lowest, up * lowest - down * highest
+    between = np.linspace(bottom[0], top[0], 5)
+    steps = np.arange(len(_REACHES))
+    return np.concatenate([between, top, bottom]), np.concatenate([np.zeros(5, dtype=np.intp), steps, steps])
+
+
+def _extremes(values: Array, reach: np.ndarray) -> tuple[Array, Array]:
+    highest, lowest = np.full(len(_REACHES), -np.inf), np.full(len(_REACHES), np.inf)
+    np.maximum.at(highest, reach, values)
+    np.minimum.at(lowest, reach, values)
+    return np.maximum.accumulate(highest), np.minimum.accumulate(lowest)
+
+
+def _responses(link: Link) -> tuple[Array, np.ndarray]:
+    """Ordinary responses, and the extreme ones within each reach of the coordinates and the noise."""
+    rng = np.random.default_rng(0)
+    count = link.latent_dim + link.normals
+    ordinary: Array = np.zeros(0)
+    highest, lowest = np.full(len(_REACHES), -np.inf), np.full(len(_REACHES), np.inf)
+    for i, scale in enumerate(_REACHES):
+        far = rng.random((count, _DRAWS)) < 0.5
+        x = rng.standard_normal((count, _DRAWS)) * np.where(far, scale, 1.0)
+        y = link.evaluate(x[: link.latent_dim], x[link.latent_dim :], rng.random((link.uniforms, _DRAWS)))
+        y = y[~np.isnan(y)]  # where the response overflows, growth is judged on the reaches before
+        if i == 0:
+            # Responses of a few values are taken as they are: no loss for classes knows what lies between.
+            ordinary = np.quantile(y, [0.0, 0.25, 0.5, 0.75, 1.0], method="nearest") if len(y) else y
+        if len(y):
+            highest[i], lowest[i] = y.max(), y.min()
+    steps = np.arange(len(_REACHES))
+    y = np.concatenate([ordinary, np.maximum.accumulate(highest), np.minimum.accumulate(lowest)])
+    return y, np.concatenate([np.zeros(len(ordinary), dtype=np.intp), steps, steps])
+
+
+def keeps_growing(record: Array) -> bool:
+    """Whether extremes at doubling reaches grow over the last doublings together and over either half of them.
+
+    One doubling alone may show none by chance.
+    """
+    last = record[-_DOUBLINGS - 1 :]
+    if len(last) < 3:
+        return bool(len(last) < 2 or last[-1] > _GROWTH * last[0])
+    first, middle, end = last[0], last[len(last) // 2], last[-1]
+    return bool(0.0 < _GROWTH * first < middle and _GROWTH * middle < end and _GROWTH ** (len(last) - 1) * first < end)
