@@ -1,12 +1,14 @@
 """What the probe costs, and first results on real tasks beside the predictions of theory/latent-phases.
 
     OMP_NUM_THREADS=1 python benchmarks/probe.py cost
+    OMP_NUM_THREADS=1 python benchmarks/probe.py speed
     OMP_NUM_THREADS=1 python benchmarks/probe.py study --task digits --figure digits-study.png
     OMP_NUM_THREADS=1 python benchmarks/probe.py study --task fashion-mnist --figure fashion-study.png
 
-`cost` trains on Fashion-MNIST under a probe with its defaults and prints the CPU seconds of either, told
-apart within one run so that other load on the machine hits both. `study` trains one-hidden-layer networks
-at several widths and initialisation scales, several seeds each.
+`speed` computes kernels and top Hessian eigenvalues beside torch.func's own recipe, hessian-eigenthings 1.0 and
+curvlinops 3.0 (`pip install` them for it; what is not there is left out). `cost` trains on Fashion-MNIST under a probe
+with its defaults and prints the CPU seconds of either, told apart within one run so that other load on the machine hits
+both. `study` trains one-hidden-layer networks at several widths and initialisation scales, several seeds each.
 """
 
 from __future__ import annotations
@@ -19,19 +21,26 @@ import statistics
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
+from featurephase.hessian.lanczos import extreme_pairs
 from featurephase.present.figures import PALETTE, house_style, new_figure, write_figure
 from featurephase.probe import Probe
 from featurephase.probe.experiment import Experiment, run
+from featurephase.probe.functional import Network
+from featurephase.probe.hessian import HessianOperator, Objective, Spectrum, eigenpairs
+from featurephase.probe.kernel import exact_kernel
 from featurephase.probe.networks import build_network
 from featurephase.probe.tasks import load_task
+from featurephase.probe.trees import Batch
 
 #: Per task: widths, scales, seeds, and the training.
 STUDIES = {
@@ -243,10 +252,134 @@ def series_figure(panels: Sequence[Mapping[str, Any]], *, width: float = 9.5, he
     return figure
 
 
+class Transformer(nn.Module):
+    """Two layers of causal self-attention on tokens, and the mean of the last hidden states read out."""
+
+    def __init__(self, vocabulary: int = 64, width: int = 64, outputs: int = 10) -> None:
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(width, 4, 2 * width, dropout=0.0, batch_first=True)
+        self.embed = nn.Embedding(vocabulary, width)
+        self.body = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.head = nn.Linear(width, outputs)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.head(self.body(self.embed(tokens)).mean(1))
+
+
+def _speed_cases() -> dict[str, tuple[nn.Module, torch.Tensor]]:
+    torch.manual_seed(0)
+    mlp, _ = build_network("mlp", 784, 10, depth=2, width=256)
+    cnn, _ = build_network("cnn", 784, 10, depth=2, width=16, image=(1, 28, 28))
+    return {
+        "mlp": (mlp, torch.randn(32, 784)),
+        "cnn": (cnn, torch.randn(32, 784)),
+        "transformer": (Transformer().eval(), torch.randint(0, 64, (32, 16))),
+    }
+
+
+def _kernel_by_recipe(model: nn.Module, x: torch.Tensor) -> np.ndarray:
+    """The recipe of torch.func's tutorial on neural tangent kernels: per-sample Jacobians, then contractions."""
+    parameters = {n: p.detach() for n, p in model.named_parameters()}
+
+    def single(values: dict[str, torch.Tensor], sample: torch.Tensor) -> torch.Tensor:
+        return torch.func.functional_call(model, values, (sample.unsqueeze(0),)).squeeze(0)
+
+    with sdpa_kernel(SDPBackend.MATH):
+        rows = torch.func.vmap(torch.func.jacrev(single), (None, 0))(parameters, x)
+    flat = [value.flatten(2) for value in rows.values()]
+    total = torch.stack([torch.einsum("nap,mbp->namb", j, j) for j in flat]).sum(0)
+    return total.reshape(len(x) * total.shape[1], -1).numpy()
+
+
+def _kernel_by_probe(model: nn.Module, x: torch.Tensor) -> np.ndarray:
+    network = Network(model)
+    with network.isolated():
+        return exact_kernel(network, network.state(), Batch.of(x, "inputs"))
+
+
+PRODUCTS = 30
+
+
+def _top_by_probe(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:
+    network = Network(model, loss=nn.functional.cross_entropy)
+    with network.isolated():
+        operator = HessianOperator(network, network.state(), Objective([(Batch.of(x, "inputs"), y, 1.0)]))
+        pairs, *_ = eigenpairs(operator, Spectrum(1, 1e-12, PRODUCTS))
+    return float(pairs.values[-1])
+
+
+def _top_by_eigenthings(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:
+    import hessian_eigenthings as he
+
+    operator = he.HessianOperator(model, [(x, y)], he.supervised_loss(nn.functional.cross_entropy))
+    with sdpa_kernel(SDPBackend.MATH):  # the fused kernels have no second derivative
+        found = he.lanczos(operator, k=1, max_iter=PRODUCTS, tol=1e-12, which="LA", reorthogonalize=True, seed=0)
+    return float(found.eigenvalues[0])
+
+
+def _top_by_curvlinops(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:
+    from curvlinops import HessianLinearOperator
+
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    operator = HessianLinearOperator(model, nn.CrossEntropyLoss(), parameters, [(x, y)], check_deterministic=False)
+    scipy_operator = operator.to_scipy()
+    vector = np.random.default_rng(0).standard_normal(scipy_operator.shape[0]).astype(np.float32)
+    start = vector / np.linalg.norm(vector)
+    basis = np.empty((PRODUCTS, start.size), np.float32)  # the same Lanczos method around its products
+    with sdpa_kernel(SDPBackend.MATH):
+        pairs = extreme_pairs(scipy_operator.matvec, start, basis, 1, tolerance=1e-12, eps=1e-7)
+    return float(pairs.values[-1])
+
+
+def speed(repeats: int) -> dict:
+    """CPU seconds (median over interleaved repeats) and the largest relative difference of the answers."""
+    report: dict[str, Any] = {}
+    for name, (model, x) in _speed_cases().items():
+        y = torch.randint(0, 10, (len(x),), generator=torch.Generator().manual_seed(1))
+        jobs: dict[str, dict[str, Any]] = {
+            "kernel": {
+                "probe": partial(_kernel_by_probe, model, x),
+                "torch.func": partial(_kernel_by_recipe, model, x),
+            },
+            "top eigenvalue": {
+                "probe": partial(_top_by_probe, model, x, y),
+                "hessian-eigenthings": partial(_top_by_eigenthings, model, x, y),
+                "curvlinops": partial(_top_by_curvlinops, model, x, y),
+            },
+        }
+        for what, ways in jobs.items():
+            report[f"{name}, {what}"] = _raced(ways, repeats)
+    return report
+
+
+def _raced(ways: dict[str, Any], repeats: int) -> dict[str, Any]:
+    seconds: dict[str, list[float]] = {}
+    answers: dict[str, Any] = {}
+    for _ in range(repeats + 1):  # the first round warms up
+        for way, compute in ways.items():
+            begin = time.process_time()
+            try:
+                answers[way] = compute()
+            except ImportError:
+                continue
+            seconds.setdefault(way, []).append(time.process_time() - begin)
+    reference = answers["probe"]
+    scale = float(np.abs(reference).max())
+    return {
+        way: {
+            "seconds": statistics.median(taken[1:]),
+            "difference": float(np.abs(answers[way] - reference).max()) / scale,
+        }
+        for way, taken in seconds.items()
+    }
+
+
 def main() -> None:
     torch.set_num_threads(1)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
+    race = commands.add_parser("speed")
+    race.add_argument("--repeats", type=int, default=5)
     measure = commands.add_parser("cost")
     measure.add_argument("--epochs", type=int, default=10)
     measure.add_argument("--repeats", type=int, default=3)
@@ -256,7 +389,9 @@ def main() -> None:
     series.add_argument("--figure")
     series.add_argument("--seeds", type=int)
     given = parser.parse_args()
-    if given.command == "cost":
+    if given.command == "speed":
+        report = speed(given.repeats)
+    elif given.command == "cost":
         report = cost(given.epochs, given.repeats, given.networks)
     else:
         report = study(given.task, given.figure, given.seeds)

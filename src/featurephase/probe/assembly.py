@@ -62,7 +62,7 @@ def assembled(
     def exact(*path: Any, names: Iterable[str]) -> dict[str, Any]:
         """Series without a stochastic error."""
         columns = {name: series(*path, name) for name in names}
-        return columns | {f"{name}_se": values * 0.0 for name, values in columns.items()}
+        return columns | {f"{name}_se": np.zeros_like(values) for name, values in columns.items()}
 
     kernel = {name: series("kernel", name) for name in records[0].kernel}
     layers = tuple(
@@ -106,7 +106,7 @@ def assembled(
         times=np.array(times),
         **{name if name.startswith("label") else f"kernel_{name}": kernel[name] for name in _KERNEL},
         **losses,
-        **{f"{name}_se": values * 0.0 for name, values in losses.items()},
+        **{f"{name}_se": np.zeros_like(values) for name, values in losses.items()},
         layers=layers,
         pairs=pairs,
         mechanisms=MechanismBudget(method=method, **budget),
