@@ -147,8 +147,8 @@ def factors(w1: Array, w2: Array, sigma: Array, times: Array) -> Array:
             resting = resting or (length == longest and _at_rest(before, q, values))
             if steps > MOST_STEPS:
                 raise InputError(
-                    f"balanced-linear: time = {times[case]:g}: too long; the fastest mode has rate {fastest:.4g} and the "
-                    f"slowest has not come to rest; must be at most {MOST_STEPS * longest:.4g}"
+                    f"balanced-linear: time = {times[case]:g}: too long; the fastest mode has rate {fastest:.4g} and "
+                    f"the slowest has not come to rest; must be at most {MOST_STEPS * longest:.4g}"
                 )
         out[case] = vectors @ q
     return out

@@ -78,8 +78,8 @@ class TeacherStudent(RelatedModel):
         """Small overlaps, a dimension with room for all units, tasks that have read-outs."""
         if self.teacher * self.overlap**2 > 0.1 * self.norm:
             raise InputError(
-                f"teacher-student: overlap = {self.overlap:g}: overlaps at the start must be small against the units, at "
-                f"most {math.sqrt(0.1 * self.norm / self.teacher):.3g}"
+                f"teacher-student: overlap = {self.overlap:g}: overlaps at the start must be small against the units, "
+                f"at most {math.sqrt(0.1 * self.norm / self.teacher):.3g}"
             )
         if self.tasks > 1 and self.readout == "fixed":
             raise InputError("teacher-student: several tasks need read-outs of their own: readout trained or adapted")
