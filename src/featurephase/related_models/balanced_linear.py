@@ -27,7 +27,8 @@ from featurephase.related_models.base import (
     parameter,
     vector,
 )
-from featurephase.related_models.riccati import balanced_partner, factors, imbalance
+from featurephase.related_models.riccati import balanced_partner, determined_until, factors, imbalance
+from featurephase.results.status import UNDETERMINED
 
 __all__ = ["BalancedLinear"]
 
@@ -121,7 +122,8 @@ class BalancedLinear(RelatedModel):
         if self.outside():
             return Phase("not balanced")
         size = float(np.linalg.norm(self.sigma, 2))
-        last = factors(self.w1, self.second, self.sigma, np.array([self.time.max()]))
+        end = min(float(self.time.max()), determined_until(self.w1, self.second, self.sigma))
+        last = factors(self.w1, self.second, self.sigma, np.array([end]))
         change = float(self.kernel_change(last, self._start())[0])
         name = "lazy" if change < 0.1 else "rich" if change > 1.0 else "intermediate"
         note = f"the tangent kernel changes by {100 * change:.3g} % up to the last time"
@@ -143,9 +145,18 @@ class BalancedLinear(RelatedModel):
 
     def solve(self) -> Solution:
         """The closed form at every time."""
-        values = self._values(factors(self.w1, self.second, self.sigma, self.time))
-        quantities = {n: self.quantity(n, v, 1e-9 * max(float(np.abs(v).max()), 1e-3)) for n, v in values.items()}
-        return Solution(quantities | {"lambda": self.quantity("lambda", imbalance(self.w1, self.second)[0])})
+        last = determined_until(self.w1, self.second, self.sigma)
+        q = factors(self.w1, self.second, self.sigma, np.minimum(self.time, last))
+        q[self.time > last] = np.nan
+        quantities = {
+            name: self.quantity(name, value, 1e-9 * np.nanmax(np.abs(value), initial=1e-3))
+            for name, value in self._values(q).items()
+        }
+        quantities["lambda"] = self.quantity("lambda", imbalance(self.w1, self.second)[0])
+        if np.all(self.time <= last):
+            return Solution(quantities)
+        note = f"the start leads to a saddle, up to rounding: after time {last:.3g} rounding decides, not the start"
+        return Solution(quantities, UNDETERMINED, note)
 
     def train(self, rng: np.random.Generator) -> dict[str, Array]:
         """The gradient flow of both layers by numerical integration."""

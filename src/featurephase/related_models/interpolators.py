@@ -67,10 +67,12 @@ class _Dual:
             potential = np.exp(size + scale) * np.expm1(-size) ** 2
         else:
             e, unit = self.exponent, math.exp(scale)
+            near, far = np.log(gap), np.log1p(size)  # logarithms of 1 - |z| and 1 + |z|
+            near[~self.face] = np.log1p(-size[~self.face])
             with np.errstate(over="ignore"):
-                beta = sign * unit * (np.expm1(-e * np.log(gap)) - np.expm1(-e * np.log1p(size)))
-                slope = e * (np.exp(scale - (e + 1) * np.log(gap)) + np.exp(scale - (e + 1) * np.log1p(size)))
-                sides = np.expm1(-(e - 1) * np.log(gap)) + np.expm1(-(e - 1) * np.log1p(size))
+                beta = sign * unit * (np.expm1(-e * near) - np.expm1(-e * far))
+                slope = e * (np.exp(scale - (e + 1) * near) + np.exp(scale - (e + 1) * far))
+                sides = np.expm1(-(e - 1) * near) + np.expm1(-(e - 1) * far)
             potential = unit * sides / (e - 1.0)
         return beta, slope, float(potential.sum() - mu @ self.y)
 

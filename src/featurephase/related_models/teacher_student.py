@@ -66,7 +66,7 @@ class TeacherStudent(RelatedModel):
     readout: str = parameter(choice("fixed", "trained", "adapted"), "how the student's read-outs move", default="fixed")
     eta_readout: float = parameter(number(0.0), "their rate, or the size of one adaptation step", default=1.0)
     norm: float = parameter(number(0.0), "squared norm of the student's units at the start", default=0.25)
-    overlap: float = parameter(number(0.0, open_low=False), "size of the random overlaps at the start", default=0.1)
+    overlap: float = parameter(number(0.0, open_low=False), "with one of the teacher's units at the start", default=0.1)
     time: Array = parameter(
         vector(number(0.0, open_low=False)), "times, steps over N", default=tuple(np.linspace(0.0, 120.0, 61).tolist())
     )
@@ -78,8 +78,8 @@ class TeacherStudent(RelatedModel):
         """Small overlaps, a dimension with room for all units, tasks that have read-outs."""
         if self.teacher * self.overlap**2 > 0.1 * self.norm:
             raise InputError(
-                f"teacher-student: overlap = {self.overlap:g}: the random overlaps must be small against the units, at "
-                f"most {math.sqrt(0.1 * self.norm / self.teacher):.3g}"
+                f"teacher-student: overlap = {self.overlap:g}: overlaps at the start must be small against the units, "
+                f"at most {math.sqrt(0.1 * self.norm / self.teacher):.3g}"
             )
         if self.tasks > 1 and self.readout == "fixed":
             raise InputError("teacher-student: several tasks need read-outs of their own: readout trained or adapted")
@@ -94,7 +94,8 @@ class TeacherStudent(RelatedModel):
     def start(self) -> tuple[State, Array]:
         """Overlaps and read-outs at the start, and the teacher's read-outs (task, M)."""
         rng = np.random.default_rng(self.draw)
-        r = self.overlap * rng.standard_normal((self.hidden, self.teacher))
+        r = 0.2 * self.overlap * rng.standard_normal((self.hidden, self.teacher))
+        r[np.arange(self.hidden), np.arange(self.hidden) % self.teacher] += self.overlap
         q = self.norm * np.eye(self.hidden) + 0.5 * self.overlap * np.diag(rng.uniform(-1.0, 1.0, self.hidden))
         if self.tasks == 1:
             v = np.ones((1, self.teacher))
