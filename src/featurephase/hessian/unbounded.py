@@ -1,12 +1,12 @@
 r"""Whether the curvature of single samples is bounded: a fact about loss, activation, link and readout.
 
-With ``W_rs = loss'' a_r a_s sigma'_r sigma'_s + [r = s] loss' a_r sigma''_r`` (theory 1, section 1) the curvature is a
+With ``W_rs = loss'' a_r a_s sigma'_r sigma'_s + [r = s] loss' a_r sigma''_r`` (theory/setting) the curvature is a
 function of the pre-activations and the response. Where the weights of the neurons are linearly independent beyond the
 latent directions, every h is possible whatever the response, so that the bounds of W follow from the functions alone:
 they depend neither on weights and time nor on the number of sample paths. One neuron sees another only through the
 output, so a scan of (own pre-activation, output of the others, response), each farther and farther out, is enough.
 
-Unbounded below means that the bulk of the Hessian has no left edge (theory 1, section 4), unless the tail is so thin
+Unbounded below means that the bulk of the Hessian has no left edge (theory/hessian), unless the tail is so thin
 that no data set of realistic size has a sample in it: :data:`VISIBLE`.
 """
 
