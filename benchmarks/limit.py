@@ -16,9 +16,9 @@ import time
 
 import numpy as np
 
-from featurephase.analyses.prediction import problem_subspaces
 from featurephase.analyses.threshold_limit import threshold_limit
 from featurephase.problem import Problem
+from featurephase.subspaces import problem_subspaces
 
 PROBLEMS = {
     "the worked example": ("1.5*tanh(g1**2)", "gelu", "[1.0]", 1, 0.8, 0.0),

@@ -26,10 +26,10 @@ from dataclasses import dataclass
 import numpy as np
 
 import featurephase as fp
-from featurephase.analyses.prediction import problem_subspaces
 from featurephase.dynamics.implicit import run_implicit
 from featurephase.foundation.executors import replicate_seeds, run_tasks
 from featurephase.problem import Problem
+from featurephase.subspaces import problem_subspaces
 from featurephase.subspaces.sectors import hard_sectors
 
 #: Fraction of runs from which a direction counts as found, and up to which as not found.

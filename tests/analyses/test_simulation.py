@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from featurephase.analyses.prediction import problem_subspaces
 from featurephase.analyses.simulation import hard_overlap, median_and_se, predicted_escape, simulate
 from featurephase.foundation.errors import InputError, Interrupted, MemoryLimitError
 from featurephase.foundation.executors import replicate_seeds
 from featurephase.foundation.memory import require_memory
 from featurephase.problem import Problem, Student
 from featurephase.problem.data import UserData, load_data
+from featurephase.subspaces import problem_subspaces
 
 from .. import cases
 

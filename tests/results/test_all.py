@@ -75,11 +75,6 @@ def made() -> dict[str, Result]:
     return {}
 
 
-def _needs_its_own_file(result: Result) -> None:
-    if type(result).__module__.startswith("featurephase.analyses"):
-        pytest.skip(f"{type(result).__name__} has not moved to results yet")
-
-
 @pytest.fixture(params=sorted(EXAMPLES))
 def result(request: pytest.FixtureRequest, made: dict[str, Result]) -> Result:
     name: str = request.param
@@ -147,7 +142,6 @@ def test_it_draws_on_given_axes_or_says_why_not(result: Result) -> None:
 
     from matplotlib.figure import Figure
 
-    _needs_its_own_file(result)
     axes = Figure().add_subplot()
     if "ax" in signature(presenter(type(result)).figure).parameters:
         assert result.figure(ax=axes) is axes.figure
@@ -158,7 +152,6 @@ def test_it_draws_on_given_axes_or_says_why_not(result: Result) -> None:
 
 
 def test_it_is_a_value(result: Result) -> None:
-    _needs_its_own_file(result)
     for other in (pickle.loads(pickle.dumps(result)), copy.deepcopy(result)):
         assert other == result
         assert other in [result]

@@ -19,7 +19,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.linalg import eigh
 
-from featurephase.analyses.prediction import problem_subspaces
 from featurephase.analyses.threshold import NetworkThreshold, network_threshold
 from featurephase.dynamics.asymptotic import run_replicate
 from featurephase.foundation.executors import replicate_seeds
@@ -27,6 +26,7 @@ from featurephase.hessian.bulk import Bulk
 from featurephase.hessian.outliers import outliers
 from featurephase.hessian.spectrum import hard_directions, spectrum
 from featurephase.problem import Problem
+from featurephase.subspaces import problem_subspaces
 
 from . import brute_force as bf
 from .cases import CASES, Case, gelu

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from featurephase.analyses.prediction import problem_subspaces
 from featurephase.analyses.threshold import network_threshold
 from featurephase.dynamics.asymptotic import run_replicate
 from featurephase.foundation.executors import replicate_seeds
 from featurephase.foundation.statistics import mean_and_se, student_interval
 from featurephase.hessian.spectrum import spectrum
+from featurephase.subspaces import problem_subspaces
 
 from .cases import CASES, Case
 from .evidence import Estimate

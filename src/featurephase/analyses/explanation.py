@@ -23,7 +23,7 @@ from featurephase.analyses.explanation_words import (
     verdict_words,
 )
 from featurephase.analyses.expressible import expressible
-from featurephase.analyses.prediction import experiment_text, predict, problem_subspaces
+from featurephase.analyses.prediction import predict
 from featurephase.analyses.reached import reached_subspace
 from featurephase.analyses.threshold import threshold
 from featurephase.analyses.threshold_limit import threshold_limit
@@ -34,11 +34,12 @@ from featurephase.foundation.numbers import is_whole
 from featurephase.foundation.statistics import mean_and_se
 from featurephase.foundation.types import Array
 from featurephase.hessian.spectrum import FULL_WIDTH
-from featurephase.problem.asked import check_delta
+from featurephase.problem.asked import check_delta, experiment_text
 from featurephase.results.explanation import DirectionExplanation, Explanation
 from featurephase.results.prediction import HessianPrediction
 from featurephase.results.status import NO_TRANSITION, NOT_CONVERGED, NOT_NEGATIVE, OK, STABLE, UNDETERMINED
 from featurephase.results.threshold import ThresholdLimit
+from featurephase.subspaces import problem_subspaces
 from featurephase.subspaces.sectors import HardSector, hard_sectors
 from featurephase.subspaces.symmetry import direction_name
 from featurephase.thresholds.algorithmic import algorithmic_threshold

@@ -41,9 +41,6 @@ from featurephase.results.status import (
     AMBIGUOUS_RANK,
     NOT_CONVERGED,
     OK,
-    SINGULAR_CURVATURE,
-    UNBOUNDED_CURVATURE,
-    Status,
     diverged,
 )
 from featurephase.subspaces import LatentSubspaces, problem_subspaces
@@ -61,7 +58,6 @@ __all__ = [
     "check_problem_batches",
     "check_problem_memory",
     "experiment_text",
-    "explained",
     "predict",
     "problem_subspaces",
 ]
@@ -70,12 +66,6 @@ __all__ = [
 _CHECK_REPLICATES = 2
 #: Abscissae of the density of the bulk, of the first replicate.
 _DENSITY_POINTS = 160
-
-
-def explained(status: str, where: str = "") -> str:
-    """The sentence for a status, prefixed by where it holds; empty for ``"ok"``."""
-    known = {str(word): word for word in (SINGULAR_CURVATURE, UNBOUNDED_CURVATURE, AMBIGUOUS_RANK)}
-    return (status if isinstance(status, Status) else known.get(status, Status(status))).explained(where)
 
 
 def check_problem_memory(problem: Problem, steps: int) -> None:
@@ -262,22 +252,22 @@ def _assembled(problem: Problem, runs: tuple[TrajectoryPrediction, ...], spaces:
 def _summary(
     problem: Problem,
     delta: float,
-    found: Sequence[ReplicateTrajectory],
+    replicates: Sequence[ReplicateTrajectory],
     times: Sequence[int],
     spaces: LatentSubspaces,
 ) -> TrajectoryPrediction:
     """Means and standard errors over the replicates of one delta."""
-    ends = [r.diverged_at for r in found if r.diverged_at is not None]
+    ends = [r.diverged_at for r in replicates if r.diverged_at is not None]
     status = diverged(min(ends)) if ends else OK
     message = f"delta = {delta:g}: {status}: {status.message}" if ends else ""
     hessian = []
     for t in times:
         if not spaces.ok:
             entry = HessianPrediction(time=t, status=AMBIGUOUS_RANK, message=AMBIGUOUS_RANK.message)
-        elif any(t not in r.observations for r in found):
+        elif any(t not in r.observations for r in replicates):
             entry = HessianPrediction(time=t, status=status, message=f"{status}, before t = {t}")
         else:
-            entry = _hessian(problem, t, [r.observations[t] for r in found])
+            entry = _hessian(problem, t, [r.observations[t] for r in replicates])
         hessian.append(entry)
     return TrajectoryPrediction(
         delta=delta,
@@ -285,18 +275,18 @@ def _summary(
         message=message,
         seed=problem.asymptotics.seed,
         version=Result.version,
-        times=np.arange(len(found[0].train_loss)),
+        times=np.arange(len(replicates[0].train_loss)),
         **averaged(
-            train_loss=[r.train_loss for r in found],
-            test_loss=[r.test_loss for r in found],
-            gram=[r.gram for r in found],
-            overlap=[r.overlap for r in found],
+            train_loss=[r.train_loss for r in replicates],
+            test_loss=[r.test_loss for r in replicates],
+            gram=[r.gram for r in replicates],
+            overlap=[r.overlap for r in replicates],
         ),
         hessian=tuple(hessian),
-        basis=max(r.basis for r in found),
-        dropped=max(r.dropped for r in found),
-        replicates=len(found),
-        trajectories=tuple(replace(r, observations={}) for r in found),
+        basis=max(r.basis for r in replicates),
+        dropped=max(r.dropped for r in replicates),
+        replicates=len(replicates),
+        trajectories=tuple(replace(r, observations={}) for r in replicates),
     )
 
 
@@ -304,15 +294,15 @@ def _network(problem: Problem) -> Network:
     return Network(problem.student.activation, problem.student.readout, problem.loss)
 
 
-def _hessian(problem: Problem, time: int, found: Sequence[Spectrum]) -> HessianPrediction:
+def _hessian(problem: Problem, time: int, spectra: Sequence[Spectrum]) -> HessianPrediction:
     """One time: edges over all replicates, outliers matched from the outside in."""
-    bad = [s.status for s in found if s.status != OK]
-    unbounded_below = np.mean([s.left_drifts for s in found]) > 0.5
+    bad = [s.status for s in spectra if s.status != OK]
+    unbounded_below = np.mean([s.left_drifts for s in spectra]) > 0.5
     if bad or unbounded_below:
         status = bad[0] if bad else unbounded_status(_network(problem), problem.teacher.link)
         return HessianPrediction(time=time, status=status, message=status.explained(f"Hessian at t = {time}"))
     status, message = OK, ""
-    if not all(s.complete for s in found):
+    if not all(s.complete for s in spectra):
         status = NOT_CONVERGED
         message = f"Hessian at t = {time}: not all outliers were found within the budget of the search"
     bounds = curvature_bounds(_network(problem), problem.teacher.link)
@@ -321,11 +311,11 @@ def _hessian(problem: Problem, time: int, found: Sequence[Spectrum]) -> HessianP
             f"Hessian at t = {time}: the curvature of samples is unbounded below ({bounds.reason}), but no sample of a "
             f"realistic number comes near its tail here. Bounded in any case: {bounds.advice}"
         )
-    unbounded_above = bool(np.mean([s.right_drifts for s in found]) > 0.5)
+    unbounded_above = bool(np.mean([s.right_drifts for s in spectra]) > 0.5)
     edges = averaged(
-        left_edge=[s.left_edge for s in found],
-        right_edge=[s.right_edge for s in found],
-        drifting=[float(s.left_drifts) for s in found],
+        left_edge=[s.left_edge for s in spectra],
+        right_edge=[s.right_edge for s in spectra],
+        drifting=[float(s.left_drifts) for s in spectra],
     )
     if unbounded_above:
         edges |= {"right_edge": np.inf, "right_edge_se": 0.0}
@@ -334,13 +324,17 @@ def _hessian(problem: Problem, time: int, found: Sequence[Spectrum]) -> HessianP
         status=status,
         message=message,
         **edges,
-        continuous=bool(np.mean([s.left_critical for s in found]) >= 0.5),
-        hard_outliers=_matched([s.hard_left for s in found], [_right(s.hard_right, unbounded_above) for s in found]),
-        outliers=_matched([s.visited_left for s in found], [_right(s.visited_right, unbounded_above) for s in found]),
-        paths_needed=_rounded_up(max(s.needed for s in found)) if np.mean([s.doubtful for s in found]) > 0.5 else 0,
+        continuous=bool(np.mean([s.left_critical for s in spectra]) >= 0.5),
+        hard_outliers=_matched(
+            [s.hard_left for s in spectra], [_right(s.hard_right, unbounded_above) for s in spectra]
+        ),
+        outliers=_matched(
+            [s.visited_left for s in spectra], [_right(s.visited_right, unbounded_above) for s in spectra]
+        ),
+        paths_needed=_rounded_up(max(s.needed for s in spectra)) if np.mean([s.doubtful for s in spectra]) > 0.5 else 0,
         blocks=problem.student.width > FULL_WIDTH,
-        block_gap=_block_comparison(found),
-        density=next((s.density for s in found if s.density is not None), None),
+        block_gap=_block_comparison(spectra),
+        density=next((s.density for s in spectra if s.density is not None), None),
     )
 
 
@@ -351,8 +345,8 @@ def _rounded_up(count: int) -> int:
     return rounded
 
 
-def _block_comparison(found: Sequence[Spectrum]) -> BlockComparison | None:
-    gaps = [s.gap for s in found if s.gap is not None]
+def _block_comparison(spectra: Sequence[Spectrum]) -> BlockComparison | None:
+    gaps = [s.gap for s in spectra if s.gap is not None]
     if not gaps:
         return None
     return BlockComparison(
@@ -362,9 +356,9 @@ def _block_comparison(found: Sequence[Spectrum]) -> BlockComparison | None:
     )
 
 
-def _right(found: list[Outlier], unbounded_above: bool) -> list[Outlier]:
+def _right(outliers: list[Outlier], unbounded_above: bool) -> list[Outlier]:
     """Nothing stands right of a bulk that has no right edge."""
-    return [] if unbounded_above else found
+    return [] if unbounded_above else outliers
 
 
 def _matched(left: list[list[Outlier]], right: list[list[Outlier]]) -> tuple[OutlierPrediction, ...]:

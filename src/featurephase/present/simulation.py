@@ -48,7 +48,7 @@ def _run(run: SimulationRun, hard: bool) -> list[str]:
     for h in run.hessian:
         if h.smallest is None or h.smallest_se is None or h.largest is None or h.largest_se is None:
             where = f"Hessian at t = {h.time}: "
-            lines.append(f"  {where}{(h.message or h.status).removeprefix(where)}")
+            lines.append(f"  {where}{h.message.removeprefix(where) or h.status}")
             continue
         low, high = with_error(h.smallest[0], h.smallest_se[0]), with_error(h.largest[-1], h.largest_se[-1])
         lines.append(f"  Hessian at t = {h.time}: smallest eigenvalue {low}, largest {high}")
