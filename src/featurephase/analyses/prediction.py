@@ -290,22 +290,18 @@ def _summary(
     )
 
 
-def _network(problem: Problem) -> Network:
-    return Network(problem.student.activation, problem.student.readout, problem.loss)
-
-
 def _hessian(problem: Problem, time: int, spectra: Sequence[Spectrum]) -> HessianPrediction:
     """One time: edges over all replicates, outliers matched from the outside in."""
     bad = [s.status for s in spectra if s.status != OK]
     unbounded_below = np.mean([s.left_drifts for s in spectra]) > 0.5
     if bad or unbounded_below:
-        status = bad[0] if bad else unbounded_status(_network(problem), problem.teacher.link)
+        status = bad[0] if bad else unbounded_status(Network.of(problem), problem.teacher.link)
         return HessianPrediction(time=time, status=status, message=status.explained(f"Hessian at t = {time}"))
     status, message = OK, ""
     if not all(s.complete for s in spectra):
         status = NOT_CONVERGED
         message = f"Hessian at t = {time}: not all outliers were found within the budget of the search"
-    bounds = curvature_bounds(_network(problem), problem.teacher.link)
+    bounds = curvature_bounds(Network.of(problem), problem.teacher.link)
     if bounds.below and status == OK:
         message = (
             f"Hessian at t = {time}: the curvature of samples is unbounded below ({bounds.reason}), but no sample of a "

@@ -129,7 +129,7 @@ class MarginCurve:
     def read(self, delta: float, seed: np.random.SeedSequence, times: Sequence[int]) -> list[MarginReading | None]:
         """One run of one replicate, read at some times; ``None`` where it diverges before."""
         problem = self.problem
-        network = Network(problem.student.activation, problem.student.readout, problem.loss)
+        network = Network.of(problem)
         trajectory = run_replicate(
             problem,
             delta,
