@@ -116,7 +116,8 @@ BROKEN: dict[str, list[tuple[str | bytes, str]]] = {
     "ratios and times": [
         (run_table("delta = [0.0]"), "run.delta"),
         (run_table("delta = [inf]"), "run.delta"),
-        (run_table("delta = 24.0"), "run.delta"),
+        (run_table("delta = [[24.0]]"), "run.delta"),
+        (run_table("delta = [1e308]"), "run.delta"),
         (but("times = [20]", "times = [21]"), "run.times"),
         (but("times = [20]", "times = [-1]"), "run.times"),
         (GOOD + "\n[threshold]\ndelta_range = [10, 1]\n", "threshold.delta_range"),

@@ -148,3 +148,19 @@ def test_mistakes_in_a_file(text: str, words: str, tmp_path, capsys) -> None:
     file.write_text(text)
     assert run(["latent", str(file)]) == 2
     assert re.search(words, capsys.readouterr().err)
+
+
+def test_random_weights_from_a_seed(invoke) -> None:
+    flags = ("latent", "--width", 50, "--cross-moment", 1, "--time", 0, "--json")
+    first, again, other = (invoke(*flags, "--seed", seed).document for seed in (1, 1, 2))
+    assert first == again
+    assert first["seed"] == 1
+    assert first["u"] != other["u"]
+    u = np.array(first["u"][0])
+    assert u.shape == (50,)
+    assert abs(u.std() * np.sqrt(50) - 1) < 4 / np.sqrt(100)  # four standard errors of a standard deviation
+    wide = invoke(*flags, "--sigma-u", 1, "--seed", 1).document
+    np.testing.assert_allclose(wide["u"][0], u * np.sqrt(50))
+    for bad in (("--u", "1"), ("--seed", "-1")):
+        assert invoke(*flags, *bad).code == 2
+    assert invoke("latent", "--u=1", "--w=1", "--cross-moment", 1, "--seed", 1).code == 2

@@ -101,6 +101,9 @@ def test_long_tasks_on_one_thread_go_to_other_processes():
         ({"seconds": 1.0, "busy": 1.0, "done": 2, "left": 5, "workers": 1, "threads": 1, "start": 2.0}, False),
         # the last task waits while the first one runs: worth a process only if it is long
         ({"seconds": 0.5, "busy": 1.0, "done": 0, "left": 1, "workers": 1, "threads": 1, "start": 2.0}, False),
+        # 8 tasks of 1 s of work on a busy machine that gives this process a fifth of a core: starting takes long, too
+        ({"seconds": 5.0, "busy": 0.2, "done": 1, "left": 6, "workers": 1, "threads": 1, "start": 2.0}, False),
+        ({"seconds": 5.0, "busy": 0.2, "done": 1, "left": 60, "workers": 1, "threads": 1, "start": 2.0}, True),
         # one short task on eight cores, in which threads keep four of them busy
         ({"seconds": 4.0, "busy": 4.0, "done": 2, "left": 4, "workers": 7, "threads": 1, "start": 2.0}, False),
         ({"seconds": 40.0, "busy": 4.0, "done": 2, "left": 60, "workers": 7, "threads": 1, "start": 2.0}, True),

@@ -155,6 +155,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
                 _abandon_stdout()
             if debug:
                 traceback.print_exc()
+            if isinstance(error, KeyboardInterrupt):
+                exec("")  # forgets an interruption inside exec (imports use it), for which Python would kill itself
             code, text = _failure(error)
             say(_one_line(text))
             return code

@@ -117,17 +117,8 @@ def latent(
     featurephase latent --width 1000 --seed 1 --cross-moment 1 --json
     """
     values: dict[str, Any] = _from_file(file) if file is not None else {}
-    given = {
-        "eta_u": eta_u,
-        "eta_w": eta_w,
-        "second_moment": second_moment,
-        "cross_moment": cross_moment,
-        "response_moment": response_moment,
-        "gamma": gamma,
-        "loss_factor": loss_factor,
-        "saddle_tolerance": saddle_tolerance,
-    }
-    values |= {key: value for key, value in given.items() if value is not None}
+    given = (eta_u, eta_w, second_moment, cross_moment, response_moment, gamma, loss_factor, saddle_tolerance)
+    values |= {key: value for key, value in zip(_SCALARS, given, strict=True) if value is not None}
     values |= {key: parse_vector(f"--{key}", text) for key, text in (("u", u), ("w", w)) if text is not None}
     if width is not None:
         values |= _random_units(values, width, sigma_u, sigma_w, shared)
@@ -135,16 +126,20 @@ def latent(
         raise InputError("--sigma-u, --sigma-w and --seed go with --width N, which draws the weights")
     if time:
         values["time"] = [t for text in time for t in parse_vector("--time", text, infinite=True)]
-    missing = [key for key in ("u", "w", "cross_moment") if key not in values]
-    if missing:
-        flags = ", ".join("--" + key.replace("_", "-") for key in missing)
-        raise InputError(f"{flags} missing: give a FILE with a table [latent], or the flags")
+    _require(values, "u", "w", "cross_moment")
     times = values.pop("time", None)
 
     from featurephase.latent_model import latent as solve
 
     result = solve(times=times, measure=measure, **values)
     return result if width is None else replace(result, seed=shared.seed or 0)
+
+
+def _require(values: dict[str, Any], *keys: str) -> None:
+    missing = [key for key in keys if key not in values]
+    if missing:
+        flags = ", ".join("--" + key.replace("_", "-") for key in missing)
+        raise InputError(f"{flags} missing: give a FILE with a table [latent], or the flags")
 
 
 def _random_units(

@@ -105,7 +105,8 @@ class _Models(TyperGroup):
 
 related_app = typer.Typer(
     cls=_Models,
-    help="Related solvable models of lazy and rich training; alone: a list of them.",
+    help="Related solvable models of lazy and rich training; alone: a list of them.\n\n"
+    "Example: featurephase related catapult --figure catapult.png",
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -171,13 +171,14 @@ def _processes_pay(
     workers, threads
         Processes beside this one, and threads in each.
     start
-        Seconds until they are ready.
+        Seconds until they are ready, on a core of their own.
     """
     task = seconds / (done + 0.5)  # the one that runs now is half done, for all that is known
-    busy = max(busy, 0.5)  # a machine that others use
+    share = min(1.0, max(busy, 0.05))  # of a core, on a machine that others use too
+    busy = max(busy, 1.0)
     one = task * max(1.0, busy / threads)
     together = left * task * busy / ((workers + 1) * threads)
-    return start + max(one, together) < 0.9 * left * task
+    return start / share + max(one, together) < 0.9 * left * task
 
 
 class _NotSent(Exception):

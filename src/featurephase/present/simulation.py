@@ -47,8 +47,8 @@ def _run(run: SimulationRun, hard: bool) -> list[str]:
     lines += aligned(rows, ("t", "training loss", "test loss", *(["hard overlap"] if hard else [])))
     for h in run.hessian:
         if h.smallest is None or h.smallest_se is None or h.largest is None or h.largest_se is None:
-            where = f"Hessian at t = {h.time}: "
-            lines.append(f"  {where}{h.message.removeprefix(where) or h.status}")
+            where, words = f"Hessian at t = {h.time}: ", h.message or str(h.status)
+            lines.append(f"  {where}{words.removeprefix(where)}")
             continue
         low, high = with_error(h.smallest[0], h.smallest_se[0]), with_error(h.largest[-1], h.largest_se[-1])
         lines.append(f"  Hessian at t = {h.time}: smallest eigenvalue {low}, largest {high}")
