@@ -11,8 +11,8 @@ from featurephase.latent_model.solution import Flow
 from .cases import KINDS, random_model, random_times
 from .reference import DIGITS, Model, Reference
 
-#: Accuracy of the natural scale. Largest error of a coefficient is a few roundings of 1.1e-16, and exp(-x) is formed
-#: with x to 100 bits; 1e-12 is the promise of the documentation.
+#: Accuracy of the natural scale, the promise of the documentation. A sum that cancels to 2^-11 of its terms, and
+#: exp(-x) for x up to 708 with x rounded once, are good to 2e-13.
 TOLERANCE = 1e-12
 LEAST = 2.3e-308  # below, float64 has fewer digits: only half a unit of the last place can be asked for
 
