@@ -127,7 +127,7 @@ def test_file_flags_table_and_outputs(tmp_path, capsys):
         (["--parameterisation", "lazy"], "standard"),
         (["--steps", "0"], "at least 1"),
         (["--step-size", "-1"], "positive"),
-        (["--layer-rates", "1,a"], "separated by commas"),
+        (["--layer-rates", "1,a"], "must be a finite number"),
         (["--loss", "cross-entropy"], "squared loss"),
         (["--schedule", "often"], "logarithmic"),
         (["--task", "fashion-mnist", "--data-folder", "/nowhere"], "dataset-fashion-mnist"),
