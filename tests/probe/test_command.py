@@ -127,7 +127,7 @@ def test_file_flags_table_and_outputs(tmp_path, capsys):
         (["--parameterisation", "lazy"], "standard"),
         (["--steps", "0"], "at least 1"),
         (["--step-size", "-1"], "positive"),
-        (["--layer-rates", "1,a"], "separated by commas"),
+        (["--layer-rates", "1,a"], "must be a finite number"),
         (["--loss", "cross-entropy"], "squared loss"),
         (["--schedule", "often"], "logarithmic"),
         (["--task", "fashion-mnist", "--data-folder", "/nowhere"], "dataset-fashion-mnist"),
@@ -217,3 +217,50 @@ def test_width_scaling_of_the_parameterisations():
         # The exponent is approached like 1/width: it is 0.06 (ntk) and 0.1 (muP) off between 512 and 1024
         # (docs/probe.md), so half of that around the geometric mean of these two widths, twice as large; doubled.
         assert abs(slopes.mean() - expected) <= 4 * error + 0.1, name
+
+
+def test_optimisers_and_weight_decay(capsys):
+    """The decay is part of the Hessian for sgd and adam, where it is part of the loss, and not for adamw."""
+    ends = {}
+    for decay in ("0", "0.5"):
+        for optimiser in ("sgd", "adam", "adamw"):
+            _, document = _json(
+                capsys, "--optimiser", optimiser, "--weight-decay", decay, "--replicates", "1", "--steps", "1"
+            )
+            ends[optimiser, decay] = document["hessian"][0]["largest"][-1]
+    assert ends["sgd", "0.5"] == pytest.approx(ends["sgd", "0"] + 0.5, rel=1e-4)
+    assert ends["adam", "0.5"] == pytest.approx(ends["adam", "0"] + 0.5, rel=1e-4)
+    assert ends["adamw", "0.5"] == ends["adamw", "0"]
+    assert command(["probe", *FLAGS, "--optimiser", "lion", "--json"]) == 2
+    assert "sgd, adam, adamw" in capsys.readouterr().err
+
+
+def test_own_data_and_a_fraction_to_train_on(capsys, tmp_path):
+    rng = np.random.default_rng(0)
+    path = tmp_path / "mine.npz"
+    np.savez(path, x=rng.standard_normal((50, 4)), y=rng.integers(0, 3, 50))
+    arguments = ["probe", "--task", str(path), "--train-fraction", "0.6", "--loss", "cross-entropy", "--steps", "5"]
+    arguments += ["--width", "8", "--replicates", "1", "--json", "--quiet"]
+    assert command(arguments) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert len(document["test_accuracy"]) == len(document["times"])
+    assert document["outcome"]["test_accuracy"] == document["test_accuracy"][-1]
+    assert document["test_accuracy"][-1] * 20 == pytest.approx(round(document["test_accuracy"][-1] * 20), abs=1e-9)
+    np.savez(path, x=rng.standard_normal((50, 4)))
+    assert command(arguments) == 2
+    assert "no array 'y'" in capsys.readouterr().err
+    path.write_text("not an archive")
+    assert command(arguments) == 2
+    assert capsys.readouterr().err.startswith("error: cannot read")
+
+
+@pytest.mark.slow
+def test_modular_addition_groks():
+    """The test accuracy rises long after the training set is fitted, and the kernel has left its start before."""
+    options = {"modulus": 23, "train_fraction": 0.7, "optimiser": "adamw", "weight_decay": 2.0, "step_size": 0.01}
+    options |= {"loss": "cross-entropy", "batch_size": 0, "width": 128, "steps": 6000, "hessian": "none"}
+    result = run(Experiment(task="modular-addition", schedule="logarithmic:6", **options))
+    fitted = result.times[np.flatnonzero(result.train_accuracy >= 0.99)[0]]
+    learned = result.times[np.flatnonzero(result.test_accuracy >= 0.9)[0]]
+    assert learned >= 10 * fitted
+    assert result.kernel_change[result.times <= fitted][-1] > 0.1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -41,30 +42,25 @@ class Record:
     heldout_loss: float
 
 
-def assembled(
-    records: Sequence[Record],
-    structure: Structure,
-    shapes: Mapping[str, tuple[int, ...]],
-    hessians: tuple[HessianAnalysis, ...],
-    provenance: Mapping[str, Any],
-    method: str,
-) -> ProbeResult:
-    """The result: series over the records, the budget, and the verdict."""
-    if not records:
-        return ProbeResult(verdict=Verdict(words="Nothing was recorded."), **provenance)
+def _series(records: Sequence[Record], *path: Any) -> Any:
+    """A quantity at every record."""
+    values: Any = [getattr(record, path[0]) for record in records]
+    for key in path[1:]:
+        values = [value[key] for value in values]
+    return np.array(values, dtype=float)
 
-    def series(*path: Any) -> Any:
-        values: Any = [getattr(record, path[0]) for record in records]
-        for key in path[1:]:
-            values = [value[key] for value in values]
-        return np.array(values, dtype=float)
 
-    def exact(*path: Any, names: Iterable[str]) -> dict[str, Any]:
-        """Series without a stochastic error."""
-        columns = {name: series(*path, name) for name in names}
-        return columns | {f"{name}_se": np.zeros_like(values) for name, values in columns.items()}
+def _exact(records: Sequence[Record], *path: Any, names: Iterable[str]) -> dict[str, Any]:
+    """Series without a stochastic error."""
+    columns = {name: _series(records, *path, name) for name in names}
+    return columns | {f"{name}_se": np.zeros_like(values) for name, values in columns.items()}
 
-    kernel = {name: series("kernel", name) for name in records[0].kernel}
+
+def _parts(
+    records: Sequence[Record], structure: Structure, shapes: Mapping[str, tuple[int, ...]]
+) -> tuple[tuple[LayerSeries, ...], tuple[PairSeries, ...]]:
+    """The series of layers and pairs."""
+    exact = partial(_exact, records)
     layers = tuple(
         LayerSeries(
             name=layer.name,
@@ -84,6 +80,24 @@ def assembled(
         )
         for i, pair in enumerate(structure.pairs)
     )
+    return layers, pairs
+
+
+def assembled(
+    records: Sequence[Record],
+    structure: Structure,
+    shapes: Mapping[str, tuple[int, ...]],
+    hessians: tuple[HessianAnalysis, ...],
+    provenance: Mapping[str, Any],
+    method: str,
+) -> ProbeResult:
+    """The result: series over the records, the budget, and the verdict."""
+    if not records:
+        return ProbeResult(verdict=Verdict(words="Nothing was recorded."), **provenance)
+
+    series, exact = partial(_series, records), partial(_exact, records)
+    kernel = {name: series("kernel", name) for name in records[0].kernel}
+    layers, pairs = _parts(records, structure, shapes)
     over_time = exact("mechanisms", names=MECHANISMS)
     traces = kernel["trace"]
     with np.errstate(divide="ignore", invalid="ignore"):

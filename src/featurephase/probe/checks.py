@@ -65,23 +65,24 @@ def find_hooks(network: Network, batch: Batch, targets: Any = None) -> State:
 
 
 def _facts(network: Network, state: State, batch: Batch, targets: Any) -> tuple[Any, ...]:
-    """What hooks could change: outputs, the parameters that they depend on, and the loss with its parameters."""
+    """What hooks could change: outputs and loss, and their gradients."""
     sample = few(batch)
     points = {name: value.detach().requires_grad_() for name, value in state.trainable.items()}
     outputs = network.call(state, points, sample)
-    facts: tuple[Any, ...] = (outputs.detach().cpu().numpy().tobytes(), _reached(outputs, points))
+    facts = _fact(outputs, points)
     if state.body.loss is not None and targets is not None:
-        value = network.loss_at(state, points, batch, targets)
-        facts += (float(value), _reached(value, points))
+        facts += _fact(network.loss_at(state, points, batch, targets), points)
     return facts
 
 
-def _reached(value: Tensor, points: Parameters) -> frozenset[str]:
-    """The parameters that a value depends on."""
+def _fact(value: Tensor, points: Parameters) -> tuple[Any, ...]:
+    """A value and its gradients, None where it does not depend on a parameter: what was stored by an earlier run has
+    the same value, and no gradient."""
     if not value.requires_grad:
-        return frozenset()
+        return (value.cpu().double().numpy().tobytes(),)
     found = torch.autograd.grad(value.sum(), list(points.values()), allow_unused=True)
-    return frozenset(name for name, gradient in zip(points, found, strict=True) if gradient is not None)
+    slopes = (None if g is None else g.to_dense().cpu().double().numpy().tobytes() for g in found)
+    return (value.detach().cpu().double().numpy().tobytes(), *slopes)
 
 
 def check_function(network: Network, state: State, batch: Batch) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
@@ -12,7 +14,7 @@ from featurephase.foundation.errors import InputError
 from featurephase.probe.functional import Tensor
 from featurephase.probe.parameterisations import LayerScale, layer_scales
 
-__all__ = ["ACTIVATIONS", "NETWORKS", "Scale", "build_network"]
+__all__ = ["ACTIVATIONS", "NETWORKS", "NetworkOptions", "Scale", "build_network"]
 
 NETWORKS = ("mlp", "cnn")
 
@@ -43,21 +45,43 @@ ACTIVATIONS: dict[str, tuple[type[nn.Module], float]] = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class NetworkOptions:
+    """Form and scales of a network to be built.
+
+    Attributes
+    ----------
+    depth, width
+        Hidden layers, and units (channels) of every one.
+    activation
+        A name of :data:`ACTIVATIONS`.
+    bias
+        Whether layers have biases.
+    image
+        (channels, rows, columns) of the inputs; needed by the cnn.
+    parameterisation, init_scale, output_scale, layer_rates
+        See :func:`~featurephase.probe.parameterisations.layer_scales`.
+    """
+
+    depth: int = 2
+    width: int = 256
+    activation: str = "relu"
+    bias: bool = False
+    image: tuple[int, int, int] | None = None
+    parameterisation: str = "standard"
+    init_scale: float = 1.0
+    output_scale: float = 1.0
+    layer_rates: list[float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.activation not in ACTIVATIONS:
+            raise InputError(f"activation {self.activation!r}: expected one of {', '.join(ACTIVATIONS)}")
+        if self.depth < 0 or self.width < 1:
+            raise InputError(f"depth {self.depth} and width {self.width}: expected depth >= 0 and width >= 1")
+
+
 def build_network(
-    kind: str,
-    inputs: int,
-    outputs: int,
-    *,
-    depth: int = 2,
-    width: int = 256,
-    activation: str = "relu",
-    bias: bool = False,
-    image: tuple[int, int, int] | None = None,
-    parameterisation: str = "standard",
-    init_scale: float = 1.0,
-    output_scale: float = 1.0,
-    layer_rates: list[float] | None = None,
-    seed: int = 0,
+    kind: str, inputs: int, outputs: int, *, seed: int = 0, **options: Any
 ) -> tuple[nn.Module, list[dict[str, object]]]:
     """A network on flat inputs, initialised from ``seed``, and its parameter groups with learning-rate factors ``lr``.
 
@@ -68,63 +92,65 @@ def build_network(
         pooling by 2 while the image allows, then a linear read-out.
     inputs, outputs
         Dimensions of the data.
-    width
-        Units (channels) of every hidden layer.
-    image
-        (channels, rows, columns) of the inputs; needed by the cnn.
-    parameterisation, init_scale, output_scale, layer_rates
-        See :func:`~featurephase.probe.parameterisations.layer_scales`.
+    **options
+        Fields of :class:`NetworkOptions`.
 
     Raises
     ------
     InputError
         If a name is unknown or a number out of range.
     """
-    if activation not in ACTIVATIONS:
-        raise InputError(f"activation {activation!r}: expected one of {', '.join(ACTIVATIONS)}")
-    if depth < 0 or width < 1:
-        raise InputError(f"depth {depth} and width {width}: expected depth >= 0 and width >= 1")
-    make, gain = ACTIVATIONS[activation]
-    modules: list[nn.Module] = []
-    if kind == "mlp":
-        sizes = [inputs, *[width] * depth, outputs]
-        layers = [nn.Linear(a, b, bias=bias) for a, b in pairwise(sizes)]
-        tails: list[list[nn.Module]] = [[make()] for _ in range(depth)]
-    elif kind == "cnn":
-        if image is None:
-            raise InputError("cnn: this task has no images; use the mlp")
-        channels, rows, columns = image
-        modules.append(nn.Unflatten(1, image))
-        layers, tails = [], []
-        for _ in range(depth):
-            layers.append(nn.Conv2d(channels, width, 3, padding=1, bias=bias))
-            pool = min(rows, columns) >= 4
-            tails.append([make(), *([nn.AvgPool2d(2)] if pool else [])])
-            channels, rows, columns = width, rows // (2 if pool else 1), columns // (2 if pool else 1)
-        if tails:
-            tails[-1].append(nn.Flatten())
-        else:
-            modules.append(nn.Flatten())
-        layers.append(nn.Linear(channels * rows * columns, outputs, bias=bias))
-    else:
+    given = NetworkOptions(**options)
+    if kind not in NETWORKS:
         raise InputError(f"network {kind!r}: expected one of {', '.join(NETWORKS)}")
-    fan_ins = [math.prod(layer.weight.shape[1:]) for layer in layers]
+    parts = _perceptron(inputs, outputs, given) if kind == "mlp" else _convolutional(outputs, given)
+    head, layers, tails = parts
     scales = layer_scales(
-        parameterisation,
-        fan_ins,
-        width,
-        gain=gain,
-        init_scale=init_scale,
-        output_scale=output_scale,
-        layer_rates=layer_rates,
+        given.parameterisation,
+        [math.prod(layer.weight.shape[1:]) for layer in layers],
+        given.width,
+        gain=ACTIVATIONS[given.activation][1],
+        init_scale=given.init_scale,
+        output_scale=given.output_scale,
+        layer_rates=given.layer_rates,
     )
     generator = torch.Generator().manual_seed(seed)
     groups: list[dict[str, object]] = []
+    modules = list(head)
     for layer, scale, tail in zip(layers, scales, [*tails, []], strict=True):
         _initialise(layer, scale, generator)
         groups.append({"params": list(layer.parameters()), "lr": scale.rate})
         modules += [layer, *([] if scale.multiplier == 1.0 else [Scale(scale.multiplier)]), *tail]
     return nn.Sequential(*modules), groups
+
+
+#: What comes first, the weight layers, and what follows each hidden one.
+_Parts: TypeAlias = tuple[list[nn.Module], list[nn.Module], list[list[nn.Module]]]
+
+
+def _perceptron(inputs: int, outputs: int, given: NetworkOptions) -> _Parts:
+    make, _ = ACTIVATIONS[given.activation]
+    sizes = [inputs, *[given.width] * given.depth, outputs]
+    layers = [nn.Linear(a, b, bias=given.bias) for a, b in pairwise(sizes)]
+    return [], layers, [[make()] for _ in range(given.depth)]
+
+
+def _convolutional(outputs: int, given: NetworkOptions) -> _Parts:
+    make, _ = ACTIVATIONS[given.activation]
+    if given.image is None:
+        raise InputError("cnn: this task has no images; use the mlp")
+    channels, rows, columns = given.image
+    head: list[nn.Module] = [nn.Unflatten(1, given.image)]
+    layers: list[nn.Module] = []
+    tails: list[list[nn.Module]] = []
+    for _ in range(given.depth):
+        layers.append(nn.Conv2d(channels, given.width, 3, padding=1, bias=given.bias))
+        pool = min(rows, columns) >= 4
+        tails.append([make(), *([nn.AvgPool2d(2)] if pool else [])])
+        channels, rows, columns = given.width, rows // (2 if pool else 1), columns // (2 if pool else 1)
+    (tails[-1] if tails else head).append(nn.Flatten())
+    layers.append(nn.Linear(channels * rows * columns, outputs, bias=given.bias))
+    return head, layers, tails
 
 
 def _initialise(layer: nn.Module, scale: LayerScale, generator: torch.Generator) -> None:

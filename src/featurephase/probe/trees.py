@@ -77,6 +77,8 @@ def as_tensors(tree: Any, what: str) -> Any:
             f"{what}: expected a tensor or array, or a tuple, list, dict or dataclass that holds some, "
             f"not {type(tree).__name__}"
         )
+    if any(leaf.is_nested for leaf in tensors_of(converted)):
+        raise InputError(f"{what}: nested tensors have no shape that samples could be told from; give padded ones")
     return converted
 
 
