@@ -20,11 +20,13 @@ from featurephase.analyses.prediction import (
     problem_subspaces,
 )
 from featurephase.analyses.threshold_limit import threshold_limit
+from featurephase.dynamics.network import Network
 from featurephase.foundation.errors import InputError
 from featurephase.foundation.executors import Workers, replicate_seeds, run_tasks
 from featurephase.foundation.statistics import mean_and_se
 from featurephase.foundation.types import Array
 from featurephase.hessian.spectrum import CHECK_SAMPLES, CHECKED_WIDTH, FULL_WIDTH, block_words
+from featurephase.hessian.unbounded import unbounded_status
 from featurephase.problem import ACCEPTED
 from featurephase.problem.asked import flat_numbers, whole_steps
 from featurephase.problem.checks import MAX_DELTA
@@ -182,8 +184,8 @@ def network_threshold(
     if scan.diverged:
         return _diverged(search, scan)
     if scan.drifting > 0.5:
-        message = UNBOUNDED_CURVATURE.explained(f"t = {time}")
-        return NetworkThreshold(time=time, status=UNBOUNDED_CURVATURE, message=message)
+        unbounded = unbounded_status(Network.of(problem), problem.teacher.link)
+        return NetworkThreshold(time=time, status=unbounded, message=unbounded.explained(f"t = {time}"))
     targets = _targets(search, scan, guess)
     if not targets or (guess is None and not scan.ends_outside):
         return _none_found(search, scan, targets)
@@ -482,7 +484,8 @@ def _judged(
             "replicates have none there: more samples are needed, or gradient descent diverges before it"
         )
     if np.mean([r.drifts for r in here]) > 0.5:
-        return UNBOUNDED_CURVATURE, UNBOUNDED_CURVATURE.explained(f"{where}, near delta = {value:.3g}")
+        unbounded = unbounded_status(Network.of(search.problem), search.problem.teacher.link)
+        return unbounded, unbounded.explained(f"{where}, near delta = {value:.3g}")
     if stays_negative:
         return OK, ""
     message = f"{where}: the hard outlier that stands left of the bulk from delta = {with_error(*means.value)} on is "

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from featurephase.dynamics.network import Network
 from featurephase.foundation.executors import Workers, replicate_seeds, run_tasks
 from featurephase.foundation.statistics import mean_and_se
 from featurephase.foundation.threads import core_count
 from featurephase.foundation.types import Array
 from featurephase.hessian.spectrum import FULL_WIDTH
+from featurephase.hessian.unbounded import unbounded_status
 from featurephase.results.status import NO_TRANSITION, NOT_CONVERGED, OK, UNBOUNDED_CURVATURE
 from featurephase.results.threshold import DirectionLimit, ThresholdLimit, Window
 from featurephase.subspaces.sectors import HardSector, hard_sectors
@@ -169,9 +171,8 @@ def threshold_limit(
     most = problem.threshold.max_steps
     scan = _scanned(following, min(_SCAN_TIME, most))
     if scan.drifting > 0.5:
-        return ThresholdLimit(
-            status=UNBOUNDED_CURVATURE, message=UNBOUNDED_CURVATURE.explained("limit"), time=int(scan.times[-1])
-        )
+        unbounded = unbounded_status(Network.of(problem), problem.teacher.link)
+        return ThresholdLimit(status=unbounded, message=unbounded.explained("limit"), time=int(scan.times[-1]))
     last = min(first_round, most)
     limit = _followed(following, scan, last)
     while limit.status == NOT_CONVERGED and 2 * last <= min(most, last_round):
@@ -381,7 +382,8 @@ def _state(following: _Following, scan: MarginTable, number: int, first: _Extrap
             f"is 1 far from a transition, 0 at it; the smallest found at t = {scan.times[-1]} is {closest:.3g})"
         )
     if first.drifts:
-        return UNBOUNDED_CURVATURE, UNBOUNDED_CURVATURE.explained(f"{name}, limit")
+        unbounded = unbounded_status(Network.of(following.problem), following.problem.teacher.link)
+        return unbounded, unbounded.explained(f"{name}, limit")
     if first.fit is None:
         return NO_TRANSITION, (
             f"{name}: the threshold near delta = {first.crossing.way[-1]:.3g} at t = {scan.times[-1]} cannot be "

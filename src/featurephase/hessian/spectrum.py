@@ -306,15 +306,32 @@ def _margins_of(
     if edge.point.value > -weight_decay:
         at_zero = margin_matrix(bulk, bulk.at(-weight_decay, edge), directions)
     parts = tuple(SectorMargins(_within(at_edge, sector), _within(at_zero, sector)) for sector in sectors)
-    values = np.asarray(np.linalg.eigvalsh(at_edge))
-    lowest = float(np.linalg.eigvalsh(at_zero)[0])
+    values = np.asarray(np.linalg.eigvalsh(_decoupled(at_edge, sectors)))
+    lowest = float(np.linalg.eigvalsh(_decoupled(at_zero, sectors))[0])
     return HardMargins(values, lowest, edge.critical, edge.point.value + weight_decay, drifts, parts)
+
+
+def _lifted(sector: Array, size: int) -> Array:
+    """The columns (k_H, s) of a sector for all neurons, (m k_H, m s)."""
+    return np.asarray(np.kron(np.eye(size // len(sector)), sector))
+
+
+def _decoupled(matrix: Array, sectors: Sequence[Array]) -> Array:
+    """A margin matrix without the entries between sectors, and between them and the rest: they are noise."""
+    if len(sectors) == 0:
+        return matrix
+    out, rest = np.zeros_like(matrix), np.eye(len(matrix))
+    for sector in sectors:
+        lifted = _lifted(sector, len(matrix))
+        projector = lifted @ lifted.T
+        out += projector @ matrix @ projector
+        rest -= projector
+    return np.asarray(out + rest @ matrix @ rest)
 
 
 def _within(matrix: Array, sector: Array) -> Array:
     """Eigenvalues of a margin matrix (m k_H, m k_H) on the columns (k_H, s) of a sector, ascending, (m s,)."""
-    hard = len(sector)
-    lifted = np.kron(np.eye(len(matrix) // hard), sector)
+    lifted = _lifted(sector, len(matrix))
     return np.asarray(np.linalg.eigvalsh(lifted.T @ matrix @ lifted))
 
 
