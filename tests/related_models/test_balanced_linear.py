@@ -182,7 +182,7 @@ def test_the_domain(changes, words) -> None:
 def test_a_time_out_of_reach(monkeypatch) -> None:
     monkeypatch.setattr("featurephase.related_models.riccati.MOST_STEPS", 200)
     w = 1e-3 * np.eye(2)
-    model = BalancedLinear(w1=w, w2=w, sigma=np.diag([1e3, 1e-12]), time=[1e9])
+    model = BalancedLinear(w1=w, w2=w, sigma=np.diag([1e3, 1e-9]), time=[1e9])
     with pytest.raises(InputError, match="too long"):
         model.run()
 

@@ -104,7 +104,7 @@ def test_one_scale_for_all_modes_would_be_worse() -> None:
 
 
 def test_modes_that_mix_are_refused_or_only_simulated() -> None:
-    model = StepwiseSSL(s0=1e-2, gamma=[1.0, 0.97], start="generic", time=[0.0, 1.0])
+    model = StepwiseSSL(s0=0.1, gamma=[1.0, 0.97], start="generic", draw=1, time=[0.0, 1.0])
     with pytest.raises(InputError, match="eigenvalues further apart"):
         model.run()
     assert model.run(simulate=True).validity == "simulation only"
