@@ -11,7 +11,7 @@ from featurephase.related_models.riccati import balanced_partner, factors
 
 from .cases import assert_agrees, value
 
-REFERENCE = [  # theory 3, section 2c: lambda, time, W2 W1, W1'W1 and the digits given
+REFERENCE = [  # theory/related: lambda, time, W2 W1, W1'W1 and the digits given
     (
         0.5,
         0.5,

@@ -19,7 +19,7 @@ from featurephase.related_models.relu_phase import (
 
 from .cases import error, value
 
-TABLE = [  # theory 3, section 2d: gamma, gamma', RD at 1024, slope, regime
+TABLE = [  # theory/related: gamma, gamma', RD at 1024, slope, regime
     (0.5, 0.0, 0.046, -0.60, "linear"),
     (0.5, -0.5, 0.054, -0.73, "linear"),
     (1.5, 1.0, 0.036, -0.57, "linear"),

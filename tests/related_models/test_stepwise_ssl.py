@@ -10,7 +10,7 @@ from featurephase.related_models.stepwise_ssl import StepwiseSSL, critical_time,
 
 from .cases import assert_agrees, value
 
-REFERENCE = [  # theory 3, section 2e: s(0), gamma, t, s(t), critical time
+REFERENCE = [  # theory/related: s(0), gamma, t, s(t), critical time
     (0.001, 1.0, 1.0, 0.05451698130109, 1.726938819746),
     (0.001, 1.0, 2.0, 0.9480759863461, 1.726938819746),
     (0.01, 0.5, 2.0, 0.5093523453816, 2.475871888134),
