@@ -11,7 +11,7 @@ from featurephase.related_models.riccati import balanced_partner, factors
 
 from .cases import assert_agrees, value
 
-REFERENCE = [  # theory 3, section 2c: lambda, time, W2 W1, W1'W1 and the digits given
+REFERENCE = [  # theory/related: lambda, time, W2 W1, W1'W1 and the digits given
     (
         0.5,
         0.5,
@@ -182,7 +182,7 @@ def test_the_domain(changes, words) -> None:
 def test_a_time_out_of_reach(monkeypatch) -> None:
     monkeypatch.setattr("featurephase.related_models.riccati.MOST_STEPS", 200)
     w = 1e-3 * np.eye(2)
-    model = BalancedLinear(w1=w, w2=w, sigma=np.diag([1e3, 1e-12]), time=[1e9])
+    model = BalancedLinear(w1=w, w2=w, sigma=np.diag([1e3, 1e-9]), time=[1e9])
     with pytest.raises(InputError, match="too long"):
         model.run()
 

@@ -12,7 +12,7 @@ from featurephase.related_models.catapult import Catapult, final_sharpness, traj
 
 from .cases import assert_agrees, value
 
-REFERENCE = [  # eta, width, f0, lambda0, steps, f, kernel, limit of the kernel: theory 3, section 2a
+REFERENCE = [  # eta, width, f0, lambda0, steps, f, kernel, limit of the kernel: theory/related
     (1.0, 100, 0.1, 1.5, 10, 9.70676461984e-5, 1.49966672324, 1.4996667229301),
     (1.0, 100, 0.1, 3.0, 10, 0.461033058284, 0.242077784708, 0.22267832875809),
     (0.5, 50, 1.0, 5.0, 20, 3.62058338411e-7, 2.5416333957, 2.5416333956991),

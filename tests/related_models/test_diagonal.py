@@ -12,7 +12,7 @@ from featurephase.related_models.interpolators import limit_predictors, minimum_
 FIRST = np.array([[1.0, 2.0, 0.5, -1.0], [0.0, 1.0, -1.0, 1.0]])
 SECOND = np.array([[1.0, 2.0, 0.5, -1.0], [0.0, 1.0, -1.0, 2.0]])
 Y = np.array([1.0, 0.7])
-REFERENCE = [  # theory 3, section 2b: inputs, depth, alpha, predictor
+REFERENCE = [  # theory/related: inputs, depth, alpha, predictor
     (FIRST, 2, 2.0, (0.143156224430, 0.495981341134, -0.137799504336, 0.066219154530)),
     (FIRST, 2, 1.0, (0.141881068021, 0.496499927778, -0.137238297290, 0.066261774932)),
     (FIRST, 2, 0.1, (0.015500762076, 0.546360268759, -0.090836863295, 0.062802867946)),

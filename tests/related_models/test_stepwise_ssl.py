@@ -10,7 +10,7 @@ from featurephase.related_models.stepwise_ssl import StepwiseSSL, critical_time,
 
 from .cases import assert_agrees, value
 
-REFERENCE = [  # theory 3, section 2e: s(0), gamma, t, s(t), critical time
+REFERENCE = [  # theory/related: s(0), gamma, t, s(t), critical time
     (0.001, 1.0, 1.0, 0.05451698130109, 1.726938819746),
     (0.001, 1.0, 2.0, 0.9480759863461, 1.726938819746),
     (0.01, 0.5, 2.0, 0.5093523453816, 2.475871888134),
@@ -104,7 +104,7 @@ def test_one_scale_for_all_modes_would_be_worse() -> None:
 
 
 def test_modes_that_mix_are_refused_or_only_simulated() -> None:
-    model = StepwiseSSL(s0=1e-2, gamma=[1.0, 0.97], start="generic", time=[0.0, 1.0])
+    model = StepwiseSSL(s0=0.1, gamma=[1.0, 0.97], start="generic", draw=1, time=[0.0, 1.0])
     with pytest.raises(InputError, match="eigenvalues further apart"):
         model.run()
     assert model.run(simulate=True).validity == "simulation only"

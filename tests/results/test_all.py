@@ -62,6 +62,8 @@ EXAMPLES: dict[str, Callable[[], Result]] = {
     "ParameterisationTable": parameterisation_table,
     "Prediction": lambda: fp.predict(_problem(), density=True, workers=1),
     "ReachedSubspace": lambda: reached_subspace(_problem(), 3.0, workers=1),
+    "RelatedList": fp.related,
+    "RelatedResult": lambda: fp.related("catapult", steps=5, simulate=True, replicates=2, workers=1),
     "Simulation": lambda: fp.simulate(_problem(), dimension=20, seeds=2, workers=1),
     "TemplateList": template_list,
     "Threshold": _threshold,

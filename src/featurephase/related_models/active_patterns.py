@@ -112,4 +112,6 @@ def _next_exit(values: Array, vectors: Array, start: Array) -> tuple[float, int]
         if high * top > 1e5:  # equal coordinates stay equal: the unit rests on a saddle
             return math.inf, -1
     leaver = int(np.argmin(coordinates(high)))
+    if coordinates(low)[leaver] <= 0.0:  # at the border already, up to rounding
+        return low, leaver
     return float(brentq(lambda t: coordinates(t)[leaver], low, high, xtol=1e-14 / top, rtol=1e-14)), leaver

@@ -15,18 +15,8 @@ from scipy.integrate import solve_ivp
 
 from featurephase.foundation.errors import InputError
 from featurephase.foundation.types import Array
-from featurephase.related_models.base import (
-    Curve,
-    Panel,
-    Phase,
-    RelatedModel,
-    Solution,
-    matrix,
-    model,
-    number,
-    parameter,
-    vector,
-)
+from featurephase.related_models.base import Curve, Panel, Phase, RelatedModel, Solution, model
+from featurephase.related_models.parameters import matrix, number, parameter, vector
 from featurephase.related_models.riccati import balanced_partner, determined_until, factors, imbalance
 from featurephase.results.status import UNDETERMINED
 

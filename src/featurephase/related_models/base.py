@@ -18,25 +18,10 @@ from featurephase.foundation.errors import InputError, show, suggest
 from featurephase.foundation.executors import Workers, replicate_seeds, run_tasks
 from featurephase.foundation.statistics import mean_and_se, student_quantile
 from featurephase.foundation.types import Array
-from featurephase.related_models.parameters import Domain, choice, count, matrix, number, parameter, vector
+from featurephase.related_models.parameters import Domain, count, parameter
 from featurephase.results.related import Agreement, Curve, Panel, Quantity, RelatedResult
 
-__all__ = [
-    "Curve",
-    "Domain",
-    "Panel",
-    "Phase",
-    "Quantity",
-    "RelatedModel",
-    "Solution",
-    "choice",
-    "count",
-    "matrix",
-    "model",
-    "number",
-    "parameter",
-    "vector",
-]
+__all__ = ["Curve", "Panel", "Phase", "Quantity", "RelatedModel", "Solution", "construct", "model"]
 
 T = TypeVar("T")
 

@@ -18,17 +18,8 @@ from numpy.typing import ArrayLike
 
 from featurephase.foundation.errors import InputError
 from featurephase.foundation.types import Array
-from featurephase.related_models.base import (
-    Curve,
-    Panel,
-    Phase,
-    RelatedModel,
-    Solution,
-    count,
-    model,
-    number,
-    parameter,
-)
+from featurephase.related_models.base import Curve, Panel, Phase, RelatedModel, Solution, model
+from featurephase.related_models.parameters import count, number, parameter
 
 __all__ = ["Catapult", "final_sharpness", "trajectory"]
 

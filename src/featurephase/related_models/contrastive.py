@@ -17,19 +17,8 @@ import numpy as np
 from featurephase.foundation.errors import InputError
 from featurephase.foundation.types import Array
 from featurephase.related_models.active_patterns import follow, second_moments
-from featurephase.related_models.base import (
-    Curve,
-    Panel,
-    Phase,
-    RelatedModel,
-    Solution,
-    choice,
-    count,
-    model,
-    number,
-    parameter,
-    vector,
-)
+from featurephase.related_models.base import Curve, Panel, Phase, RelatedModel, Solution, model
+from featurephase.related_models.parameters import choice, count, number, parameter, vector
 
 __all__ = ["Contrastive"]
 

@@ -15,20 +15,9 @@ from scipy.integrate import solve_ivp
 
 from featurephase.foundation.errors import InputError
 from featurephase.foundation.types import Array
-from featurephase.related_models.base import (
-    Curve,
-    Panel,
-    Phase,
-    RelatedModel,
-    Solution,
-    count,
-    matrix,
-    model,
-    number,
-    parameter,
-    vector,
-)
+from featurephase.related_models.base import Curve, Panel, Phase, RelatedModel, Solution, model
 from featurephase.related_models.interpolators import limit_predictors, minimum_l1, minimum_l2
+from featurephase.related_models.parameters import count, matrix, number, parameter, vector
 
 __all__ = ["Diagonal"]
 

@@ -7,6 +7,7 @@ it has these eigenvalues; with ``features`` the inputs are seen through so many 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -14,19 +15,8 @@ import numpy as np
 
 from featurephase.foundation.errors import InputError, MissingDependencyError
 from featurephase.foundation.types import Array
-from featurephase.related_models.base import (
-    Curve,
-    Panel,
-    Phase,
-    RelatedModel,
-    Solution,
-    choice,
-    count,
-    model,
-    number,
-    parameter,
-    vector,
-)
+from featurephase.related_models.base import Curve, Panel, Phase, RelatedModel, Solution, model
+from featurephase.related_models.parameters import choice, count, number, parameter, vector
 from featurephase.related_models.ridge_risk import (
     Risk,
     best_ridge,
@@ -47,6 +37,20 @@ def _fit(x: Array, y: Array, ridge: float) -> Array:
     if p <= n:
         return np.asarray(np.linalg.solve(x.T @ x + n * ridge * np.eye(p), x.T @ y))
     return np.asarray(x.T @ np.linalg.solve(x @ x.T + n * ridge * np.eye(n), y))
+
+
+@functools.cache
+def _digit_images() -> tuple[Array, Array]:
+    """Centred images of scikit-learn's digits, of unit mean variance, and labels: 1 from the digit 5 on, else -1."""
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError:
+        raise MissingDependencyError(
+            "double-descent: data digits needs scikit-learn: pip install 'featurephase[torch]'"
+        ) from None
+    digits = load_digits()
+    images = np.asarray(digits.data, dtype=np.float64)
+    return (images - images.mean(axis=0)) / images.std(), np.where(np.asarray(digits.target) >= 5, 1.0, -1.0)
 
 
 @model
@@ -139,21 +143,13 @@ class DoubleDescent(RelatedModel):
         return risk, self.noise
 
     def _digits(self) -> tuple[Array, Array]:
-        """Features of all images and the response, +1 for the digits from 5 on and -1 for the others."""
-        try:
-            from sklearn.datasets import load_digits
-        except ImportError:
-            raise MissingDependencyError(
-                "double-descent: data digits needs scikit-learn: pip install 'featurephase[torch]'"
-            ) from None
-        digits = load_digits()
-        images = np.asarray(digits.data, dtype=np.float64)
-        images = (images - images.mean(axis=0)) / images.std()
+        """Features of all images, random ones if asked for, and the labels."""
+        images, labels = _digit_images()
         if self.features is not None:
             rng = np.random.default_rng(self.draw)
             directions = rng.standard_normal((images.shape[1], self.features)) / np.sqrt(images.shape[1])
             images = np.maximum(images @ directions, 0.0) / np.sqrt(self.features)
-        return images, np.where(np.asarray(digits.target) >= 5, 1.0, -1.0)
+        return images, labels
 
     def solve(self) -> Solution:
         """Asymptotic bias and variance; their accuracy is what a shift by two samples changes, and 4/n besides."""

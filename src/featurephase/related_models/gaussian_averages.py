@@ -22,7 +22,9 @@ Indices = NDArray[np.int_]
 #: Nodes of the one integral, over an angle along which the integrand is smooth.
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(40)
 #: A conditional variance below this is 0 up to rounding (units have norms of order one).
-_VANISHED = 1e-13
+_VANISHED = 1e-14
+#: Variables whose correlation is within this of 1 have the same sign.
+_SAME = 1e-12
 _PAIRS = ((0, 1, 2, 3), (0, 2, 1, 3), (0, 3, 1, 2), (1, 2, 0, 3), (1, 3, 0, 2), (2, 3, 0, 1))
 
 
@@ -152,7 +154,8 @@ def _relu_four(covariance: Array, which: Indices) -> Array:
     A step of a variable whose ramp is there too changes nothing: the other step takes its place, or both are left out.
     """
     a, b, first, second = np.moveaxis(which, -1, 0)
-    idle_a, idle_b = ((x == first) | (x == second) for x in (a, b))
+    same = _correlations(covariance) > 1.0 - _SAME
+    idle_a, idle_b = (same[x, first] | same[x, second] for x in (a, b))
     kept = np.stack([np.where(idle_a, b, a), np.where(idle_b, a, b), first, second], axis=-1)
     variance = np.diagonal(covariance)
     ramps = _relu_two(variance[first], variance[second], covariance[first, second])

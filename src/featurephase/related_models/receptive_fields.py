@@ -19,19 +19,9 @@ from scipy.special import erf, expit
 
 from featurephase.foundation.errors import InputError
 from featurephase.foundation.types import Array
-from featurephase.related_models.base import (
-    Curve,
-    Panel,
-    Phase,
-    RelatedModel,
-    Solution,
-    choice,
-    count,
-    model,
-    number,
-    parameter,
-)
+from featurephase.related_models.base import Curve, Panel, Phase, RelatedModel, Solution, model
 from featurephase.related_models.gaussian_averages import four_signs
+from featurephase.related_models.parameters import choice, count, number, parameter
 
 __all__ = ["ReceptiveFields", "participation"]
 

@@ -16,18 +16,8 @@ from numpy.typing import ArrayLike
 
 from featurephase.foundation.errors import InputError
 from featurephase.foundation.types import Array
-from featurephase.related_models.base import (
-    Curve,
-    Panel,
-    Phase,
-    RelatedModel,
-    Solution,
-    count,
-    model,
-    number,
-    parameter,
-    vector,
-)
+from featurephase.related_models.base import Curve, Panel, Phase, RelatedModel, Solution, model
+from featurephase.related_models.parameters import count, number, parameter, vector
 from featurephase.results.related import Region
 
 __all__ = ["ReluPhase", "regime", "surrogate_distance"]

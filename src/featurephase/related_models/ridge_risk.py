@@ -46,9 +46,8 @@ def isotropic_risk(ratio: float, ridge: float, signal: float, noise: float) -> R
         return Risk(0.0, noise * g / (1.0 - g)) if g < 1.0 else Risk(signal * (1.0 - 1.0 / g), noise / (g - 1.0))
     b = 1.0 - g + ridge
     root = math.sqrt(b * b + 4.0 * g * ridge)
-    m = 2.0 / (root + b) if b >= 0.0 else (root - b) / (2.0 * g * ridge)
-    slope = (g * m * m + m) / root
-    return Risk(signal * ridge**2 * slope, noise * g * max(m - ridge * slope, 0.0))
+    u = 2.0 * ridge / (root + b) if b >= 0.0 else (root - b) / (2.0 * g)  # lambda m(-lambda), without cancellation
+    return Risk(signal * u * (g * u + ridge) / root, 2.0 * noise * g / (root * (1.0 + g + ridge + root)))
 
 
 def best_ridge(ratio: float, signal: float, noise: float) -> tuple[float, float]:

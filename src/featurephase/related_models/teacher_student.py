@@ -17,21 +17,10 @@ from scipy.optimize import brentq
 
 from featurephase.foundation.errors import InputError
 from featurephase.foundation.types import Array
-from featurephase.related_models.base import (
-    Curve,
-    Panel,
-    Phase,
-    RelatedModel,
-    Solution,
-    choice,
-    count,
-    model,
-    number,
-    parameter,
-    vector,
-)
+from featurephase.related_models.base import Curve, Panel, Phase, RelatedModel, Solution, model
 from featurephase.related_models.gaussian_averages import ERF, RELU, Unit
 from featurephase.related_models.order_parameters import OnlineFlow, State, specialisation
+from featurephase.related_models.parameters import choice, count, number, parameter, vector
 
 __all__ = ["TeacherStudent"]
 

@@ -22,19 +22,8 @@ from scipy.optimize import brentq
 
 from featurephase.foundation.errors import InputError
 from featurephase.foundation.types import Array
-from featurephase.related_models.base import (
-    Curve,
-    Panel,
-    Phase,
-    RelatedModel,
-    Solution,
-    choice,
-    count,
-    model,
-    number,
-    parameter,
-    vector,
-)
+from featurephase.related_models.base import Curve, Panel, Phase, RelatedModel, Solution, model
+from featurephase.related_models.parameters import choice, count, number, parameter, vector
 from featurephase.related_models.ridge_risk import general_risk
 from featurephase.related_models.spherical import DEGREES, KERNELS, arc_cosine, zonal_coefficients
 
