@@ -1,8 +1,8 @@
 """Speed of the related models: each closed form or reduction against the training or integration of its definition.
 
-Run it with ``python benchmarks/related.py``. For every model it prints the processor time of ``solve`` and of one training
-run at the same parameters, their ratio, and by how much the two differ in units of what is allowed. Times are the least of
-a few interleaved runs, so that what else the machine does weighs little.
+Run it with ``python benchmarks/related.py``. For every model it prints the processor time of ``solve`` and of one
+training run at the same parameters, their ratio, and by how much the two differ in units of what is allowed. Times are
+the least of a few interleaved runs, so that what else the machine does weighs little.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def main() -> None:
         model = model_class(name)(**parameters)
         rng = np.random.default_rng(0)
         model.solve()  # imports and caches
-        pairs = [(seconds(model.solve), seconds(lambda model=model: model.train(rng))) for _ in range(3)]
+        pairs = [(seconds(model.solve), seconds(lambda model=model, rng=rng: model.train(rng))) for _ in range(3)]
         theory, training = (min(column) for column in zip(*pairs, strict=True))
         result = model.run(simulate=True, replicates=4, workers=1)
         worst = max((a.difference / a.allowed if a.allowed else 0.0 for a in result.comparison), default=float("nan"))

@@ -13,7 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from featurephase.analyses.simulation import hard_overlap, median_and_se, predicted_escape, simulate
+from featurephase.analyses.simulation import simulate
+from featurephase.escape.detection import hard_overlap, median_and_se
+from featurephase.escape.law import predicted_escape
 from featurephase.foundation.errors import InputError, Interrupted, MemoryLimitError
 from featurephase.foundation.executors import replicate_seeds
 from featurephase.foundation.memory import require_memory
