@@ -38,7 +38,7 @@ CASES = [
 def test_there_are_enough_of_enough_kinds() -> None:
     assert len(BROKEN) >= 12
     assert sum(map(len, BROKEN.values())) >= 60
-    assert max(map(len, BROKEN.values())) <= 6
+    assert max(map(len, BROKEN.values())) <= 8
 
 
 def test_the_file_they_are_made_from_is_good(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from featurephase.dynamics import products
+from featurephase.foundation.errors import FeaturephaseWarning
 
 #: (few, many, length): small enough for BLAS and not; in all cases what four does not divide is left over.
 SIZES = [
@@ -127,7 +128,9 @@ def test_machine_code_is_not_kept_where_there_is_no_folder_for_it(monkeypatch):
 
     monkeypatch.setattr(kernels, "numba", SimpleNamespace(njit=without_folder))
     monkeypatch.setattr(kernels, "_WRITTEN", {})
-    assert kernels._compiled()(lambda x: x + 1)(1) == 2
+    kernels._say_where_to_keep_them.cache_clear()
+    with pytest.warns(FeaturephaseWarning, match="NUMBA_CACHE_DIR"):
+        assert kernels._compiled()(lambda x: x + 1)(1) == 2
     assert asked == [True, False]
 
 
