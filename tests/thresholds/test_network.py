@@ -10,12 +10,12 @@ from scipy.optimize import brentq
 from scipy.special import stdtrit
 
 from featurephase.analyses import threshold as module
-from featurephase.analyses.prediction import problem_subspaces
 from featurephase.analyses.threshold import network_threshold, threshold
 from featurephase.foundation.errors import InputError
 from featurephase.problem import Problem
 from featurephase.results.status import NO_TRANSITION, NOT_CONVERGED, NOT_NEGATIVE
 from featurephase.results.words import with_error
+from featurephase.subspaces import problem_subspaces
 from featurephase.thresholds.roots import EdgeMargin, Target, replicate_roots
 from featurephase.thresholds.scan import MarginReading, SignChange, sign_changes
 

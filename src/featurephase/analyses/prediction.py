@@ -57,9 +57,7 @@ __all__ = [
     "TrajectoryPrediction",
     "check_problem_batches",
     "check_problem_memory",
-    "experiment_text",
     "predict",
-    "problem_subspaces",
 ]
 
 #: Replicates in which the block approximation is compared with the full equation.

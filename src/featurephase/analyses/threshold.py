@@ -13,12 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from featurephase.analyses.prediction import (
-    check_problem_batches,
-    check_problem_memory,
-    experiment_text,
-    problem_subspaces,
-)
+from featurephase.analyses.prediction import check_problem_batches, check_problem_memory
 from featurephase.analyses.threshold_limit import threshold_limit
 from featurephase.dynamics.network import Network
 from featurephase.foundation.errors import InputError
@@ -28,7 +23,7 @@ from featurephase.foundation.types import Array
 from featurephase.hessian.spectrum import CHECK_SAMPLES, CHECKED_WIDTH, FULL_WIDTH, block_words
 from featurephase.hessian.unbounded import unbounded_status
 from featurephase.problem import ACCEPTED
-from featurephase.problem.asked import flat_numbers, whole_steps
+from featurephase.problem.asked import experiment_text, flat_numbers, whole_steps
 from featurephase.problem.checks import MAX_DELTA
 from featurephase.results.algorithmic import AlgorithmicThreshold
 from featurephase.results.status import (
@@ -49,7 +44,7 @@ from featurephase.results.threshold import (
     Window,
 )
 from featurephase.results.words import with_error
-from featurephase.subspaces import LatentSubspaces
+from featurephase.subspaces import LatentSubspaces, problem_subspaces
 from featurephase.subspaces.sectors import HardSector, hard_sectors
 from featurephase.thresholds.algorithmic import algorithmic_threshold
 from featurephase.thresholds.roots import (
