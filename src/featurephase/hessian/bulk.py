@@ -31,7 +31,8 @@ __all__ = ["BranchPoint", "Bulk", "Edge", "Moments", "stieltjes_transform"]
 #: Samples per block: a block of (m, m) matrices and its workspace stay in the second-level cache.
 _BLOCK_BYTES = 128 * 1024
 _NEWTON_STEPS = 60
-_NEWTON_TOLERANCE = 1e-10
+#: Newton's method ends at a step of this size: lambda is then known to its square.
+_NEWTON_TOLERANCE = 1e-8
 #: From this many samples on the edge of every 16th sample is found first.
 _COARSE_FROM = 20_000
 _COARSE_STRIDE = 16

@@ -31,8 +31,9 @@ Matrix = NDArray[Any]
 
 #: Row panels of a Gram matrix: with 4, five eighths of the products remain.
 _PANELS = 4
-#: Up to this size B(lambda) is formed whole at every lambda, where no Phi has to be eliminated.
-_SMALL = 40
+#: Up to this size B(lambda) is formed whole at every lambda: products of pairs of rows for one neuron, and for several,
+#: of whom a subspace takes longer to find out.
+_SMALL, _SMALL_FOR_SEVERAL = 1600, 120_000
 #: Eigenvectors at the edge that the search of a subspace begins with, beside those of the outliers.
 _SPARE = 1
 #: The search for an outlier ends when the error of its unit vector is estimated below this: the error of its value is
@@ -123,13 +124,16 @@ class Directions:
         parts = self.parts(i)
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
-    def combine(self, coefficients: Array, i: int) -> Array:
-        """Combinations (r, rows) of the rows on the i-th slice, (r, block)."""
+    def combine(self, coefficients: Array, i: int, among: slice | None = None) -> Array:
+        """Combinations (r, rows) of the rows on the i-th slice, or of some of them, (r, block)."""
+        first, last = (0, self.rows) if among is None else (among.start, among.stop)
         total: Array | None = None
         start = 0
         for part in self.parts(i):
-            some = combine(coefficients[:, start : start + len(part)], part)
-            total = some if total is None else total + some
+            a, b = max(first, start), min(last, start + len(part))
+            if a < b:
+                some = combine(coefficients[:, a - first : b - first], part[a - start : b - start])
+                total = some if total is None else total + some
             start += len(part)
         assert total is not None
         return total
@@ -246,7 +250,8 @@ class _Subspace:
         self.bulk, self.directions = bulk, directions
         shape = (0, bulk.width, directions.rows)
         self.visible, self.hidden = np.empty(shape), np.empty(shape)
-        self._seen, self._met = (np.empty((0, bulk.width, bulk.samples)) for _ in range(2))
+        precision = directions.parts(0)[-1].dtype
+        self._seen, self._met = (np.empty((0, bulk.width, bulk.samples), precision) for _ in range(2))
 
     def add(self, visible: Array, hidden: Array) -> bool:
         """Add a V part (mK,) and a Phi part (mp,); whether either is new."""
@@ -265,14 +270,16 @@ class _Subspace:
             vector /= left
             setattr(self, name, np.concatenate([basis, vector[None]]))
             images = "_seen" if name == "visible" else "_met"
-            setattr(self, images, np.concatenate([getattr(self, images), self._image(vector)[None]]))
+            setattr(
+                self, images, np.concatenate([getattr(self, images), self._image(vector[:, columns], columns)[None]])
+            )
             grown = True
         return grown
 
-    def _image(self, vector: Array) -> Array:
-        out = np.empty((self.bulk.width, self.bulk.samples))
+    def _image(self, vector: Array, rows: slice) -> Matrix:
+        out = np.empty((self.bulk.width, self.bulk.samples), self._seen.dtype)
         for i, where in enumerate(self.directions.slices):
-            out[:, where] = self.directions.combine(vector, i)
+            out[:, where] = self.directions.combine(vector, i, rows)
         return out
 
     def condensed(self, point: BranchPoint) -> tuple[Array, Array, Array]:
@@ -281,7 +288,7 @@ class _Subspace:
         total = np.zeros((a + b, a + b))
         for where in self.directions.slices:
             images = np.concatenate([self._seen[:, :, where], self._met[:, :, where]])
-            weighted = _weigh(self.bulk.response(point.root, where), images)
+            weighted = _weigh(self.bulk.response(point.root, where).astype(images.dtype, copy=False), images)
             total += weighted.reshape(a + b, -1) @ images.reshape(a + b, -1).T
         total /= self.bulk.samples
         scaled = np.einsum("rs,isk->irk", point.root.T @ point.root, self.visible)
@@ -291,10 +298,12 @@ class _Subspace:
         values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
         return values, vectors, elimination @ vectors
 
-    def residual(self, point: BranchPoint, visible: Array, hidden: Array) -> tuple[Array, Array, Array]:
+    def residual(self, point: BranchPoint, visible: Array, hidden: Array) -> tuple[Array, Matrix, Array]:
         """The vector u (m, K + p) with these coordinates, ``u Y`` (m, N), and B u, by one pass over the rows."""
         u = np.tensordot(visible, self.visible, axes=1) + np.tensordot(hidden, self.hidden, axes=1)
-        image = np.tensordot(visible, self._seen, axes=1) + np.tensordot(hidden, self._met, axes=1)
+        precision = self._seen.dtype
+        image = np.tensordot(visible.astype(precision, copy=False), self._seen, axes=1)
+        image += np.tensordot(hidden.astype(precision, copy=False), self._met, axes=1)
         out = np.zeros_like(u)
         for i, where in enumerate(self.directions.slices):
             weighted = _weigh(self.bulk.response(point.root, where), image[None, :, where])[0]
@@ -374,7 +383,8 @@ def search_outliers(
     branch = _Branch(bulk, edge)
     found: list[Outlier] = []
     complete = sought == count
-    if directions.rows == directions.visible and bulk.width * directions.rows <= _SMALL:
+    pairs = bulk.width * (bulk.width + 1) // 2 * directions.rows**2
+    if pairs <= (_SMALL if bulk.width == 1 else _SMALL_FOR_SEVERAL):
         small = [_small_outlier(branch, directions, i) for i in range(sought)]
         found = [o for o in small if o is not None]
         complete &= len(found) == sought
@@ -395,22 +405,20 @@ def search_outliers(
 
 def _small_outlier(branch: _Branch, directions: Directions, index: int) -> Outlier | None:
     """The root of one eigenvalue of B(lambda) formed whole, by Newton's method between bounds; ``None``: not found."""
-    bulk = branch.bulk
+    bulk, m = branch.bulk, branch.bulk.width
     low, x, high = -np.inf, branch.end - 0.1, branch.end
     for _ in range(_ITERATIONS):
         point = branch.at(x)
         whole = _Condensed(bulk, point, directions)
-        value, u = float(whole.values[index]), whole.vectors[:, index].reshape(bulk.width, -1)
-        change = -float(np.einsum("ai,aibj,bj->", u, _response_to_lambda(bulk, point, directions), u))
-        norm = float(np.sum((point.root @ u) ** 2))
+        value, v = float(whole.values[index]), whole.vectors[:, index]
+        u = np.concatenate([v.reshape(m, -1), (whole.elimination @ v).reshape(m, -1)], axis=1)
+        overlap, rate = _overlap_and_rate(bulk, point, directions, u)
         low, high = (max(low, x), high) if value > 0.0 else (low, min(high, x))  # the eigenvalue falls towards the edge
-        rate = (change - norm) * bulk.rate(point)
-        step = max(min(-value / rate if rate < 0.0 else np.inf, _STRIDE), -_STRIDE)
-        moved = x + step
+        moved = x + max(min(-value / rate if rate < 0.0 else np.inf, _STRIDE), -_STRIDE)
         if not low < moved < high:
             moved = (low + high) / 2 if np.isfinite(low) else high - _STRIDE
         if abs(moved - x) <= _STILL:
-            return Outlier(point.value, 1.0 / (1.0 - change / norm))
+            return Outlier(point.value, overlap)
         x = moved
     return None
 
@@ -460,19 +468,23 @@ def _large_outlier(
 
 
 def _overlap_and_rate(
-    bulk: Bulk, point: BranchPoint, directions: Directions, u: Array, image: Array
+    bulk: Bulk, point: BranchPoint, directions: Directions, u: Array, image: Matrix | None = None
 ) -> tuple[float, float]:
-    """Squared projection on the directions of the eigenvector with kernel vector u (m, K + p), which makes ``image``
-    of the samples; and the change of its eigenvalue of B with log tr s.
+    """Squared projection on the directions of the eigenvector with kernel vector u (m, K + p), and the change of its
+    eigenvalue of B with log tr s.
 
-    The projection is 1/(1 - v'B'v/|L v|^2) with v the V part and ' = d/dlambda.
+    The projection is 1/(1 - v'B'v/|L v|^2) with v the V part and ' = d/dlambda. ``image``: ``u Y`` (m, N), if known.
     """
     seen, slope = directions.visible, bulk.slope(point)
-    total = 0.0
-    for where in directions.slices:
-        w = _weigh(bulk.response(point.root, where), image[None, :, where])[0]
-        total += float(np.einsum("rn,rs,sn->", w, slope, w, optimize=True))
+    if bulk.groups is not None and seen == directions.rows:
+        change = -float(np.einsum("ai,aibj,bj->", u, _response_to_lambda(bulk, point, directions), u))
+    else:
+        total = 0.0
+        for i, where in enumerate(directions.slices):
+            own = directions.combine(u, i) if image is None else image[:, where]
+            w = _weigh(bulk.response(point.root, where), own[None])[0]
+            total += float(np.einsum("rn,rs,sn->", w, slope, w, optimize=True))
+        hidden = u[:, seen:]
+        change = -total / bulk.samples + float(np.sum(hidden * (slope @ hidden)))
     norm = float(np.sum((point.root @ u[:, :seen]) ** 2))
-    hidden = u[:, seen:]
-    change = -total / bulk.samples + float(np.sum(hidden * (slope @ hidden)))
     return 1.0 / (1.0 - change / norm), (change - norm) / float(np.sum(u[:, :seen] ** 2)) * bulk.rate(point)
