@@ -31,17 +31,16 @@ Matrix = NDArray[Any]
 
 #: Row panels of a Gram matrix: with 4, five eighths of the products remain.
 _PANELS = 4
-#: Up to this size B(lambda) is formed whole at every lambda: products of pairs of rows for one neuron, and for several,
-#: of whom a subspace takes longer to find out.
-_SMALL, _SMALL_FOR_SEVERAL = 1600, 120_000
+#: Up to this size B(lambda) is formed whole at every lambda, where no Phi has to be eliminated.
+_SMALL = 40
 #: Eigenvectors at the edge that the search of a subspace begins with, beside those of the outliers.
 _SPARE = 1
 #: The search for an outlier ends when the error of its unit vector is estimated below this: the error of its value is
 #: of second order, that of its overlap of first ...
-_CONVERGED = 1e-6
-#: ... and when log tr s moves by less than this. It fails after so many growths of the subspace (four to eight in
-#: practice), and only so many outliers are sought.
-_STILL = 1e-8
+_CONVERGED = {np.dtype(np.float64): 1e-6, np.dtype(np.float32): 1e-5}
+#: ... and when log tr s moves by less than this, by the precision of the rows. It fails after so many growths of the
+#: subspace (four to eight in practice), and only so many outliers are sought.
+_STILL = {np.dtype(np.float64): 1e-9, np.dtype(np.float32): 1e-6}
 _ITERATIONS = 40
 MOST_OUTLIERS = 40
 #: Factor on the noise of margins: a semicircle has no sharp edge at finite size.
@@ -113,6 +112,11 @@ class Directions:
     slices: Sequence[slice]
     rows: int
     visible: int
+
+    @property
+    def precision(self) -> np.dtype[Any]:
+        """Of the rows."""
+        return self.parts(0)[-1].dtype
 
     def parts(self, i: int) -> Sequence[Matrix]:
         """The stack on the i-th slice in parts, not copied."""
@@ -250,7 +254,7 @@ class _Subspace:
         self.bulk, self.directions = bulk, directions
         shape = (0, bulk.width, directions.rows)
         self.visible, self.hidden = np.empty(shape), np.empty(shape)
-        precision = directions.parts(0)[-1].dtype
+        precision = directions.precision
         self._seen, self._met = (np.empty((0, bulk.width, bulk.samples), precision) for _ in range(2))
 
     def add(self, visible: Array, hidden: Array) -> bool:
@@ -383,8 +387,7 @@ def search_outliers(
     branch = _Branch(bulk, edge)
     found: list[Outlier] = []
     complete = sought == count
-    pairs = bulk.width * (bulk.width + 1) // 2 * directions.rows**2
-    if pairs <= (_SMALL if bulk.width == 1 else _SMALL_FOR_SEVERAL):
+    if directions.rows == directions.visible and bulk.width * directions.rows <= _SMALL:
         small = [_small_outlier(branch, directions, i) for i in range(sought)]
         found = [o for o in small if o is not None]
         complete &= len(found) == sought
@@ -411,13 +414,12 @@ def _small_outlier(branch: _Branch, directions: Directions, index: int) -> Outli
         point = branch.at(x)
         whole = _Condensed(bulk, point, directions)
         value, v = float(whole.values[index]), whole.vectors[:, index]
-        u = np.concatenate([v.reshape(m, -1), (whole.elimination @ v).reshape(m, -1)], axis=1)
-        overlap, rate = _overlap_and_rate(bulk, point, directions, u)
+        overlap, rate = _overlap_and_rate(bulk, point, directions, v.reshape(m, -1))
         low, high = (max(low, x), high) if value > 0.0 else (low, min(high, x))  # the eigenvalue falls towards the edge
         moved = x + max(min(-value / rate if rate < 0.0 else np.inf, _STRIDE), -_STRIDE)
         if not low < moved < high:
             moved = (low + high) / 2 if np.isfinite(low) else high - _STRIDE
-        if abs(moved - x) <= _STILL:
+        if abs(moved - x) <= _STILL[directions.precision]:
             return Outlier(point.value, overlap)
         x = moved
     return None
@@ -447,7 +449,7 @@ def _large_outlier(
 
     ``None`` if it does not converge.
     """
-    bulk, seen = branch.bulk, subspace.directions.visible
+    bulk, seen, precision = branch.bulk, subspace.directions.visible, subspace.directions.precision
     x, best = start, branch.end
     for _ in range(_ITERATIONS):
         point = branch.at(x)
@@ -459,10 +461,11 @@ def _large_outlier(
         overlap, rate = _overlap_and_rate(bulk, point, subspace.directions, u, image)
         step = -float(values[index]) / rate if rate < 0.0 else -_STRIDE
         moved = min(x + max(min(step, _STRIDE), -_STRIDE), best)
-        if error <= _CONVERGED and abs(moved - x) <= _STILL:
+        still = abs(moved - x) <= _STILL[precision]
+        if still and (error <= _CONVERGED[precision] or not subspace.add(*correction)):
             return Outlier(point.value, overlap), x
-        if not subspace.add(*correction) and abs(moved - x) <= _STILL:
-            return Outlier(point.value, overlap), x
+        if not still:
+            subspace.add(*correction)
         x = moved
     return None, start
 
