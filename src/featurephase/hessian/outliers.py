@@ -37,10 +37,10 @@ _SMALL = 40
 _SPARE = 1
 #: The search for an outlier ends when the error of its unit vector is estimated below this: the error of its value is
 #: of second order, that of its overlap of first ...
-_CONVERGED = {np.dtype(np.float64): 1e-6, np.dtype(np.float32): 1e-5}
-#: ... and when log tr s moves by less than this, by the precision of the rows. It fails after so many growths of the
-#: subspace (four to eight in practice), and only so many outliers are sought.
-_STILL = {np.dtype(np.float64): 1e-9, np.dtype(np.float32): 1e-6}
+_CONVERGED = 1e-6
+#: ... and when log tr s moves by less than this. It fails after so many growths of the subspace (four to eight in
+#: practice), and only so many outliers are sought.
+_STILL = 1e-8
 _ITERATIONS = 40
 MOST_OUTLIERS = 40
 #: Factor on the noise of margins: a semicircle has no sharp edge at finite size.
@@ -112,11 +112,6 @@ class Directions:
     slices: Sequence[slice]
     rows: int
     visible: int
-
-    @property
-    def precision(self) -> np.dtype[Any]:
-        """Of the rows."""
-        return self.parts(0)[-1].dtype
 
     def parts(self, i: int) -> Sequence[Matrix]:
         """The stack on the i-th slice in parts, not copied."""
@@ -254,8 +249,7 @@ class _Subspace:
         self.bulk, self.directions = bulk, directions
         shape = (0, bulk.width, directions.rows)
         self.visible, self.hidden = np.empty(shape), np.empty(shape)
-        precision = directions.precision
-        self._seen, self._met = (np.empty((0, bulk.width, bulk.samples), precision) for _ in range(2))
+        self._seen, self._met = (np.empty((0, bulk.width, bulk.samples)) for _ in range(2))
 
     def add(self, visible: Array, hidden: Array) -> bool:
         """Add a V part (mK,) and a Phi part (mp,); whether either is new."""
@@ -280,8 +274,8 @@ class _Subspace:
             grown = True
         return grown
 
-    def _image(self, vector: Array, rows: slice) -> Matrix:
-        out = np.empty((self.bulk.width, self.bulk.samples), self._seen.dtype)
+    def _image(self, vector: Array, rows: slice) -> Array:
+        out = np.empty((self.bulk.width, self.bulk.samples))
         for i, where in enumerate(self.directions.slices):
             out[:, where] = self.directions.combine(vector, i, rows)
         return out
@@ -292,7 +286,7 @@ class _Subspace:
         total = np.zeros((a + b, a + b))
         for where in self.directions.slices:
             images = np.concatenate([self._seen[:, :, where], self._met[:, :, where]])
-            weighted = _weigh(self.bulk.response(point.root, where).astype(images.dtype, copy=False), images)
+            weighted = _weigh(self.bulk.response(point.root, where), images)
             total += weighted.reshape(a + b, -1) @ images.reshape(a + b, -1).T
         total /= self.bulk.samples
         scaled = np.einsum("rs,isk->irk", point.root.T @ point.root, self.visible)
@@ -302,12 +296,10 @@ class _Subspace:
         values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
         return values, vectors, elimination @ vectors
 
-    def residual(self, point: BranchPoint, visible: Array, hidden: Array) -> tuple[Array, Matrix, Array]:
+    def residual(self, point: BranchPoint, visible: Array, hidden: Array) -> tuple[Array, Array, Array]:
         """The vector u (m, K + p) with these coordinates, ``u Y`` (m, N), and B u, by one pass over the rows."""
         u = np.tensordot(visible, self.visible, axes=1) + np.tensordot(hidden, self.hidden, axes=1)
-        precision = self._seen.dtype
-        image = np.tensordot(visible.astype(precision, copy=False), self._seen, axes=1)
-        image += np.tensordot(hidden.astype(precision, copy=False), self._met, axes=1)
+        image = np.tensordot(visible, self._seen, axes=1) + np.tensordot(hidden, self._met, axes=1)
         out = np.zeros_like(u)
         for i, where in enumerate(self.directions.slices):
             weighted = _weigh(self.bulk.response(point.root, where), image[None, :, where])[0]
@@ -419,7 +411,7 @@ def _small_outlier(branch: _Branch, directions: Directions, index: int) -> Outli
         moved = x + max(min(-value / rate if rate < 0.0 else np.inf, _STRIDE), -_STRIDE)
         if not low < moved < high:
             moved = (low + high) / 2 if np.isfinite(low) else high - _STRIDE
-        if abs(moved - x) <= _STILL[directions.precision]:
+        if abs(moved - x) <= _STILL:
             return Outlier(point.value, overlap)
         x = moved
     return None
@@ -449,7 +441,7 @@ def _large_outlier(
 
     ``None`` if it does not converge.
     """
-    bulk, seen, precision = branch.bulk, subspace.directions.visible, subspace.directions.precision
+    bulk, seen = branch.bulk, subspace.directions.visible
     x, best = start, branch.end
     for _ in range(_ITERATIONS):
         point = branch.at(x)
@@ -461,8 +453,8 @@ def _large_outlier(
         overlap, rate = _overlap_and_rate(bulk, point, subspace.directions, u, image)
         step = -float(values[index]) / rate if rate < 0.0 else -_STRIDE
         moved = min(x + max(min(step, _STRIDE), -_STRIDE), best)
-        still = abs(moved - x) <= _STILL[precision]
-        if still and (error <= _CONVERGED[precision] or not subspace.add(*correction)):
+        still = abs(moved - x) <= _STILL
+        if still and (error <= _CONVERGED or not subspace.add(*correction)):
             return Outlier(point.value, overlap), x
         if not still:
             subspace.add(*correction)
@@ -471,7 +463,7 @@ def _large_outlier(
 
 
 def _overlap_and_rate(
-    bulk: Bulk, point: BranchPoint, directions: Directions, u: Array, image: Matrix | None = None
+    bulk: Bulk, point: BranchPoint, directions: Directions, u: Array, image: Array | None = None
 ) -> tuple[float, float]:
     """Squared projection on the directions of the eigenvector with kernel vector u (m, K + p), and the change of its
     eigenvalue of B with log tr s.
