@@ -151,6 +151,12 @@ def test_no_time_means_no_hessian(invoke, experiment_file) -> None:
     assert [run["hessian"] for run in done.document["runs"]] == [[], []]
 
 
+def test_no_hessian_leaves_the_trajectory(invoke, experiment_file, outcome) -> None:
+    run = invoke("predict", experiment_file(), "--no-hessian", "--json").document["runs"][0]
+    assert run["hessian"] == []
+    assert run["train_loss"] == outcome.document["runs"][0]["train_loss"]
+
+
 def test_divergence_is_said_with_its_step(invoke, experiment_file, tmp_path) -> None:
     path = experiment_file(("step_size = 0.8", "step_size = 1e4"))
     done = invoke("predict", path, "--json", "--figure", tmp_path / "diverged.svg")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from featurephase.dynamics.asymptotic import run_replicate
+from featurephase.dynamics.asymptotic import PATH_TOLERANCE, TestSet, run_replicate
+from featurephase.dynamics.network import Network
+from featurephase.dynamics.points import PathCoordinates
 from featurephase.foundation.executors import replicate_seeds
 from featurephase.foundation.statistics import mean_and_se
 from featurephase.problem import Problem
@@ -77,3 +79,27 @@ def test_tolerance_and_capacity_of_the_basis_hardly_matter():
     for options in ({"tolerance": 1e-10, "capacity": None}, {"tolerance": 1e-6}, {"capacity": 150}):
         other = norms(20.0, 1000, 3000, 8, 2, **options)
         assert abs(float(np.mean(other - reference))) < 3 * np.hypot(se, float(mean_and_se(other)[1])), options
+
+
+def test_histories_in_single_precision_change_nothing():
+    """The same random numbers in double precision: what is left after 30 unstable steps is 1e-6 of the noise's 1e-3."""
+    single, double = (norms(4.0, 30, 20_000, 2, 3, tolerance=t) for t in (PATH_TOLERANCE, 0.99 * PATH_TOLERANCE))
+    np.testing.assert_allclose(single, double, rtol=1e-6)
+    assert np.all(single != double)
+
+
+def test_the_test_loss_takes_a_power_of_two_of_samples():
+    """Its scatter over replicates is no larger than with as many samples as paths."""
+    seeds = replicate_seeds(4, 12)
+    found = [run_replicate(ONE_NEURON, 4.0, s, easy_basis=HARD, steps=0, samples=12_000) for s in seeds]
+    network = Network(ONE_NEURON.student.activation, ONE_NEURON.student.readout, ONE_NEURON.loss)
+    start = found[0]
+    whole = [
+        TestSet(network, ONE_NEURON.teacher.link, 12_000, PathCoordinates(12_000, np.random.default_rng(s))).loss(
+            start.gram[0], start.overlap[0]
+        )
+        for s in seeds
+    ]
+    own, others = np.var([f.test_loss[0] for f in found], ddof=1), np.var(whole, ddof=1)
+    assert own < 3.0 * others
+    assert abs(np.mean([f.test_loss[0] for f in found]) - np.mean(whole)) < 4 * np.sqrt((own + others) / 12)

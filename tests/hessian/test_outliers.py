@@ -10,7 +10,7 @@ from scipy.special import ndtri
 from featurephase.dynamics.asymptotic import run_replicate
 from featurephase.dynamics.network import Network
 from featurephase.hessian.bulk import Bulk
-from featurephase.hessian.outliers import Directions, margins, outliers
+from featurephase.hessian.outliers import Directions, margins, outliers, search_outliers
 from featurephase.problem import Student
 
 from .. import cases
@@ -203,3 +203,44 @@ def test_outliers_on_visited_directions_are_those_of_the_formulas(width, sign):
     for o, (value, overlap) in zip(found, expected, strict=True):
         assert o.value == pytest.approx(value, rel=1e-8)
         assert o.overlap == pytest.approx(overlap, rel=1e-5)
+
+
+# ---- what few samples cannot tell
+
+
+def noisy(samples, rows, delta, spike=0.0):
+    """W = -1 for every sample, and rows of independent Gaussians, the first of them with more variance."""
+    rng = np.random.default_rng(0)
+    y = rng.standard_normal((rows, samples))
+    y[0] *= np.sqrt(1.0 + spike)
+    bulk = Bulk(-np.ones((1, 1, samples)), delta)
+    return bulk, directions(bulk, y)
+
+
+def test_margins_that_noise_makes_negative_are_not_counted():
+    """Marchenko-Pastur: the sample covariance of 60 rows has eigenvalues far from 1, but the population has none."""
+    bulk, rows = noisy(400, 60, 12.0)
+    edge = bulk.edge()
+    counted = search_outliers(bulk, edge, rows)
+    assert counted.found
+    found = search_outliers(bulk, edge, rows, sure=True)
+    assert found.found == []
+    assert found.doubtful == len(counted.found)
+    assert found.needed > 400
+    enough, many = noisy(found.needed, 60, 12.0)
+    assert search_outliers(enough, enough.edge(), many).found == []
+
+
+def test_what_stands_out_of_the_noise_is_counted():
+    bulk, rows = noisy(400, 60, 12.0, spike=30.0)
+    found = search_outliers(bulk, bulk.edge(), rows, sure=True)
+    assert len(found.found) == 1
+    assert found.doubtful > 0
+    assert found.complete
+
+
+def test_a_bounded_number_of_outliers_is_sought():
+    bulk, rows = noisy(400, 60, 12.0)
+    few = search_outliers(bulk, bulk.edge(), rows, most=2)
+    assert len(few.found) == 2
+    assert not few.complete

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from featurephase.cli.flags import COMPUTING, DeltaFlag, FileArgument, Shared, TimeFlag, command
 from featurephase.cli.parsing import finite_times
@@ -16,6 +18,7 @@ def predict(
     file: FileArgument,
     delta: DeltaFlag = None,
     time: TimeFlag = None,
+    no_hessian: Annotated[bool, typer.Option("--no-hessian", help="Trajectories only.")] = False,
     *,
     shared: Shared,
 ) -> Result:
@@ -31,4 +34,5 @@ def predict(
     from featurephase.analyses.prediction import predict as compute
 
     density = shared.figure is not None or shared.save is not None
-    return compute(problem, density=density, quiet=shared.quiet, workers=shared.executor)
+    times = () if no_hessian else None
+    return compute(problem, times=times, density=density, quiet=shared.quiet, workers=shared.executor)

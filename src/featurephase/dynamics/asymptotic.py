@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 
 __all__ = [
+    "PATH_TOLERANCE",
     "Moment",
     "ReplicateTrajectory",
     "TestSet",

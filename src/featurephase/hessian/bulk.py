@@ -31,7 +31,8 @@ __all__ = ["BranchPoint", "Bulk", "Edge", "Moments", "stieltjes_transform"]
 #: Samples per block: a block of (m, m) matrices and its workspace stay in the second-level cache.
 _BLOCK_BYTES = 128 * 1024
 _NEWTON_STEPS = 60
-_NEWTON_TOLERANCE = 1e-10
+#: Newton's method ends at a step of this size: lambda is then known to its square.
+_NEWTON_TOLERANCE = 1e-8
 #: From this many samples on the edge of every 16th sample is found first.
 _COARSE_FROM = 20_000
 _COARSE_STRIDE = 16
@@ -255,7 +256,7 @@ class Bulk:
     def point(self, trace: float, guess: BranchPoint | None = None) -> BranchPoint | None:
         """The branch point with ``tr s = trace``, by a bordered Newton iteration; ``None`` if positivity fails."""
         m, eye = self.width, np.eye(self.width)
-        shape = eye if guess is None else guess.root
+        shape = eye if guess is None else self._moved(guess, trace)
         root = shape * np.sqrt(trace / np.sum(shape**2))
         moments = self.moments(root)
         if moments is None:
@@ -291,6 +292,16 @@ class Bulk:
                     return None
             root, moments = trial, found
         return None
+
+    def _moved(self, point: BranchPoint, trace: float) -> Array:
+        """L at another ``tr s``, to first order in its logarithm, up to a factor."""
+        if self.width == 1:
+            return point.root
+        change = float(np.log(trace / np.sum(point.root**2))) * self.rate(point) * self.slope(point)
+        inner = np.eye(self.width) + (change + change.T) / 2
+        if not np.all(np.isfinite(inner)) or np.linalg.eigvalsh(inner)[0] < 0.2:
+            return point.root
+        return self._root(inner, point.root)
 
     def _start(self) -> float:
         """A trace so small that the branch there is well outside the bulk."""

@@ -123,13 +123,16 @@ class Directions:
         parts = self.parts(i)
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
-    def combine(self, coefficients: Array, i: int) -> Array:
-        """Combinations (r, rows) of the rows on the i-th slice, (r, block)."""
+    def combine(self, coefficients: Array, i: int, among: slice | None = None) -> Array:
+        """Combinations (r, rows) of the rows on the i-th slice, or of some of them, (r, block)."""
+        first, last = (0, self.rows) if among is None else (among.start, among.stop)
         total: Array | None = None
         start = 0
         for part in self.parts(i):
-            some = combine(coefficients[:, start : start + len(part)], part)
-            total = some if total is None else total + some
+            a, b = max(first, start), min(last, start + len(part))
+            if a < b:
+                some = combine(coefficients[:, a - first : b - first], part[a - start : b - start])
+                total = some if total is None else total + some
             start += len(part)
         assert total is not None
         return total
@@ -265,14 +268,16 @@ class _Subspace:
             vector /= left
             setattr(self, name, np.concatenate([basis, vector[None]]))
             images = "_seen" if name == "visible" else "_met"
-            setattr(self, images, np.concatenate([getattr(self, images), self._image(vector)[None]]))
+            setattr(
+                self, images, np.concatenate([getattr(self, images), self._image(vector[:, columns], columns)[None]])
+            )
             grown = True
         return grown
 
-    def _image(self, vector: Array) -> Array:
+    def _image(self, vector: Array, rows: slice) -> Array:
         out = np.empty((self.bulk.width, self.bulk.samples))
         for i, where in enumerate(self.directions.slices):
-            out[:, where] = self.directions.combine(vector, i)
+            out[:, where] = self.directions.combine(vector, i, rows)
         return out
 
     def condensed(self, point: BranchPoint) -> tuple[Array, Array, Array]:
@@ -395,22 +400,19 @@ def search_outliers(
 
 def _small_outlier(branch: _Branch, directions: Directions, index: int) -> Outlier | None:
     """The root of one eigenvalue of B(lambda) formed whole, by Newton's method between bounds; ``None``: not found."""
-    bulk = branch.bulk
+    bulk, m = branch.bulk, branch.bulk.width
     low, x, high = -np.inf, branch.end - 0.1, branch.end
     for _ in range(_ITERATIONS):
         point = branch.at(x)
         whole = _Condensed(bulk, point, directions)
-        value, u = float(whole.values[index]), whole.vectors[:, index].reshape(bulk.width, -1)
-        change = -float(np.einsum("ai,aibj,bj->", u, _response_to_lambda(bulk, point, directions), u))
-        norm = float(np.sum((point.root @ u) ** 2))
+        value, v = float(whole.values[index]), whole.vectors[:, index]
+        overlap, rate = _overlap_and_rate(bulk, point, directions, v.reshape(m, -1))
         low, high = (max(low, x), high) if value > 0.0 else (low, min(high, x))  # the eigenvalue falls towards the edge
-        rate = (change - norm) * bulk.rate(point)
-        step = max(min(-value / rate if rate < 0.0 else np.inf, _STRIDE), -_STRIDE)
-        moved = x + step
+        moved = x + max(min(-value / rate if rate < 0.0 else np.inf, _STRIDE), -_STRIDE)
         if not low < moved < high:
             moved = (low + high) / 2 if np.isfinite(low) else high - _STRIDE
         if abs(moved - x) <= _STILL:
-            return Outlier(point.value, 1.0 / (1.0 - change / norm))
+            return Outlier(point.value, overlap)
         x = moved
     return None
 
@@ -451,28 +453,33 @@ def _large_outlier(
         overlap, rate = _overlap_and_rate(bulk, point, subspace.directions, u, image)
         step = -float(values[index]) / rate if rate < 0.0 else -_STRIDE
         moved = min(x + max(min(step, _STRIDE), -_STRIDE), best)
-        if error <= _CONVERGED and abs(moved - x) <= _STILL:
+        still = abs(moved - x) <= _STILL
+        if still and (error <= _CONVERGED or not subspace.add(*correction)):
             return Outlier(point.value, overlap), x
-        if not subspace.add(*correction) and abs(moved - x) <= _STILL:
-            return Outlier(point.value, overlap), x
+        if not still:
+            subspace.add(*correction)
         x = moved
     return None, start
 
 
 def _overlap_and_rate(
-    bulk: Bulk, point: BranchPoint, directions: Directions, u: Array, image: Array
+    bulk: Bulk, point: BranchPoint, directions: Directions, u: Array, image: Array | None = None
 ) -> tuple[float, float]:
-    """Squared projection on the directions of the eigenvector with kernel vector u (m, K + p), which makes ``image``
-    of the samples; and the change of its eigenvalue of B with log tr s.
+    """Squared projection on the directions of the eigenvector with kernel vector u (m, K + p), and the change of its
+    eigenvalue of B with log tr s.
 
-    The projection is 1/(1 - v'B'v/|L v|^2) with v the V part and ' = d/dlambda.
+    The projection is 1/(1 - v'B'v/|L v|^2) with v the V part and ' = d/dlambda. ``image``: ``u Y`` (m, N), if known.
     """
     seen, slope = directions.visible, bulk.slope(point)
-    total = 0.0
-    for where in directions.slices:
-        w = _weigh(bulk.response(point.root, where), image[None, :, where])[0]
-        total += float(np.einsum("rn,rs,sn->", w, slope, w, optimize=True))
+    if bulk.groups is not None and seen == directions.rows:
+        change = -float(np.einsum("ai,aibj,bj->", u, _response_to_lambda(bulk, point, directions), u))
+    else:
+        total = 0.0
+        for i, where in enumerate(directions.slices):
+            own = directions.combine(u, i) if image is None else image[:, where]
+            w = _weigh(bulk.response(point.root, where), own[None])[0]
+            total += float(np.einsum("rn,rs,sn->", w, slope, w, optimize=True))
+        hidden = u[:, seen:]
+        change = -total / bulk.samples + float(np.sum(hidden * (slope @ hidden)))
     norm = float(np.sum((point.root @ u[:, :seen]) ** 2))
-    hidden = u[:, seen:]
-    change = -total / bulk.samples + float(np.sum(hidden * (slope @ hidden)))
     return 1.0 / (1.0 - change / norm), (change - norm) / float(np.sum(u[:, :seen] ** 2)) * bulk.rate(point)

@@ -442,7 +442,7 @@ class _Tail:
 
     def moves(self, bulk: Bulk, edge: Edge) -> bool:
         """Whether the edge drifts with the logarithm of the number of samples."""
-        if self.support.tail_distance(edge.point.root, self.sign, self.neuron) >= VISIBLE:
+        if self.support.tail_distance(edge.point.root, self.sign, self.neuron, far=3.0 * VISIBLE) >= VISIBLE:
             return False
         if not self.adapted:
             return True

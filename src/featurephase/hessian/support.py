@@ -104,10 +104,10 @@ class CurvatureSupport:
     unbounded_above: bool
     _law: _Law = field(repr=False, compare=False)
 
-    def tail_distance(self, root: Array, sign: float = 1.0, neuron: int | None = None) -> float:
+    def tail_distance(self, root: Array, sign: float = 1.0, neuron: int | None = None, *, far: float = np.inf) -> float:
         """Smallest norm of a sample's coordinates at which I + sign L'WL > 0 fails, for L = ``root``; inf if nowhere.
 
-        With a ``neuron``, its own W_rr takes the place of W, and L is a number.
+        With a ``neuron``, its own W_rr takes the place of W, and L is a number. Beyond ``far`` the search ends.
 
         The probability of such a sample falls off like that of a normal variable beyond this distance (the first-order
         reliability method: Hasofer & Lind 1974). Draws far beyond the Gaussian scale are moved towards the origin along
@@ -139,6 +139,8 @@ class CurvatureSupport:
             fails[0] = True
             x, u = _drawn_in(fails_at, around[:, fails], u[:, fails])
             spread *= 0.6
+            if np.linalg.norm(x, axis=0).min() > far:
+                break
         return float(np.linalg.norm(x, axis=0).min())
 
 
