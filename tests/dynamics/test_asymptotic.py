@@ -77,3 +77,29 @@ def test_tolerance_and_capacity_of_the_basis_hardly_matter():
     for options in ({"tolerance": 1e-10, "capacity": None}, {"tolerance": 1e-6}, {"capacity": 150}):
         other = norms(20.0, 1000, 3000, 8, 2, **options)
         assert abs(float(np.mean(other - reference))) < 3 * np.hypot(se, float(mean_and_se(other)[1])), options
+
+
+@pytest.mark.parametrize("delta", [0.05, 36.84])
+def test_directions_that_are_round_off_are_left_out_of_the_basis(delta):
+    """Three nearly dependent neurons over 120 steps: what another orthogonalisation removes is no new direction.
+
+    Kept, such directions lose the orthogonality of the basis, which is an error (it was, at both of these n/d).
+    """
+    problem = Problem.from_toml("""
+[teacher]
+latent_dim = 3
+link = "1.5*tanh(g1**2) + 0.75*tanh(g2**2) + 0.3*tanh(g3**2)"
+[student]
+activation = "gelu"
+readout = [0.5, 0.5, 0.5]
+[loss]
+name = "squared"
+[training]
+step_size = 1.0
+steps = 120
+""")
+    (seed,) = np.random.SeedSequence(0).spawn(1)
+    run = run_replicate(problem, delta, seed, easy_basis=np.zeros((3, 0)), samples=4096, test=False)
+    assert run.diverged_at is None
+    assert np.all(np.isfinite(run.gram))
+    assert run.basis < 360  # of 360 that three neurons could add
