@@ -103,3 +103,29 @@ def test_the_test_loss_takes_a_power_of_two_of_samples():
     own, others = np.var([f.test_loss[0] for f in found], ddof=1), np.var(whole, ddof=1)
     assert own < 3.0 * others
     assert abs(np.mean([f.test_loss[0] for f in found]) - np.mean(whole)) < 4 * np.sqrt((own + others) / 12)
+
+
+@pytest.mark.parametrize("delta", [0.05, 36.84])
+def test_directions_that_are_round_off_are_left_out_of_the_basis(delta):
+    """Three nearly dependent neurons over 120 steps: what another orthogonalisation removes is no new direction.
+
+    Kept, such directions lose the orthogonality of the basis, which is an error (it was, at both of these n/d).
+    """
+    problem = Problem.from_toml("""
+[teacher]
+latent_dim = 3
+link = "1.5*tanh(g1**2) + 0.75*tanh(g2**2) + 0.3*tanh(g3**2)"
+[student]
+activation = "gelu"
+readout = [0.5, 0.5, 0.5]
+[loss]
+name = "squared"
+[training]
+step_size = 1.0
+steps = 120
+""")
+    (seed,) = np.random.SeedSequence(0).spawn(1)
+    run = run_replicate(problem, delta, seed, easy_basis=np.zeros((3, 0)), samples=4096, test=False)
+    assert run.diverged_at is None
+    assert np.all(np.isfinite(run.gram))
+    assert run.basis < 360  # of 360 that three neurons could add

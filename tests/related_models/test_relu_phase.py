@@ -104,7 +104,7 @@ def test_slopes_of_small_networks() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("gamma", "gamma_prime", "rd", "slope", "name"), TABLE)
 def test_the_table_by_training(gamma, gamma_prime, rd, slope, name) -> None:
-    """RD within a tenth and the slope within 0.1 (the table has few seeds) beyond their own errors, and the regime that it stands for."""
+    """RD within a tenth and the slope within 0.1 (the table has few seeds) beyond their own errors; the regime."""
     result = fp.related("relu-phase", gamma=gamma, gamma_prime=gamma_prime, simulate=True, replicates=4)
     assert value(result, "rd")[-1] == pytest.approx(rd, abs=0.12 * rd + 3.0 * float(error(result, "rd")[-1]))
     assert value(result, "slope") == pytest.approx(slope, abs=0.11 + 3.0 * float(error(result, "slope")))

@@ -41,9 +41,8 @@ LOOSEST_TOLERANCE = 1e-3
 #: 1e-9; accepting 1e-6 changes a trajectory of 60 steps by as little (1e-8), accepting 1e-5 by 1e-5.
 ORTHOGONALITY = {np.float64: 1e-11, np.float32: 1e-6}
 ROUGH_ORTHOGONALITY = 1e-5
-#: What is left after four rounds may be larger by this factor: in single precision rows that are nearly dependent
-#: keep some 1e-5, which changes a trajectory by as little.
-_MENDED = {np.float64: 10.0, np.float32: 100.0}
+#: A direction of which another orthogonalisation leaves less than this was round-off inside the basis, and is left out.
+_GENUINE = 0.3
 #: Relative residuals that E[F F'] and E[F Phi'] tell from none.
 _RESOLVED = 1e-4
 #: Relative pivots that the products of rows do not resolve.
@@ -342,11 +341,14 @@ class ConditionedDesign:
             overlap = self._sweep(basis, np.zeros((q, self.met)), q)
         accepted = ROUGH_ORTHOGONALITY if self.work is np.float32 else ORTHOGONALITY[self.precision]
         for _ in range(4):
-            if np.max(np.abs(overlap)) < accepted:
+            if np.max(np.abs(overlap), initial=0.0) < accepted:
                 return basis
-            overlap = self._sweep(basis, overlap, q)
-            basis, triangle, _ = split(basis, 0.0)
-        if np.max(np.abs(overlap)) < _MENDED[self.precision] * accepted:
+            overlap = self._sweep(basis, overlap, len(basis))
+            basis, triangle, _ = split(basis, _GENUINE)
+            if len(basis) < len(overlap):
+                self.dropped = max(self.dropped, tolerance)
+                overlap = self._sweep(basis, np.zeros((len(basis), self.met)), len(basis))
+        if np.max(np.abs(overlap), initial=0.0) < 10 * accepted:
             return basis
         raise ArithmeticError(
             f"the basis of sample space lost its orthogonality ({np.max(np.abs(overlap)):.1e}): please report this"

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from featurephase.dynamics.asymptotic import Moment, run_replicate
-from featurephase.dynamics.conditioning import RESIDUAL_TOLERANCE
 from featurephase.dynamics.network import Network
 from featurephase.foundation.statistics import mean_and_se
 from featurephase.foundation.types import Array
@@ -27,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["MarginCurve", "MarginReading", "Scan", "SignChange", "scan_grid", "sign_changes"]
 
+#: Of the basis of visited directions in runs whose margins are read: far below the noise of the paths.
+MARGIN_TOLERANCE = 1e-5
 #: Points per decade of the coarse scan in delta.
 _PER_DECADE = 4
 
@@ -124,7 +125,7 @@ class MarginCurve:
     full: bool
     blocks: bool
     sectors: tuple[Array, ...] = ()
-    tolerance: float = RESIDUAL_TOLERANCE
+    tolerance: float = MARGIN_TOLERANCE
 
     def read(self, delta: float, seed: np.random.SeedSequence, times: Sequence[int]) -> list[MarginReading | None]:
         """One run of one replicate, read at some times; ``None`` where it diverges before."""
