@@ -1,9 +1,9 @@
 """Speed of the related models: each closed form or reduction against the training or integration of its definition.
 
-Run it with ``python benchmarks/related.py``. For every model it prints the processor time of the theory for one case and
-of one training run at the same parameters, their ratio, and by how much the two differ in units of what is allowed.
-Times are the least of a few interleaved runs, so that what else the machine does weighs little. A theory that does many
-cases at once is timed on many, as it is meant to be used.
+Run it with ``python benchmarks/related.py``. For every model it prints the processor time of the theory for one case
+and of one training run at the same parameters, their ratio, and by how much the two differ in units of what is allowed.
+Times are the least of a few interleaved runs, so that what else the machine does weighs little. A theory that does
+many cases at once is timed on many, as it is meant to be used.
 """
 
 from __future__ import annotations
