@@ -57,13 +57,9 @@ ALLOWED: tuple[Allowance, ...] = (
     Allowance("*predict*", r"^variable (hard_)?outlier_fraction_se", "the fraction of replicates has its error"),
     Allowance("*latent*", r"^attribute (title|source|seed|experiment|status|message): ", "all files say their origin"),
     Allowance("*", r"^attribute written_by: ", "only a store that we wrote is replaced"),
-    Allowance(
-        "*", r"--(workers|dask|width|sigma-u|sigma-w|seed|header|output)|default: as many|NAME.toml", "new flags"
-    ),
+    Allowance("*", r"--(workers|dask|width|sigma-u|sigma-w|seed|header|output)|as many as|NAME.toml", "new flags"),
     Allowance("*", r"Smooth alternatives|pseudo_huber, huber, squared", "two smooth losses of two classes are named"),
-    Allowance(
-        "*simulate*", r"half of the drop|hard overlap|Hessian at t = ", "medians are called so; nothing is said twice"
-    ),
+    Allowance("*simulate*", r"half of the drop|hard overlap|Hessian at t = ", "medians are called so; nothing twice"),
     Allowance("*", r"at most 1e\+06|a number or a list", "n/d has an upper end, and one number is a list of one"),
 )
 
