@@ -65,7 +65,7 @@ def test_the_prediction_shares_no_random_numbers_with_any_run(monkeypatch):
         used.extend(argument for task in tasks for argument in task if isinstance(argument, np.random.SeedSequence))
         raise ValueError("recorded")
 
-    monkeypatch.setattr("featurephase.analyses.simulation.run_tasks", record)
+    monkeypatch.setattr("featurephase.escape.law.run_tasks", record)
     with pytest.raises(ValueError, match="recorded"):
         predicted_escape(problem(), 8.0, 20, problem_subspaces(problem()))
     words = lambda seed: tuple(seed.generate_state(4))  # noqa: E731
@@ -183,18 +183,17 @@ def test_one_seed_has_no_standard_error():
 
 
 def test_interruption_keeps_what_was_finished(monkeypatch, tmp_path, capsys):
-    from featurephase.analyses import simulation
+    from featurephase.analyses.seeds import FiniteSize
     from featurephase.cli.app import run
 
-    whole, deltas = simulation.run_seeds, []
+    whole = FiniteSize.run
 
-    def interrupted(problem, dimension, delta, **options):
-        deltas.append(delta)
-        if delta == 4.0:
+    def interrupted(size, *arguments, **options):
+        if size.delta == 4.0:
             raise KeyboardInterrupt
-        return whole(problem, dimension, delta, **options)
+        return whole(size, *arguments, **options)
 
-    monkeypatch.setattr(simulation, "run_seeds", interrupted)
+    monkeypatch.setattr(FiniteSize, "run", interrupted)
     with pytest.raises(Interrupted, match="not finished at delta = 4, 5") as stop:
         simulate(problem(), dimension=20, delta=[3.0, 4.0, 5.0], seeds=2, **QUICK)
     assert [r.delta for r in stop.value.result.runs] == [3.0]
@@ -241,17 +240,15 @@ def test_more_memory_than_there_is_is_refused_with_the_estimate(method):
 
 
 def test_every_delta_is_checked_before_the_first_runs(monkeypatch):
-    monkeypatch.setattr("featurephase.analyses.simulation.run_tasks", lambda *_, **__: pytest.fail("something ran"))
-    for impossible, why in ((1e9, "are available"), (1e-3, "at least 1"), (1e308, "at most")):
+    monkeypatch.setattr("featurephase.analyses.seeds.run_tasks", lambda *_, **__: pytest.fail("something ran"))
+    for impossible, why in ((1e6, "are available"), (1e-3, "at least 1"), (1e308, "at most")):
         with pytest.raises(InputError, match=why):
             simulate(problem(), dimension=60, delta=[4.0, impossible], method="dense", **QUICK)
 
 
 def test_an_escape_prediction_that_does_not_fit_is_left_out_with_the_reason(monkeypatch):
     """It is an extra: what was asked for stands."""
-    monkeypatch.setattr(
-        "featurephase.analyses.simulation.require_growth_memory", lambda *_: require_memory(1e18, "the escape")
-    )
+    monkeypatch.setattr("featurephase.escape.law.require_growth_memory", lambda *_: require_memory(1e18, "the escape"))
     found = simulate(problem(), dimension=20, delta=3.0, seeds=2, recovery=False)
     assert found.ok
     assert np.isnan(found.runs[0].grokking.predicted_time)
@@ -312,14 +309,14 @@ def test_methods_may_differ_from_delta_to_delta(tmp_path):
 def test_an_eigensolver_that_does_not_converge_is_a_status(monkeypatch):
     from dataclasses import replace
 
-    from featurephase.analyses import simulation
+    from featurephase.analyses import seeds
 
     def loose(*arguments, **keys):
         low, high = extreme_eigenpairs(*arguments, **keys)
         return replace(low, converged=False), high
 
-    extreme_eigenpairs = simulation.extreme_eigenpairs
-    monkeypatch.setattr(simulation, "extreme_eigenpairs", loose)
+    extreme_eigenpairs = seeds.extreme_eigenpairs
+    monkeypatch.setattr(seeds, "extreme_eigenpairs", loose)
     found = simulate(problem(), dimension=20, delta=3.0, seeds=2, method="dense", **QUICK)
     (entry,) = found.runs[0].hessian
     assert (found.status, entry.status) == ("not-converged", "not-converged")
@@ -404,7 +401,7 @@ def workers_of(parent: int) -> list[int]:
 
 def started(folder, command: str, *flags: str) -> subprocess.Popen[bytes]:
     """A command of some minutes on a small experiment, when it computes in two processes."""
-    (folder / "p.toml").write_text(problem(steps=4000).replace(run={"delta": [4.0]}).to_toml())
+    (folder / "p.toml").write_text(problem(steps=STEPS[command]).replace(run={"delta": [4.0]}).to_toml())
     arguments = [command, "p.toml", "--dimension", "400", "--workers", "2", *flags, "--save", "out.nc"]
     process = subprocess.Popen(
         [sys.executable, "-m", "featurephase", *arguments],
@@ -423,7 +420,9 @@ def started(folder, command: str, *flags: str) -> subprocess.Popen[bytes]:
 
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for the workers in /proc")
-LONG = {"simulate": ("--method", "dense", "--time", "0"), "compare": ()}
+LONG = {"simulate": ("--method", "dense", "--time", "0"), "compare": ("--seeds", "400")}
+#: Single tasks are short: an error of one is said when those that run beside it are done.
+STEPS = {"simulate": 4000, "compare": 400}
 
 
 @needs_proc
@@ -455,17 +454,16 @@ def test_a_killed_worker_is_one_line_and_no_file(tmp_path, command):
 
 
 def test_a_file_that_cannot_be_finished_leaves_the_old_one(tmp_path, monkeypatch):
-    import xarray
-
     found = simulate(problem(), dimension=20, delta=2.0, seeds=2, **QUICK)
     path = found.save(tmp_path / "a.nc")
     before = path.read_bytes()
 
-    def half(self, target, **keys):
-        Path(target).write_bytes(b"half")
+    def half(target, content):
+        with target.open("wb") as file:
+            file.write(content[:4])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(xarray.Dataset, "to_netcdf", half)
+    monkeypatch.setattr(Path, "write_bytes", half)
     with pytest.raises(OSError, match="No space"):
         found.save(path)
     assert path.read_bytes() == before

@@ -116,7 +116,7 @@ def test_the_policy(case, expected):
 def test_memory_limits_the_number_of_processes(monkeypatch):
     monkeypatch.setattr(executors, "available_memory", lambda: 1000)
     assert set(Processes(3).run(where, [(0.2,)] * 4, memory=700)) == {os.getpid()}
-    assert len(set(Processes(3).run(where, [(0.2,)] * 6, memory=400))) == 2
+    assert len(set(Processes(3).run(where, [(0.2,)] * 20, memory=400))) <= 2  # 1 where workers start too slowly
 
 
 def test_the_first_error_is_raised_and_nobody_goes_on():

@@ -154,7 +154,7 @@ def load_data(
     table = _read(path, ("x", "X", "features"), header)
     assert table is not None
     column = _read(path if labels is None else labels, ("y", "labels"), header, optional=labels is None)
-    if column is not None and header == "auto":
+    if column is not None and header == "auto" and labels is not None and Path(labels).suffix.lower() == ".csv":
         column = _without_count(column, len(table.values))
     notes = table.notes + (() if column is None else column.notes)
     data = UserData(table.values, None if column is None else column.values, held_out, notes)
@@ -169,7 +169,7 @@ class _Table(NamedTuple):
 
 
 def _without_count(labels: _Table, rows: int) -> _Table:
-    """Labels without the header 0 that pandas writes for a column without a name: the first of one too many."""
+    """Labels of a .csv file without the header 0 that pandas writes for a nameless column: the first of one too many."""
     values = labels.values.ravel()
     if labels.values.shape in ((rows + 1,), (rows + 1, 1)) and values[0] == 0.0:
         note = "the first label, 0, is taken as a header, for there is one more than rows; header='no' keeps it"
