@@ -169,7 +169,7 @@ class _Table(NamedTuple):
 
 
 def _without_count(labels: _Table, rows: int) -> _Table:
-    """Labels of a .csv file without the header 0 that pandas writes for a nameless column: the first of one too many."""
+    """Labels of a .csv file without the header 0 that pandas writes for one column: the first of one too many."""
     values = labels.values.ravel()
     if labels.values.shape in ((rows + 1,), (rows + 1, 1)) and values[0] == 0.0:
         note = "the first label, 0, is taken as a header, for there is one more than rows; header='no' keeps it"
