@@ -7,6 +7,7 @@ once.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -143,6 +144,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
             warnings.simplefilter("ignore")
             warnings.simplefilter("always", FeaturephaseWarning)
             warnings.showwarning = _show_warning
+            logging.getLogger("matplotlib").setLevel(logging.ERROR)  # where it keeps its list of fonts
         try:
             code = _invoke(args)
             sys.stdout.flush()

@@ -207,6 +207,7 @@ class _Crew(Generic[T]):
         self.note = ""
         self.lock = threading.Lock()
         self.over = threading.Event()  # nothing waits any more
+        self.given_up = threading.Event()  # after an error or an interruption
         self.limit_threads: Callable[[int], None] = lambda count: None
         self.began = self.cpu = 0.0
 
@@ -221,9 +222,11 @@ class _Crew(Generic[T]):
         except BaseException:
             self.waiting.clear()
             self.over.set()
+            self.given_up.set()
             dismiss()
             raise
         if self.errors:
+            self.given_up.set()
             dismiss()  # the other workers need not finish
             raise self.errors[min(self.errors)]
         if self.note:
@@ -284,7 +287,7 @@ class _Crew(Generic[T]):
             return
         while (index := self._take()) is not None:
             try:
-                future = _submit(self.workers, self.threads, self.function, self.tasks[index])
+                future = _submit(self.workers, self.threads, self.function, self.tasks[index], self.given_up)
                 self._keep(index, future.result())
             except (_NotSent, pickle.PicklingError):  # it has no form for another process
                 self.waiting.appendleft(index)
@@ -302,11 +305,11 @@ class _Crew(Generic[T]):
         False if all tasks are taken before, or no process can be started.
         """
         try:
-            ready = _submit(self.workers, self.threads, _import_module, (self.function,))
+            ready = _submit(self.workers, self.threads, _import_module, (self.function,), self.given_up)
         except (OSError, ImportError) as error:  # no semaphores (/dev/shm), no more processes
             self.note = f"no worker processes could be started ({error}); everything ran in one process"
             return False
-        except _NotSent:
+        except (_NotSent, CancelledError):
             return False
         while not self.over.wait(0.02):
             if ready.done():
@@ -365,11 +368,15 @@ def _is_warm(workers: int, threads: int) -> bool:
     return _pool is not None and _pool_shape[0] >= workers and _pool_shape[1] == threads
 
 
-def _submit(workers: int, threads: int, function: Callable[..., T], task: tuple[Any, ...]) -> Any:
+def _submit(
+    workers: int, threads: int, function: Callable[..., T], task: tuple[Any, ...], given_up: threading.Event
+) -> Any:
     """A future of ``function(*task)`` in a worker process; workers are started where there are too few."""
     global _pool, _pool_shape
     message = _message(function, task)
     with _pool_lock, _careful_start():
+        if given_up.is_set():  # whoever gives up sends the workers away; none is to start after that
+            raise CancelledError
         if not _is_warm(workers, threads):
             dismiss(kill=False)
             from loky import ProcessPoolExecutor
