@@ -29,8 +29,18 @@ from featurephase.foundation.threads import core_count, thread_count
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import a test
 
 
-def draw(seed):
-    time.sleep(0.5)  # longer than a worker takes to start, in all
+def meet(folder, count=2, seconds=60.0):
+    """Wait until ``count`` processes have begun a task, however long a busy machine takes to start them."""
+    (folder / str(os.getpid())).touch()
+    end = time.perf_counter() + seconds
+    while len(list(folder.iterdir())) < count and time.perf_counter() < end:
+        time.sleep(0.02)
+    return os.getpid()
+
+
+def draw(seed, folder=None):
+    if folder is not None:
+        meet(folder)
     rng = np.random.default_rng(seed)
     a = rng.standard_normal((300, 300))
     return os.getpid(), (a @ a.T).tobytes()
@@ -55,24 +65,24 @@ def fail(index):
     return index
 
 
-def die(parent):
+def die(parent, folder):
+    meet(folder)
     if os.getpid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)
-    time.sleep(0.5)
+    time.sleep(0.1)
 
 
-def test_the_same_bytes_in_one_process_and_in_several():
-    tasks = [(seed,) for seed in range(10)]
-    here = ThisProcess().run(draw, tasks)
-    there = Processes(2).run(draw, tasks)
+def test_the_same_bytes_in_one_process_and_in_several(tmp_path):
+    here = ThisProcess().run(draw, [(seed,) for seed in range(10)])
+    there = Processes(2).run(draw, [(seed, tmp_path) for seed in range(10)])
     assert {pid for pid, _ in here} == {os.getpid()}
     assert len({pid for pid, _ in there}) == 2
     assert [x for _, x in here] == [x for _, x in there]
 
 
-def test_workers_asked_for_are_started_at_once_and_kept():
-    first = set(Processes(2).run(where, [(0.5,)] * 6))
-    again = set(Processes(2).run(where, [(0.1,)] * 6))
+def test_workers_asked_for_are_started_at_once_and_kept(tmp_path):
+    folders = tmp_path / "first", tmp_path / "again"
+    first, again = (set(Processes(2).run(meet, [(folder,)] * 6)) for folder in folders if folder.mkdir() is None)
     assert os.getpid() in first
     assert len(first) == 2
     assert first == again
@@ -84,9 +94,11 @@ def test_short_tasks_stay_in_this_process():
 
 
 @pytest.mark.skipif(core_count() < 2, reason="one core")
-def test_long_tasks_on_one_thread_go_to_other_processes():
+def test_long_tasks_go_to_other_processes(tmp_path, monkeypatch):
+    """The first task waits for a second process: it comes, without having been asked for."""
     executors.dismiss()
-    found = Processes().run(spin, [(1.5,)] * (4 * core_count()))
+    monkeypatch.setattr(executors, "_START", 0.01)
+    found = Processes().run(meet, [(tmp_path,)] * (4 * core_count()))
     assert 2 <= len(set(found)) <= core_count()
 
 
@@ -113,10 +125,10 @@ def test_the_policy(case, expected):
     assert _processes_pay(**case) is expected
 
 
-def test_memory_limits_the_number_of_processes(monkeypatch):
+def test_memory_limits_the_number_of_processes(monkeypatch, tmp_path):
     monkeypatch.setattr(executors, "available_memory", lambda: 1000)
     assert set(Processes(3).run(where, [(0.2,)] * 4, memory=700)) == {os.getpid()}
-    assert len(set(Processes(3).run(where, [(0.2,)] * 20, memory=400))) <= 2  # 1 where workers start too slowly
+    assert len(set(Processes(3).run(meet, [(tmp_path,)] * 6, memory=400))) == 2
 
 
 def test_the_first_error_is_raised_and_nobody_goes_on():
@@ -128,10 +140,10 @@ def test_the_first_error_is_raised_and_nobody_goes_on():
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no signals here")
-def test_a_worker_that_dies_is_reported_in_words():
+def test_a_worker_that_dies_is_reported_in_words(tmp_path):
     executors.dismiss()
     with pytest.raises(WorkerError, match=r"a worker process ended before its task did \(SIGKILL\(-9\)\)"):
-        Processes(2).run(die, [(os.getpid(),)] * 20)
+        Processes(2).run(die, [(os.getpid(), tmp_path)] * 20)
     assert Processes(2).run(where, [(0.0,)] * 2)[0] == os.getpid()  # and the next list is computed
 
 
@@ -169,14 +181,14 @@ def test_cores_are_those_that_this_process_may_use(monkeypatch):
     core_count.cache_clear()
 
 
-def test_processes_share_out_the_cores():
+def test_processes_share_out_the_cores(tmp_path):
     expected = max(1, min(core_count() // 2, thread_count()))
-    assert Processes(2).run(_threads_later, [(0.5,)] * 4)[1:] == [expected] * 3
+    assert Processes(2).run(_threads_later, [(tmp_path,)] * 4) == [expected] * 4
     assert ThisProcess().run(thread_count, [()]) == [thread_count()]
 
 
-def _threads_later(seconds):
-    time.sleep(seconds)
+def _threads_later(folder):
+    meet(folder)
     return thread_count()
 
 
