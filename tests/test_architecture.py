@@ -66,6 +66,7 @@ PARSERS = {
     "functions.parser": "expressions",
     "latent_model.model": "arrays of the caller",
     "problem.checks": "values in the experiment file",
+    "probe.tasks": "the user's arrays to train on",
     "problem.data": "the user's files of numbers",
     "related_models.base": "parameters of the caller",
 }
@@ -94,7 +95,7 @@ PENDING_LARGE = {
     "probe.networks.build_network",
     "thresholds.algorithmic.algorithmic_threshold",
 }
-PENDING_PARSERS = {"analyses.explanation", "cli.probe", "latent_model.solution", "probe.copies"}
+PENDING_PARSERS = {"analyses.explanation", "cli.probe", "latent_model.solution"}
 
 
 # ---- reading the sources
