@@ -66,7 +66,6 @@ PARSERS = {
     "functions.parser": "expressions",
     "latent_model.model": "arrays of the caller",
     "latent_model.solution": "times of the caller, which need not fit",
-    "probe.copies": "operations that torch refuses on tensors of two precisions",
     "probe.tasks": "the user's arrays",
     "problem.checks": "values in the experiment file",
     "problem.data": "the user's files of numbers",
@@ -83,8 +82,6 @@ PENDING_LARGE = {
     "hessian.spectrum.spectrum",
     "latent_model.training.integrate_flow",
     "latent_model.training.train_network",
-    "probe.assembly.assembled",
-    "probe.networks.build_network",
     "thresholds.algorithmic.algorithmic_threshold",
 }
 

@@ -72,7 +72,7 @@ class _Exchange(TorchFunctionMode):  # type: ignore[misc]  # torch is untyped he
         kwargs = {key: self._exchanged(a) for key, a in kwargs.items()} if kwargs else {}
         try:
             return func(*args, **kwargs)
-        except (RuntimeError, ValueError):
+        except RuntimeError:
             if not self.harmonise:
                 raise
             widened = _widened([*args, *kwargs.values()])
