@@ -36,10 +36,10 @@ def test_the_command_of_the_readme_is_what_runs_elsewhere() -> None:
     """A newcomer runs the same tests, with the same extras, as continuous integration."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     (tests,) = re.findall(r"^\$ (pytest .*)$", readme, re.MULTILINE)
-    (install,) = re.findall(r"^\$ pip install -e (.*)$", readme, re.MULTILINE)
+    (install,) = re.findall(r"^\$ pip install (-c .* -e .*)$", readme, re.MULTILINE)
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert re.search(rf"^{re.escape(tests)}( --durations=\d+)?$", script, re.MULTILINE)
-    assert f"pip install -q -c constraints.txt -e {install}\n" in script
+    assert f"pip install -q {install}\n" in script
 
 
 def test_every_dependency_has_its_reason_on_the_page() -> None:
