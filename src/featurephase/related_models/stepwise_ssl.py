@@ -22,7 +22,7 @@ from featurephase.related_models.parameters import choice, count, number, parame
 
 __all__ = ["StepwiseSSL", "critical_time", "singular_values"]
 
-#: Error of a prediction for a generic start over the admixture of other modes, as an upper bound (largest seen: 9).
+#: Error of a prediction for a generic start over the admixture of other modes, an upper bound (largest of 500 seen: 8).
 FACTOR = 20.0
 
 
@@ -78,9 +78,9 @@ class StepwiseSSL(RelatedModel):
     stochastic: ClassVar[bool] = False
     known: ClassVar[Mapping[str, tuple[tuple[str, ...], str]]] = {
         "s": (("time", "mode"), "singular values of W along the eigenvectors, by decreasing eigenvalue if generic"),
-        "embedding": (("time", "mode"), "eigenvalues of W G W', 1 when learned"),
+        "embedding": (("time", "mode"), "eigenvalues of W G W', 1 when learned; descending if generic"),
         "loss": (("time",), "|W G W' - I|^2 of the modes given"),
-        "critical_time": (("mode",), "when a mode is half learned; inf: never; negative: at the start already"),
+        "critical_time": (("mode",), "when a mode (generic: the next) is half learned; inf: never; negative: before"),
     }
 
     s0: Array = parameter(
@@ -171,15 +171,17 @@ class StepwiseSSL(RelatedModel):
         s, g = self._modes()
         path = singular_values(s, g, self.time)
         learned = g * path**2
-        error = 1e-8 if self.start == "aligned" else 1e-6  # of the integrator
-        if self.start == "generic":  # what other modes add, while all are small and when each is learned
-            error += float(np.abs(self.gamma).max() * np.sum(self._weights() ** 2)) + FACTOR * self.admixture()
-        tau = critical_time(s, g)
+        error, tau = 1e-8, critical_time(s, g)  # of the integrator
+        if self.start == "generic":  # what other modes add; eigenvalues of a matrix have no names: in order
+            early = float(np.abs(self.gamma).max() * np.sum(self._weights() ** 2))
+            error = 1e-6 + early + FACTOR * self.admixture()
+            learned, tau = -np.sort(-learned, axis=1), np.sort(tau)
+        late = error * (1.0 + np.abs(tau) + 1.0 / np.abs(g).min())
         values = {
             "s": (path, error * (1.0 + path)),
             "embedding": (learned, error * (1.0 + np.abs(learned))),
             "loss": (np.sum((1.0 - learned) ** 2, axis=1), 4.0 * error * len(g)),
-            "critical_time": (tau, np.where(np.isfinite(tau), error * (1.0 + np.abs(tau) + 1.0 / np.abs(g)), 0.0)),
+            "critical_time": (tau, np.where(np.isfinite(tau), late, 0.0)),
         }
         return Solution({name: self.quantity(name, value, accuracy) for name, (value, accuracy) in values.items()})
 
@@ -198,7 +200,7 @@ class StepwiseSSL(RelatedModel):
             seen = w @ correlation
             return np.asarray(-4.0 * ((seen @ w.T - np.eye(len(w))) @ seen)).ravel()
 
-        tau = critical_time(s, g)
+        tau = critical_time(s, g) if aligned else np.sort(critical_time(s, g))
         finite = tau[np.isfinite(tau)]
         end = max(float(self.time[np.isfinite(self.time)].max(initial=0.0)), 1.5 * float(finite.max(initial=0.0)), 1e-3)
         smallest = 1e-12 * max(float(s[s > 0.0].min(initial=1.0)), 1e-200)
@@ -211,7 +213,7 @@ class StepwiseSSL(RelatedModel):
             return np.diag(rows.T @ rows > 0) * g * np.sum(w**2, axis=0) if aligned else np.linalg.eigvalsh(inner)[::-1]
 
         def crossing(j: int) -> float:
-            level = 1.0 / (2.0 - g[j] * s[j] ** 2)
+            level = 1.0 / (2.0 - g[j] * s[j] ** 2) if aligned else 0.5
             if not 0.0 < tau[j] < np.inf:
                 return float(tau[j])
             inside = (embedding(0.0)[j] - level) * (embedding(end)[j] - level) < 0.0
