@@ -85,7 +85,8 @@ def _command_of(name: str) -> Any:
     own = inspect.Parameter("simulate", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=wish)
     last = inspect.Parameter("shared", inspect.Parameter.KEYWORD_ONLY, annotation=Shared)
     run.__signature__ = inspect.Signature([*flags.values(), own, last])  # type: ignore[attr-defined]
-    run.__doc__ = f"{kind.title[0].upper()}{kind.title[1:]}.\n\n{kind.citation}\n\nExample: featurephase related {name} --simulate"
+    title = kind.title[0].upper() + kind.title[1:]
+    run.__doc__ = f"{title}.\n\n{kind.citation}\n\nExample: featurephase related {name} --simulate"
     group = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     group.command(name)(command("replicates", *COMPUTING)(run))
     return typer.main.get_command(group)
