@@ -131,7 +131,9 @@ NOTEBOOK = """
 import time
 begin = time.perf_counter()
 import featurephase as fp
-problem = fp.load({file!r}).replace(training={{"steps": 1}}, asymptotics={{"samples": 1000, "replicates": 2}})
+problem = fp.load({file!r}).replace(
+    training={{"steps": 1}}, run={{"times": [1]}}, asymptotics={{"samples": 1000, "replicates": 2}}
+)
 found = fp.predict(problem, delta=4.0, times=[1])
 first = time.perf_counter() - begin
 begin = time.perf_counter()
