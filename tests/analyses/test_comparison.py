@@ -19,6 +19,7 @@ from featurephase.escape.law import EscapeLaw
 from featurephase.foundation.errors import InputError, MemoryLimitError
 from featurephase.foundation.executors import replicate_seeds
 from featurephase.problem import Problem, Student
+from featurephase.problem.data import UserData
 from featurephase.subspaces import problem_subspaces
 
 from .. import cases
@@ -230,3 +231,40 @@ def test_power_and_false_alarms(wrong):
             detected += not compare(p, simulated=other, **keys).agree
     assert detected >= 7
     assert alarms <= 1
+
+
+def test_the_users_features_beside_the_theory():
+    """Gaussian features agree; heavy tails do not, nor do labels that have nothing to do with the features."""
+    p = Problem.from_toml("""
+[teacher]
+latent_dim = 2
+link = "tanh(g1) + 1.5*tanh(g2**2)"
+[student]
+activation = "gelu"
+readout = [1.0]
+[loss]
+name = "squared"
+[training]
+step_size = 0.5
+steps = 8
+[asymptotics]
+samples = 8192
+replicates = 4
+""")
+    rng = np.random.default_rng(5)
+    gaussian = rng.standard_normal((750, 100))
+    keys = {"seeds": 6, "workers": 1, "escape": False}
+    found = compare(p, data=UserData(gaussian), **keys)
+    assert found.agree
+    assert (found.dimensions, found.deltas, found.samples) == ((100,), (6.0,), ((600,),))
+    assert any("600 samples of 100 features" in warning for warning in found.warnings)
+    assert not compare(p, data=UserData(rng.standard_t(2.2, size=(750, 100)) / 3**0.5), **keys).agree
+    labelled = compare(p, data=UserData(gaussian, labels=rng.standard_normal(750)), **keys)
+    assert not labelled.agree
+    assert not any(q.name.startswith("overlap") for q in labelled.quantities)  # nobody knows the directions
+    unheld = compare(p, data=UserData(gaussian, held_out=0.0), **keys)
+    assert not any(q.name == "test_loss" for q in unheld.quantities)
+    with pytest.raises(InputError, match="fix n and d"):
+        compare(p, data=UserData(gaussian), dimension=100)
+    with pytest.raises(InputError, match="no dimension"):
+        compare(p)

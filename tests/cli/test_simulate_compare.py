@@ -137,3 +137,24 @@ def test_user_data_on_the_command_line(experiment, tmp_path, capsys):
     assert run(command) == 0
     found = json.loads(capsys.readouterr().out)["runs"][0]
     assert (found["samples"], found["dimension"]) == (80, 8)
+
+
+def test_quick_simulations_are_few_and_say_so(invoke, experiment_file) -> None:
+    flags = ["--dimension", 20, "--delta", 4, "--seeds", 12, "--quick", "--json"]
+    document = invoke("simulate", experiment_file(), *flags).document
+    assert document["replicates"] == 3
+    assert "quick: 3 seeds in place of 12" in document["message"]
+    assert document["runs"][0]["recovery"] == []
+
+
+def test_compare_takes_the_users_features(invoke, experiment_file, tmp_path) -> None:
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).standard_normal((200, 20)))
+    done = invoke("compare", experiment_file(), "--data", tmp_path / "x.npy", "--seeds", 4, "--json")
+    assert done.code == 0
+    assert done.document["samples"] == [[160]]
+    refused = invoke("compare", experiment_file(), "--data", tmp_path / "x.npy", "--dimension", 20)
+    assert refused.code == 2
+    assert "--data FILE fixes n and d" in refused.err
+    nothing = invoke("compare", experiment_file())
+    assert nothing.code == 2
+    assert "--dimension" in nothing.err

@@ -45,6 +45,7 @@ from featurephase.subspaces import problem_subspaces
 
 if TYPE_CHECKING:
     from featurephase.problem import Problem
+    from featurephase.problem.data import UserData
     from featurephase.subspaces import LatentSubspaces
 
 
@@ -63,7 +64,7 @@ _DENSE, _LAW, _HALF = 0, 1, 2
 def compare(
     problem: Problem,
     *,
-    dimension: int | Sequence[int],
+    dimension: int | Sequence[int] | None = None,
     delta: float | Iterable[float] | None = None,
     seeds: int = 16,
     times: int | Iterable[int] | None = None,
@@ -74,6 +75,7 @@ def compare(
     simulated_delta: float | None = None,
     prediction: Prediction | None = None,
     subspaces: LatentSubspaces | None = None,
+    data: UserData | None = None,
     quiet: bool = True,
     workers: Workers = None,
 ) -> Comparison:
@@ -99,18 +101,26 @@ def compare(
         What is simulated instead of the problem: shows whether a difference would be noticed.
     prediction, subspaces
         If they are known already.
+    data
+        The user's features, in place of Gaussian ones: they fix n and d. Losses and Gram matrices are compared, and
+        overlaps where the link labels the features; no Hessian, because what finite d adds to it takes other d.
 
     Raises
     ------
     InputError
         Fewer than two seeds, a missing delta, or more memory than there is.
     """
-    dimensions = _dimensions(dimension)
     if seeds < 2:
         raise InputError(f"seeds = {seeds}: at least 2 are needed for standard errors")
+    if data is not None:
+        if dimension is not None or delta is not None or simulated_delta is not None:
+            raise InputError("data fix n and d: dimension and delta do not go with them")
+        dimension, delta, times = data.dimension, data.training_samples / data.dimension, ()
+    dimensions = _dimensions(dimension)
     deltas = asked_deltas(problem, delta) if prediction is None else tuple(run.delta for run in prediction.runs)
     analysed, shown = asked_times(problem, times), _shown(problem, curve_times)
     pairs = [_pair(problem, simulated, value, simulated_delta, dimensions, analysed, start) for value in deltas]
+    pairs = [(replace(dense, data=data), law) for dense, law in pairs]
     for pair in pairs:
         _require_runs(*pair, dimensions)
     spaces = problem_subspaces(problem) if subspaces is None else subspaces
@@ -124,8 +134,10 @@ def compare(
     return _assembled(problem, theory, [dense for dense, _ in pairs], dimensions, seeds, parts)
 
 
-def _dimensions(dimension: int | Sequence[int]) -> tuple[int, ...]:
+def _dimensions(dimension: int | Sequence[int] | None) -> tuple[int, ...]:
     """d, ascending, each once."""
+    if dimension is None:
+        raise InputError("no dimension: give d, or data")
     sizes = tuple(sorted({int(d) for d in np.atleast_1d(np.asarray(dimension))}))
     if not sizes or sizes[0] < 1:
         raise InputError(f"dimension = {', '.join(map(str, sizes)) or 'none'}: must be whole numbers >= 1")
@@ -258,7 +270,9 @@ class _Setup:
         observables, more = self._observables(spectra, shown, runs)
         notes += more
         quantities = [self._judged(q, runs) for q in observables]
-        if escape:
+        if self.dense.data is not None:
+            notes.append(_of_data(self.dense))
+        if escape and self.dense.known_directions:
             compared, more = self._escape(runs.dense[self.largest])
             quantities += compared
             notes += more
@@ -294,7 +308,10 @@ class _Setup:
     def _observables(
         self, spectra: Sequence[HessianPrediction], shown: Sequence[int], runs: _Runs
     ) -> tuple[list[Observable], list[str]]:
-        observables = list(trajectory_observables(self.run, shown, self.spaces.easy_basis))
+        easy = self.spaces.easy_basis if self.dense.known_directions else self.spaces.easy_basis[:, :0]
+        observables = list(trajectory_observables(self.run, shown, easy))
+        if self.dense.data is not None and self.dense.data.training_samples == len(self.dense.data.features):
+            observables = [q for q in observables if q.name != "test_loss"]  # no row is held out
         notes: list[str] = []
         for h in spectra:
             if _converged(h.time, [*chain(*runs.dense.values()), *runs.half]):
@@ -317,6 +334,8 @@ class _Setup:
             shift, more = eigenvalue_shift(q, at_largest, runs.half)
         else:
             shift, more = law_shift(q, runs.law[_half(self.largest)], runs.law[self.largest])
+        if self.dense.data is not None:
+            more = [*more, _of_one_data_set(q, runs.law[self.largest])]
         return judged(q, self.run.delta, *mean_over_seeds(q, at_largest), shift, errors + more)
 
     def _escape(self, runs: Sequence[SeedRun]) -> tuple[list[ComparedQuantity], list[str]]:
@@ -328,6 +347,24 @@ class _Setup:
             problem, self.run.delta, self.largest, self.spaces, quiet=self.quiet, workers=self.workers
         )
         return _escape_quantities(law, self.run.delta, problem.training.steps, [r.escape_time for r in runs])
+
+
+def _of_data(size: FiniteSize) -> str:
+    """What is compared where the features are the user's, in words."""
+    data = size.data
+    assert data is not None
+    words = (
+        f"data: {data.training_samples} samples of {data.dimension} features, the same in every seed, beside the "
+        "theory of isotropic Gaussian features; errors contain how much one such data set differs from another"
+    )
+    return words if data.labels is None else f"{words}; the labels are the user's, the theory's those of the link"
+
+
+def _of_one_data_set(q: Observable, law: Sequence[SeedRun]) -> Error:
+    """How much a number differs from one Gaussian data set to another: seeds of one data set do not show it."""
+    values = np.array([q.read(run.trajectory) for run in law])
+    known = values[np.isfinite(values)]
+    return (float(known.std(ddof=1)) if len(known) > 1 else np.nan), len(known) - 1
 
 
 def _divergence(run: TrajectoryPrediction, dimension: int, diverged: int, seeds: int, what: str) -> str:

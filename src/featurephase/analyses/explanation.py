@@ -37,7 +37,15 @@ from featurephase.hessian.spectrum import FULL_WIDTH
 from featurephase.problem.asked import check_delta, experiment_text
 from featurephase.results.explanation import DirectionExplanation, Explanation
 from featurephase.results.prediction import HessianPrediction
-from featurephase.results.status import NO_TRANSITION, NOT_CONVERGED, NOT_NEGATIVE, OK, STABLE, UNDETERMINED
+from featurephase.results.status import (
+    NO_TRANSITION,
+    NOT_CONVERGED,
+    NOT_NEGATIVE,
+    OK,
+    STABLE,
+    UNBOUNDED_CURVATURE,
+    UNDETERMINED,
+)
 from featurephase.results.threshold import ThresholdLimit
 from featurephase.subspaces import problem_subspaces
 from featurephase.subspaces.sectors import HardSector, hard_sectors
@@ -137,7 +145,9 @@ def _limits(problem: Problem, delta: float, spaces: LatentSubspaces, quiet: bool
 
 
 def _learned(limits: ThresholdLimit, number: int, delta: float) -> bool | None:
-    """Whether delta lies in a window of a sector, as training goes on."""
+    """Whether delta lies in a window of a sector, as training goes on; ``None`` where the bulk has no edge either."""
+    if limits.sectors[number].status == UNBOUNDED_CURVATURE:
+        return None
     inside = [window.contains(delta, _CLEAR) for window in limits.sectors[number].windows]
     if True in inside:
         return True
@@ -384,8 +394,8 @@ def explain(
         few, times=[steps] if seen else [], limit=False, subspaces=spaces, quiet=quiet, workers=workers
     )
     limits = _limits(problem, ratio, spaces, quiet, workers) if seen else None
-    if limits is not None and not limits.sectors:
-        limits = None
+    unbounded = None if limits is None or limits.sectors else (limits.status, limits.message)
+    limits = None if unbounded else limits
     facts = Facts(problem, ratio, dimension, spaces, thresholds, run, hessian)
     warnings = list(prediction.warnings) if hard else []
     found = _hard_facts(facts, limits, warnings, quiet, workers) if hard else []
@@ -396,6 +406,7 @@ def explain(
         directions += _easy_entries(facts, reached)
     directions += [entry for sector in found for entry in _hard_entries(facts, sector)]
     directions += _other_entries(spaces)
+    note = note if unbounded is None else "; ".join(filter(None, [note, unbounded[1]]))
     return _explanation(facts, found, limits, directions, reached, warnings, samples_n, note)
 
 
@@ -471,6 +482,8 @@ def _failures(
     ]
     if limits is not None and limits.status not in _EXPLAINED:
         problems.append((limits.status, limits.message))
+    if limits is not None:
+        problems += [(s.status, s.message) for s in limits.sectors if s.status == UNBOUNDED_CURVATURE]
     if hard and not np.isfinite(facts.thresholds.delta_alg) and facts.thresholds.status not in _EXPLAINED:
         problems.append((facts.thresholds.status, facts.thresholds.message))
     if any(e.learned is None for e in directions):

@@ -97,7 +97,7 @@ def hard_words(facts: Facts, hard: HardFacts) -> tuple[str, str]:
         return f"gradient descent has {facts.run.status}", "a smaller training.step_size"
     if hard.limit is None:
         return (
-            f"whether it is learned is read off the Hessian, which has no limit here ({facts.hessian.status})",
+            f"whether it is learned is read off the Hessian, which has no limit here ({_why(facts)})",
             f"{_cure(facts)}; `featurephase simulate` needs no Hessian; {_WARM}",
         )
     parts = [_at_the_last_step(facts, hard), _if_training_goes_on(facts, hard)]
@@ -107,6 +107,11 @@ def hard_words(facts: Facts, hard: HardFacts) -> tuple[str, str]:
 
 
 _WARM = "a warm start with any overlap (student.init_overlap) makes it easy"
+
+
+def _why(facts: Facts) -> str:
+    """The status of the Hessian, at the last step or as training goes on."""
+    return str(facts.hessian.status) if facts.hessian.status != "ok" else "as training goes on; see the note"
 
 
 def _cure(facts: Facts) -> str:
@@ -163,6 +168,8 @@ def _if_training_goes_on(facts: Facts, hard: HardFacts) -> str:
     limit = hard.limit
     assert limit is not None
     known = f"its delta_NN as training goes on, {with_error(limit.value, limit.value_se)}"
+    if limit.status == "unbounded-curvature":
+        return "whether it is learned if training goes on is unknown: the bulk of the Hessian has no edge then"
     if hard.learned is None:
         return f"n/d = {facts.delta:g} is too close to {known}, to tell whether it is learned if training goes on"
     if hard.learned:

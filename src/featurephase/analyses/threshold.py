@@ -178,7 +178,7 @@ def network_threshold(
     scan = _scanned(search) if guess is None else Scan.none()
     if scan.diverged:
         return _diverged(search, scan)
-    if scan.drifting > 0.5:
+    if scan.drifting == 1.0:
         unbounded = unbounded_status(Network.of(problem), problem.teacher.link)
         return NetworkThreshold(time=time, status=unbounded, message=unbounded.explained(f"t = {time}"))
     targets = _targets(search, scan, guess)

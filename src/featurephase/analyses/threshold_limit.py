@@ -170,7 +170,7 @@ def threshold_limit(
     )
     most = problem.threshold.max_steps
     scan = _scanned(following, min(_SCAN_TIME, most))
-    if scan.drifting > 0.5:
+    if scan.drifting == 1.0:
         unbounded = unbounded_status(Network.of(problem), problem.teacher.link)
         return ThresholdLimit(status=unbounded, message=unbounded.explained("limit"), time=int(scan.times[-1]))
     last = min(first_round, most)
@@ -203,7 +203,6 @@ class _Extrapolated:
     crossing: Crossing
     roots: Array
     fit: LimitFit | None
-    left_edge: float
     drifts: bool
 
     @property
@@ -306,9 +305,9 @@ def _extrapolated(
         if not fit.value > 0.0:
             fit = None
     mine = np.isin(table.delta, known)
-    edges = table.left_edge[mine][:, :, -1]
-    edge = float(np.nanmean(edges)) if np.any(np.isfinite(edges)) else np.nan
-    return _Extrapolated(crossing, roots, fit, edge, bool(table.drifts[mine].mean() > 0.5))
+    read = np.isfinite(table.left_edge[mine])
+    drifting = float(table.drifts[mine][read].mean()) if read.any() else 0.0
+    return _Extrapolated(crossing, roots, fit, drifting > 0.5)
 
 
 def _sector(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from featurephase.cli.features import DataFlag, HeaderFlag, HeldOutFlag, LabelsFlag, WhitenFlag, user_data
 from featurephase.cli.flags import COMPUTING, DeltaFlag, FileArgument, Shared, TimeFlag, command
 from featurephase.cli.parsing import finite_times
 
@@ -17,14 +18,19 @@ if TYPE_CHECKING:
 def compare(
     file: FileArgument,
     dimension: Annotated[
-        list[int],
+        list[int] | None,
         typer.Option("--dimension", metavar="D", help="d. Two or more: simulations are extrapolated to 1/d = 0."),
-    ],
+    ] = None,
     delta: DeltaFlag = None,
     seeds: Annotated[int, typer.Option("--seeds", metavar="S", help="Simulations (at least 2).")] = 16,
     time: TimeFlag = None,
     start: Annotated[str, typer.Option("--start", help="orthonormal, gaussian, sphere or prescribed.")] = "orthonormal",
     escape: Annotated[bool, typer.Option("--escape/--no-escape", help="Compare the escape time too.")] = True,
+    data: DataFlag = None,
+    labels: LabelsFlag = None,
+    whiten: WhitenFlag = False,
+    header: HeaderFlag = "auto",
+    held_out: HeldOutFlag = 0.2,
     *,
     shared: Shared,
 ) -> Result:
@@ -35,7 +41,16 @@ def compare(
     featurephase compare experiment.toml --dimension 500 --seeds 16 --figure comparison.png
 
     featurephase compare experiment.toml --dimension 300 --dimension 600 --delta 4 --json
+
+    featurephase compare experiment.toml --data features.npy --whiten
     """
+    from featurephase.foundation.errors import InputError
+
+    features = user_data(data, labels, whiten, header, held_out)
+    if features is not None and (delta or dimension):
+        raise InputError("--data FILE fixes n and d; --delta and --dimension do not go with it")
+    if features is None and not dimension:
+        raise InputError("no dimension: give d (--dimension D, once or more often), or --data FILE")
     problem = shared.experiment(file, delta=delta, times=finite_times("--time", time))
     from featurephase.analyses.comparison import compare as compute
 
@@ -45,6 +60,7 @@ def compare(
         seeds=seeds,
         start=start,
         escape=escape,
+        data=features,
         quiet=shared.quiet,
         workers=shared.executor,
     )

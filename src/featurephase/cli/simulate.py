@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from featurephase.cli.features import DataFlag, HeaderFlag, HeldOutFlag, LabelsFlag, WhitenFlag, user_data
 from featurephase.cli.flags import COMPUTING, DeltaFlag, FileArgument, Shared, TimeFlag, command
 from featurephase.cli.parsing import finite_times
 
@@ -32,26 +32,29 @@ def simulate(
     eigenvalues: Annotated[int, typer.Option("--eigenvalues", help="Of the Hessian, at each end.")] = 4,
     start: Annotated[str, typer.Option("--start", help="orthonormal, gaussian, sphere or prescribed.")] = "orthonormal",
     precision: Annotated[str, typer.Option("--precision", help="Of the data matrix: float64 or float32.")] = "float64",
-    data: Annotated[
-        Path | None, typer.Option("--data", metavar="FILE", help="Your features (.npy, .npz, .csv), a row a sample.")
-    ] = None,
-    labels: Annotated[
-        Path | None, typer.Option("--labels", metavar="FILE", help="Their labels; default: the link labels them.")
-    ] = None,
-    whiten: Annotated[
-        bool, typer.Option("--whiten", help="Centre the features, turn their covariance into I.")
-    ] = False,
-    header: Annotated[
-        str,
-        typer.Option("--header", metavar="yes|no", help="Whether a .csv file begins with names; default: by its look."),
-    ] = "auto",
-    held_out: Annotated[float, typer.Option("--held-out", help="Share of the data kept for the test loss.")] = 0.2,
+    data: DataFlag = None,
+    labels: LabelsFlag = None,
+    whiten: WhitenFlag = False,
+    header: HeaderFlag = "auto",
+    held_out: HeldOutFlag = 0.2,
     recovery: Annotated[
-        bool, typer.Option("--recovery/--no-recovery", help="Judge recovery by further runs at smaller d.")
-    ] = True,
+        bool | None,
+        typer.Option(
+            "--recovery/--no-recovery", help="Judge recovery by further runs at smaller d.", show_default="yes"
+        ),
+    ] = None,
     prediction: Annotated[
-        bool, typer.Option("--prediction/--no-prediction", help="Predict the escape time (tangent recursion).")
-    ] = True,
+        bool | None,
+        typer.Option(
+            "--prediction/--no-prediction", help="Predict the escape time (tangent recursion).", show_default="yes"
+        ),
+    ] = None,
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick", help="A quarter of the seeds, no recovery, no prediction unless asked for; the result says so."
+        ),
+    ] = False,
     *,
     shared: Shared,
 ) -> Result:
@@ -69,32 +72,27 @@ def simulate(
 
     if precision not in ("float64", "float32"):
         raise InputError(f"--precision {precision!r}: must be float64 or float32")
-    if data is None and (labels is not None or whiten):
-        raise InputError("--labels and --whiten go with --data FILE")
     if data is not None and (delta or dimension is not None):
         raise InputError("--data FILE fixes n and d; --delta and --dimension do not go with it")
+    features = user_data(data, labels, whiten, header, held_out)
     times = finite_times("--time", time)
     problem = shared.experiment(file, delta=delta, times=times)
     from featurephase.analyses.simulation import simulate as compute
-    from featurephase.problem.data import load_data
 
-    features = (
-        None
-        if data is None
-        else load_data(data, labels=labels, whiten=whiten, held_out=held_out, header=cast(Any, header))
-    )
-    return compute(
+    fewer = max(2, seeds // 4) if quick else seeds
+    result = compute(
         problem,
         dimension=dimension,
         method=cast(Any, method),
-        seeds=seeds,
+        seeds=fewer,
         times=None if times is None else times.steps,
         eigenvalues=eigenvalues,
         start=start,
         precision=cast(Any, precision),
         data=features,
-        recovery=recovery,
-        predicted=prediction,
+        recovery=not quick if recovery is None else recovery,
+        predicted=not quick if prediction is None else prediction,
         quiet=shared.quiet,
         workers=shared.executor,
     )
+    return result.noted(f"quick: {fewer} seeds in place of {seeds}") if quick else result
