@@ -22,8 +22,9 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from featurephase.latent_model import Flow
-from featurephase.latent_model.training import integrate_flow
+from featurephase.latent_model.training import Setting, integrate_flow
 
+TARGET = Setting(cross_moment=1.0)
 INITIALISATIONS, TIMES, WIDTH = 1000, 1000, 100
 
 
@@ -100,8 +101,8 @@ def compare(u: np.ndarray, w: np.ndarray, times: np.ndarray, batch: float | None
     print(f"a trajectory at {times.size} times: {1e6 * single:.0f} us{share}; ", end="")
     print(f"largest error of the output {error(Flow(u, w, cross_moment=1.0).at(times).output):.1e}")
     for method in ("RK45", "DOP853", "Radau", "LSODA"):
-        numeric = best(lambda m=method: integrate_flow(u, w, times, cross_moment=1.0, method=m), 3)
-        worst = error(integrate_flow(u, w, times, cross_moment=1.0, method=method).output)
+        numeric = best(lambda m=method: integrate_flow(u, w, times, TARGET, method=m), 3)
+        worst = error(integrate_flow(u, w, times, TARGET, method=method).output)
         ratios = f"{numeric / single:.0f} times as long" + (
             "" if batch is None else f" ({numeric / batch:.0f} the batch)"
         )

@@ -51,8 +51,8 @@ UPWARDS = {
 LARGE = {
     "analyses.comparison.compare": "public: one keyword for each option of the command",
     "analyses.simulation.simulate": "public: one keyword for each option of the command",
-    "latent_model.phases.latent_phase": "public: one keyword for each option of the command",
-    "latent_model.trajectory.latent": "public: one keyword for each option of the command",
+    "analyses.latent_phase.latent_phase": "public: one keyword for each option of the command",
+    "analyses.latent.latent": "public: one keyword for each option of the command",
     "results.labels.labelled": "takes what `dataclasses.field` takes, and the labels",
 }
 #: Modules where text that is not ours becomes a number or a value, which Python reports as ValueError.
@@ -80,8 +80,6 @@ PENDING_LARGE = {
     "dynamics.training.train",
     "hessian.bulk.Bulk.edge",
     "hessian.spectrum.spectrum",
-    "latent_model.training.integrate_flow",
-    "latent_model.training.train_network",
     "thresholds.algorithmic.algorithmic_threshold",
 }
 

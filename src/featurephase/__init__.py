@@ -33,8 +33,8 @@ _PUBLIC: dict[str, str] = {
     "compare": "featurephase.analyses.comparison",
     "Dask": "featurephase.foundation.executors",
     "load_data": "featurephase.problem.data",
-    "latent": "featurephase.latent_model",
-    "latent_phase": "featurephase.latent_model",
+    "latent": "featurephase.analyses.latent",
+    "latent_phase": "featurephase.analyses.latent_phase",
     "related": "featurephase.related_models",
 }
 

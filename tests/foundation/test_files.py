@@ -5,6 +5,7 @@ import os
 import resource
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,19 @@ def test_a_folder_that_is_no_store_of_ours_is_left_alone(tmp_path):
         save_dataset(DATA, folder)
     assert names(folder) == ["thesis.tex"]
     assert names(tmp_path) == ["results.zarr"]
+
+
+def test_folders_put_at_once_under_one_name_replace_each_other(tmp_path):
+    """Each of them may find the folder of another one in the moment between looking and renaming."""
+
+    def write(part: Path) -> None:
+        part.mkdir()
+        (part / "zarr.json").touch()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: files._put(tmp_path / "a.zarr", write), range(200)))
+    assert names(tmp_path) == ["a.zarr"]
+    assert names(tmp_path / "a.zarr") == ["zarr.json"]
 
 
 def test_a_zarr_store_of_somebody_else_is_left_alone(tmp_path):

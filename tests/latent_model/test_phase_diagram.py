@@ -15,7 +15,7 @@ from featurephase.latent_model import (
     mechanisms,
     parameterisation,
 )
-from featurephase.latent_model.training import train_network, two_point_data
+from featurephase.latent_model.training import Setting, train_network, two_point_data
 
 # name: c_k, c_h, c_g, c_s0, phase, stability, mechanism (the table of theory/latent-phases)
 TABLE = {
@@ -140,17 +140,11 @@ def trained(scaling: Scaling, kappa: float, *, step: float, steps: int, seed: in
     """Gradient descent with the rates of the scaling times ``step``, three inputs, on two samples."""
     width = round(kappa**scaling.c_width) if scaling.c_width else 10
     rng = np.random.default_rng([seed, width])
-    x, y, n = two_point_data(1.0, 1.0, 1.1, dimension=3)
     u = kappa**scaling.c_sigma_u * rng.standard_normal(width)
     hidden = kappa**scaling.c_sigma_w * rng.standard_normal((width, 3))
-    return train_network(
-        x, y, u, hidden, n,
-        steps=steps,
-        step_size=step,
-        eta_u=kappa**scaling.c_eta_u,
-        eta_w=kappa**scaling.c_eta_w,
-        gamma=kappa**scaling.c_gamma,
-    )  # fmt: skip
+    setting = Setting(eta_u=kappa**scaling.c_eta_u, eta_w=kappa**scaling.c_eta_w, gamma=kappa**scaling.c_gamma)
+    data = two_point_data(1.0, 1.0, 1.1, dimension=3)
+    return train_network(data, u, hidden, setting, steps=steps, step_size=step)
 
 
 WIDTHS = (64.0, 512.0, 4096.0)
@@ -255,8 +249,8 @@ def test_finite_width_maps_converge_to_the_limit() -> None:
 def test_finite_width_map_is_that_of_the_flow(width: float) -> None:
     plane = Slice(x="c_sigma_u", y="c_eta_w", fixed=Scaling(c_gamma=-0.7, c_sigma_w=-0.1, c_eta_u=0.3, c_width=width))
     m = finite_width_map(plane, 30.0, points=3, replicates=3, seed=4)
-    for i, j, scaling in plane.grid(3):
-        flow = scaling.start(30.0, samples=3, seed=4)
+    for i, j in np.ndindex(3, 3):
+        flow = plane.at(m.x[j], m.y[i]).start(30.0, samples=3, seed=4)
         expected = mechanisms(flow, np.inf).log_kernel_ratio / np.log(30.0)
         assert m.value[i, j] == pytest.approx(expected.mean(), rel=1e-9)
 

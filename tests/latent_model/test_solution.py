@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import featurephase as fp
 from featurephase.foundation.errors import InputError
 from featurephase.latent_model import Flow, moments_from_data
-from featurephase.latent_model.training import integrate_flow, train_network, two_point_data
+from featurephase.latent_model.training import Setting, integrate_flow, train_network, two_point_data
 
 from .cases import KINDS, random_model
 
@@ -184,7 +184,9 @@ def test_inverse_outside_the_path() -> None:
 def test_against_numerical_integration(arguments: dict) -> None:
     flow = Flow(**arguments, response_moment=3.0)
     times = np.array([0.0, 0.2, 0.7, 2.0])
-    numeric = integrate_flow(times=times, **arguments, response_moment=3.0)
+    parameters = {name: value for name, value in arguments.items() if name not in ("u", "w")}
+    setting = Setting(**parameters, response_moment=3.0)
+    numeric = integrate_flow(arguments["u"], arguments["w"], times, setting)
     x = flow.at(times)
     for name in ("output", "loss", "kernel", "alignment"):
         np.testing.assert_allclose(getattr(x, name), getattr(numeric, name), rtol=1e-10, atol=1e-10)
@@ -201,10 +203,10 @@ def test_descent_is_the_training_of_a_network(arguments: dict, factor: float) ->
     arguments = arguments | rates
     flow = Flow(**arguments, response_moment=2.5)
     map_ = flow.descend(25)
-    x, y, n = two_point_data(arguments.get("second_moment", 1.0), arguments["cross_moment"], 2.5, dimension=3)
-    hidden = np.outer(arguments["w"], n)
-    options = rates | {"gamma": arguments.get("gamma", 1.0), "loss_factor": factor}
-    network = train_network(x, y, arguments["u"], hidden, n, steps=25, **options)
+    data = two_point_data(arguments.get("second_moment", 1.0), arguments["cross_moment"], 2.5, dimension=3)
+    hidden = np.outer(arguments["w"], data[2])
+    setting = Setting(**rates, gamma=arguments.get("gamma", 1.0), loss_factor=factor)
+    network = train_network(data, arguments["u"], hidden, setting, steps=25, step_size=1.0)
     for name in ("output", "loss", "kernel", "alignment"):
         np.testing.assert_allclose(getattr(map_, name), getattr(network, name), rtol=1e-11, atol=1e-12)
     np.testing.assert_allclose(map_.u, network.u[-1], rtol=1e-11)
@@ -362,7 +364,7 @@ def test_moments_of_rank_one_data() -> None:
     hidden = rng.standard_normal((4, 3))
     moments = {"second_moment": m.second, "cross_moment": m.cross, "response_moment": m.response}
     flow = Flow(np.ones(4), m.project(hidden), **moments, eta_u=0.01, eta_w=0.01)
-    network = train_network(np.outer(a, n), y, np.ones(4), hidden, n, steps=50, eta_u=0.01, eta_w=0.01)
+    network = train_network((np.outer(a, n), y, n), np.ones(4), hidden, Setting(), steps=50, step_size=0.01)
     np.testing.assert_allclose(flow.descend(50).loss, network.loss, rtol=1e-12)
 
 
@@ -424,6 +426,6 @@ def test_response_moment_rounded_down_is_accepted() -> None:
 
 
 def test_the_package_is_its_function() -> None:
-    from featurephase.latent_model import latent
+    from featurephase import latent
 
     assert fp.latent is latent

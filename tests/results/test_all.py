@@ -17,11 +17,11 @@ import pytest
 import featurephase as fp
 from featurephase import results
 from featurephase.analyses.explanation import Explanation
+from featurephase.analyses.latent_phase import parameterisation_table
 from featurephase.analyses.reached import reached_subspace
 from featurephase.analyses.threshold import Threshold
 from featurephase.cli.templates import template_list
 from featurephase.foundation.errors import InputError
-from featurephase.latent_model import parameterisation_table
 from featurephase.present import PRESENTERS, presenter
 from featurephase.problem import Problem
 from featurephase.results.base import Record, Result

@@ -10,7 +10,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from featurephase.latent_model import Flow, latent, mechanisms
+import featurephase as fp
+from featurephase.latent_model import Flow, mechanisms
 
 THREE = {"u": [0.5, -0.3, 0.8], "w": [0.2, 0.7, -0.4], "cross_moment": 1.0, "response_moment": 1.5}
 CASES = {
@@ -145,6 +146,6 @@ def test_relative_motion_of_the_layers(case: str) -> None:
 
 
 def test_statuses() -> None:
-    assert latent(**CASES["R7"], times=[0.3]).status == "saddle"
-    assert latent(**CASES["R1"], times=[0.3]).status == "ok"
-    assert latent(u=[1.0], w=[1.0], cross_moment=1.0, gamma=0.0, times=[1.0]).status == "frozen"
+    assert fp.latent(**CASES["R7"], times=[0.3]).status == "saddle"
+    assert fp.latent(**CASES["R1"], times=[0.3]).status == "ok"
+    assert fp.latent(u=[1.0], w=[1.0], cross_moment=1.0, gamma=0.0, times=[1.0]).status == "frozen"

@@ -129,7 +129,7 @@ def latent(
     _require(values, "u", "w", "cross_moment")
     times = values.pop("time", None)
 
-    from featurephase.latent_model import latent as solve
+    from featurephase.analyses.latent import latent as solve
 
     result = solve(times=times, measure=measure, **values)
     return result if width is None else replace(result, seed=shared.seed or 0)
@@ -204,8 +204,8 @@ def latent_phase(
     }
     exponents = {key: value for key, value in given.items() if value is not None}
 
-    from featurephase.latent_model import latent_phase as solve
-    from featurephase.latent_model import parameterisation_table
+    from featurephase.analyses.latent_phase import latent_phase as solve
+    from featurephase.analyses.latent_phase import parameterisation_table
 
     if not exponents and name is None:
         if symmetrised or axes is not None or kappa is not None:

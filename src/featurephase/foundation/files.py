@@ -7,6 +7,7 @@ reader at the wrong moment meets the old file or the new one. A symbolic link to
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -37,6 +38,8 @@ FIGURES = (".png", ".pdf", ".svg")
 TABLES = (".nc", ".zarr")
 #: Attribute of a zarr group that says who may replace it.
 _MARK = "written_by"
+#: How often a folder that another run has just put in place of the target is moved away.
+_ATTEMPTS = 20
 #: Most characters of a file name that a message shows.
 _NAME = 400
 
@@ -138,23 +141,31 @@ def _put(target: Path, write: Callable[[Path], object]) -> Path:
         try:
             part = scratch / f"part{target.suffix}"
             write(part)
-            _replace(part, target, scratch / "old")
+            _replace(part, target, scratch)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     return target
 
 
-def _replace(part: Path, target: Path, old: Path) -> None:
-    """Rename ``part`` to ``target``; a folder in its place is moved away first, and back where that fails."""
-    if not target.is_dir():
-        os.replace(part, target)
-        return
-    os.replace(target, old)
-    try:
-        os.replace(part, target)
-    except BaseException:
-        os.replace(old, target)
-        raise
+def _replace(part: Path, target: Path, scratch: Path) -> None:
+    """Rename ``part`` to ``target``; a folder in its place is moved away first, and back where that fails.
+
+    Another run may put its own folder there at any moment: that one is then moved away too.
+    """
+    for attempt in range(_ATTEMPTS):
+        away = scratch / f"old-{attempt}"
+        with contextlib.suppress(FileNotFoundError):
+            if target.is_dir():
+                os.replace(target, away)
+        try:
+            os.replace(part, target)
+            return
+        except BaseException as error:
+            if getattr(error, "errno", None) in (errno.ENOTEMPTY, errno.EEXIST) and attempt < _ATTEMPTS - 1:
+                continue
+            if away.exists() and not target.exists():
+                os.replace(away, target)
+            raise
 
 
 def write_bytes(path: str | os.PathLike[str], content: bytes | memoryview, suffixes: tuple[str, ...] = ()) -> Path:

@@ -2,20 +2,9 @@
 
 from featurephase.latent_model.mechanisms import Mechanisms, mechanisms, regime
 from featurephase.latent_model.moments import Moments, moments_from_data
-from featurephase.latent_model.phase_diagram import (
-    PARAMETERISATIONS,
-    Exponents,
-    FiniteWidthMap,
-    Scaling,
-    Slice,
-    Verdict,
-    finite_width_map,
-    parameterisation,
-)
-from featurephase.latent_model.phases import latent_phase, parameterisation_table
+from featurephase.latent_model.phase_diagram import FiniteWidthMap, Slice, finite_width_map
+from featurephase.latent_model.scaling import PARAMETERISATIONS, Exponents, Scaling, Verdict, parameterisation
 from featurephase.latent_model.solution import Descent, Flow, Trajectory
-from featurephase.latent_model.trajectory import latent
-from featurephase.results.latent import LatentPhaseResult, LatentResult
 
 __all__ = [
     "PARAMETERISATIONS",
@@ -23,8 +12,6 @@ __all__ = [
     "Exponents",
     "FiniteWidthMap",
     "Flow",
-    "LatentPhaseResult",
-    "LatentResult",
     "Mechanisms",
     "Moments",
     "Scaling",
@@ -32,11 +19,8 @@ __all__ = [
     "Trajectory",
     "Verdict",
     "finite_width_map",
-    "latent",
-    "latent_phase",
     "mechanisms",
     "moments_from_data",
     "parameterisation",
-    "parameterisation_table",
     "regime",
 ]

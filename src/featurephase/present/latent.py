@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from featurephase.analyses.latent import default_times
 from featurephase.latent_model.mechanisms import NAMES, Mechanisms, mechanisms
-from featurephase.latent_model.trajectory import default_times
 from featurephase.present.figures import PALETTE, new_figure
 from featurephase.results.status import OK
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from featurephase.latent_model.phase_diagram import PARAMETERISATIONS, FiniteWidthMap, Scaling, Slice
+from featurephase.latent_model.phase_diagram import FiniteWidthMap, Slice
+from featurephase.latent_model.scaling import PARAMETERISATIONS, Scaling
 from featurephase.present.figures import PALETTE, new_figure
 
 if TYPE_CHECKING:
@@ -80,11 +81,11 @@ def _boundaries(axis: Axes, plane: Slice) -> None:
     if (segment := plane.disalignment_line()) is not None:
         ends = zip(*segment, strict=True)
         axis.plot(*ends, color=BLUE, linewidth=3, label="disalignment (balanced layers)", zorder=3)
-    for line, colour, style, label in (
-        (plane.rotation, GREEN, "--", "angle of order one ($c_g=0$)"),
-        (plane.start, "0.35", ":", "initial output of order one ($c_{s0}=0$)"),
+    for name, colour, style, label in (
+        ("c_g", GREEN, "--", "angle of order one ($c_g=0$)"),
+        ("c_s0", "0.35", ":", "initial output of order one ($c_{s0}=0$)"),
     ):
-        segment = plane.segment(line, [])
+        segment = plane.segment(plane.affine(name), [])
         if segment is not None:
             a, b = segment
             axis.plot(*zip(a, b, strict=True), color=colour, linestyle=style, linewidth=1.5, label=label, zorder=2)

@@ -94,7 +94,7 @@ class LatentPhaseResult(Result):
     exponents
         ``c_k``, ``c_h``, ``c_g``, ``c_s0``.
     phase, stability, mechanism
-        See :class:`~featurephase.latent_model.phase_diagram.Verdict`.
+        See :class:`~featurephase.latent_model.scaling.Verdict`.
     verdict
         All of the verdict.
     normal_form

@@ -6,15 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from featurephase.foundation.errors import InputError
-from featurephase.latent_model.phase_diagram import (
-    PARAMETERISATIONS,
-    Exponents,
-    Scaling,
-    Slice,
-    Verdict,
-    finite_width_map,
-    parameterisation,
-)
+from featurephase.latent_model.phase_diagram import Slice, finite_width_map
+from featurephase.latent_model.scaling import PARAMETERISATIONS, Scaling, parameterisation
 from featurephase.results.latent import LatentPhaseResult, ParameterisationTable
 
 __all__ = ["latent_phase", "parameterisation_table"]
@@ -61,7 +54,7 @@ def latent_phase(
 
     Notes
     -----
-    arXiv:2401.07085, section 5; exponents in :mod:`featurephase.latent_model.phase_diagram`.
+    arXiv:2401.07085, section 5; exponents in :mod:`featurephase.latent_model.scaling`.
     """
     scaling = Scaling(
         c_gamma=c_gamma,
@@ -93,18 +86,9 @@ def latent_phase(
         mechanism=verdict.mechanism,
         verdict=asdict(verdict),
         normal_form=asdict(normal),
-        equivalent=tuple(p.name for p in PARAMETERISATIONS if _equivalent(p.scaling, scaling)),
+        equivalent=tuple(p.name for p in PARAMETERISATIONS if p.scaling.equivalent(scaling)),
         finite_width=finite,
         plane=plane,
-    )
-
-
-def _equivalent(a: Scaling, b: Scaling) -> bool:
-    x, y = a.normal_form(), b.normal_form()
-    return (
-        abs(x.c_width - y.c_width) < 1e-9
-        and abs(x.c_gamma - y.c_gamma) < 1e-9
-        and abs((x.c_eta_u - x.c_eta_w) - (y.c_eta_u - y.c_eta_w)) < 1e-9
     )
 
 
@@ -129,18 +113,15 @@ def _around(plane: Slice, scaling: Scaling) -> Slice:
 
 def parameterisation_table() -> ParameterisationTable:
     """All named parameterisations."""
-    entries = []
-    for p in PARAMETERISATIONS:
-        exponents: Exponents = p.scaling.exponents
-        verdict: Verdict = p.scaling.verdict()
-        entries.append(
-            {
-                "name": p.name,
-                "label": p.label,
-                "rule": p.rule,
-                "scaling": asdict(p.scaling),
-                "exponents": asdict(exponents),
-                **asdict(verdict),
-            }
-        )
+    entries = [
+        {
+            "name": p.name,
+            "label": p.label,
+            "rule": p.rule,
+            "scaling": asdict(p.scaling),
+            "exponents": asdict(p.scaling.exponents),
+            **asdict(p.scaling.verdict()),
+        }
+        for p in PARAMETERISATIONS
+    ]
     return ParameterisationTable(parameterisations=entries)

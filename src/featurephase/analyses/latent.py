@@ -13,7 +13,7 @@ from featurephase.foundation.types import Array
 from featurephase.latent_model.mechanisms import NAMES, Mechanisms, mechanisms, regime
 from featurephase.latent_model.model import check_times
 from featurephase.latent_model.solution import Flow, Trajectory
-from featurephase.latent_model.training import Measurement, integrate_flow, train_network, two_point_data
+from featurephase.latent_model.training import Measurement, Setting, integrate_flow, train_network, two_point_data
 from featurephase.results.latent import LatentResult
 from featurephase.results.status import FROZEN, OK, SADDLE
 
@@ -92,7 +92,7 @@ def latent(
 
     Notes
     -----
-    arXiv:2401.07085. For many initialisations at once use :class:`featurephase.latent.Flow`.
+    arXiv:2401.07085. For many initialisations at once use :class:`featurephase.latent_model.Flow`.
 
     Examples
     --------
@@ -101,41 +101,27 @@ def latent(
     0.725484493
     """
     if np.ndim(u) > 1 or np.ndim(w) > 1:
-        raise InputError("latent takes one initialisation, u and w of shape (unit,); use latent.Flow for many")
-    for name, value in (
-        ("second_moment", second_moment),
-        ("cross_moment", cross_moment),
-        ("eta_u", eta_u),
-        ("eta_w", eta_w),
-        ("gamma", gamma),
-    ):
+        raise InputError(
+            "latent takes one initialisation, u and w of shape (unit,); use featurephase.latent_model.Flow for many"
+        )
+    scalars = {
+        "eta_u": eta_u,
+        "eta_w": eta_w,
+        "second_moment": second_moment,
+        "cross_moment": cross_moment,
+        "gamma": gamma,
+        "loss_factor": loss_factor,
+        "saddle_tolerance": saddle_tolerance,
+    }
+    for name, value in scalars.items():
         if np.ndim(value) != 0:
-            raise InputError(f"{name} must be one number; use latent.Flow for many")
-    flow = Flow(
-        u,
-        w,
-        cross_moment=cross_moment,
-        second_moment=second_moment,
-        response_moment=response_moment,
-        eta_u=eta_u,
-        eta_w=eta_w,
-        gamma=gamma,
-        loss_factor=loss_factor,
-        saddle_tolerance=saddle_tolerance,
-    )
+            raise InputError(f"{name} must be one number; use featurephase.latent_model.Flow for many")
+    flow = Flow(u, w, response_moment=response_moment, **scalars)
     t = default_times(flow) if times is None else np.atleast_1d(check_times(times))
     if t.ndim != 1 or t.size == 0:
         raise InputError(f"times must be a list of at least one number, given shape {t.shape}")
-    parameters = {
-        "eta_u": float(eta_u),
-        "eta_w": float(eta_w),
-        "second_moment": float(second_moment),
-        "cross_moment": float(cross_moment),
-        "response_moment": float(flow.response_moment),
-        "gamma": float(gamma),
-        "loss_factor": float(loss_factor),
-        "saddle_tolerance": float(saddle_tolerance),
-    }
+    parameters = {name: float(value) for name, value in scalars.items()}
+    parameters["response_moment"] = float(flow.response_moment)
     return _answer(flow, t, parameters, _measure(u, w, t, parameters) if measure else None)
 
 
@@ -188,18 +174,14 @@ def _measure(u: ArrayLike, w: ArrayLike, times: Array, parameters: Mapping[str, 
     """Both numerical trajectories; the descent with a step small enough to follow the flow, in at most 20000 steps."""
     u, w = np.atleast_1d(np.asarray(u, dtype=np.float64)), np.atleast_1d(np.asarray(w, dtype=np.float64))
     finite = times[np.isfinite(times)]
-    options: dict[str, Any] = {name: value for name, value in parameters.items() if name != "saddle_tolerance"}
-    flow = integrate_flow(u, w, finite, **options)
+    setting = Setting(**{name: value for name, value in parameters.items() if name != "saddle_tolerance"})
+    flow = integrate_flow(u, w, finite, setting)
     end = float(finite.max(initial=0.0))
-    fastest = float(np.max(np.abs(flow.kernel), initial=0.0)) * 2.0 * parameters["second_moment"]
-    steps = int(np.clip(np.ceil(100.0 * end * fastest * parameters["loss_factor"]), 1, 20_000)) if end else 0
+    fastest = float(np.max(np.abs(flow.kernel), initial=0.0)) * 2.0 * setting.second_moment
+    steps = int(np.clip(np.ceil(100.0 * end * fastest * setting.loss_factor), 1, 20_000)) if end else 0
     step_size = end / steps if steps else 1.0
-    inputs, labels, direction = two_point_data(
-        parameters["second_moment"], parameters["cross_moment"], parameters["response_moment"], dimension=2
-    )
-    rates = {name: parameters[name] for name in ("eta_u", "eta_w", "gamma", "loss_factor")}
-    hidden = np.outer(w, direction)
-    network = train_network(inputs, labels, u, hidden, direction, steps=steps, step_size=step_size, **rates)
+    data = two_point_data(setting.second_moment, setting.cross_moment, setting.response_moment, dimension=2)
+    network = train_network(data, u, np.outer(w, data[2]), setting, steps=steps, step_size=step_size)
     keep = np.unique(np.linspace(0, steps, min(steps + 1, 101)).round().astype(int))
     return {"flow": _shown(flow), "descent": _shown(network, keep) | {"step_size": step_size}}
 
