@@ -35,7 +35,7 @@ from featurephase.hessian.lanczos import extreme_pairs
 from featurephase.present.figures import PALETTE, house_style, new_figure, write_figure
 from featurephase.probe import Probe
 from featurephase.probe.experiment import Experiment, run
-from featurephase.probe.functional import Network
+from featurephase.probe.functional import TorchNetwork
 from featurephase.probe.hessian import HessianOperator, Objective, Spectrum, eigenpairs
 from featurephase.probe.kernel import exact_kernel
 from featurephase.probe.networks import build_network
@@ -292,7 +292,7 @@ def _kernel_by_recipe(model: nn.Module, x: torch.Tensor) -> np.ndarray:
 
 
 def _kernel_by_probe(model: nn.Module, x: torch.Tensor) -> np.ndarray:
-    network = Network(model)
+    network = TorchNetwork(model)
     with network.isolated():
         return exact_kernel(network, network.state(), Batch.of(x, "inputs"))
 
@@ -301,7 +301,7 @@ PRODUCTS = 30
 
 
 def _top_by_probe(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:
-    network = Network(model, loss=nn.functional.cross_entropy)
+    network = TorchNetwork(model, loss=nn.functional.cross_entropy)
     with network.isolated():
         operator = HessianOperator(network, network.state(), Objective([(Batch.of(x, "inputs"), y, 1.0)]))
         pairs, *_ = eigenpairs(operator, Spectrum(1, 1e-12, PRODUCTS))

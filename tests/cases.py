@@ -1,10 +1,12 @@
 """The problems that tests share.
 
-:func:`problem` is one GeLU neuron with the squared loss, in which each test changes what it is about.
+:func:`problem` is one GeLU neuron with the squared loss, in which each test changes what it is about; :func:`file_text`
+is the same as an experiment file.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,7 @@ def problem(
     easy_basis: ArrayLike | None = None,
     student: Student | None = None,
     activation: str = "gelu",
+    readout: Sequence[float] = (1.0,),
     loss: str = "squared",
     **training: Any,
 ) -> Problem:
@@ -38,7 +41,7 @@ def problem(
     link, latent_dim, easy_basis
         The teacher; without a basis the easy subspace is computed where it is asked for.
     student
-        Default: one neuron of readout 1 with the ``activation``.
+        Default: neurons with the ``activation`` and the ``readout``.
     loss
         Its name in the catalogue.
     **training
@@ -46,7 +49,7 @@ def problem(
     """
     return Problem(
         teacher=Teacher(latent_dim, link, easy_basis),
-        student=Student(activation, [1.0]) if student is None else student,
+        student=Student(activation, list(readout)) if student is None else student,
         loss=loss,
         training=GradientDescent(**({"step_size": 0.8, "steps": 5} | training)),
     )
@@ -55,3 +58,38 @@ def problem(
 def easy_and_hard(**training: Any) -> Problem:
     """One GeLU neuron on an easy and a hard direction, three steps of size 0.5."""
     return problem(EASY_AND_HARD, latent_dim=2, **({"step_size": 0.5, "steps": 3} | training))
+
+
+#: The same neuron as a file: small, and quick under every command.
+_FILE = """
+title = "One neuron, small"
+[teacher]
+latent_dim = 1
+link = "1.5*tanh(g1**2)"
+[student]
+activation = "gelu"
+readout = [1.0]
+[loss]
+name = "squared"
+[training]
+step_size = 0.8
+steps = 4
+[asymptotics]
+samples = 2000
+replicates = 2
+[threshold]
+delta_range = [1, 40]
+max_steps = 30
+[run]
+delta = [4.0, 20.0]
+times = [0, 4]
+"""
+
+
+def file_text(*changes: tuple[str, str]) -> str:
+    """The small experiment as TOML, with some texts replaced: (old, new), each of which must be there."""
+    text = _FILE
+    for old, new in changes:
+        assert old in text, old
+        text = text.replace(old, new)
+    return text

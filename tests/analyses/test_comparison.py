@@ -235,22 +235,7 @@ def test_power_and_false_alarms(wrong):
 
 def test_the_users_features_beside_the_theory():
     """Gaussian features agree; heavy tails do not, nor do labels that have nothing to do with the features."""
-    p = Problem.from_toml("""
-[teacher]
-latent_dim = 2
-link = "tanh(g1) + 1.5*tanh(g2**2)"
-[student]
-activation = "gelu"
-readout = [1.0]
-[loss]
-name = "squared"
-[training]
-step_size = 0.5
-steps = 8
-[asymptotics]
-samples = 8192
-replicates = 4
-""")
+    p = cases.easy_and_hard(steps=8).replace(asymptotics={"samples": 8192, "replicates": 4})
     rng = np.random.default_rng(5)
     gaussian = rng.standard_normal((750, 100))
     keys = {"seeds": 6, "workers": 1, "escape": False}

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from featurephase.analyses.expressible import expressible, why_not
-from featurephase.problem import GradientDescent, Problem, Student, Teacher
+from featurephase.problem import Problem
+
+from .. import cases
 
 G1, G2 = np.eye(2)[:, :1], np.eye(2)[:, 1:]
 
 
 def problem(activation: str, link: str, loss: str = "squared") -> Problem:
-    return Problem(
-        teacher=Teacher(2, link), student=Student(activation, [1.0]), loss=loss, training=GradientDescent(0.1, 1)
-    )
+    return cases.problem(link, latent_dim=2, activation=activation, loss=loss, steps=1)
 
 
 @pytest.mark.parametrize(

@@ -13,29 +13,7 @@ import pytest
 
 from featurephase.cli.app import run
 
-ONE_NEURON = """
-title = "One neuron, small"
-[teacher]
-latent_dim = 1
-link = "1.5*tanh(g1**2)"
-[student]
-activation = "gelu"
-readout = [1.0]
-[loss]
-name = "squared"
-[training]
-step_size = 0.8
-steps = 4
-[asymptotics]
-samples = 2000
-replicates = 2
-[threshold]
-delta_range = [1, 40]
-max_steps = 30
-[run]
-delta = [4.0, 20.0]
-times = [0, 4]
-"""
+from .. import cases
 
 
 class Outcome(NamedTuple):
@@ -71,7 +49,7 @@ def _invoke() -> Callable[..., Outcome]:
 
 @pytest.fixture(scope="session")
 def one_neuron() -> str:
-    return ONE_NEURON
+    return cases.file_text()
 
 
 @pytest.fixture(scope="session")
@@ -79,12 +57,8 @@ def experiment_file(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., P
     """Write the small experiment with some texts replaced."""
 
     def write(*changes: tuple[str, str]) -> Path:
-        text = ONE_NEURON
-        for old, new in changes:
-            assert old in text
-            text = text.replace(old, new)
         path = tmp_path_factory.mktemp("experiment") / "experiment.toml"
-        path.write_text(text, encoding="utf-8")
+        path.write_text(cases.file_text(*changes), encoding="utf-8")
         return path
 
     return write

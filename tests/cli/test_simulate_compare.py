@@ -9,26 +9,13 @@ import pytest
 
 from featurephase.cli.app import run
 
-TEXT = """
-title = "small"
-[teacher]
-latent_dim = 1
-link = "1.5*tanh(g1**2)"
-easy_basis = [[]]
-[student]
-activation = "gelu"
-readout = [1.0]
-[loss]
-name = "squared"
-[training]
-step_size = 0.8
-steps = 4
-[asymptotics]
-samples = 5000
-replicates = 2
-[run]
-delta = [3.0]
-"""
+from .. import cases
+
+TEXT = cases.file_text(
+    ("[student]", "easy_basis = [[]]\n[student]"),
+    ("samples = 2000", "samples = 5000"),
+    ("delta = [4.0, 20.0]\ntimes = [0, 4]", "delta = [3.0]"),
+)
 
 
 @pytest.fixture

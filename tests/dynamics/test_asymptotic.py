@@ -10,23 +10,10 @@ from featurephase.dynamics.network import Network
 from featurephase.dynamics.points import PathCoordinates
 from featurephase.foundation.executors import replicate_seeds
 from featurephase.foundation.statistics import mean_and_se
-from featurephase.problem import Problem
 
-ONE_NEURON = Problem.from_toml(
-    """
-    [teacher]
-    latent_dim = 1
-    link = "1.5*tanh(g1**2)"
-    [student]
-    activation = "gelu"
-    readout = [1.0]
-    [loss]
-    name = "squared"
-    [training]
-    step_size = 0.8
-    steps = 1000
-    """
-)
+from .. import cases
+
+ONE_NEURON = cases.problem(steps=1000)
 HARD = np.zeros((1, 0))
 
 
@@ -111,19 +98,8 @@ def test_directions_that_are_round_off_are_left_out_of_the_basis(delta):
 
     Kept, such directions lose the orthogonality of the basis, which is an error (it was, at both of these n/d).
     """
-    problem = Problem.from_toml("""
-[teacher]
-latent_dim = 3
-link = "1.5*tanh(g1**2) + 0.75*tanh(g2**2) + 0.3*tanh(g3**2)"
-[student]
-activation = "gelu"
-readout = [0.5, 0.5, 0.5]
-[loss]
-name = "squared"
-[training]
-step_size = 1.0
-steps = 120
-""")
+    link = "1.5*tanh(g1**2) + 0.75*tanh(g2**2) + 0.3*tanh(g3**2)"
+    problem = cases.problem(link, latent_dim=3, readout=[0.5, 0.5, 0.5], step_size=1.0, steps=120)
     (seed,) = np.random.SeedSequence(0).spawn(1)
     run = run_replicate(problem, delta, seed, easy_basis=np.zeros((3, 0)), samples=4096, test=False)
     assert run.diverged_at is None

@@ -15,25 +15,12 @@ from featurephase.foundation.executors import replicate_seeds
 from featurephase.hessian import spectrum as spectra
 from featurephase.hessian.bulk import Bulk
 from featurephase.hessian.outliers import Directions, margins
-from featurephase.problem import Problem
 
-PROBLEM = Problem.from_toml("""
-[teacher]
-latent_dim = 1
-link = "1.5*tanh(g1**2)"
-[student]
-activation = "gelu"
-readout = [0.5, 0.5]
-[loss]
-name = "squared"
-[training]
-step_size = 1.0
-steps = 2
-weight_decay = 0.05
-[asymptotics]
-samples = 2000
-replicates = 2
-""")
+from .. import cases
+
+PROBLEM = cases.problem(readout=[0.5, 0.5], step_size=1.0, steps=2, weight_decay=0.05).replace(
+    asymptotics={"samples": 2000, "replicates": 2}
+)
 NETWORK = Network(PROBLEM.student.activation, PROBLEM.student.readout, PROBLEM.loss)
 NONE, ALL = np.zeros((1, 0)), np.eye(1)
 

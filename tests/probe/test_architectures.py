@@ -16,7 +16,7 @@ from torch import nn  # noqa: E402
 from featurephase.probe import Probe  # noqa: E402
 from featurephase.probe.checks import check_function, find_hooks  # noqa: E402
 from featurephase.probe.derivatives import Jacobian  # noqa: E402
-from featurephase.probe.functional import Network  # noqa: E402
+from featurephase.probe.functional import TorchNetwork  # noqa: E402
 from featurephase.probe.kernel import exact_kernel  # noqa: E402
 from featurephase.probe.trees import Batch, tensors_of, transform  # noqa: E402
 
@@ -79,7 +79,7 @@ def test_kernels_and_telescoping_agree_with_autograd(name):
     assert sketch.kernel_trace_se[0] > 0
     error = sketch.kernel_trace_se[0] + tolerance * np.trace(expected)
     assert abs(sketch.kernel_trace[0] - np.trace(expected)) <= 4 * error
-    network = Network(model)
+    network = TorchNetwork(model)
     with network.isolated():
         batch = Batch.of(network.own(inputs, "inputs"), "inputs")
         state = find_hooks(network, batch)

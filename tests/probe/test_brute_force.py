@@ -10,7 +10,7 @@ from torch import nn  # noqa: E402
 
 from featurephase.probe import Probe  # noqa: E402
 from featurephase.probe.derivatives import Jacobian  # noqa: E402
-from featurephase.probe.functional import Network  # noqa: E402
+from featurephase.probe.functional import TorchNetwork  # noqa: E402
 from featurephase.probe.hessian import Objective, Spectrum, extreme_eigenvalues  # noqa: E402
 from featurephase.probe.kernel import KernelMeter, exact_kernel  # noqa: E402
 from featurephase.probe.trees import Batch  # noqa: E402
@@ -168,7 +168,7 @@ def _tolerance(dtype):
 @pytest.mark.parametrize("name", NAMES)
 def test_kernel(name, dtype):
     model, inputs = _prepared(name, dtype)
-    network = Network(model)
+    network = TorchNetwork(model)
     with network.isolated():
         found = exact_kernel(network, network.state(), _batch(inputs), block_bytes=1000)
     jacobian = _brute_jacobian(model, inputs)[0]
@@ -213,7 +213,7 @@ def test_kernel_with_rates_and_derived_quantities():
 def test_push_and_pull(name, chunk):
     """Products with the Jacobian, whole or in chunks of two samples."""
     model, inputs = _prepared(name, torch.float64)
-    network = Network(model, chunk=chunk)
+    network = TorchNetwork(model, chunk=chunk)
     state = network.state()
     jacobian = _brute_jacobian(model, inputs)[0]
     vector = np.random.default_rng(0).standard_normal(jacobian.shape[1])
@@ -256,7 +256,7 @@ def _dense_hessian(model, inputs, targets, loss, check):
 @pytest.mark.parametrize("dense", [True, False], ids=["dense", "lanczos"])
 def test_hessian(name, dense, monkeypatch):
     model, inputs = _prepared(name, torch.float64)
-    network = Network(model, loss=nn.functional.mse_loss)
+    network = TorchNetwork(model, loss=nn.functional.mse_loss)
     columns = network.evaluate(network.state(), _batch(inputs)).shape[1]
     targets = torch.randn(5, columns, generator=torch.Generator().manual_seed(2)).double()
     targets = targets.reshape(model(inputs).shape)
@@ -291,7 +291,7 @@ def test_hessian(name, dense, monkeypatch):
 def test_wrong_second_derivatives_are_reported_not_used():
     """PyTorch's fused weight norm has an asymmetric "Hessian" (torch 2.13): its eigenvalues would mean nothing."""
     model, inputs = _prepared("parametrised", torch.float64)
-    network = Network(model, loss=nn.functional.mse_loss)
+    network = TorchNetwork(model, loss=nn.functional.mse_loss)
     targets = torch.ones(5, 2, dtype=torch.float64)
     with network.isolated():
         found = extreme_eigenvalues(network, network.state(), _objective(inputs, targets))
@@ -377,7 +377,7 @@ def test_smoother_of_a_linear_model_is_ridgeless_regression():
 def test_sketch_within_its_errors(name):
     """Sketched quantities agree with the exact ones within 4 of their standard errors; the exact ones exactly."""
     model, inputs = _prepared(name, torch.float64)
-    network = Network(model)
+    network = TorchNetwork(model)
     outputs = network.evaluate(network.state(), _batch(inputs))
     labels = torch.randn(outputs.shape, generator=torch.Generator().manual_seed(3)).double()
     meters = {
@@ -401,7 +401,7 @@ def test_sketch_within_its_errors(name):
 def test_sketch_is_unbiased_and_its_errors_are_right():
     """Over 400 independent sketches the squared norm has no bias, and the errors have the right size."""
     model, inputs = _prepared("mlp-deep", torch.float64)
-    network = Network(model)
+    network = TorchNetwork(model)
     with network.isolated():
         exact = KernelMeter(network, _batch(inputs), method="exact")
         exact.begin(network.state())

@@ -71,12 +71,12 @@ def test_hessian_over_a_loader_is_that_of_the_data():
 
 def test_sampling_error_of_the_hessian_covers():
     """Over 60 data sets of 8 batches, the error of v'Hv at a fixed v is the spread of v'Hv between data sets."""
-    from featurephase.probe.functional import Network
+    from featurephase.probe.functional import TorchNetwork
     from featurephase.probe.hessian import HessianOperator, Objective, sampling_errors
     from featurephase.probe.trees import Batch
 
     model = _network()
-    network = Network(model, loss=cross_entropy)
+    network = TorchNetwork(model, loss=cross_entropy)
     values, errors = [], []
     with network.isolated():
         state = network.state()

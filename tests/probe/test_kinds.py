@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+from torch import distributed as dist  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 from torch.nn.utils import prune  # noqa: E402
@@ -393,3 +394,24 @@ def test_compiled_and_parallel_wrappers_are_looked_through():
     model, (x, _) = _network(), _data()
     for wrapped in (torch.compile(model, backend="eager"), nn.DataParallel(model)):
         assert Probe(wrapped, x).result().kernel_trace[0] == pytest.approx(_trace(model, x), rel=1e-5)
+
+
+@pytest.mark.skipif(not (dist.is_available() and dist.is_gloo_available()), reason="torch without gloo")
+def test_a_distributed_wrapper_is_looked_through(tmp_path):
+    """One process, trained through the wrapper: the probe sees the weights that the wrapper's steps move."""
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/meeting", rank=0, world_size=1)
+    try:
+        model, (x, _) = _network(), _data()
+        wrapped = nn.parallel.DistributedDataParallel(model)
+        probe = Probe(wrapped, x)
+        optimiser = torch.optim.SGD(wrapped.parameters(), lr=0.1)
+        for _ in range(3):
+            optimiser.zero_grad()
+            wrapped(x).square().mean().backward()
+            optimiser.step()
+        probe.record(3)
+        traces = probe.result().kernel_trace
+        assert traces[-1] == pytest.approx(_trace(model, x), rel=1e-5)
+        assert traces[-1] != pytest.approx(traces[0], rel=1e-3)
+    finally:
+        dist.destroy_process_group()

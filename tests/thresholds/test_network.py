@@ -19,6 +19,8 @@ from featurephase.subspaces import problem_subspaces
 from featurephase.thresholds.roots import EdgeMargin, Target, replicate_roots
 from featurephase.thresholds.scan import MarginReading, SignChange, sign_changes
 
+from .. import cases
+
 
 @dataclass
 class KnownCurve:
@@ -157,27 +159,12 @@ def test_weight_decay_closes_the_window():
     assert "nowhere negative" in found.message
 
 
-def small(toml: str) -> Problem:
-    return Problem.from_toml(toml).replace(asymptotics={"samples": 2000, "replicates": 2})
-
-
-HARD = """
-[teacher]
-latent_dim = 1
-link = "1.5*tanh(g1**2)"
-[student]
-activation = "gelu"
-readout = [1.0]
-[loss]
-name = "squared"
-[training]
-step_size = 0.8
-steps = 8
-"""
+def small(**keys: object) -> Problem:
+    return cases.problem(**({"steps": 8} | keys)).replace(asymptotics={"samples": 2000, "replicates": 2})
 
 
 def test_no_transition_in_the_range():
-    found = threshold(small(HARD), times=[1], delta_range=(0.2, 1.0))
+    found = threshold(small(), times=[1], delta_range=(0.2, 1.0))
     entry = found.delta_nn[0]
     assert found.status == entry.status == NO_TRANSITION
     assert np.isnan(entry.value)
@@ -185,20 +172,20 @@ def test_no_transition_in_the_range():
 
 
 def test_a_range_above_the_transition():
-    entry = threshold(small(HARD), times=[1], delta_range=(100.0, 1000.0)).delta_nn[0]
+    entry = threshold(small(), times=[1], delta_range=(100.0, 1000.0)).delta_nn[0]
     assert entry.status == NO_TRANSITION
     assert "lies below" in entry.message
 
 
 def test_singular_curvature_has_no_threshold():
-    found = threshold(small(HARD.replace("gelu", "relu")), times=[1])
+    found = threshold(small(activation="relu"), times=[1])
     assert found.status == "singular-curvature"
     assert found.delta_alg == pytest.approx(0.5, rel=0.01)
     assert "gelu" in found.message
 
 
 def test_nothing_hard():
-    found = threshold(small(HARD.replace("1.5*tanh(g1**2)", "tanh(g1)")), times=[1])
+    found = threshold(small(link="tanh(g1)"), times=[1])
     assert found.ok
     assert found.delta_alg == 0.0
     assert found.delta_nn == ()
@@ -206,7 +193,7 @@ def test_nothing_hard():
 
 
 def test_limit_reports_how_far_it_came():
-    problem = small(HARD).replace(threshold={"max_steps": 20})
+    problem = small().replace(threshold={"max_steps": 20})
     limit = threshold(problem, times=[np.inf]).delta_nn_limit
     assert limit.history_time == (5, 7, 10, 14, 20)
     assert limit.time == 20
@@ -219,22 +206,21 @@ def test_limit_reports_how_far_it_came():
 
 
 def test_too_few_steps_have_no_limit():
-    limit = threshold(small(HARD).replace(threshold={"max_steps": 2}), times=[np.inf]).delta_nn_limit
+    limit = threshold(small().replace(threshold={"max_steps": 2}), times=[np.inf]).delta_nn_limit
     assert limit.status == NO_TRANSITION
     assert np.isnan(limit.value)
 
 
 def test_bad_arguments():
     with pytest.raises(InputError, match="time 9"):
-        threshold(small(HARD), times=[9])
+        threshold(small(), times=[9])
     with pytest.raises(InputError, match="delta_range"):
-        threshold(small(HARD), times=[1], delta_range=(5.0, 1.0))
+        threshold(small(), times=[1], delta_range=(5.0, 1.0))
 
 
 def test_distance_of_the_blocks_from_the_full_equation(monkeypatch):
     """A wide network's, from two evaluations, is that of the roots on the same samples; and the message has it."""
-    toml = HARD.replace("readout = [1.0]", "readout = [0.5, 0.3]")
-    problem = small(toml)
+    problem = small(readout=[0.5, 0.3])
     narrow = threshold(problem, times=[0], delta_range=(2.0, 5.0))
     assert narrow.message == ""
     monkeypatch.setattr(module, "FULL_WIDTH", 1)

@@ -9,13 +9,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from featurephase.foundation.errors import InputError
 
-__all__ = ["Moments", "moments_from_data"]
+__all__ = ["DataMoments", "moments_from_data"]
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Moments:
+class DataMoments:
     """Second moments of a data set whose inputs are multiples of one vector.
 
     Attributes
@@ -48,7 +48,7 @@ class Moments:
         return projected
 
 
-def moments_from_data(inputs: ArrayLike, labels: ArrayLike, *, tolerance: float = 1e-8) -> Moments:
+def moments_from_data(inputs: ArrayLike, labels: ArrayLike, *, tolerance: float = 1e-8) -> DataMoments:
     """Moments of a finite data set whose input rows are all multiples of one vector (the labels are arbitrary).
 
     Parameters
@@ -87,7 +87,7 @@ def moments_from_data(inputs: ArrayLike, labels: ArrayLike, *, tolerance: float 
         )
     direction = right[0] * np.sign(right[0][np.argmax(np.abs(right[0]))])
     a = x @ direction
-    return Moments(
+    return DataMoments(
         second=float(np.mean(a * a)),
         cross=float(np.mean(a * y)),
         response=float(np.mean(y * y)),

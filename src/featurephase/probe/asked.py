@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from featurephase.foundation.errors import InputError
-from featurephase.probe.functional import Network, State, Tensor
+from featurephase.probe.functional import State, Tensor, TorchNetwork
 from featurephase.probe.trees import Batch
 
 __all__ = ["DataBatches", "label_codes", "learning_rates", "weight_decays"]
@@ -39,7 +39,7 @@ def label_codes(targets: Any, outputs: Tensor) -> tuple[Tensor | None, str]:
     return nn.functional.one_hot(values[:, 0].long(), columns).to(outputs) - 1.0 / columns, ""
 
 
-def learning_rates(network: Network, state: State, rates: Any) -> tuple[dict[str, float], str]:
+def learning_rates(network: TorchNetwork, state: State, rates: Any) -> tuple[dict[str, float], str]:
     """Learning rate per parameter name, and a note if they are not those that the optimiser has now.
 
     Raises
@@ -76,13 +76,13 @@ def learning_rates(network: Network, state: State, rates: Any) -> tuple[dict[str
     return chosen, note
 
 
-def _held(network: Network, group: Mapping[str, Any]) -> list[str]:
+def _held(network: TorchNetwork, group: Mapping[str, Any]) -> list[str]:
     """Names of the parameters of an optimiser's group."""
     names = {id(value): name for name, value in network.model.named_parameters()}
     return [names[id(value)] for value in group["params"] if id(value) in names]
 
 
-def weight_decays(network: Network, state: State, decay: Any) -> dict[str, float]:
+def weight_decays(network: TorchNetwork, state: State, decay: Any) -> dict[str, float]:
     """L2 decay per parameter name.
 
     Raises
@@ -121,12 +121,12 @@ class DataBatches:
     and is put back afterwards.
     """
 
-    network: Network
+    network: TorchNetwork
     source: Iterable[Any]
     _sizes: list[int]
 
     @classmethod
-    def of(cls, network: Network, source: Iterable[Any]) -> DataBatches:
+    def of(cls, network: TorchNetwork, source: Iterable[Any]) -> DataBatches:
         """Count the samples.
 
         Raises

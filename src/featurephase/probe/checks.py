@@ -15,7 +15,7 @@ from torch import nn
 
 from featurephase.foundation.errors import InputError
 from featurephase.probe.derivatives import Jacobian, gradients
-from featurephase.probe.functional import Network, Parameters, Precision, State, Tensor
+from featurephase.probe.functional import Parameters, Precision, State, Tensor, TorchNetwork
 from featurephase.probe.trees import Batch, leaves
 
 __all__ = ["check_derivatives", "check_function", "few", "find_hooks", "free_entries", "in_double", "own_functions"]
@@ -34,7 +34,7 @@ def few(batch: Batch, count: int = _FEW) -> Batch:
     return batch.take(sorted({round(i * last / max(count - 1, 1)) for i in range(count)}))
 
 
-def find_hooks(network: Network, batch: Batch, targets: Any = None) -> State:
+def find_hooks(network: TorchNetwork, batch: Batch, targets: Any = None) -> State:
     """The state, with the user's hooks if (and only if) they change what the network or its loss computes.
 
     They are tried on copies that cannot write to the user's lists; hooks that merely observe are left out.
@@ -64,7 +64,7 @@ def find_hooks(network: Network, batch: Batch, targets: Any = None) -> State:
     return hooked
 
 
-def _facts(network: Network, state: State, batch: Batch, targets: Any) -> tuple[Any, ...]:
+def _facts(network: TorchNetwork, state: State, batch: Batch, targets: Any) -> tuple[Any, ...]:
     """What hooks could change: outputs and loss, and their gradients."""
     sample = few(batch)
     points = {name: value.detach().requires_grad_() for name, value in state.trainable.items()}
@@ -85,7 +85,7 @@ def _fact(value: Tensor, points: Parameters) -> tuple[Any, ...]:
     return (value.detach().cpu().double().numpy().tobytes(), *slopes)
 
 
-def check_function(network: Network, state: State, batch: Batch) -> None:
+def check_function(network: TorchNetwork, state: State, batch: Batch) -> None:
     """Refuse inputs on which the network is no function of one input at a time.
 
     Raises
@@ -120,7 +120,7 @@ def check_function(network: Network, state: State, batch: Batch) -> None:
             raise InputError(f"the output for one input depends on the other inputs of the batch{hint}")
 
 
-def _evaluated(network: Network, state: State, batch: Batch) -> Tensor:
+def _evaluated(network: TorchNetwork, state: State, batch: Batch) -> Tensor:
     with torch.no_grad():
         try:
             outputs = network.call(state, {}, batch)
@@ -133,7 +133,7 @@ def _evaluated(network: Network, state: State, batch: Batch) -> Tensor:
     return outputs
 
 
-def _check_repeats(network: Network, state: State, batch: Batch, outputs: Tensor) -> None:
+def _check_repeats(network: TorchNetwork, state: State, batch: Batch, outputs: Tensor) -> None:
     """A second evaluation gives the same; if not, say whether chance or a state of the model's own is the cause."""
     part = network.chunks(batch)[0]
     first, again = outputs[: part.samples], network.evaluate(state, part)
@@ -156,7 +156,7 @@ def _close(a: Tensor, b: Tensor, eps: float) -> bool:
     return a.shape == b.shape and float((a - b).abs().max()) <= 10 * eps * (float(a.abs().max()) or 1.0)
 
 
-def check_derivatives(network: Network, state: State, batch: Batch) -> None:
+def check_derivatives(network: TorchNetwork, state: State, batch: Batch) -> None:
     """Compare autograd with finite differences, parameter by parameter, on a few samples.
 
     Raises
@@ -183,7 +183,7 @@ def check_derivatives(network: Network, state: State, batch: Batch) -> None:
         raise InputError(_wrong_derivative(outputs, group, network))
 
 
-def in_double(network: Network, state: State, batch: Batch) -> tuple[State, Batch, float]:
+def in_double(network: TorchNetwork, state: State, batch: Batch) -> tuple[State, Batch, float]:
     """The same in double precision where the network runs in it, and the precision that its arithmetic then has."""
     if not network.has_room_for_double(state):
         return state, batch, network.eps
@@ -197,7 +197,7 @@ def in_double(network: Network, state: State, batch: Batch) -> tuple[State, Batc
     return wide, batch.cast(torch.float64), precision.eps
 
 
-def free_entries(network: Network, state: State, batch: Batch) -> Parameters:
+def free_entries(network: TorchNetwork, state: State, batch: Batch) -> Parameters:
     """1 where a parameter can be moved, 0 in rows that get no gradient or that forward itself overwrites.
 
     Such rows are those of padding in an embedding, and weights under a constraint that forward enforces. They are
@@ -222,7 +222,7 @@ def free_entries(network: Network, state: State, batch: Batch) -> Parameters:
     return free
 
 
-def _kept_by_forward(network: Network, state: State, batch: Batch, name: str) -> Tensor:
+def _kept_by_forward(network: TorchNetwork, state: State, batch: Batch, name: str) -> Tensor:
     """1 where forward leaves a parameter as it is, also a little to either side of it."""
     value = state.parameters[name]
     kept = torch.ones_like(value)
@@ -239,7 +239,7 @@ def _kept_by_forward(network: Network, state: State, batch: Batch, name: str) ->
 class _Difference:
     """Central differences of ``<weights, outputs>``."""
 
-    def __init__(self, network: Network, state: State, batch: Batch, weights: Tensor, eps: float) -> None:
+    def __init__(self, network: TorchNetwork, state: State, batch: Batch, weights: Tensor, eps: float) -> None:
         self.network, self.state, self.batch, self.weights, self.eps = network, state, batch, weights, eps
 
     def value(self, moved: Mapping[str, Tensor]) -> float:
@@ -291,7 +291,7 @@ def own_functions(outputs: Tensor) -> list[str]:
     return list(names)
 
 
-def _wrong_derivative(outputs: Tensor, group: list[str], network: Network) -> str:
+def _wrong_derivative(outputs: Tensor, group: list[str], network: TorchNetwork) -> str:
     where = ", ".join(group[:3]) + (", .." if len(group) > 3 else "")
     functions = own_functions(outputs)
     if functions:

@@ -11,7 +11,7 @@ from torch import nn
 
 from featurephase.foundation.errors import InputError
 from featurephase.foundation.statistics import mean_and_se
-from featurephase.probe.functional import LossFunction, Network, State
+from featurephase.probe.functional import LossFunction, State, TorchNetwork
 from featurephase.probe.trees import Batch, leaves
 from featurephase.results.probe import CoordinateCheck
 
@@ -90,7 +90,7 @@ def _run(
         torch.manual_seed(seed)
         built = build(width)
         model, optimiser = built if isinstance(built, tuple) else (built, None)
-        network = Network(model)
+        network = TorchNetwork(model)
         optimiser = optimiser or torch.optim.SGD(model.parameters(), lr=rate)
         inputs, targets, loss = data
         batch, wanted = Batch.of(network.own(inputs, "inputs"), "inputs"), network.own(targets, "targets")
@@ -105,7 +105,7 @@ def _run(
     return before, after
 
 
-def _activations(network: Network, state: State, batch: Batch) -> dict[str, Any]:
+def _activations(network: TorchNetwork, state: State, batch: Batch) -> dict[str, Any]:
     """Outputs of every module without children, in evaluation mode."""
     seen: dict[str, Any] = {}
     handles = []

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from featurephase.probe.functional import Network, Parameters, State, Tensor
+from featurephase.probe.functional import Parameters, State, Tensor, TorchNetwork
 from featurephase.probe.trees import Batch
 
 __all__ = ["Jacobian", "gradients"]
@@ -34,7 +34,7 @@ def gradients(outputs: Any, leaves: Mapping[str, Tensor], cotangents: Any = None
 class _Recorded:
     """One recorded forward pass on some samples."""
 
-    def __init__(self, network: Network, state: State, batch: Batch, names: tuple[str, ...]) -> None:
+    def __init__(self, network: TorchNetwork, state: State, batch: Batch, names: tuple[str, ...]) -> None:
         self.network, self.state, self.batch, self.names = network, state, batch, names
         self.leaves = {name: state.parameters[name].detach().requires_grad_() for name in names}
         self.outputs = network.call(state, self.leaves, batch)
@@ -113,7 +113,7 @@ class Jacobian:
     products; with several they are recorded anew for every call, so that only one is held at a time.
     """
 
-    def __init__(self, network: Network, state: State, batch: Batch, names: Iterable[str] | None = None) -> None:
+    def __init__(self, network: TorchNetwork, state: State, batch: Batch, names: Iterable[str] | None = None) -> None:
         self.network, self.state = network, state
         self.names = state.names if names is None else tuple(names)
         self._parts = network.chunks(batch)

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from featurephase.foundation import tomlfile
 from featurephase.foundation.errors import InputError
 from featurephase.probe.averaging import average
-from featurephase.probe.functional import Network, Tensor
+from featurephase.probe.functional import Tensor, TorchNetwork
 from featurephase.probe.kernel import exact_kernel, top_eigenvalues
 from featurephase.probe.networks import build_network
 from featurephase.probe.probe import Probe
@@ -180,7 +180,7 @@ def _loss(name: str) -> Any:
 
 def _sharpness(model: nn.Module, groups: list[dict[str, Any]], x: Tensor, y: Tensor, loss: str) -> float:
     """Top eigenvalue of loss curvature times kernel: gradient descent on the linearised network needs step < 2/it."""
-    network = Network(model)
+    network = TorchNetwork(model)
     names = {id(p): name for name, p in network.model.named_parameters()}
     rates = {names[id(p)]: float(group["lr"]) for group in groups for p in group["params"]}
     with network.isolated():

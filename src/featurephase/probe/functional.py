@@ -22,7 +22,7 @@ from featurephase.probe.copies import Body, copy_model, hook_signature
 from featurephase.probe.quiet import isolated
 from featurephase.probe.trees import Batch, as_tensors, leaves, transform
 
-__all__ = ["Forward", "LossFunction", "Network", "Parameters", "State", "Tensor"]
+__all__ = ["Forward", "LossFunction", "Parameters", "State", "Tensor", "TorchNetwork"]
 
 Tensor: TypeAlias = Any  # torch ships no types that a strict checker accepts everywhere
 Parameters: TypeAlias = dict[str, Tensor]
@@ -104,7 +104,7 @@ class Precision(TorchDispatchMode):  # type: ignore[misc]  # torch is untyped he
 
 
 @dataclass
-class Network:
+class TorchNetwork:
     """``f(theta, x)`` of a model in evaluation mode, as a matrix of N inputs by C outputs.
 
     Parameters

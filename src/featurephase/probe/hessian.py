@@ -14,7 +14,7 @@ from featurephase.foundation.types import Array
 from featurephase.hessian.lanczos import extreme_pairs
 from featurephase.probe.checks import few, free_entries, own_functions
 from featurephase.probe.derivatives import gradients
-from featurephase.probe.functional import Network, Precision, State, Tensor
+from featurephase.probe.functional import Precision, State, Tensor, TorchNetwork
 from featurephase.probe.memory import SampleCost
 from featurephase.probe.trees import Batch, transform
 from featurephase.results.probe import HessianAnalysis
@@ -75,7 +75,7 @@ class HessianOperator:
     """
 
     def __init__(
-        self, network: Network, state: State, objective: Objective, names: tuple[str, ...] | None = None
+        self, network: TorchNetwork, state: State, objective: Objective, names: tuple[str, ...] | None = None
     ) -> None:
         self.network, self.state, self.objective = network, state, objective
         self.names = state.names if names is None else names
@@ -207,7 +207,7 @@ class Spectrum:
 
 
 def extreme_eigenvalues(
-    network: Network,
+    network: TorchNetwork,
     state: State,
     objective: Objective,
     options: Spectrum | None = None,

@@ -23,7 +23,7 @@ from featurephase.foundation.errors import InputError
 from featurephase.foundation.types import Array
 from featurephase.probe.checks import few, in_double
 from featurephase.probe.derivatives import Jacobian
-from featurephase.probe.functional import Network, Parameters, State, Tensor
+from featurephase.probe.functional import Parameters, State, Tensor, TorchNetwork
 from featurephase.probe.layer_gradients import Factors, Rows, layer_parts, one_by_one, owned_parameters, sample_rows
 from featurephase.probe.memory import SampleCost
 from featurephase.probe.structure import capture
@@ -59,7 +59,7 @@ class ExactKernel:
         Bytes of a forward and a backward pass.
     """
 
-    network: Network
+    network: TorchNetwork
     batch: Batch
     rates: Mapping[str, float] = field(default_factory=dict)
     block_bytes: int = 64 << 20
@@ -249,7 +249,7 @@ def _key(state: State) -> tuple[Any, ...]:
 
 
 def exact_kernel(
-    network: Network,
+    network: TorchNetwork,
     state: State,
     batch: Batch,
     rates: Mapping[str, float] | None = None,
@@ -292,7 +292,7 @@ def top_eigenvalues(matrix: Array, count: int) -> Array:
 class _Directions:
     """The sketch's random directions of unit covariance, drawn anew each time they are gone through."""
 
-    network: Network
+    network: TorchNetwork
     names: tuple[str, ...]
     rates: Mapping[str, float]
     draws: int
@@ -335,7 +335,7 @@ class KernelMeter:
         Top eigenvalues wanted.
     """
 
-    network: Network
+    network: TorchNetwork
     batch: Batch
     labels: Tensor | None = None
     rates: Mapping[str, float] = field(default_factory=dict)

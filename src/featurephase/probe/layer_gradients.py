@@ -13,14 +13,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from featurephase.probe.functional import Network, Parameters, State, Tensor
+from featurephase.probe.functional import Parameters, State, Tensor, TorchNetwork
 from featurephase.probe.structure import canonical_names, capture
 from featurephase.probe.trees import Batch
 
 __all__ = ["Factors", "Rows", "layer_parts", "owned_parameters", "sample_rows"]
 
 
-def owned_parameters(network: Network, state: State, batch: Batch) -> dict[str, dict[str, str]]:
+def owned_parameters(network: TorchNetwork, state: State, batch: Batch) -> dict[str, dict[str, str]]:
     """Module -> {"weight": parameter, "bias": ..} of the plain layers whose parameters nothing else owns.
 
     Linear layers, and two-dimensional convolutions without groups and with zero padding, that run once and keep the
@@ -186,7 +186,7 @@ def _flat(module: nn.Module, values: Tensor) -> Tensor:
 
 
 def layer_parts(
-    network: Network, state: State, batch: Batch, owned: dict[str, dict[str, str]], block_bytes: int
+    network: TorchNetwork, state: State, batch: Batch, owned: dict[str, dict[str, str]], block_bytes: int
 ) -> tuple[Tensor, dict[str, Factors | Rows]]:
     """The outputs (n, C), and per owned parameter what its part of the kernel is made of."""
     modules = {name: module for name, module in state.body.module.named_modules() if name in owned}
@@ -220,7 +220,7 @@ def layer_parts(
     return outputs.detach(), parts
 
 
-def sample_rows(network: Network, state: State, batch: Batch, names: tuple[str, ...]) -> dict[str, Rows]:
+def sample_rows(network: TorchNetwork, state: State, batch: Batch, names: tuple[str, ...]) -> dict[str, Rows]:
     """Per-sample gradients of any parameters, by ``torch.func``, or one output at a time where that cannot run."""
     chosen = {name: state.parameters[name] for name in names}
     axes = tuple(0 if own else None for own in batch.batched)
@@ -236,7 +236,7 @@ def sample_rows(network: Network, state: State, batch: Batch, names: tuple[str, 
         return one_by_one(network, state, batch, names)
 
 
-def one_by_one(network: Network, state: State, batch: Batch, names: tuple[str, ...]) -> dict[str, Rows]:
+def one_by_one(network: TorchNetwork, state: State, batch: Batch, names: tuple[str, ...]) -> dict[str, Rows]:
     """The same with one call of autograd per sample and output: slow, and nothing to be clever about."""
     found: dict[str, list[Tensor]] = {name: [] for name in names}
     for row in range(batch.samples):

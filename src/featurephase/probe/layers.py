@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator, eigsh
 
-from featurephase.probe.functional import Network, State, Tensor
+from featurephase.probe.functional import State, Tensor, TorchNetwork
 from featurephase.probe.structure import Layer, Structure, capture
 from featurephase.probe.trees import Batch
 
@@ -79,7 +79,7 @@ class LayerMeter:
     the data).
     """
 
-    network: Network
+    network: TorchNetwork
     structure: Structure
     batch: Batch
     memory_limit: float = 1 << 30

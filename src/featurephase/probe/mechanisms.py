@@ -32,7 +32,7 @@ import torch
 from featurephase.foundation.types import Array
 from featurephase.latent_model.mechanisms import mechanisms
 from featurephase.latent_model.solution import Flow
-from featurephase.probe.functional import Network, State, Tensor
+from featurephase.probe.functional import State, Tensor, TorchNetwork
 from featurephase.probe.structure import Structure
 from featurephase.probe.trees import Batch
 
@@ -61,7 +61,7 @@ class LatentCoordinates:
 
 
 def latent_coordinates(
-    network: Network, structure: Structure, state: State, batch: Batch, rates: Mapping[str, float]
+    network: TorchNetwork, structure: Structure, state: State, batch: Batch, rates: Mapping[str, float]
 ) -> LatentCoordinates | None:
     """Recognise the latent-variable model; None if the network or the inputs are anything else."""
     if len(structure.pairs) != 1 or len(structure.layers) != 2 or structure.unhandled:
@@ -110,7 +110,7 @@ class MechanismMeter:
         How the network is the latent-variable model, or None.
     """
 
-    network: Network
+    network: TorchNetwork
     batch: Batch
     trace: Callable[[State, tuple[str, ...] | None], float]
     latent: LatentCoordinates | None = None

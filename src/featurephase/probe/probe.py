@@ -18,7 +18,7 @@ from featurephase.probe.asked import DataBatches, label_codes, learning_rates, w
 from featurephase.probe.assembly import Record, assembled
 from featurephase.probe.checks import check_derivatives, check_function, find_hooks
 from featurephase.probe.derivatives import Jacobian
-from featurephase.probe.functional import Forward, LossFunction, Network, State, Tensor
+from featurephase.probe.functional import Forward, LossFunction, State, Tensor, TorchNetwork
 from featurephase.probe.hessian import Objective, Spectrum, extreme_eigenvalues, orthonormal_subspace
 from featurephase.probe.kernel import ExactKernel, KernelMeter
 from featurephase.probe.layers import LayerMeter
@@ -107,7 +107,7 @@ class Probe:
         self._spent = 0.0
         self._options = given = ProbeOptions.of(options)
         self._due = make_schedule(given.schedule)
-        self._network = network = Network(model, given.dtype, forward, loss)
+        self._network = network = TorchNetwork(model, given.dtype, forward, loss)
         self._loss = loss
         self._step = 0
         self._records: list[Record] = []

@@ -13,7 +13,7 @@ from featurephase.foundation.errors import InputError
 from featurephase.foundation.statistics import mean_and_se
 from featurephase.foundation.types import Array
 from featurephase.hessian.lanczos import quadrature
-from featurephase.probe.functional import Network, State, Tensor
+from featurephase.probe.functional import State, Tensor, TorchNetwork
 from featurephase.probe.hessian import (
     HessianOperator,
     Objective,
@@ -120,7 +120,7 @@ def parameter_blocks(state: State, blocks: str | Mapping[str, Sequence[str]]) ->
 
 
 def hessian_spectrum(
-    network: Network,
+    network: TorchNetwork,
     state: State,
     objective: Objective,
     options: Spectrum,

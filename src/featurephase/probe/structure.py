@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from featurephase.probe.functional import Network, State, Tensor
+from featurephase.probe.functional import State, Tensor, TorchNetwork
 from featurephase.probe.trees import Batch
 
 __all__ = ["Capture", "Layer", "Pair", "Structure", "capture", "find_structure"]
@@ -129,7 +129,7 @@ def capture(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, Capture]]:
             handle.remove()
 
 
-def weight_layers(network: Network, state: State) -> dict[str, nn.Module]:
+def weight_layers(network: TorchNetwork, state: State) -> dict[str, nn.Module]:
     """The linear and convolutional modules of a state's copy whose weight is a real parameter of the model."""
     known = {name for name, value in network.model.named_parameters(remove_duplicate=False) if not value.is_complex()}
     return {
@@ -139,7 +139,7 @@ def weight_layers(network: Network, state: State) -> dict[str, nn.Module]:
     }
 
 
-def canonical_names(network: Network) -> dict[str, str]:
+def canonical_names(network: TorchNetwork) -> dict[str, str]:
     """Every name of every parameter -> the one name it has in the state (they differ for tied weights)."""
     first: dict[int, str] = {}
     names = {}
@@ -188,7 +188,7 @@ def _shared_dimension(lower: Layer, upper: Layer, values: Mapping[str, Tensor]) 
     return int(out) if flattened else None
 
 
-def find_structure(network: Network, state: State, batch: Batch) -> Structure:
+def find_structure(network: TorchNetwork, state: State, batch: Batch) -> Structure:
     """Weight layers, adjacent pairs and unhandled parts of ``network``, from one forward pass on one
     sample."""
     modules = weight_layers(network, state)

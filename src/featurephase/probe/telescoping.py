@@ -18,7 +18,7 @@ import torch
 
 from featurephase.foundation.errors import InputError
 from featurephase.probe.derivatives import Jacobian
-from featurephase.probe.functional import LossFunction, Network, State, Tensor
+from featurephase.probe.functional import LossFunction, State, Tensor, TorchNetwork
 from featurephase.probe.kernel import exact_kernel
 from featurephase.probe.trees import Batch
 
@@ -35,7 +35,7 @@ def _difference(after: State, before: State) -> dict[str, Tensor]:
 class TelescopingMeter:
     """Sums first-order increments at ``inputs`` (held-out points)."""
 
-    network: Network
+    network: TorchNetwork
     batch: Batch
     _start: Any = None
     _previous: Any = None
@@ -120,7 +120,7 @@ class SmootherMeter:
     telescoping model itself.
     """
 
-    network: Network
+    network: TorchNetwork
     train: Batch
     heldout: Batch
     curvature: float  # a of the loss a/2 |f - y|^2
@@ -170,7 +170,7 @@ class SmootherMeter:
         return {f"effective_parameters_{k}": float(n * v.mean()) if v.size else float("nan") for k, v in parts.items()}
 
 
-def check_smoother(network: Network, rows: int, memory_limit: int) -> None:
+def check_smoother(network: TorchNetwork, rows: int, memory_limit: int) -> None:
     """Refuse kernels of more than ``memory_limit`` bytes."""
     need = 5 * 8 * rows**2
     if need > memory_limit:
