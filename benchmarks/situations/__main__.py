@@ -5,8 +5,8 @@
 
 A situation is a few lines of Bash or Python, run in a new folder with a small experiment in ``one.toml``. What is
 expected stands beside it. In all of them no traceback may be shown, no scratch file and no process may stay behind, and
-standard error has at most so many lines. Needs Linux; what needs root, ``faketime``, PyTorch or a notebook kernel is left
-out, and said, where that is not there. Exit code 1 if something was not as expected.
+standard error has at most so many lines. Needs Linux; what needs root, ``faketime``, PyTorch or a notebook kernel is
+left out, and said, where that is not there. Exit code 1 if something was not as expected.
 """
 
 from __future__ import annotations

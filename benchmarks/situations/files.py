@@ -15,18 +15,20 @@ SITUATIONS = [
     ),
     Situation(
         "two runs in one folder save to one .zarr",
-        f"{LATENT} --save a.zarr >o & {LATENT} --save a.zarr >p; code=$?; wait $!; code=$((code + $?)); {ZARR} || code=9;"
-        "exit $code",
+        f"{LATENT} --save a.zarr >o & {LATENT} --save a.zarr >p; code=$?; wait $!; code=$((code + $?)); "
+        f"{ZARR} || code=9; exit $code",
         "0|1",
     ),
     Situation(
         "two runs in one folder draw one figure",
-        f"{LATENT} --figure a.svg >o & {LATENT} --figure a.svg >p; code=$?; wait $! && grep -q '</svg>' a.svg &&exit $code",
+        f"{LATENT} --figure a.svg >o & {LATENT} --figure a.svg >p; code=$?; wait $! && "
+        "grep -q '</svg>' a.svg && exit $code",
         "0",
     ),
     Situation(
         "two `init` of one name: one of them is refused",
-        "featurephase init parity -o a.toml & featurephase init parity -o a.toml; code=$?; wait $!; exit $((code + $?))",
+        "featurephase init parity -o a.toml & featurephase init parity -o a.toml; code=$?; wait $!; "
+        "exit $((code + $?))",
         "2",
     ),
     Situation(
@@ -92,7 +94,8 @@ SITUATIONS = [
     Situation("the experiment is removed meanwhile", f"{PREDICT} --json & sleep 1; rm one.toml; wait $!", "0|2"),
     Situation(
         "the working folder is removed meanwhile",
-        "mkdir d; cp one.toml d; cd d; featurephase predict one.toml --samples 200000 --json & sleep 2; rm -r ../d; wait $!",
+        "mkdir d; cp one.toml d; cd d; featurephase predict one.toml --samples 200000 --json & sleep 2; "
+        "rm -r ../d; wait $!",
         "0 json",
     ),
     Situation(
@@ -103,18 +106,21 @@ SITUATIONS = [
     Situation("the working folder is gone at the start", f"mkdir d; cd d; rmdir ../d; {LATENT} --json", "0 json"),
     Situation(
         "files have the permissions that umask says",
-        f"umask 027; {LATENT} --json --save a.nc --figure a.png && test $(stat -c %a a.nc a.png | tr -d '\\n') = 640640",
+        f"umask 027; {LATENT} --json --save a.nc --figure a.png && "
+        "test $(stat -c %a a.nc a.png | tr -d '\\n') = 640640",
         "0 json",
     ),
     Situation(
         "--save through a link changes its target",
-        f"mkdir d; echo > d/a.nc; ln -s d/a.nc l.nc; {LATENT} --json --save l.nc && test -L l.nc -a $(stat -c %s d/a.nc) -gt 999",
+        f"mkdir d; echo > d/a.nc; ln -s d/a.nc l.nc; {LATENT} --json --save l.nc && "
+        "test -L l.nc -a $(stat -c %s d/a.nc) -gt 999",
         "0 json",
     ),
     Situation("--save and --figure name one file", f"{LATENT} --save a.nc --figure a.nc", "2 silent"),
     Situation(
         "--save over the experiment that is read",
-        "cp one.toml one.nc; featurephase predict one.nc --json --save one.nc; code=$?; cmp one.toml one.nc && exit $code",
+        "cp one.toml one.nc; featurephase predict one.nc --json --save one.nc; code=$?; "
+        "cmp one.toml one.nc && exit $code",
         "2 silent",
     ),
     Situation("a folder of somebody else", f"as_nobody HOME=/ {PROGRAM} init parity", "2 silent", needs=("root",)),
@@ -133,8 +139,8 @@ SITUATIONS = [
     ),
     Situation(
         "a disk that is full, .zarr",
-        f"mount -t tmpfs -o size=16k none /mnt && head -c 12000 /dev/zero > /mnt/x; {LATENT} --json --save /mnt/a.zarr; "
-        'code=$?; test "$(ls -A /mnt)" = x && exit $code',
+        f"mount -t tmpfs -o size=16k none /mnt && head -c 12000 /dev/zero > /mnt/x; "
+        f'{LATENT} --json --save /mnt/a.zarr; code=$?; test "$(ls -A /mnt)" = x && exit $code',
         "1 json",
         needs=("root", "mounts"),
     ),

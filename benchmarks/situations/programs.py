@@ -8,7 +8,8 @@ from base import Situation
 START = """
 import featurephase as fp
 def answer(seed=0, **options):
-    return fp.predict("one.toml", seed=seed, **options).to_dict(), fp.simulate("one.toml", dimension=20, seeds=2).to_dict()
+    run = fp.simulate("one.toml", dimension=20, seeds=2)
+    return fp.predict("one.toml", seed=seed, **options).to_dict(), run.to_dict()
 """
 
 
@@ -140,7 +141,8 @@ assert (random.random(), numpy.random.rand()) == (0.13436424411240122, 0.4170220
         "styles of Matplotlib",
         """
 import matplotlib
-matplotlib.rcParams.update({"text.usetex": True, "axes.prop_cycle": matplotlib.cycler(color=["r"]), "figure.max_open_warning": 1})
+red = matplotlib.cycler(color=["r"])
+matplotlib.rcParams.update({"text.usetex": True, "axes.prop_cycle": red, "figure.max_open_warning": 1})
 before_style = dict(matplotlib.rcParams)
 for _ in range(3): fp.predict("one.toml").figure()
 assert dict(matplotlib.rcParams) == before_style""",
@@ -239,14 +241,15 @@ if __name__ == "__main__":
     ),
     Situation(
         "isolated and optimised Python, another folder",
-        "here=$PWD; cd /; python -OO -c \"import sys; sys.argv = ['x']; import featurephase as fp; fp.predict('$here/one.toml', workers=2).table()\"",
+        "here=$PWD; cd /; python -OO -c \"import sys; sys.argv = ['x']; import featurephase as fp; "
+        "fp.predict('$here/one.toml', workers=2).table()\"",
         "0 silent",
     ),
     program(
         "a path in every form",
         """
 import os, pathlib, io
-one = [fp.load(form) for form in ("one.toml", pathlib.Path("one.toml"), os.path.abspath("one.toml"), b"one.toml".decode())]
+one = [fp.load(form) for form in ("one.toml", pathlib.Path("one.toml"), os.path.abspath("one.toml"))]
 assert all(problem == one[0] for problem in one)""",
     ),
     program(

@@ -15,15 +15,16 @@ from base import Done, common_faults, finish, folder, start
 #: Each command with enough to do for some seconds, its file last.
 COMMANDS: dict[str, str] = {
     "init": "init parity -o parity.toml",
-    "predict": "predict one.toml --workers 2 --samples 60000 --json --save a.nc",
-    "threshold": "threshold one.toml --time 3 --json --save a.nc",
-    "explain": "explain one.toml --json --save a.zarr",
-    "simulate": "simulate one.toml --dimension 100 --seeds 4 --workers 2 --json --save a.nc",
+    "predict": "predict one.toml --workers 2 --samples 20000 --json --save a.nc",
+    "threshold": "threshold one.toml --time 3 --quiet --json --save a.nc",
+    "explain": "explain one.toml --quiet --json --save a.zarr",
+    "simulate": "simulate one.toml --dimension 60 --seeds 3 --workers 2 --json --save a.nc",
     "compare": "compare one.toml --dimension 40 --seeds 4 --json --figure a.png",
     "latent": "latent --width 2000 --cross-moment 1 --time 1 --json --save a.nc --figure a.png",
     "latent-phase": "latent-phase --c-gamma=-0.5 --kappa 100 --json --save a.nc",
     "related": "related catapult --steps 200 --simulate --json --figure a.png",
-    "probe": "probe --task linear-latent --width 20 --steps 20 --json",
+    "probe": "probe --task wine --width 12 --steps 10 --train-samples 60 --probe-samples 8 --replicates 2 "
+    "--hessian none --json",
 }
 MOMENTS = 10
 #: Python itself ends in this way before our first line has run.
@@ -50,6 +51,8 @@ def _faults(done: Done, here: Path, number: int) -> list[str]:
         faults.append(f"exit {done.code}: {done.err[-200:]!r}")
     if done.out and done.out.startswith("{"):
         json.loads(done.out)
+    if (here / "a.zarr").exists() and not (here / "a.zarr" / "zarr.json").exists():
+        faults.append("a.zarr is not whole")
     for name in ("a.nc", "a.png"):
         if (here / name).exists() and (here / name).read_bytes()[:4] not in (b"\x89HDF", b"\x89PNG"):
             faults.append(f"{name} is not whole")
@@ -91,7 +94,8 @@ def killed(number: signal.Signals) -> tuple[str, str]:
     """The parent alone is ended without a chance to tidy up: no process is left behind."""
     with folder() as here:
         process = start(
-            [sys.executable, "-m", "featurephase", *"predict one.toml --workers 2 --samples 900000".split()], here
+            [sys.executable, "-m", "featurephase", *["predict", "one.toml", "--workers", "2", "--samples", "900000"]],
+            here,
         )
         time.sleep(5.0)
         os.kill(process.pid, number)

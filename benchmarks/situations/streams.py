@@ -40,7 +40,8 @@ SITUATIONS = [
     Situation("standard output is the experiment, opened to append", f"{PREDICT} --json >> one.toml", "0 silent"),
     Situation(
         "a terminal of 20 columns",
-        f"script -qec 'stty cols 20; {PROGRAM} predict one.toml' /dev/null > o; code=$?; grep -q overlap o && exit $code",
+        f"script -qec 'stty cols 20; {PROGRAM} predict one.toml' /dev/null > o; code=$?; "
+        "grep -q overlap o && exit $code",
         "0",
         needs=("terminal",),
     ),

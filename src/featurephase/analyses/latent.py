@@ -104,11 +104,12 @@ def latent(
         raise InputError(
             "latent takes one initialisation, u and w of shape (unit,); use featurephase.latent_model.Flow for many"
         )
-    scalars = {
+    scalars: dict[str, Any] = {
         "eta_u": eta_u,
         "eta_w": eta_w,
         "second_moment": second_moment,
         "cross_moment": cross_moment,
+        "response_moment": response_moment,
         "gamma": gamma,
         "loss_factor": loss_factor,
         "saddle_tolerance": saddle_tolerance,
@@ -116,12 +117,12 @@ def latent(
     for name, value in scalars.items():
         if np.ndim(value) != 0:
             raise InputError(f"{name} must be one number; use featurephase.latent_model.Flow for many")
-    flow = Flow(u, w, response_moment=response_moment, **scalars)
+    flow = Flow(u, w, **scalars)
     t = default_times(flow) if times is None else np.atleast_1d(check_times(times))
     if t.ndim != 1 or t.size == 0:
         raise InputError(f"times must be a list of at least one number, given shape {t.shape}")
+    scalars["response_moment"] = flow.response_moment
     parameters = {name: float(value) for name, value in scalars.items()}
-    parameters["response_moment"] = float(flow.response_moment)
     return _answer(flow, t, parameters, _measure(u, w, t, parameters) if measure else None)
 
 

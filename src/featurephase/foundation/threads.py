@@ -43,8 +43,8 @@ class _Team:
     def __init__(self) -> None:
         from threadpoolctl import ThreadpoolController
 
-        found = ThreadpoolController().select(user_api="blas")
-        self.libraries: list[Any] = found.lib_controllers
+        blas = ThreadpoolController().select(user_api="blas")
+        self.libraries: list[Any] = blas.lib_controllers
         self.pool: ThreadPoolExecutor | None = None
         self.size = 0
         self.taken_over = 0  # threads that BLAS gave up to blocks

@@ -172,5 +172,5 @@ def _generators(source: Any) -> list[torch.Generator]:
     """Generators that a DataLoader and its samplers draw from."""
     places = [source, getattr(source, "sampler", None), getattr(source, "batch_sampler", None)]
     places += [getattr(place, "sampler", None) for place in places]
-    found = [getattr(place, "generator", None) for place in places]
-    return list({id(g): g for g in itertools.chain(found) if isinstance(g, torch.Generator)}.values())
+    generators = [getattr(place, "generator", None) for place in places]
+    return list({id(g): g for g in itertools.chain(generators) if isinstance(g, torch.Generator)}.values())

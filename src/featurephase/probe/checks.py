@@ -80,8 +80,8 @@ def _fact(value: Tensor, points: Parameters) -> tuple[Any, ...]:
     the same value, and no gradient."""
     if not value.requires_grad:
         return (value.cpu().double().numpy().tobytes(),)
-    found = torch.autograd.grad(value.sum(), list(points.values()), allow_unused=True)
-    slopes = (None if g is None else g.to_dense().cpu().double().numpy().tobytes() for g in found)
+    gradients_of = torch.autograd.grad(value.sum(), list(points.values()), allow_unused=True)
+    slopes = (None if g is None else g.to_dense().cpu().double().numpy().tobytes() for g in gradients_of)
     return (value.detach().cpu().double().numpy().tobytes(), *slopes)
 
 

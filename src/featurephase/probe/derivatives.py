@@ -25,10 +25,10 @@ def gradients(outputs: Any, leaves: Mapping[str, Tensor], cotangents: Any = None
     """``torch.autograd.grad`` by name; zeros where nothing depends, sparse gradients made dense."""
     if not outputs.requires_grad:
         return {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}
-    found = torch.autograd.grad(
+    raw = torch.autograd.grad(
         outputs, list(leaves.values()), cotangents, allow_unused=True, materialize_grads=True, **options
     )
-    return {name: g.to_dense() if g.is_sparse else g for name, g in zip(leaves, found, strict=True)}
+    return {name: g.to_dense() if g.is_sparse else g for name, g in zip(leaves, raw, strict=True)}
 
 
 class _Recorded:
@@ -101,8 +101,8 @@ class _Recorded:
         """One backward pass per output: slow, and always there."""
         pushed = torch.zeros_like(self.outputs)
         for row, column in itertools.product(*map(range, self.outputs.shape)):
-            found = gradients(self.outputs[row, column], self.leaves, retain_graph=True)
-            pushed[row, column] = sum((found[name] * value).sum() for name, value in tangent.items())
+            slopes = gradients(self.outputs[row, column], self.leaves, retain_graph=True)
+            pushed[row, column] = sum((slopes[name] * value).sum() for name, value in tangent.items())
         return pushed.detach()
 
 

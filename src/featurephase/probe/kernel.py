@@ -112,19 +112,19 @@ class ExactKernel:
         wanted = state.names if only is None else only
         collected: dict[str, list[Any]] = {}
         for part in self._chunks():
-            found: dict[str, Factors | Rows] = {}
+            pieces_of: dict[str, Factors | Rows] = {}
             owned = {
                 module: {kind: p for kind, p in kinds.items() if p in wanted and p not in self._general}
                 for module, kinds in self._owned.items()
             }
             owned = {module: kinds for module, kinds in owned.items() if kinds}
             if owned:
-                found |= layer_parts(self.network, state, part, owned, self.block_bytes)[1]
-            rest = tuple(name for name in wanted if name not in found)
+                pieces_of |= layer_parts(self.network, state, part, owned, self.block_bytes)[1]
+            rest = tuple(name for name in wanted if name not in pieces_of)
             for rows in {self._general.get(name, sample_rows) for name in rest}:
                 names = tuple(name for name in rest if self._general.get(name, sample_rows) is rows)
-                found |= rows(self.network, state, part, names)
-            for name, piece in found.items():
+                pieces_of |= rows(self.network, state, part, names)
+            for name, piece in pieces_of.items():
                 collected.setdefault(name, []).append(piece)
         return {name: type(pieces[0]).joined(pieces) for name, pieces in collected.items()}
 

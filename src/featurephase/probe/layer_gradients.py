@@ -206,9 +206,9 @@ def layer_parts(
         for name, gradient in zip(tensors, reached, strict=True):
             signals[name].append(gradient)
     parts: dict[str, Factors | Rows] = {}
-    for name, found in signals.items():
+    for name, per_output in signals.items():
         module = modules[name]
-        back = torch.stack(found, 1).flatten(0, 1)  # (n C, *output shape)
+        back = torch.stack(per_output, 1).flatten(0, 1)  # (n C, *output shape)
         back = back.flatten(2) if isinstance(module, nn.Conv2d) else _flat(module, back)
         if "weight" in owned[name]:
             factors = Factors(_flat(module, seen[name].inputs.detach()), back, module, block_bytes)
@@ -230,15 +230,15 @@ def sample_rows(network: TorchNetwork, state: State, batch: Batch, names: tuple[
         return network.call(state, values, batch.with_tensors(alone, 1))[0]
 
     try:
-        found = torch.func.vmap(torch.func.jacrev(single), in_dims=(None, *axes))(chosen, *batch.tensors)
-        return {name: _as_rows(value.detach(), chosen[name]) for name, value in found.items()}
+        jacobians = torch.func.vmap(torch.func.jacrev(single), in_dims=(None, *axes))(chosen, *batch.tensors)
+        return {name: _as_rows(value.detach(), chosen[name]) for name, value in jacobians.items()}
     except Exception:  # an operation without a batching rule, or control flow that reads a value: many error types
         return one_by_one(network, state, batch, names)
 
 
 def one_by_one(network: TorchNetwork, state: State, batch: Batch, names: tuple[str, ...]) -> dict[str, Rows]:
     """The same with one call of autograd per sample and output: slow, and nothing to be clever about."""
-    found: dict[str, list[Tensor]] = {name: [] for name in names}
+    gathered: dict[str, list[Tensor]] = {name: [] for name in names}
     for row in range(batch.samples):
         points = {name: state.parameters[name].detach().requires_grad_() for name in names}
         outputs = network.call(state, points, batch.take([row]))[0]
@@ -251,8 +251,8 @@ def one_by_one(network: TorchNetwork, state: State, batch: Batch, names: tuple[s
                 else [torch.zeros_like(p) for p in points.values()]
             )
             for name, gradient in zip(names, reached, strict=True):
-                found[name].append((gradient.to_dense() if gradient.is_sparse else gradient).reshape(-1))
-    return {name: Rows(torch.stack(rows)) for name, rows in found.items()}
+                gathered[name].append((gradient.to_dense() if gradient.is_sparse else gradient).reshape(-1))
+    return {name: Rows(torch.stack(rows)) for name, rows in gathered.items()}
 
 
 def _as_rows(jacobian: Tensor, parameter: Tensor) -> Rows:

@@ -87,13 +87,13 @@ def latent_coordinates(
     rate_w, rate_u = (rates.get(name, 1.0) for name in names)
     if not gamma or min(rate_u, rate_w) <= 0:
         return None
-    found = LatentCoordinates(names[0], names[1], direction, gamma, rate_u, rate_w)
+    coordinates = LatentCoordinates(names[0], names[1], direction, gamma, rate_u, rate_w)
     # Constants that differ from unit to unit would pass all this; then the outputs are others.
-    u0, w0 = found.weights(state.parameters)
+    u0, w0 = coordinates.weights(state.parameters)
     outputs = network.evaluate(state, batch).double().cpu().numpy()[:, 0]
     expected = gamma * float(u0 @ w0) * (rows @ direction)
     scale = abs(gamma) * float(np.linalg.norm(u0) * np.linalg.norm(w0)) * float(np.linalg.norm(rows))
-    return found if float(np.abs(outputs - expected).max()) <= tolerance * scale else None
+    return coordinates if float(np.abs(outputs - expected).max()) <= tolerance * scale else None
 
 
 @dataclass
@@ -227,8 +227,8 @@ def latent_segment(
     u1, w1 = latent.weights(end)
     target = latent.gamma * float(u1 @ w1)
     rates = {"eta_u": latent.rate_u, "eta_w": latent.rate_w}
-    found = mechanisms(Flow(u, w, cross_moment=target, gamma=latent.gamma, **rates), np.inf)
-    return {name: float(getattr(found, name)) for name in MECHANISMS[:4]}
+    budget = mechanisms(Flow(u, w, cross_moment=target, gamma=latent.gamma, **rates), np.inf)
+    return {name: float(getattr(budget, name)) for name in MECHANISMS[:4]}
 
 
 def rescalings(previous: State, state: State) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

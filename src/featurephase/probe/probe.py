@@ -258,14 +258,14 @@ class Probe:
             raise InputError("effective parameters need targets and a loss")
         with self._network.running(state, {}) as module, torch.no_grad():
             raw = self._network.raw(state, module, self._batch)
-        found = quadratic_curvature(self._loss, raw, self._targets) if isinstance(raw, torch.Tensor) else None
-        if found is None:
+        curvature = quadratic_curvature(self._loss, raw, self._targets) if isinstance(raw, torch.Tensor) else None
+        if curvature is None:
             raise InputError(
                 "effective parameters are defined for squared loss; this one is not quadratic in the outputs"
             )
         rows = (self._batch.samples + self._heldout.samples) * self._network.matrix(raw, self._batch.samples).shape[1]
         check_smoother(self._network, rows, self._options.memory_limit)
-        return SmootherMeter(self._network, self._batch, self._heldout, found[0], self._rates)
+        return SmootherMeter(self._network, self._batch, self._heldout, curvature[0], self._rates)
 
     def _note_limits(self, own_heldout: bool) -> None:
         """Name what the numbers will not cover."""

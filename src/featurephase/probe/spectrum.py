@@ -149,10 +149,10 @@ def hessian_spectrum(
     kept = torch.cat([pairs.vectors[s] for s in pairs.ends(count).values()])
     rows = [operator.unflatten(vector) for vector in kept]
     vectors = {name: torch.stack([row[name] for row in rows]).cpu().numpy() for name in operator.names}
-    found = []
+    parts = []
     for name, members in blocks.items():
         part = HessianOperator(network, state, objective, members)
-        found.append(
+        parts.append(
             replace(_whole(part, options, _measures(part, replace(density, steps=0), options.seed))[0], name=name)
         )
     beside = None
@@ -162,7 +162,7 @@ def hessian_spectrum(
     return HessianSpectrum(
         whole=whole,
         gauss_newton=beside,
-        blocks=tuple(found),
+        blocks=tuple(parts),
         vectors=vectors,
         message=message,
         **_smoothed(measures, density),

@@ -203,14 +203,14 @@ def find_structure(network: TorchNetwork, state: State, batch: Batch) -> Structu
 
     unhandled: list[str] = []
     layers: dict[str, Layer] = {}
-    for name, found in seen.items():
-        kind = type(found.module).__name__
+    for name, use in seen.items():
+        kind = type(use.module).__name__
         layer = Layer(name or kind, kind, canonical[f"{name}.weight".lstrip(".")], name,
-                      isinstance(found.module, CONVOLUTIONS))  # fmt: skip
-        if getattr(found.module, "groups", 1) != 1 or getattr(found.module, "transposed", False):
+                      isinstance(use.module, CONVOLUTIONS))  # fmt: skip
+        if getattr(use.module, "groups", 1) != 1 or getattr(use.module, "transposed", False):
             unhandled.append(f"{layer.name}: grouped or transposed convolution")
-        elif found.calls > 1:
-            unhandled.append(f"{layer.name}: used {found.calls} times in one forward pass")
+        elif use.calls > 1:
+            unhandled.append(f"{layer.name}: used {use.calls} times in one forward pass")
         layers[name] = layer
     for name, module in state.body.module.named_modules():
         own = [p for p, _ in module.named_parameters(recurse=False)]
@@ -218,10 +218,10 @@ def find_structure(network: TorchNetwork, state: State, batch: Batch) -> Structu
             what = "never used in the forward pass" if name in modules else "no alignment is defined for its kind"
             unhandled.append(f"{name or type(module).__name__} ({type(module).__name__}): {what}")
 
-    stops = {found.node: name for name, found in seen.items()}
+    stops = {use.node: name for name, use in seen.items()}
     pairs: list[Pair] = []
-    for name, found in seen.items():
-        operations, sources = _walk_back(found.inputs.grad_fn, stops)
+    for name, use in seen.items():
+        operations, sources = _walk_back(use.inputs.grad_fn, stops)
         below = sources - {""}
         if not below:
             continue

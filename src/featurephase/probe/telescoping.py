@@ -93,8 +93,8 @@ def quadratic_curvature(loss: LossFunction, outputs: Tensor, targets: Tensor) ->
 
     def gradient(at: Tensor) -> Tensor:
         leaf = at.detach().clone().requires_grad_()
-        (found,) = torch.autograd.grad(loss(leaf, targets), leaf)
-        return found
+        (slope,) = torch.autograd.grad(loss(leaf, targets), leaf)
+        return slope
 
     noise = torch.randn(2, *outputs.shape, generator=generator, dtype=outputs.dtype).to(outputs.device)
     zero = gradient(torch.zeros_like(outputs))
