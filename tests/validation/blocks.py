@@ -29,9 +29,10 @@ from featurephase.problem import Problem
 from featurephase.subspaces import problem_subspaces
 
 from . import brute_force as bf
-from .cases import CASES, Case, gelu
+from .cases import CASES, Case
 from .evidence import Comparison, Estimate, extrapolated
 from .experiments import RESOLVED, TRACY_WIDOM_MEAN, dense_run, edge_curvature, network_of
+from .scalars import gelu
 from .wide_reference import Scalar, Symmetric, scalar_law
 
 #: Hard outliers stand clear of the bulk here (m edge -.38, m outlier -.49 as m grows).
