@@ -1,4 +1,4 @@
-"""The reference of networks with trained biases and read-outs: its derivatives, and the numbers of theory, section 8."""
+"""The reference of networks with trained second layers: its derivatives, and the numbers of theory, section 8."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from .trained_cases import CASES
 from .trained_record import limits, recorded
 from .trained_reference import gradients, hessian
 
-#: theory/trained-layers, the measured example (section 8): 4 x 60 000 paths. Errors where they are given, otherwise that
-#: of the losses scaled by the spread of the number.
+#: theory/trained-layers, the measured example (section 8): 4 x 60 000 paths; and its errors, stated for these alone.
 SECTION_8 = {
-    "train loss, t=1": Estimate(1.0782, 0.0009),
-    "train loss, t=5": Estimate(0.9428, 0.0009),
-    "train loss, t=10": Estimate(0.8844, 0.0009),
-    "Q11, t=1": Estimate(0.753, 0.004),
-    "Q11, t=5": Estimate(1.063, 0.008),
-    "Q11, t=10": Estimate(1.680, 0.012),
-    "A11, t=10": Estimate(0.8385, 0.0008),
-    "b1, t=10": Estimate(0.1078, 0.0008),
-    "b2, t=10": Estimate(-0.2326, 0.0008),
-    "c1, t=10": Estimate(-0.082, 0.002),
-    "c2, t=10": Estimate(-0.031, 0.002),
-    "c3, t=10": Estimate(0.113, 0.002),
+    "train loss, t=1": 1.0782,
+    "train loss, t=5": 0.9428,
+    "train loss, t=10": 0.8844,
+    "Q11, t=1": 0.753,
+    "Q11, t=5": 1.063,
+    "Q11, t=10": 1.680,
+    "A11, t=10": 0.8385,
+    "b1, t=10": 0.1078,
+    "b2, t=10": -0.2326,
+    "c1, t=10": -0.082,
+    "c2, t=10": -0.031,
+    "c3, t=10": 0.113,
 }
+STATED = {"train loss, t=1": 0.0009, "train loss, t=5": 0.0009, "train loss, t=10": 0.0009, "A11, t=10": 0.0008}
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=list(CASES))
@@ -55,6 +55,11 @@ def test_gradient_and_hessian_are_derivatives_of_the_loss(case):
 
 
 def test_recorded_numbers_are_those_of_the_theory():
-    """The recorded limits, independent of featurephase, against what the theory page says was measured."""
+    """The recorded limits, independent of featurephase, against what the theory page says was measured.
+
+    Where it states no error, that of the recorded number is taken for it too.
+    """
     found = limits(recorded()["three classes"]["trajectory"])
-    assert_agree(compare(SECTION_8, {name: found[name] for name in SECTION_8}), resolution=0.03)
+    reference = {name: found[name] for name in SECTION_8}
+    theory = {name: Estimate(value, STATED.get(name, found[name].se)) for name, value in SECTION_8.items()}
+    assert_agree(compare(theory, reference), resolution=0.03)
