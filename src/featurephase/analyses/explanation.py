@@ -23,13 +23,12 @@ from featurephase.analyses.explanation_words import (
     verdict_words,
 )
 from featurephase.analyses.expressible import expressible
-from featurephase.analyses.prediction import predict
+from featurephase.analyses.prediction import WatchedMargins, predict_with_margins
 from featurephase.analyses.reached import reached_subspace
-from featurephase.analyses.threshold import threshold
 from featurephase.analyses.threshold_limit import threshold_limit
 from featurephase.escape.law import EscapeLaw, predicted_escapes
 from featurephase.foundation.errors import InputError, show
-from featurephase.foundation.executors import Workers, replicate_seeds, run_tasks
+from featurephase.foundation.executors import Workers
 from featurephase.foundation.numbers import is_whole
 from featurephase.foundation.statistics import mean_and_se
 from featurephase.foundation.types import Array
@@ -64,10 +63,9 @@ __all__ = ["DirectionExplanation", "Explanation", "explain"]
 
 #: Standard errors by which a margin must differ from 0 for a verdict, and a delta from a threshold.
 _CLEAR = 2.0
-#: The limits of delta_NN are followed with so many sample paths and so far at first; with all of them, and farther,
-#: where that does not decide.
-_FEW_SAMPLES = 2**14
-_SHORT_ROUND = 240
+#: How the limits of delta_NN are followed, and again where that does not decide: the fewest sample paths, their share
+#: of those of the problem, and how far. In the README's example the first round gives 4 %, the second one 2 %.
+_ROUNDS = ((2**13, 1 / 12, 240), (2**14, 1 / 6, 480))
 #: How far the growth of small overlaps is followed: beyond a short training too, so that what it says of later steps
 #: knows whether an early instability lasts.
 _SHORTEST_GROWTH = 120
@@ -77,44 +75,20 @@ _LONGEST_GROWTH = 300
 # ---- the facts
 
 
-def _margins_at(
-    problem: Problem,
-    delta: float,
-    spaces: LatentSubspaces,
-    sectors: Sequence[HardSector],
-    workers: Workers,
-    quiet: bool,
-) -> tuple[list[int], Array]:
-    """The smallest margins of each sector at the edge and at 0, at some times up to the last step.
-
-    Times (T,), and margins (T, replicates, sectors, 2): nan where a replicate diverged before.
-    """
+def _watched(problem: Problem, spaces: LatentSubspaces, sectors: Sequence[HardSector]) -> WatchedMargins:
+    """The margins of each sector, at some times up to the last step."""
     full = problem.student.width <= FULL_WIDTH
-    curve = MarginCurve(
-        problem,
-        spaces.easy_basis,
-        spaces.hard_basis,
-        problem.asymptotics.samples,
-        full,
-        not full,
-        tuple(s.basis for s in sectors),
-    )
-    steps = problem.training.steps
-    times = sorted({0, *followed_times(steps)}) if steps else [0]
-    seeds = replicate_seeds(problem.asymptotics.seed, problem.asymptotics.replicates)
-    readings: list[list[MarginReading | None]] = run_tasks(
-        _read, [(curve, delta, seed, times) for seed in seeds], label="margins", quiet=quiet, workers=workers
-    )
-    missing = np.full((len(sectors), 2), np.nan)
-    margins = [[missing if r is None or r.drifts else r.sectors for r in replicate] for replicate in readings]
-    return times, np.array(margins).swapaxes(0, 1)
+    bases, steps = tuple(s.basis for s in sectors), problem.training.steps
+    samples = problem.asymptotics.samples
+    curve = MarginCurve(problem, spaces.easy_basis, spaces.hard_basis, samples, full, not full, bases)
+    return WatchedMargins(curve, tuple(sorted({0, *followed_times(steps)})) if steps else (0,))
 
 
-def _read(
-    curve: MarginCurve, delta: float, seed: np.random.SeedSequence, times: Sequence[int]
-) -> list[MarginReading | None]:
-    """One task."""
-    return curve.read(delta, seed, times)
+def _sector_margins(readings: Sequence[Sequence[MarginReading | None]], sectors: int) -> Array:
+    """The smallest margins of each sector at the edge and at 0, (T, replicates, sectors, 2); nan: it has diverged."""
+    missing = np.full((sectors, 2), np.nan)
+    margins = [[missing if r is None or r.drifts else r.sectors for r in replicate or [None]] for replicate in readings]
+    return np.array(margins).swapaxes(0, 1)
 
 
 def _negative(margins: Array) -> bool | None:
@@ -127,21 +101,22 @@ def _negative(margins: Array) -> bool | None:
 
 def _limits(problem: Problem, delta: float, spaces: LatentSubspaces, quiet: bool, workers: Workers) -> ThresholdLimit:
     """The limits of all directions, as sharp as the verdict at this delta needs them, or can be had."""
-    samples = problem.asymptotics.samples
-    few = min(samples, _FEW_SAMPLES)
-    first = threshold_limit(
-        problem,
-        spaces,
-        samples=few,
-        first_round=_SHORT_ROUND,
-        last_round=_SHORT_ROUND,
-        quiet=quiet,
-        workers=workers,
-    )
-    open_questions = any(_learned(first, number, delta) is None for number in range(len(first.sectors)))
-    if not open_questions or few == samples:
-        return first
-    return threshold_limit(problem, spaces, quiet=quiet, workers=workers)
+    steps, most = problem.training.steps, problem.asymptotics.samples
+    for fewest, share, last in _ROUNDS:
+        limits = threshold_limit(
+            problem,
+            spaces,
+            samples=min(most, max(fewest, int(share * most))),
+            first_round=max(last, steps),
+            last_round=last,
+            also=[steps],
+            quiet=quiet,
+            workers=workers,
+        )
+        undecided = any(_learned(limits, number, delta) is None for number in range(len(limits.sectors)))
+        if not undecided:
+            break
+    return limits
 
 
 def _learned(limits: ThresholdLimit, number: int, delta: float) -> bool | None:
@@ -190,19 +165,24 @@ def _algorithmic(
 
 
 def _hard_facts(
-    facts: Facts, limits: ThresholdLimit | None, warnings: list[str], quiet: bool, workers: Workers
+    facts: Facts,
+    limits: ThresholdLimit | None,
+    times: Sequence[int],
+    margins: Array,
+    warnings: list[str],
+    quiet: bool,
+    workers: Workers,
 ) -> list[HardFacts]:
     """What is known of each sector of hard directions."""
     problem, spaces, delta = facts.problem, facts.spaces, facts.delta
     sectors = hard_sectors(spaces)
-    whole = (facts.thresholds.delta_alg, facts.thresholds.delta_alg_se)
+    whole = (facts.algorithmic.delta_alg, facts.algorithmic.error)
     alg = [whole] if len(sectors) == 1 else _algorithmic(problem, spaces, sectors, quiet)
     laws = None
     if facts.run.status == OK:
         laws = _laws(problem, delta, facts.dimension, spaces, warnings, quiet, workers)
-    times, margins = [0], np.full((1, 1, len(sectors), 2), np.nan)
-    if limits is not None and facts.run.status == OK:
-        times, margins = _margins_at(problem, delta, spaces, sectors, workers, quiet)
+    if limits is None or facts.run.status != OK:
+        margins = np.full_like(margins, np.nan)
     result = []
     for number, sector in enumerate(sectors):
         at_edge, at_zero = margins[:, :, number, 0], margins[:, :, number, 1]
@@ -382,23 +362,24 @@ def explain(
     ratio, note = _ratio(problem, delta, samples_n, dimension)
     steps = problem.training.steps
     spaces = problem_subspaces(problem)
-    hard = spaces.ok and spaces.relevant_hard_basis.size > 0
-    prediction = predict(
-        problem, delta=ratio, times=[0, steps] if hard else [], subspaces=spaces, quiet=quiet, workers=workers
+    sectors = hard_sectors(spaces) if spaces.ok and spaces.relevant_hard_basis.size else ()
+    hard = len(sectors) > 0
+    watched = _watched(problem, spaces, sectors)
+    if not hard or problem.singular_curvature:
+        watched = replace(watched, times=())
+    prediction, readings = predict_with_margins(
+        problem, ratio, [0, steps] if hard else [], spaces, watched, quiet=quiet, workers=workers
     )
     run = prediction.runs[0]
     hessian = run.hessian[-1] if hard else HessianPrediction(time=steps)
-    seen = hard and hessian.status == OK
-    few = problem.replace(asymptotics={"samples": min(problem.asymptotics.samples, _FEW_SAMPLES)})
-    thresholds = threshold(
-        few, times=[steps] if seen else [], limit=False, subspaces=spaces, quiet=quiet, workers=workers
-    )
-    limits = _limits(problem, ratio, spaces, quiet, workers) if seen else None
+    limits = _limits(problem, ratio, spaces, quiet, workers) if hard and hessian.status == OK else None
     unbounded = None if limits is None or limits.sectors else (limits.status, limits.message)
     limits = None if unbounded else limits
-    facts = Facts(problem, ratio, dimension, spaces, thresholds, run, hessian)
+    algorithmic = algorithmic_threshold(problem.teacher, spaces, seed=problem.asymptotics.seed, quiet=quiet)
+    facts = Facts(problem, ratio, dimension, spaces, algorithmic, run, hessian)
     warnings = list(prediction.warnings) if hard else []
-    found = _hard_facts(facts, limits, warnings, quiet, workers) if hard else []
+    margins = _sector_margins(readings, len(sectors))
+    found = _hard_facts(facts, limits, watched.times or (0,), margins, warnings, quiet, workers) if hard else []
     directions: list[DirectionExplanation] = []
     reached = None
     if spaces.ok:
@@ -421,8 +402,8 @@ def _explanation(
     note: str,
 ) -> Explanation:
     """Everything put together."""
-    problem, spaces, hessian, thresholds = facts.problem, facts.spaces, facts.hessian, facts.thresholds
-    network = thresholds.delta_nn[0] if thresholds.delta_nn else None
+    problem, spaces, hessian = facts.problem, facts.spaces, facts.hessian
+    network = None if limits is None else limits.at(facts.steps)
     failed = _failures(facts, limits, directions, bool(hard))
     message = "; ".join(dict.fromkeys(m for m in [note, *(m for _, m in failed)] if m))
 
@@ -445,8 +426,8 @@ def _explanation(
         easy_basis=spaces.easy_basis,
         hard_basis=spaces.hard_basis,
         reached_basis=spaces.easy_basis[:, :0] if reached is None else reached.reached_basis,
-        delta_alg=thresholds.delta_alg,
-        delta_alg_se=thresholds.delta_alg_se,
+        delta_alg=facts.algorithmic.delta_alg,
+        delta_alg_se=facts.algorithmic.error,
         delta_nn=known(network, "value"),
         delta_nn_se=known(network, "value_se"),
         delta_nn_negative=known(network, "value_negative"),
@@ -484,8 +465,8 @@ def _failures(
         problems.append((limits.status, limits.message))
     if limits is not None:
         problems += [(s.status, s.message) for s in limits.sectors if s.status == UNBOUNDED_CURVATURE]
-    if hard and not np.isfinite(facts.thresholds.delta_alg) and facts.thresholds.status not in _EXPLAINED:
-        problems.append((facts.thresholds.status, facts.thresholds.message))
+    if hard and not np.isfinite(facts.algorithmic.delta_alg):
+        problems.append((facts.algorithmic.status, facts.algorithmic.message))
     if any(e.learned is None for e in directions):
         problems.append((UNDETERMINED, "whether every direction is learned could not be decided within the errors"))
     return [(status, message) for status, message in problems if status != OK]

@@ -10,7 +10,8 @@ import numpy as np
 from featurephase.analyses.expressible import why_not
 from featurephase.dynamics.optimisers import FirstOrderRule
 from featurephase.foundation.types import Array
-from featurephase.results.threshold import DirectionLimit, Threshold
+from featurephase.results.algorithmic import AlgorithmicThreshold
+from featurephase.results.threshold import DirectionLimit
 from featurephase.results.words import with_error
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Facts:
     delta: float
     dimension: int | None
     spaces: LatentSubspaces
-    thresholds: Threshold
+    algorithmic: AlgorithmicThreshold
     run: TrajectoryPrediction
     hessian: HessianPrediction
 
@@ -224,7 +225,7 @@ def _change(facts: Facts, hard: HardFacts) -> str:
     elif limit.windows:
         more = f"fewer samples: n/d below {with_error(limit.windows[-1].high, limit.windows[-1].high_se)}"
     else:
-        low, high = facts.thresholds.delta_range
+        low, high = facts.problem.threshold.delta_range
         more = f"no n/d from {low:g} to {high:g} changes it"
     best = "the best first-order method needs less" if facts.delta > alg else "no first-order method does"
     express = "an activation of another parity, or a bias; " if not hard.expressible else ""

@@ -6,7 +6,7 @@ numbers). Everything is a mean over replicates with its standard error.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,7 @@ from featurephase.results.status import (
     diverged,
 )
 from featurephase.subspaces import LatentSubspaces, problem_subspaces
+from featurephase.thresholds.scan import MarginCurve, MarginReading
 
 if TYPE_CHECKING:
     from featurephase.problem import Problem
@@ -55,9 +56,11 @@ __all__ = [
     "OutlierPrediction",
     "Prediction",
     "TrajectoryPrediction",
+    "WatchedMargins",
     "check_problem_batches",
     "check_problem_memory",
     "predict",
+    "predict_with_margins",
 ]
 
 #: Replicates in which the block approximation is compared with the full equation.
@@ -95,6 +98,14 @@ def check_problem_batches(problem: Problem) -> None:
 
 
 @dataclass(frozen=True)
+class _Seen:
+    """What is seen of one replicate at one time: the Hessian, and its margins, as far as they were asked for."""
+
+    spectrum: Spectrum | None
+    margins: MarginReading | None
+
+
+@dataclass(frozen=True)
 class _Observer:
     """Analyses the Hessian of one replicate; a class, so that worker processes can receive it."""
 
@@ -105,8 +116,14 @@ class _Observer:
     hard_basis: Array
     density_points: int
     compared: bool
+    analysed: bool
+    margins: Callable[[Any], MarginReading] | None
 
-    def __call__(self, moment: Any) -> Spectrum:
+    def __call__(self, moment: Any) -> _Seen:
+        margins = None if self.margins is None else self.margins(moment)
+        return _Seen(self._spectrum(moment) if self.analysed else None, margins)
+
+    def _spectrum(self, moment: Any) -> Spectrum:
         return spectrum(
             self.network,
             self.problem.teacher.link,
@@ -129,6 +146,7 @@ def _replicate(
     times: Sequence[int],
     density_points: int,
     compared: int | None,
+    watched: WatchedMargins | None,
 ) -> ReplicateTrajectory:
     """One task: a trajectory with the Hessians asked for; without bases all latent rows are kept and none is.
 
@@ -137,7 +155,21 @@ def _replicate(
     if bases is None:
         return run_replicate(problem, delta, seed)
     network = Network.of(problem)
-    observers = {t: _Observer(network, problem, delta, *bases, density_points, t == compared) for t in times}
+    margins = None if watched is None else watched.curve.observer(delta)
+    watching = () if watched is None else watched.times
+    observers = {
+        t: _Observer(
+            network,
+            problem,
+            delta,
+            *bases,
+            density_points,
+            t == compared,
+            t in times,
+            margins if t in watching else None,
+        )
+        for t in {*times, *watching}
+    }
     return run_replicate(problem, delta, seed, easy_basis=bases[0], observers=observers)
 
 
@@ -185,12 +217,50 @@ def predict(
     Montanari & Wang, arXiv 2602.01434: the asymptotic characterisation of gradient descent and of its Hessian.
     """
     deltas, analysed = asked_deltas(problem, delta), asked_times(problem, times)
+    spaces = problem_subspaces(problem) if subspaces is None else subspaces
+    return _predicted(problem, deltas, analysed, spaces, density, None, quiet, workers)[0]
+
+
+@dataclass(frozen=True)
+class WatchedMargins:
+    """Margins of hard outliers that are read along a prediction, and at which steps."""
+
+    curve: MarginCurve
+    times: tuple[int, ...]
+
+
+def predict_with_margins(
+    problem: Problem,
+    delta: float,
+    times: Sequence[int],
+    spaces: LatentSubspaces,
+    watched: WatchedMargins,
+    *,
+    quiet: bool,
+    workers: Workers,
+) -> tuple[Prediction, list[list[MarginReading | None]]]:
+    """:func:`predict`, and the margins of each replicate at each of the watched steps; ``None``: it has diverged."""
+    prediction, replicates = _predicted(problem, [delta], times, spaces, False, watched, quiet, workers)
+    seen = [[r.observations.get(t) for t in watched.times] for r in replicates]
+    return prediction, [[None if s is None else s.margins for s in row] for row in seen]
+
+
+def _predicted(
+    problem: Problem,
+    deltas: Sequence[float],
+    analysed: Sequence[int],
+    spaces: LatentSubspaces,
+    density: bool,
+    watched: WatchedMargins | None,
+    quiet: bool,
+    workers: Workers,
+) -> tuple[Prediction, list[ReplicateTrajectory]]:
+    """The prediction, and the replicates that it is the mean of."""
     check_problem_memory(problem, problem.training.steps)
     check_problem_batches(problem)
-    spaces = problem_subspaces(problem) if subspaces is None else subspaces
     replicates = run_tasks(
         _replicate,
-        _tasks(problem, deltas, analysed, spaces, density),
+        _tasks(problem, deltas, analysed, spaces, density, watched),
         label="predict",
         memory=replicate_bytes(problem, problem.training.steps, problem.asymptotics.samples),
         quiet=quiet,
@@ -201,11 +271,16 @@ def predict(
         _summary(problem, value, replicates[i * count : (i + 1) * count], analysed, spaces)
         for i, value in enumerate(deltas)
     )
-    return _assembled(problem, runs, spaces)
+    return _assembled(problem, runs, spaces), replicates
 
 
 def _tasks(
-    problem: Problem, deltas: Sequence[float], times: Sequence[int], spaces: LatentSubspaces, density: bool
+    problem: Problem,
+    deltas: Sequence[float],
+    times: Sequence[int],
+    spaces: LatentSubspaces,
+    density: bool,
+    watched: WatchedMargins | None,
 ) -> list[tuple[Any, ...]]:
     """The arguments of :func:`_replicate`, for each replicate at each delta."""
     bases = (spaces.easy_basis, spaces.hard_basis) if spaces.ok else None
@@ -220,6 +295,7 @@ def _tasks(
             times,
             _DENSITY_POINTS if density and i == 0 else 0,
             compared if i < _CHECK_REPLICATES else None,
+            watched,
         )
         for value in deltas
         for i, seed in enumerate(seeds)
@@ -265,7 +341,7 @@ def _summary(
         elif any(t not in r.observations for r in replicates):
             entry = HessianPrediction(time=t, status=status, message=f"{status}, before t = {t}")
         else:
-            entry = _hessian(problem, t, [r.observations[t] for r in replicates])
+            entry = _hessian(problem, t, [r.observations[t].spectrum for r in replicates])
         hessian.append(entry)
     return TrajectoryPrediction(
         delta=delta,

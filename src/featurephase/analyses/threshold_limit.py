@@ -78,6 +78,7 @@ class _Following:
     replicates: int
     quiet: bool
     workers: Workers
+    also: tuple[int, ...]
 
     def curve(self, samples: int) -> MarginCurve:
         """margin(delta) with so many sample paths."""
@@ -136,6 +137,7 @@ def threshold_limit(
     samples: int | None = None,
     first_round: int = _FIRST_ROUND,
     last_round: int = _LAST_ROUND,
+    also: Sequence[int] = (),
     quiet: bool = True,
     workers: Workers = None,
 ) -> ThresholdLimit:
@@ -153,6 +155,8 @@ def threshold_limit(
         Sample paths of a run; default: the problem's. More are taken at large delta.
     first_round, last_round
         The time up to which training is followed at first, and after doublings.
+    also
+        Further times of the history, as far as training is followed; they are no part of the extrapolation.
     quiet
         Nothing on standard error; else what is done and how long it will take.
     workers
@@ -167,8 +171,9 @@ def threshold_limit(
         problem.asymptotics.replicates,
         quiet,
         workers,
+        tuple(also),
     )
-    most = problem.threshold.max_steps
+    most = max([problem.threshold.max_steps, *also])
     scan = _scanned(following, min(_SCAN_TIME, most))
     if scan.drifting == 1.0:
         unbounded = unbounded_status(Network.of(problem), problem.teacher.link)
@@ -221,7 +226,7 @@ class _Extrapolated:
 
 def _followed(following: _Following, scan: MarginTable, last: int) -> ThresholdLimit:
     """Every crossing that the scan shows, followed to a time and extrapolated."""
-    times = followed_times(last)
+    times = sorted({*followed_times(last), *(t for t in following.also if t <= last)})
     crossings = [
         Crossing.backwards(scan, sector, zero, change)
         for sector in range(len(following.sectors))
@@ -230,7 +235,10 @@ def _followed(following: _Following, scan: MarginTable, last: int) -> ThresholdL
     ]
     plans = [enclosing_deltas(c, scan.times.astype(float), last, following.bounds) for c in crossings]
     table, plans = _enclosed(following, crossings, plans, times)
-    found = [_extrapolated(table, c, sorted(plan), times) for c, plan in zip(crossings, plans, strict=True)]
+    found = [
+        _extrapolated(table, c, sorted(plan), times, followed_times(last))
+        for c, plan in zip(crossings, plans, strict=True)
+    ]
     sectors = tuple(_sector(following, scan, number, found, times) for number in range(len(following.sectors)))
     return _lowest(following, sectors, times)
 
@@ -292,16 +300,17 @@ def _merged(plans: Sequence[dict[float, int]]) -> list[dict[float, int]]:
 
 
 def _extrapolated(
-    table: MarginTable, crossing: Crossing, known: Sequence[float], times: Sequence[int]
+    table: MarginTable, crossing: Crossing, known: Sequence[float], times: Sequence[int], grid: Sequence[int]
 ) -> _Extrapolated:
-    """The roots of a crossing, and their limit where the last ones exist."""
+    """The roots of a crossing at all times, and their limit from those of a grid, where the last ones exist."""
     roots = replicate_crossings(table, crossing, known)
-    there = np.asarray(~np.isnan(roots).any(axis=0))
+    fitted = roots[:, np.isin(times, grid)]
+    there = np.asarray(~np.isnan(fitted).any(axis=0))
     fit = None
     # only an unbroken end of the times says anything of the limit
     start = len(there) - int(np.argmin(there[::-1])) if not there.all() else 0
     if len(there) - start >= FEWEST_TIMES and len(roots) > 1:
-        fit = fit_limit(times[start:], roots[:, start:])
+        fit = fit_limit(grid[start:], fitted[:, start:])
         if not fit.value > 0.0:
             fit = None
     mine = np.isin(table.delta, known)
@@ -322,9 +331,9 @@ def _sector(
     windows = _windows(scan, number, at_zero)
     open_ended = [w for w in windows if np.isinf(w.high)]
     status, message = _state(following, scan, number, first)
-    history, history_se = (
-        mean_and_se(first.roots) if first is not None else (np.full(len(times), np.nan), np.full(len(times), np.nan))
-    )
+    history, history_se = _history(first, len(times))
+    last_zero = at_zero[-1] if at_zero and not at_zero[-1].crossing.rising else None
+    negative_history, negative_history_se = _history(last_zero, len(times))
     value, se = (np.nan, np.nan) if first is None or status == UNBOUNDED_CURVATURE else first.value
     fit = None if first is None else first.fit
     return DirectionLimit(
@@ -341,7 +350,16 @@ def _sector(
         exponent=np.nan if fit is None else fit.exponent,
         history=history,
         history_se=history_se,
+        negative_history=negative_history,
+        negative_history_se=negative_history_se,
     )
+
+
+def _history(crossing: _Extrapolated | None, times: int) -> tuple[Array, Array]:
+    """A crossing at all times, (T,), with its errors; nan without one."""
+    if crossing is None:
+        return np.full(times, np.nan), np.full(times, np.nan)
+    return mean_and_se(crossing.roots)
 
 
 def _windows(scan: MarginTable, sector: int, found: Sequence[_Extrapolated]) -> tuple[Window, ...]:
@@ -414,9 +432,10 @@ def _lowest(following: _Following, sectors: tuple[DirectionLimit, ...], times: S
         )
     lowest = min(with_value, key=lambda s: s.value)
     learned = min(negative, key=lambda s: s.value_negative, default=None)
-    half = len(times) - 3
-    drift = lowest.history[-1] - lowest.history[half] if half >= 0 else np.nan
-    drift_se = float(np.hypot(lowest.history_se[-1], lowest.history_se[half])) if half >= 0 else np.nan
+    before = [t for t in times if t <= round(times[-1] / 2)]
+    half = len(before) - 1
+    drift = lowest.history[-1] - lowest.history[half] if before else np.nan
+    drift_se = float(np.hypot(lowest.history_se[-1], lowest.history_se[half])) if before else np.nan
     return ThresholdLimit(
         status=lowest.status,
         message=lowest.message,

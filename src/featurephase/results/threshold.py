@@ -101,6 +101,8 @@ class DirectionLimit(DirectionThreshold):
         gamma of ``t^-gamma``, or tau of ``exp(-t/tau)``: mean over the fits.
     history, history_se
         delta_NN(t) of this direction, at ``history_time`` of the whole; nan where there was none.
+    negative_history, negative_history_se
+        The same for ``value_negative``.
     """
 
     status: str = OK
@@ -109,6 +111,8 @@ class DirectionLimit(DirectionThreshold):
     exponent: float = np.nan
     history: Array = labelled(json=True, saved=False, default_factory=_none)
     history_se: Array = labelled(json=True, saved=False, default_factory=_none)
+    negative_history: Array = labelled(json=False, saved=False, default_factory=_none)
+    negative_history_se: Array = labelled(json=False, saved=False, default_factory=_none)
 
 
 @record
@@ -271,6 +275,22 @@ class ThresholdLimit(Record):
     history_se: Array = labelled(json=True, saved=False, default_factory=_none)
     sectors: tuple[DirectionLimit, ...] = ()
     samples: int = 0
+
+    def at(self, time: int) -> DirectionThreshold | None:
+        """The lowest thresholds at one of ``history_time``; ``None`` where no direction was followed to it."""
+        if time not in self.history_time or not self.sectors:
+            return None
+        t = self.history_time.index(time)
+        lowest = min(self.sectors, key=lambda s: np.nan_to_num(s.history[t], nan=np.inf))
+        negative = min(self.sectors, key=lambda s: np.nan_to_num(s.negative_history[t], nan=np.inf))
+        return DirectionThreshold(
+            name=lowest.name,
+            basis=lowest.basis,
+            value=float(lowest.history[t]),
+            value_se=float(lowest.history_se[t]),
+            value_negative=float(negative.negative_history[t]),
+            value_negative_se=float(negative.negative_history_se[t]),
+        )
 
 
 @record

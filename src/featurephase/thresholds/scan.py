@@ -7,7 +7,7 @@ make the curve of one replicate continuous in delta, so each replicate has roots
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -127,10 +127,13 @@ class MarginCurve:
     sectors: tuple[Array, ...] = ()
     tolerance: float = MARGIN_TOLERANCE
 
+    def observer(self, delta: float) -> Callable[[Moment], MarginReading]:
+        """Reads the margins of a run at this delta."""
+        return _Observer(self, Network.of(self.problem), delta)
+
     def read(self, delta: float, seed: np.random.SeedSequence, times: Sequence[int]) -> list[MarginReading | None]:
         """One run of one replicate, read at some times; ``None`` where it diverges before."""
         problem = self.problem
-        network = Network.of(problem)
         trajectory = run_replicate(
             problem,
             delta,
@@ -138,7 +141,7 @@ class MarginCurve:
             easy_basis=self.easy_basis,
             steps=max(times),
             samples=self.samples,
-            observers=dict.fromkeys(times, _Observer(self, network, delta)),
+            observers=dict.fromkeys(times, self.observer(delta)),
             test=False,
             tolerance=self.tolerance,
         )
