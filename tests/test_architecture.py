@@ -59,7 +59,7 @@ LARGE = {
 PARSERS = {
     "cli.parsing": "numbers in flags",
     "foundation.errors": "values whose repr fails",
-    "foundation.executors": "addresses of a Dask scheduler",
+    "foundation.cluster": "addresses of a Dask scheduler",
     "foundation.files": "names of files that the system refuses, and what others have written",
     "foundation.memory": "the system's files on memory",
     "foundation.tomlfile": "the experiment file",

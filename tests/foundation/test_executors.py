@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import featurephase as fp
-from featurephase.foundation import executors, threads
+from featurephase.foundation import cluster, executors, threads, workers
 from featurephase.foundation.errors import FeaturephaseWarning, InputError
 from featurephase.foundation.executors import (
     Dask,
@@ -133,7 +133,7 @@ def test_the_first_error_is_raised_and_nobody_goes_on(tmp_path):
         Processes(2).run(fail, [(i, tmp_path) for i in range(400)])
     begun = len(list(tmp_path.iterdir()))
     assert begun < 400
-    assert not executors._is_warm(1, 1)
+    assert not workers.running(1, 1)
     time.sleep(0.5)
     assert len(list(tmp_path.iterdir())) == begun
 
@@ -144,6 +144,30 @@ def test_a_worker_that_dies_is_reported_in_words(tmp_path):
     with pytest.raises(WorkerError, match=r"a worker process ended before its task did \(SIGKILL\(-9\)\)"):
         Processes(2).run(die, [(os.getpid(), tmp_path)] * 20)
     assert Processes(2).run(where, [(0.0,)] * 2)[0] == os.getpid()  # and the next list is computed
+
+
+def die_once(parent, folder, index):
+    meet(folder)
+    mark = folder / "died"
+    if os.getpid() != parent and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return index
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no signals here")
+def test_a_task_whose_worker_dies_is_begun_again_and_finished_ones_are_kept(tmp_path):
+    kept = []
+    tasks = [(os.getpid(), tmp_path, i) for i in range(12)]
+    assert Processes(2).run(die_once, tasks, keep=lambda i, result: kept.append((i, result))) == list(range(12))
+    assert (tmp_path / "died").exists()
+    assert sorted(kept) == [(i, i) for i in range(12)]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no signals here")
+def test_a_task_that_kills_its_workers_can_be_replaced(tmp_path):
+    done = Processes(2).run(die, [(os.getpid(), tmp_path)] * 20, lost=lambda error: str(error)[:16])
+    assert set(done) == {None, "a worker process"}
 
 
 def test_what_cannot_be_sent_runs_here():
@@ -160,7 +184,8 @@ def test_without_semaphores_everything_runs_here(monkeypatch):
     def broken(*_):
         raise OSError(38, "Function not implemented")
 
-    monkeypatch.setattr(executors, "_submit", broken)
+    monkeypatch.setattr(workers.Worker, "_new_pool", broken)
+    executors.dismiss()
     with pytest.warns(FeaturephaseWarning, match="no worker processes could be started"):
         assert set(Processes(2).run(where, [(0.0,)] * 4)) == {os.getpid()}
 
@@ -342,16 +367,14 @@ def test_no_scheduler_at_the_address():
 def test_a_cluster_computes_the_same_bytes(monkeypatch):
     distributed = pytest.importorskip("distributed")
     tasks = [(seed,) for seed in range(4)]
-    with distributed.LocalCluster(
-        n_workers=1, threads_per_worker=2, dashboard_address=None, silence_logs=50
-    ) as cluster:
-        remote = Dask(cluster.scheduler_address)
+    with distributed.LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address=None, silence_logs=50) as local:
+        remote = Dask(local.scheduler_address)
         found = remote.run(draw, tasks)
         with pytest.raises(InputError, match="task 2"):
             remote.run(fail, [(i,) for i in range(4)])
-        executors._dask_client(remote.address).close()
-        executors._dask_client.cache_clear()
-        monkeypatch.setattr(executors, "__version__", "another")
+        cluster._client(remote.address).close()
+        cluster._client.cache_clear()
+        monkeypatch.setattr(cluster, "__version__", "another")
         with pytest.raises(InputError, match=f"workers have featurephase {fp.__version__}, here is another"):
             remote.run(fail, [(0,)])
     assert [x for _, x in found] == [x for _, x in ThisProcess().run(draw, tasks)]
