@@ -31,6 +31,7 @@ from featurephase.cli.predict import predict
 from featurephase.cli.probe import probe
 from featurephase.cli.related import related_app
 from featurephase.cli.simulate import simulate
+from featurephase.cli.sweep import sweep
 from featurephase.cli.threshold import threshold
 from featurephase.foundation.errors import FeaturephaseError, FeaturephaseWarning
 
@@ -46,7 +47,7 @@ app = typer.Typer(
 
 
 #: The commands, in the order of ``--help``; a name has dashes for underscores.
-COMMANDS = (init, predict, threshold, explain, simulate, compare, latent, latent_phase, probe)
+COMMANDS = (init, predict, threshold, explain, simulate, compare, latent, latent_phase, probe, sweep)
 
 for _command in COMMANDS:
     app.command()(_command)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import xarray
 
 __all__ = [
+    "CSV",
     "FIGURES",
     "TABLES",
     "check_target",
@@ -36,6 +37,8 @@ __all__ = [
 #: Endings of figures and of labelled data, in small or capital letters.
 FIGURES = (".png", ".pdf", ".svg")
 TABLES = (".nc", ".zarr")
+#: Those of tables of text, which a sweep can be saved as.
+CSV = (".csv",)
 #: Attribute of a zarr group that says who may replace it.
 _MARK = "written_by"
 #: How often a folder that another run has just put in place of the target is moved away.

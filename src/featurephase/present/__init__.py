@@ -39,6 +39,7 @@ PRESENTERS = {
     "RelatedList": "related",
     "RelatedResult": "related",
     "Simulation": "simulation",
+    "Sweep": "sweep",
     "TemplateList": "templates",
     "Threshold": "threshold",
 }

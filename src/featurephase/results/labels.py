@@ -11,7 +11,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, dataclass_transform
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast, dataclass_transform
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import xarray
 
-__all__ = ["Variable", "attributes", "dataset", "jsonable", "labelled", "record", "variables"]
+__all__ = ["Variable", "attributes", "dataset", "jsonable", "labelled", "record", "schema", "variables"]
 
 T = TypeVar("T")
 
@@ -214,7 +214,7 @@ def _variables_of(content: Any, label: _Label, name: str) -> dict[str, Variable]
         return _named_after(name, variables(content))
     if label.of is not None or (isinstance(content, (tuple, list)) and content and is_dataclass(content[0])):
         tables = [variables(entry) for entry in content]
-        return _named_after(name, _stacked(tables or [_without_entries(label.of)], label.dims[0], len(tables)))
+        return _named_after(name, _stacked(tables or [schema(label.of)], label.dims[0], len(tables)))
     return {name: _variable(content, label)}
 
 
@@ -232,8 +232,8 @@ def _is_coordinate(name: str, variable: Variable) -> bool:
     return variable[0] == (name,)
 
 
-def _without_entries(kind: type | None) -> dict[str, Variable]:
-    """The variables that records of this type would have, of size 0."""
+def schema(kind: type | None) -> dict[str, Variable]:
+    """The variables that records of this type have, of size 0; those that may be absent (default ``None``) left out."""
     if kind is None:
         return {}
     out: dict[str, Variable] = {}
@@ -241,7 +241,9 @@ def _without_entries(kind: type | None) -> dict[str, Variable]:
         if label.attribute or f.default is None:
             continue
         if label.of is not None:
-            out |= _named_after(name, _stacked([_without_entries(label.of)], label.dims[0], 0))
+            out |= _named_after(name, _stacked([schema(label.of)], label.dims[0], 0))
+        elif is_dataclass(part := cast(Any, f.default_factory)):
+            out |= _named_after(name, schema(cast(type, part)))
         else:
             dtype = {"int": np.int64, "str": object, "Status": object}.get(str(f.type), np.float64)
             out[name] = label.dims, np.empty((0,) * len(label.dims), dtype=dtype), label.described

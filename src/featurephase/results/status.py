@@ -35,6 +35,7 @@ __all__ = [
     "UNRESOLVED",
     "WRONG_SECOND_DERIVATIVE",
     "Status",
+    "cells_failed",
     "diverged",
     "not_measured",
     "out_of_products",
@@ -164,6 +165,11 @@ INTERRUPTED = Status("interrupted", "stopped before everything was finished")
 def replicates_failed(failed: int, total: int) -> Status:
     """Some of the replicates failed; the means are over the others."""
     return Status(f"{failed} of {total} replicates failed", kind="replicates failed")
+
+
+def cells_failed(failed: int, total: int) -> Status:
+    """Some of the cells of a sweep failed; the others are there."""
+    return Status(f"{failed} of {total} cells failed", kind="cells failed")
 
 
 #: Statuses that are an answer: everything that was asked for exists.

@@ -1,0 +1,75 @@
+"""``featurephase sweep``: quantities over a grid of problems, in a store that a run takes up where it was left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from featurephase.cli.deliver import say
+from featurephase.cli.flags import Shared, command
+
+if TYPE_CHECKING:
+    from featurephase.results.base import Result
+
+
+@command("samples", "replicates", "seed", "quick", "workers", "dask", "figure", "save")
+def sweep(
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="The sweep file (TOML); - is standard input.", show_default=False)
+    ],
+    store: Annotated[
+        Path | None,
+        typer.Option(
+            "--store", metavar="DIR", help="Folder that keeps the cells; finished ones are not computed again."
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan and what it would cost; compute no more than a few cells.")
+    ] = False,
+    retry: Annotated[bool, typer.Option("--retry", help="Compute cells again that failed.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Drop finished cells of the store that are not in this sweep.")
+    ] = False,
+    *,
+    shared: Shared,
+) -> Result:
+    """Compute quantities over a grid of experiments (or of runs of latent, related, probe), cell by cell.
+
+    Run it again to go on: after an interruption, a crash, or with more values in the file.
+
+    Examples:
+
+    featurephase sweep sweep.toml --store results --dry-run
+
+    featurephase sweep sweep.toml --store results --workers 4 --save results.nc --figure results.png
+    """
+    from featurephase.foundation.errors import InputError
+    from featurephase.sweeps.file import SweepFile
+    from featurephase.sweeps.sweep import dry_run as plan_only
+    from featurephase.sweeps.sweep import plan_of, run_sweep
+
+    if store is None:
+        raise InputError("--store DIR is missing: the folder that keeps the cells")
+    asked = SweepFile.read(file).with_samples(shared.samples, shared.replicates, shared.seed, quick=shared.quick)
+    if shared.quick:
+        shared.note = "quick: a tenth of the samples"
+    plan = plan_of(asked.base, asked.grid, asked.quantities)
+    if dry_run:
+        return plan_only(asked.base, plan, asked.quantities, store, shared.executor)
+
+    def report(line: str) -> None:
+        if not shared.quiet:
+            say(line)
+
+    return run_sweep(
+        asked.base,
+        plan,
+        asked.quantities,
+        store,
+        executor=shared.executor,
+        retry=retry,
+        force=force,
+        report=report,
+    )
