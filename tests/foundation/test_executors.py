@@ -187,7 +187,7 @@ def test_without_semaphores_everything_runs_here(monkeypatch):
     monkeypatch.setattr(workers.Worker, "_new_pool", broken)
     executors.dismiss()
     with pytest.warns(FeaturephaseWarning, match="no worker processes could be started"):
-        assert set(Processes(2).run(where, [(0.0,)] * 4)) == {os.getpid()}
+        assert set(Processes(2).run(where, [(0.3,)] * 4)) == {os.getpid()}
 
 
 def test_cores_are_those_that_this_process_may_use(monkeypatch):

@@ -65,6 +65,12 @@ EXAMPLES: dict[str, Callable[[], Result]] = {
     "RelatedList": fp.related,
     "RelatedResult": lambda: fp.related("catapult", steps=5, simulate=True, replicates=2, workers=1),
     "Simulation": lambda: fp.simulate(_problem(), dimension=20, seeds=2, workers=1),
+    "Sweep": lambda: fp.sweep(
+        {"related": {"model": "catapult", "steps": 3}},
+        axes={"related.eta": [0.5, 1.0], "related.lambda0": [1.0, 3.0]},
+        quantities=["ntk_limit", "f"],
+        workers=1,
+    ),
     "TemplateList": template_list,
     "Threshold": _threshold,
 }

@@ -47,8 +47,8 @@ def sweep(
     """
     from featurephase.foundation.errors import InputError
     from featurephase.sweeps.file import SweepFile
-    from featurephase.sweeps.sweep import dry_run as plan_only
-    from featurephase.sweeps.sweep import plan_of, run_sweep
+    from featurephase.sweeps.runs import dry_run as plan_only
+    from featurephase.sweeps.runs import plan_of, run_sweep
 
     if store is None:
         raise InputError("--store DIR is missing: the folder that keeps the cells")

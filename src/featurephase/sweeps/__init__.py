@@ -1,5 +1,5 @@
 """Sweeps over grids of problems: their plan, their store, and runs that can be taken up again."""
 
-from featurephase.sweeps.sweep import open_sweep, sweep
+from featurephase.sweeps.runs import open_sweep, sweep
 
 __all__ = ["open_sweep", "sweep"]

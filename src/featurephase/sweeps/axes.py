@@ -17,8 +17,6 @@ __all__ = ["MAX_CELLS", "Axis", "Grid", "axes_of", "plain_value"]
 
 #: Most cells of a sweep: one of trivial cells then takes some hours.
 MAX_CELLS = 1_000_000
-#: Values that a new one is compared with; a longer list nobody has typed.
-_REPEATS = 1000
 _SPACINGS = ("values", "range", "logrange")
 _ACCEPTED = "key and one of values = [..], range = [first, last, count], logrange = [first, last, count]"
 
@@ -221,11 +219,12 @@ def _axis(table: Mapping[str, Any]) -> Axis:
     words = isinstance(labels, (list, tuple)) and all(isinstance(word, str) for word in labels)
     if "labels" in table and not (words and len(set(labels)) == len(labels) == size):
         raise InputError(f"axis {show(key)}: labels = {show(labels)}: must be {size} different texts, one a value")
-    seen: list[Any] = []
+    seen: set[str] = set()
     for entry in zip(*rows, strict=True):
-        if entry in seen[-_REPEATS:]:
+        text = json.dumps([float(value) if is_number(value) else value for value in entry])
+        if text in seen:
             raise InputError(f"axis {show(key)}: the value {show(entry[0])} is given twice")
-        seen.append(entry)
+        seen.add(text)
     return Axis(tuple(keys), tuple(rows), tuple(labels))
 
 

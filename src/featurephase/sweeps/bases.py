@@ -302,7 +302,7 @@ class ModelBase(Base):
 
     def _result(self, table: Mapping[str, Any]) -> Result:
         if self.kind == "latent":
-            from featurephase.latent_model import latent
+            from featurephase.analyses.latent import latent
 
             return latent(**_latent(table))
         if self.kind == "related":
@@ -339,7 +339,7 @@ def _latent(table: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of ``latent`` from a table ``[latent]``."""
     import inspect
 
-    from featurephase.latent_model import latent
+    from featurephase.analyses.latent import latent
 
     accepted = [name for name in inspect.signature(latent).parameters if name not in ("times", "measure")]
     out: dict[str, Any] = {}

@@ -75,6 +75,7 @@ class Store:
         import zarr
 
         self.folder = folder
+        self._opened: dict[str, Any] = {}
         try:
             self.group = zarr.open_group(folder, mode="r+" if write else "r", use_consolidated=False)
             self.attributes: dict[str, Any] = dict(self.group.attrs)
@@ -136,11 +137,20 @@ class Store:
             yield store
 
     def _array(self, name: str) -> Any:
-        return self.group[name]
+        import zarr
+
+        if name not in self._opened:
+            with zarr.config.set({"array.write_empty_chunks": True}):  # a chunk that is not there is one that was lost
+                self._opened[name] = self.group[name]
+        return self._opened[name]
 
     def keys(self) -> list[str]:
         """The hash of each cell."""
-        return [str(key) for key in np.asarray(self._array("key")[...]).reshape(-1)]
+        return self.texts("key")
+
+    def texts(self, name: str) -> list[str]:
+        """An array of texts, cells in the order of the grid."""
+        return [str(text) for text in np.asarray(self._array(name)[...]).reshape(-1)]
 
     # ---- cells
 
@@ -150,7 +160,7 @@ class Store:
         for name, inner in (("done", ()), ("numbers", ("0",)), ("words", ("0",))):
             yield self.folder.joinpath(name, "c", *at, *inner)
         for name, dims in self.layout.arrays.items():
-            if name in self.group:
+            if sizes and name in self.group:
                 chunks = self._array(name).chunks[len(place) :]
                 blocks = [max(1, -(-sizes.get(dim, 0) // n)) for dim, n in zip(dims, chunks, strict=True)]
                 for block in np.ndindex(*blocks):
@@ -264,6 +274,7 @@ class Store:
             for name in self._made_names():
                 if name in data.variables:
                     variable = data[name].variable
+                    self._opened.pop(name, None)
                     array = _create(self.group, name, variable.dims, variable.shape, values=variable.values)
                     array.attrs.update(variable.attrs)
             for name in self.layout.arrays:
@@ -370,7 +381,6 @@ def _create(
         compressors=[Crc32cCodec()],
         dimension_names=tuple(map(str, dims)),
         overwrite=True,
-        config={"write_empty_chunks": True},
     )
     if values is not None:
         array[...] = values
@@ -413,6 +423,8 @@ def _rebuilt(store: Store, plan: Plan, force: bool) -> Path:
     InputError
         If finished cells are not in the plan, unless ``force``.
     """
+    if store.attributes.get("contents") != plan.attributes["contents"]:
+        raise InputError(f"store {show(os.fspath(store.folder), 400)} holds something else: give another --store")
     flags = store.flags()
     old = dict(zip(store.keys(), np.ndindex(*flags.shape), strict=True))
     wanted = {key: plan.grid.at(i) for i, key in enumerate(plan.keys)}
