@@ -48,7 +48,11 @@ PROGRAM = f"{sys.executable} -m featurephase"
 PRELUDE = f"""
 featurephase() {{ {PROGRAM} "$@"; }}
 python() {{ {sys.executable} "$@"; }}
-as_nobody() {{ setpriv --reuid=65534 --regid=65534 --clear-groups env "$@"; }}
+open_python() {{  # for other users too, where it lies in somebody's home; in the mounts of this situation alone
+    prefix={sys.base_prefix}; top=/$(echo $prefix | cut -d/ -f2)
+    mount --bind $prefix /mnt && mount -t tmpfs -o mode=755 none $top && mkdir -p $prefix && mount --bind /mnt $prefix
+}}
+as_nobody() {{ setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all env "$@"; }}
 """
 
 

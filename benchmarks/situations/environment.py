@@ -71,10 +71,11 @@ SITUATIONS = [
     Situation("few open files", f"ulimit -n 32; {PREDICT} --workers 2 --json --save a.zarr", "0 json", lines=2),
     Situation(
         "no further process or thread",
-        f"as_nobody HOME=/proc OPENBLAS_NUM_THREADS=1 prlimit --nproc=1 {PROGRAM} predict one.toml --workers 2 --json",
+        f"open_python; as_nobody HOME=/proc OPENBLAS_NUM_THREADS=1 prlimit --nproc=1 {PROGRAM} predict one.toml "
+        "--workers 2 --json",
         "0 json",
         lines=3,
-        needs=("root",),
+        needs=("root", "mounts"),
     ),
     Situation("a small stack", f"ulimit -s 256; {PREDICT} --json", "0 json"),
     Situation(

@@ -13,6 +13,7 @@ import pytest
 
 from featurephase.cli.deliver import Delivery, deliver
 from featurephase.cli.templates import template_list
+from featurephase.foundation.errors import FeaturephaseError
 
 FEATUREPHASE = f"{sys.executable} -m featurephase"
 LATENT = "latent --u=0.5,-0.3 --w=0.2,0.7 --cross-moment 1 --time 1"
@@ -111,6 +112,13 @@ def test_every_failure_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     out, err = capsys.readouterr()
     assert "one-neuron" in out
     assert err == "error: division by zero\n"
+
+
+def test_a_folder_that_goes_away_meanwhile_is_no_bad_input(tmp_path: Path, capsys) -> None:
+    with pytest.raises(FeaturephaseError, match="'.*gone' does not exist") as failure:
+        deliver(template_list(), Delivery(save=tmp_path / "gone" / "a.nc"))
+    assert failure.value.exit_code == 1
+    assert "one-neuron" in capsys.readouterr().out
 
 
 def test_an_interruption_while_files_are_written_says_that_numbers_are_printed(

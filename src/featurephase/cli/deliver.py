@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from featurephase.cli import exits
+from featurephase.foundation.errors import FeaturephaseError, InputError, Interrupted
 
 if TYPE_CHECKING:
     from featurephase.results.base import Result
@@ -58,8 +59,6 @@ def say(text: str) -> None:
 def carry_out(compute: Callable[[], Result], where: Delivery) -> int:
     """Check the output files, compute, deliver; the exit code. An interruption delivers what is finished."""
     where.check()
-    from featurephase.foundation.errors import Interrupted
-
     try:
         result = compute()
     except Interrupted as stopped:
@@ -73,7 +72,7 @@ def deliver(result: Result, where: Delivery) -> int:
 
     Raises
     ------
-    OSError
+    OSError, FeaturephaseError
         If something cannot be written; everything else is then written all the same.
     """
     document = json.dumps(result.to_dict(), allow_nan=False) if where.as_json else result.table().rstrip("\n")
@@ -82,6 +81,8 @@ def deliver(result: Result, where: Delivery) -> int:
         for step in (_print, _save, _draw):
             try:
                 step(document, result, where)
+            except InputError as error:  # a folder that was there before computing: no bad input any more
+                failures.append(FeaturephaseError(str(error)))
             except Exception as error:
                 failures.append(error)
     except KeyboardInterrupt:
