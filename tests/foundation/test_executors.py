@@ -199,6 +199,11 @@ def test_cores_are_those_that_this_process_may_use(monkeypatch):
             patch.setenv(name, "1")
             core_count.cache_clear()
             assert core_count() == 1
+    with monkeypatch.context() as patch:
+        patch.setenv("LOKY_MAX_CPU_COUNT", "none")
+        core_count.cache_clear()
+        with pytest.raises(InputError, match="LOKY_MAX_CPU_COUNT = 'none' in the environment"):
+            core_count()
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "1000000")
     core_count.cache_clear()
     assert core_count() == usual

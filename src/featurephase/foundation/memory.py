@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 
@@ -15,9 +16,9 @@ _CGROUP = (
 )
 
 
-def available_memory() -> int:
-    """Bytes that this process can still take: what the kernel calls available, or the control group's limit."""
-    free = _kernel_available()
+def available_memory() -> float:
+    """Bytes that this process can still take: what the kernel calls available, or a limit of its own or its group's."""
+    free = min(_kernel_available(), _address_space_left())
     for limit_file, usage_file in _CGROUP:
         try:
             limit, usage = int(Path(limit_file).read_text()), int(Path(usage_file).read_text())
@@ -35,6 +36,20 @@ def _kernel_available() -> int:
     except OSError:
         pass
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _address_space_left() -> float:
+    """What ``ulimit -v`` leaves of the address space."""
+    try:
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if limit == resource.RLIM_INFINITY:
+            return math.inf
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    except (ImportError, OSError):  # no such limits on this system
+        return math.inf
+    return max(limit - used, 0)
 
 
 def format_bytes(count: float) -> str:

@@ -20,6 +20,8 @@ from typing import Any, TypeVar
 import numpy as np
 import scipy.linalg  # noqa: F401  (loads its own BLAS, which the controller is to find)
 
+from featurephase.foundation.errors import InputError, show
+
 Result = TypeVar("Result")
 
 __all__ = [
@@ -91,9 +93,18 @@ def _get_team() -> _Team:
 
 @cache
 def core_count() -> int:
-    """Cores that this process may use: affinity, the control group's quota, ``LOKY_MAX_CPU_COUNT``, Slurm's share."""
+    """Cores that this process may use: affinity, the control group's quota, ``LOKY_MAX_CPU_COUNT``, Slurm's share.
+
+    Raises
+    ------
+    InputError
+        If ``LOKY_MAX_CPU_COUNT`` is no whole number.
+    """
     from loky import cpu_count
 
+    most = os.environ.get("LOKY_MAX_CPU_COUNT", "1")
+    if not most.strip().isdecimal():
+        raise InputError(f"LOKY_MAX_CPU_COUNT = {show(most)} in the environment: must be a number of cores")
     given = os.environ.get("SLURM_CPUS_PER_TASK", "")
     count: int = cpu_count()
     return min(count, max(1, int(given))) if given.isdecimal() else count
