@@ -65,7 +65,7 @@ SITUATIONS = [
     ),
     Situation(
         "1 GB of address space, a larger network than fits",
-        "ulimit -v 1048576; featurephase simulate one.toml --dimension 20000 --delta 5",
+        "ulimit -v 1048576; featurephase simulate one.toml --dimension 20000 --delta 5 --method dense",
         "2 silent",
     ),
     Situation("few open files", f"ulimit -n 32; {PREDICT} --workers 2 --json --save a.zarr", "0 json", lines=2),
@@ -108,7 +108,7 @@ SITUATIONS = [
     Situation(
         "modules of the working folder with usual names",
         "for m in random numpy featurephase json typing queue; do echo 'raise SystemExit(7)' > $m.py; done; "
-        f"{PREDICT} --workers 2 --json",
+        "python -P -m featurephase predict one.toml --workers 2 --json",
         "0 json",
     ),
     Situation("under `timeout`", f"timeout -s INT 0.7 {PROGRAM} predict one.toml --samples 9000000", "124 silent"),

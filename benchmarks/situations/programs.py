@@ -7,9 +7,11 @@ from base import Situation
 #: Two answers that must be the same wherever they are computed.
 START = """
 import featurephase as fp
+def problem(seed=0, samples=2000):
+    return fp.load("one.toml").replace(asymptotics={"seed": seed, "samples": samples})
 def answer(seed=0, **options):
-    run = fp.simulate("one.toml", dimension=20, seeds=2)
-    return fp.predict("one.toml", seed=seed, **options).to_dict(), run.to_dict()
+    run = fp.simulate(problem(seed), dimension=20, seeds=2)
+    return fp.predict(problem(seed), **options).to_dict(), run.to_dict()
 """
 
 
@@ -57,7 +59,8 @@ with ThreadPoolExecutor(4) as pool:
         "a daemon thread that the program does not wait for",
         """
 import threading, time
-threading.Thread(target=fp.predict, args=("one.toml",), kwargs={"samples": 400000, "workers": 2}, daemon=True).start()
+task = lambda: fp.predict(problem(samples=400000), workers=2)
+threading.Thread(target=task, daemon=True).start()
 time.sleep(1.5)
 """,
     ),
@@ -87,11 +90,12 @@ assert asyncio.run(main()) == answer(1)
         """
 import nbformat, nbclient
 cells = [
-    "import featurephase as fp; p = fp.predict('one.toml', workers=2); p",
+    "import featurephase as fp; problem = fp.load('one.toml'); p = fp.predict(problem, workers=2); p",
     "p.figure()",
     "import _thread, threading; threading.Timer(1.5, _thread.interrupt_main).start()\\n"
-    "try:\\n    fp.predict('one.toml', samples=4000000)\\nexcept KeyboardInterrupt:\\n    print('interrupted')",
-    "assert fp.predict('one.toml') == p",
+    "try:\\n    fp.predict(problem.replace(asymptotics={'samples': 4000000}))\\n"
+    "except KeyboardInterrupt:\\n    print('interrupted')",
+    "assert fp.predict(problem) == p",
 ]
 book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(text) for text in cells])
 nbclient.NotebookClient(book, timeout=120, kernel_name="python3").execute()
@@ -144,7 +148,7 @@ import matplotlib
 red = matplotlib.cycler(color=["r"])
 matplotlib.rcParams.update({"text.usetex": True, "axes.prop_cycle": red, "figure.max_open_warning": 1})
 before_style = dict(matplotlib.rcParams)
-for _ in range(3): fp.predict("one.toml").figure()
+for _ in range(3): fp.predict(problem()).figure()
 assert dict(matplotlib.rcParams) == before_style""",
     ),
     under(
@@ -159,8 +163,8 @@ torch.set_default_dtype(torch.float64); torch.set_grad_enabled(False); torch.set
         """
 import copy, cloudpickle, pickle, subprocess, sys
 everything = [
-    fp.predict("one.toml", density=True), fp.threshold("one.toml", times=[3]), fp.explain("one.toml"),
-    fp.simulate("one.toml", dimension=20, seeds=2), fp.compare("one.toml", dimension=20, seeds=2),
+    fp.predict(problem(), density=True), fp.threshold(problem(), times=[3]), fp.explain(problem()),
+    fp.simulate(problem(), dimension=20, seeds=2), fp.compare(problem(), dimension=20, seeds=2),
     fp.latent([0.5, -0.3], [0.2, 0.7], cross_moment=1.0, times=[0.0, 0.5], measure=True),
     fp.latent_phase(c_gamma=-0.5, kappa=100.0, points=3, replicates=2), fp.related(), fp.related("catapult", steps=5),
     fp.related("double-descent"), fp.load("one.toml"), fp.InputError("bad"),
@@ -186,7 +190,7 @@ def state(): return len(os.listdir("/proc/self/fd")), threading.active_count()
 def once():
     result = fp.latent([0.5, -0.3], [0.2, 0.7], cross_moment=1.0, times=[0.0, 0.5])
     result.save("a.nc"), result.save("a.zarr"), result.to_dict()
-    fp.predict("one.toml", samples=100)
+    fp.predict(problem(samples=100))
 once(); before = state()
 for _ in range(50): once()
 assert state() == before, (before, state())
@@ -236,13 +240,13 @@ if __name__ == "__main__":
     ),
     Situation(
         "a program from standard input",
-        "echo 'import featurephase as fp; assert fp.predict(\"one.toml\", workers=2).ok' | python -",
+        "echo 'import featurephase as fp; assert fp.predict(fp.load(\"one.toml\"), workers=2).ok' | python -",
         "0 silent",
     ),
     Situation(
         "isolated and optimised Python, another folder",
         "here=$PWD; cd /; python -OO -c \"import sys; sys.argv = ['x']; import featurephase as fp; "
-        "fp.predict('$here/one.toml', workers=2).table()\"",
+        "fp.predict(fp.load('$here/one.toml'), workers=2).table()\"",
         "0 silent",
     ),
     program(

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import featurephase as fp
 from featurephase.foundation.errors import InputError
 from featurephase.foundation.numbers import is_number, is_whole, plain
 from featurephase.problem import Asymptotics, GradientDescent, Problem, Run, Student, Teacher
@@ -72,3 +73,10 @@ def test_ratios_out_of_range(bad):
 def test_steps_out_of_range(bad):
     with pytest.raises(InputError, match="must be a whole number from 0 to 10"):
         asked_times(PROBLEM, [bad])
+
+
+@pytest.mark.parametrize("name", ["predict", "threshold", "explain", "simulate", "compare"])
+@pytest.mark.parametrize("given", ["one.toml", {"teacher": {}}, None], ids=type)
+def test_what_is_no_problem_is_refused_with_what_would_be(name, given):
+    with pytest.raises(InputError, match=r"problem = .*: must be a Problem; featurephase.load\(path\) reads one"):
+        getattr(fp, name)(given)

@@ -37,7 +37,7 @@ from featurephase.foundation.errors import InputError, MemoryLimitError
 from featurephase.foundation.executors import Workers
 from featurephase.foundation.statistics import mean_and_se
 from featurephase.foundation.types import Array
-from featurephase.problem.asked import asked_deltas, asked_times, experiment_text
+from featurephase.problem.asked import asked_deltas, asked_times, check_problem, experiment_text
 from featurephase.results.comparison import ComparedCurves, ComparedQuantity, Comparison
 from featurephase.results.prediction import HessianPrediction, Prediction, Trajectory, TrajectoryPrediction
 from featurephase.results.status import DIVERGED, OK
@@ -110,6 +110,7 @@ def compare(
     InputError
         Fewer than two seeds, a missing delta, or more memory than there is.
     """
+    check_problem(problem)
     if seeds < 2:
         raise InputError(f"seeds = {seeds}: at least 2 are needed for standard errors")
     if data is not None:

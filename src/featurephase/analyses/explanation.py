@@ -33,7 +33,7 @@ from featurephase.foundation.numbers import is_whole
 from featurephase.foundation.statistics import mean_and_se
 from featurephase.foundation.types import Array
 from featurephase.hessian.spectrum import FULL_WIDTH
-from featurephase.problem.asked import check_delta, experiment_text
+from featurephase.problem.asked import check_delta, check_problem, experiment_text
 from featurephase.results.explanation import DirectionExplanation, Explanation
 from featurephase.results.prediction import HessianPrediction
 from featurephase.results.status import (
@@ -359,6 +359,7 @@ def explain(
     -----
     Montanari & Wang, arXiv 2602.01434, for thresholds and mechanism.
     """
+    check_problem(problem)
     ratio, note = _ratio(problem, delta, samples_n, dimension)
     steps = problem.training.steps
     spaces = problem_subspaces(problem)

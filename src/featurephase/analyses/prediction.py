@@ -28,7 +28,7 @@ from featurephase.hessian.spectrum import (
     spectrum,
 )
 from featurephase.hessian.unbounded import curvature_bounds, unbounded_status
-from featurephase.problem.asked import asked_deltas, asked_times, experiment_text
+from featurephase.problem.asked import asked_deltas, asked_times, check_problem, experiment_text
 from featurephase.results.base import Result, averaged
 from featurephase.results.prediction import (
     BlockComparison,
@@ -216,6 +216,7 @@ def predict(
     -----
     Montanari & Wang, arXiv 2602.01434: the asymptotic characterisation of gradient descent and of its Hessian.
     """
+    check_problem(problem)
     deltas, analysed = asked_deltas(problem, delta), asked_times(problem, times)
     spaces = problem_subspaces(problem) if subspaces is None else subspaces
     return _predicted(problem, deltas, analysed, spaces, density, None, quiet, workers)[0]

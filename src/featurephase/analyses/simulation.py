@@ -21,7 +21,7 @@ from featurephase.escape.recovery import smaller_dimensions
 from featurephase.foundation.errors import FeaturephaseWarning, InputError, Interrupted, show
 from featurephase.foundation.executors import Workers, replicate_seeds
 from featurephase.foundation.numbers import is_whole, plain
-from featurephase.problem.asked import asked_deltas, asked_times, experiment_text
+from featurephase.problem.asked import asked_deltas, asked_times, check_problem, experiment_text
 from featurephase.results.base import Result, averaged
 from featurephase.results.simulation import Grokking, HessianMeasurement, Recovery, Simulation, SimulationRun
 from featurephase.results.status import (
@@ -109,6 +109,7 @@ def simulate(
     -----
     Montanari & Wang, arXiv 2602.01434; the exact law without a matrix is also Y. M. Lu, "Householder Dice" (2021).
     """
+    check_problem(problem)
     _check(dimension, method, seeds, eigenvalues, data)
     d, deltas = _asked(problem, dimension, delta, data)
     analysed, count = asked_times(problem, times), int(plain(eigenvalues))

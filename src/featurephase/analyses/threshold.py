@@ -23,7 +23,7 @@ from featurephase.foundation.types import Array
 from featurephase.hessian.spectrum import CHECK_SAMPLES, CHECKED_WIDTH, FULL_WIDTH, block_words
 from featurephase.hessian.unbounded import unbounded_status
 from featurephase.problem import ACCEPTED
-from featurephase.problem.asked import experiment_text, flat_numbers, whole_steps
+from featurephase.problem.asked import check_problem, experiment_text, flat_numbers, whole_steps
 from featurephase.problem.checks import MAX_DELTA
 from featurephase.results.algorithmic import AlgorithmicThreshold
 from featurephase.results.status import (
@@ -596,6 +596,7 @@ def threshold(
     InputError
         For a time beyond ``training.steps`` or a range that is not 0 < a < b.
     """
+    check_problem(problem)
     low, high = problem.threshold.delta_range if delta_range is None else delta_range
     if not (0 < low < high <= MAX_DELTA):
         raise InputError(f"delta_range = {low:g}, {high:g}: must be {ACCEPTED['threshold.delta_range']}")

@@ -15,7 +15,15 @@ from featurephase.foundation.numbers import is_number, plain
 from featurephase.problem.checks import MAX_DELTA
 from featurephase.problem.problem import Problem
 
-__all__ = ["asked_deltas", "asked_times", "check_delta", "experiment_text", "flat_numbers", "whole_steps"]
+__all__ = [
+    "asked_deltas",
+    "asked_times",
+    "check_delta",
+    "check_problem",
+    "experiment_text",
+    "flat_numbers",
+    "whole_steps",
+]
 
 
 def flat_numbers(name: str, value: Any) -> list[Any]:
@@ -48,6 +56,18 @@ def check_delta(value: Any, name: str = "delta") -> float:
     if not is_number(value) or not 0 < plain(value) <= MAX_DELTA:
         raise InputError(f"{name} = {show(value)}: must be a finite number > 0, at most {MAX_DELTA:g}")
     return float(plain(value))
+
+
+def check_problem(problem: Any) -> None:
+    """Refuse what is no problem, such as the name of its file.
+
+    Raises
+    ------
+    InputError
+        Saying how a file is read.
+    """
+    if not isinstance(problem, Problem):
+        raise InputError(f"problem = {show(problem)}: must be a Problem; featurephase.load(path) reads one from a file")
 
 
 def asked_deltas(problem: Problem, delta: Any = None) -> tuple[float, ...]:
