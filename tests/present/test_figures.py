@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import fields, replace
 
 import matplotlib as mpl
@@ -222,3 +223,9 @@ def test_scans_of_different_length_are_padded() -> None:
     assert dataset.scan_margin.dims == ("threshold_time", "scan_point", "direction")
     assert np.isnan(dataset.scan_margin[1]).all()
     assert dataset.threshold_status.values.tolist() == ["ok", "diverged"]
+
+
+def test_a_notebook_shows_a_figure() -> None:
+    figure = fp.related("catapult", steps=3).figure()
+    assert figure._repr_png_().startswith(b"\x89PNG")
+    assert pickle.loads(pickle.dumps(figure))._repr_png_().startswith(b"\x89PNG")

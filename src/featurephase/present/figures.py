@@ -49,10 +49,10 @@ def house_style() -> Iterator[None]:
 
 
 def new_figure(width: float = 7.0, height: float = 4.2) -> Figure:
-    """An empty figure (inches), without touching pyplot's global state."""
-    from matplotlib.figure import Figure
+    """An empty figure (inches), without touching pyplot's global state; notebooks show it."""
+    from featurephase.present.notebook_figure import NotebookFigure
 
-    return Figure(figsize=(width, height), layout="constrained")
+    return NotebookFigure(figsize=(width, height), layout="constrained")
 
 
 def axes_for(ax: Axes | None, width: float = 7.0, height: float = 4.2) -> tuple[Figure, Axes]:
