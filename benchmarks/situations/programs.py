@@ -202,7 +202,7 @@ import os
 before = answer(workers=2)
 for _ in range(2):
     if (child := os.fork()) == 0:
-        os._exit(0 if answer(workers=2) == before else 1)
+        raise SystemExit(answer(workers=2) != before)
     assert os.waitpid(child, 0)[1] == 0
 """,
     ),

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from featurephase.foundation import tomlfile
 from featurephase.foundation.errors import InputError
+from featurephase.foundation.progress import progress_bar
 from featurephase.probe.averaging import average
 from featurephase.probe.functional import Tensor, TorchNetwork
 from featurephase.probe.kernel import exact_kernel, top_eigenvalues
@@ -338,11 +338,8 @@ def _train(
     batch = min(experiment.batch_size or len(x), len(x))
     generator = torch.Generator().manual_seed(experiment.seed)
     order, at = torch.randperm(len(x), generator=generator), 0
-    steps = tqdm(
-        range(experiment.steps), desc=f"seed {experiment.seed}", disable=None if progress else True, leave=False
-    )
-    with probe:
-        for _ in steps:
+    with probe, progress_bar(experiment.steps, f"seed {experiment.seed}", quiet=not progress) as bar:
+        for _ in range(experiment.steps):
             if at + batch > len(x):
                 order, at = torch.randperm(len(x), generator=generator), 0
             rows = slice(None) if batch == len(x) else order[at : at + batch]
@@ -354,6 +351,7 @@ def _train(
             probe.step()
             if probe.records > before:
                 scores.take()
+            bar.update()
     if probe.records > len(scores.train):
         scores.take()
 

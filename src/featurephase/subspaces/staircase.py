@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from featurephase.foundation.errors import InputError
+from featurephase.foundation.progress import progress_bar
 from featurephase.foundation.types import Array
 from featurephase.results.status import AMBIGUOUS_RANK, GIVEN, OK
 from featurephase.results.subspaces import LatentSubspaces, Round
@@ -181,12 +182,8 @@ class _Staircase:
 
     def climb(self, quiet: bool) -> None:
         """Rounds until nothing is left, or nothing more is found."""
-        from tqdm import tqdm
-
         dim = self.link.latent_dim
-        with tqdm(
-            total=dim, initial=self.first.shape[1], desc="easy directions", delay=2, disable=True if quiet else None
-        ) as bar:
+        with progress_bar(dim, "easy directions", quiet=quiet, initial=self.first.shape[1]) as bar:
             while self.easy.shape[1] < dim and not (self.rounds and self.full):
                 added = self._round()
                 bar.update(added)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from featurephase.foundation.errors import InputError
+from featurephase.foundation.progress import progress_bar
 from featurephase.foundation.statistics import mean_and_se
 from featurephase.foundation.types import Array
 from featurephase.results.algorithmic import AlgorithmicThreshold
@@ -235,11 +236,9 @@ class _Estimator:
 
     def run(self, samples: int, max_samples: int, quiet: bool) -> AlgorithmicThreshold:
         """Draw until the eigenvalue differs from zero, or the budget is spent."""
-        from tqdm import tqdm
-
         total, stage, size = 0, 0, samples
         levels = np.zeros(())
-        with tqdm(total=samples, desc="delta_alg", unit="draws", delay=2, disable=True if quiet else None) as bar:
+        with progress_bar(samples, "delta_alg", quiet=quiet, unit="draws") as bar:
             while True:
                 new = []
                 for r in range(self.replicates):
