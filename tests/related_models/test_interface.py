@@ -229,3 +229,42 @@ def test_no_file_is_longer_than_300_lines_and_every_model_is_in_the_table() -> N
         assert issubclass(model_class(name), RelatedModel)
         assert model_class(name).name == name
     assert len(MODELS) == 10
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("catapult", {"eta": 1e-308}),
+        ("catapult", {"lambda0": 1e308}),
+        ("stepwise-ssl", {"gamma": [1e308]}),
+        ("balanced-linear", {"sigma": [[1e200, 0.0], [0.0, 1.0]]}),
+        ("three-layer", {"hermite": [0.0]}),
+        ("receptive-fields", {"gain": 1e-100}),
+    ],
+)
+def test_numbers_whose_squares_leave_floating_point_are_refused(name, values) -> None:
+    with pytest.raises(InputError):
+        fp.related(name, **values)
+
+
+def test_sample_sizes_that_are_never_enough_are_said() -> None:
+    run = fp.related("three-layer", hermite=[1.0, 2.0])
+    assert run.status == "undetermined"
+    assert "no exponent" in run.message
+    assert np.isinf(run.quantities["half"].value[0])
+    assert "exponent" not in run.quantities
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [("stepwise-ssl", {"time": [2.0]}), ("balanced-linear", {"time": [2.0]}), ("teacher-student", {"time": [5.0]})],
+)
+def test_a_figure_shows_the_way_to_the_time_asked_for(name, values) -> None:
+    curve = fp.related(name, **values).panels[0].curves[0]
+    assert len(curve.x) > 100
+    assert curve.x[0] == 0.0
+    assert curve.x[-1] == values["time"][0]
+
+
+def test_a_figure_at_infinity_alone_is_the_start() -> None:
+    assert fp.related("stepwise-ssl", time=[np.inf]).panels[0].curves[0].x.tolist() == [0.0]

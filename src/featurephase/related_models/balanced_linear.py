@@ -173,15 +173,9 @@ class BalancedLinear(RelatedModel):
     def panels(self, theory: Solution, measured: Solution | None) -> tuple[Panel, ...]:
         """The product over time, and the change of the kernel against lambda."""
         curves = []
-        for part, style in ((theory, "line"), (measured, "points")):
-            if part is not None and "product" in part.quantities:
-                entries = np.asarray(part.quantities["product"].value)
-                flat = entries.reshape(len(entries), -1).T[:6]
-                order = np.argsort(self.time)
-                curves += [
-                    Curve(self.time[order], row[order], f"entry {i + 1}" if style == "line" else "", style, colour=i)
-                    for i, row in enumerate(flat)
-                ]
+        for time, values, _, style in self.over_time("product", theory, measured):
+            for i, row in enumerate(values.reshape(len(values), -1).T[:6]):
+                curves.append(Curve(time, row, f"entry {i + 1}" if style == "line" else "", style, colour=i))
         first = Panel("time", r"$W_2W_1$", tuple(curves), title=self.phase().name)
         lams = np.concatenate([-np.geomspace(100, 0.01, 25), [0.0], np.geomspace(0.01, 100, 25)])
         size = float(np.linalg.norm(self.sigma, 2))

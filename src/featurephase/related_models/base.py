@@ -7,8 +7,8 @@ far fewer numbers) and by training the network it speaks of. Both stand in one c
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, Field, dataclass, field, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, ClassVar, TypeVar, dataclass_transform
 
@@ -18,8 +18,9 @@ from featurephase.foundation.errors import InputError, show, suggest
 from featurephase.foundation.executors import Workers, replicate_seeds, run_tasks
 from featurephase.foundation.statistics import mean_and_se, student_quantile
 from featurephase.foundation.types import Array
-from featurephase.related_models.parameters import Domain, count, parameter
+from featurephase.related_models.parameters import SMALLEST, Domain, SizeError, count, parameter
 from featurephase.results.related import Agreement, Curve, Panel, Quantity, RelatedResult
+from featurephase.results.status import OK, SLOW
 
 __all__ = ["Curve", "Panel", "Phase", "Quantity", "RelatedModel", "Solution", "construct", "model"]
 
@@ -91,9 +92,10 @@ class RelatedModel(ABC):
             domain: Domain = f.metadata["domain"]
             try:
                 object.__setattr__(self, f.name, domain.convert(value))
-            except (ValueError, TypeError, OverflowError):
+            except (ValueError, TypeError, OverflowError) as error:
+                size = f", {error}" if isinstance(error, SizeError) else ""
                 raise InputError(
-                    f"{self.name}: {f.name} = {show(value)}: must be {domain.accepted} ({f.metadata['about']})"
+                    f"{self.name}: {f.name} = {show(value)}: must be {domain.accepted}{size} ({f.metadata['about']})"
                 ) from None
         self.check()
 
@@ -139,11 +141,33 @@ class RelatedModel(ABC):
             found[name] = self.quantity(name, mean, se=se)
         lost = max(int(np.isnan(v.reshape(len(v), -1)).any(axis=1).sum()) for v in runs.values())
         status = (
-            ("slow", f"{lost} of {len(next(iter(runs.values())))} training runs did not converge")
-            if lost
-            else ("ok", "")
+            (SLOW, f"{lost} of {len(next(iter(runs.values())))} training runs did not converge") if lost else (OK, "")
         )
         return Solution(found, *status)
+
+    @cached_property
+    def _finely(self) -> RelatedModel:
+        """The same model with a fine grid of times up to the last one asked for."""
+        asked: Array = getattr(self, "time")  # noqa: B009 -- only models with a time come here
+        asked = asked[np.isfinite(asked)]
+        grid = np.linspace(0.0, asked.max(initial=0.0), 201)
+        return replace(self, time=np.union1d(grid[grid >= SMALLEST], np.append(asked, 0.0)))  # type: ignore[call-arg]
+
+    def over_time(
+        self, name: str, theory: Solution, measured: Solution | None
+    ) -> Iterator[tuple[Array, Array, Array | None, str]]:
+        """What a figure shows of ``name``: times, values, standard errors and style.
+
+        The theory is a line over all times up to the last one asked for, the simulation points at those asked for.
+        """
+        for model, part, style in ((self._finely, theory, "line"), (self, measured, "points")):
+            if part is None or name not in part.quantities:
+                continue
+            quantity = (model.theory if part is theory else part).quantities[name]
+            time: Array = model.coordinates()["time"]
+            order = np.argsort(time)[: np.isfinite(time).sum()]
+            se = None if quantity.se is None else np.asarray(quantity.se)[order]
+            yield time[order], np.asarray(quantity.value)[order], se, style
 
     def scope(self) -> str:
         """How the theory holds at these parameters: "exact" or "asymptotic"."""

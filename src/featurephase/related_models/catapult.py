@@ -20,6 +20,7 @@ from featurephase.foundation.errors import InputError
 from featurephase.foundation.types import Array
 from featurephase.related_models.base import Curve, Panel, Phase, RelatedModel, Solution, model
 from featurephase.related_models.parameters import count, number, parameter
+from featurephase.results.status import SLOW
 
 __all__ = ["Catapult", "final_sharpness", "trajectory"]
 
@@ -169,7 +170,7 @@ class Catapult(RelatedModel):
         if reached:
             return Solution(quantities)
         note = f"the kernel still moves after {CAP} steps: it ends below {unit_k * limit:.12g} and close to it"
-        return Solution(quantities, "slow", note)
+        return Solution(quantities, SLOW, note)
 
     def coordinates(self) -> dict[str, Array]:
         """The steps."""

@@ -161,14 +161,10 @@ class Contrastive(RelatedModel):
 
     def panels(self, theory: Solution, measured: Solution | None) -> tuple[Panel, ...]:
         """The path of one unit, and which patterns are found."""
-        order = np.argsort(self.time)
         curves = []
-        for part, style in ((theory, "line"), (measured, "points")):
-            if part is not None:
-                rows = np.asarray(part.quantities["direction"].value)[order].T[:6]
-                for j, row in enumerate(rows):
-                    label = f"p = {self.p[j]:g}" if style == "line" else ""
-                    curves.append(Curve(self.time[order], row, label, style, colour=j))
+        for time, values, _, style in self.over_time("direction", theory, measured):
+            for j, row in enumerate(values.T[:6]):
+                curves.append(Curve(time, row, f"p = {self.p[j]:g}" if style == "line" else "", style, colour=j))
         pattern = np.arange(1.0, len(self.p) + 1.0)
         found = []
         if (mixture := theory.quantities.get("linear_direction")) is not None:

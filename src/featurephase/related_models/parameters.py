@@ -11,7 +11,7 @@ import numpy as np
 
 from featurephase.foundation.types import Array
 
-__all__ = ["Domain", "choice", "count", "matrix", "number", "parameter", "vector"]
+__all__ = ["Domain", "SizeError", "choice", "count", "matrix", "number", "parameter", "vector"]
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,21 @@ class Domain:
     kind: str
 
 
+#: Sizes of the numbers that the models take (or 0): their squares and products stay within floating point.
+SMALLEST, LARGEST = 1e-100, 1e100
+
+
+class SizeError(ValueError):
+    """A number that is too large or too small for the models."""
+
+
 def _real(value: Any) -> float:
-    if isinstance(value, (bool, str)) or not math.isfinite(x := float(value)):
+    if isinstance(value, (bool, str)):
         raise ValueError
+    if not math.isfinite(x := float(value)):
+        raise ValueError
+    if x != 0.0 and not SMALLEST <= abs(x) <= LARGEST:
+        raise SizeError(f"0 or between {SMALLEST:g} and {LARGEST:g} in size")
     return x
 
 
@@ -96,8 +108,10 @@ def matrix() -> Domain:
 
     def convert(value: Any) -> Array:
         rows = np.asarray(value, dtype=np.float64)
-        if rows.ndim != 2 or not rows.size or not np.isfinite(rows).all():
+        if rows.ndim != 2 or not rows.size:
             raise ValueError
+        for entry in rows.flat:
+            _real(entry)
         return rows
 
     return Domain("a matrix of finite numbers", convert, "matrix")

@@ -57,7 +57,7 @@ class ReceptiveFields(RelatedModel):
     }
 
     pixels: int = parameter(count(8, 48), "pixels D on the ring", default=30)
-    gain: float = parameter(number(0.0, 100.0), "gain of the error function: large means nearly binary", default=3.0)
+    gain: float = parameter(number(1e-3, 100.0), "gain of the error function: large means nearly binary", default=3.0)
     xi1: float = parameter(number(0.0, 1e3), "correlation length of the class -1, in pixels", default=1.0)
     xi2: float = parameter(number(0.0, 1e3), "correlation length of the class +1", default=4.0)
     kernel: str = parameter(

@@ -231,21 +231,14 @@ class StepwiseSSL(RelatedModel):
 
     def panels(self, theory: Solution, measured: Solution | None) -> tuple[Panel, ...]:
         """The eigenvalues of the embedding and the loss over time."""
-        shown = np.isfinite(self.time)
-        order = np.argsort(self.time[shown])
-        time = self.time[shown][order]
         modes, losses = [], []
-        for part, style in ((theory, "line"), (measured, "points")):
-            if part is not None and "embedding" in part.quantities:
-                values = np.asarray(part.quantities["embedding"].value)[shown][order].T
-                label = r"$\gamma={:.3g}$".format
-                modes += [
-                    Curve(time, row, label(g) if style == "line" else "", style, colour=j)
-                    for j, (row, g) in enumerate(zip(values, self._modes()[1], strict=True))
-                ]
-                loss = np.asarray(part.quantities["loss"].value)[shown][order]
-                losses.append(Curve(time, loss, "theory" if style == "line" else "trained", style, colour=0))
-        steps = tuple((float(t), "") for t in critical_time(*self._modes()) if 0.0 < t <= time.max(initial=0.0))
+        for time, values, _, style in self.over_time("embedding", theory, measured):
+            for j, (row, g) in enumerate(zip(values.T, self._modes()[1], strict=True)):
+                modes.append(Curve(time, row, rf"$\gamma={g:.3g}$" if style == "line" else "", style, colour=j))
+        for time, values, _, style in self.over_time("loss", theory, measured):
+            losses.append(Curve(time, values, "theory" if style == "line" else "trained", style, colour=0))
+        end = max((float(c.x.max()) for c in losses if len(c.x)), default=0.0)
+        steps = tuple((float(t), "") for t in critical_time(*self._modes()) if 0.0 < t <= end)
         return (
             Panel("time", r"eigenvalues of $W\Gamma W^\top$", tuple(modes), vertical=steps),
             Panel("time", "loss", tuple(losses), vertical=steps),

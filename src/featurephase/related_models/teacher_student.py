@@ -21,6 +21,7 @@ from featurephase.related_models.base import Curve, Panel, Phase, RelatedModel, 
 from featurephase.related_models.gaussian_averages import ERF, RELU, Unit
 from featurephase.related_models.order_parameters import OnlineFlow, State, specialisation
 from featurephase.related_models.parameters import choice, count, number, parameter, vector
+from featurephase.results.status import DIVERGED
 
 __all__ = ["TeacherStudent"]
 
@@ -140,7 +141,7 @@ class TeacherStudent(RelatedModel):
         start, v = self.start()
         values = self._path(start, v)
         if not values:
-            return Solution({}, "diverged", "the flow diverges: try a smaller eta")
+            return Solution({}, DIVERGED, "the flow diverges: try a smaller eta")
         push = np.random.default_rng(self.draw + 1).standard_normal(start.r.shape) / math.sqrt(self.dimension)
         pushed = [self._path(start._replace(r=start.r + x), v) for x in (push, -push)]
         found = {}
@@ -247,17 +248,13 @@ class TeacherStudent(RelatedModel):
 
     def panels(self, theory: Solution, measured: Solution | None) -> tuple[Panel, ...]:
         """The error and the overlaps over time."""
-        order = np.argsort(self.time)
         errors, overlaps = [], []
-        for part, style in ((theory, "line"), (measured, "points")):
-            if part is not None and "error" in part.quantities:
-                q = part.quantities["error"]
-                se = None if q.se is None else np.asarray(q.se)[order]
-                errors.append(Curve(self.time[order], np.asarray(q.value)[order], "", style, se, colour=0))
-                r = np.asarray(part.quantities["r"].value)[order]
-                for c, (i, n) in enumerate(np.ndindex(min(self.hidden, 3), min(self.teacher, 2))):
-                    label = rf"$R_{{{i + 1}{n + 1}}}$" if style == "line" else ""
-                    overlaps.append(Curve(self.time[order], r[:, i, n], label, style, colour=c))
+        for time, values, se, style in self.over_time("error", theory, measured):
+            errors.append(Curve(time, values, "", style, se, colour=0))
+        for time, values, _, style in self.over_time("r", theory, measured):
+            for c, (i, n) in enumerate(np.ndindex(min(self.hidden, 3), min(self.teacher, 2))):
+                label = rf"$R_{{{i + 1}{n + 1}}}$" if style == "line" else ""
+                overlaps.append(Curve(time, values[:, i, n], label, style, colour=c))
         return (
             Panel("steps / N", "error on new inputs", tuple(errors), log_y=True),
             Panel("steps / N", "overlap with the teacher", tuple(overlaps)),

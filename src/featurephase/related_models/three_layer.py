@@ -13,7 +13,7 @@ from one number. A kernel, to which g(h) is a polynomial of twice its degree in 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -26,6 +26,7 @@ from featurephase.related_models.base import Curve, Panel, Phase, RelatedModel, 
 from featurephase.related_models.parameters import choice, count, number, parameter, vector
 from featurephase.related_models.ridge_risk import general_risk
 from featurephase.related_models.spherical import DEGREES, KERNELS, arc_cosine, zonal_coefficients
+from featurephase.results.status import OK, UNDETERMINED
 
 __all__ = ["ThreeLayer"]
 
@@ -59,7 +60,7 @@ class ThreeLayer(RelatedModel):
 
     def check(self) -> None:
         """A linear part, without which the first step sees nothing, at most four degrees and two dimensions."""
-        if len(self.hermite) > 4 or abs(self.hermite[0]) < 1e-3 * np.linalg.norm(self.hermite):
+        if len(self.hermite) > 4 or abs(self.hermite[0]) <= 1e-3 * np.linalg.norm(self.hermite):
             raise InputError(
                 "three-layer: hermite must be one to four coefficients with the first not 0: the feature is learned "
                 "through E[y h]"
@@ -116,7 +117,7 @@ class ThreeLayer(RelatedModel):
         def excess(log_n: float) -> float:
             return self._alignment(d, math.exp(log_n)) - 0.5
 
-        return math.exp(brentq(excess, math.log(2.0), math.log(1e12))) if excess(math.log(1e12)) > 0.0 else math.inf
+        return _crossing(excess, 2.0)
 
     def _kernel_risk(self, d: int, n: float, energy: Array) -> float:
         """Error of kernel ridge regression for a target with these energies."""
@@ -128,13 +129,12 @@ class ThreeLayer(RelatedModel):
         return risk.bias + risk.variance + lost
 
     def _half_kernel(self, d: int) -> float:
-        energy = np.zeros(DEGREES + 1)
-        energy[4] = 1.0
+        energy = np.eye(DEGREES + 1)[4]
 
         def excess(log_n: float) -> float:
             return self._kernel_risk(d, math.exp(log_n), energy) - 0.5
 
-        return math.exp(brentq(excess, math.log(10.0), math.log(1e12)))
+        return _crossing(lambda log_n: -excess(log_n), 10.0)
 
     def solve(self) -> Solution:
         """Alignment and errors over the samples, and the exponents over the dimension."""
@@ -142,28 +142,28 @@ class ThreeLayer(RelatedModel):
         alignment = np.array([self._alignment(self.dimension, float(n)) for n in self.samples])
         powers = np.arange(1, len(self.hermite) + 1)
         error = ((1.0 - alignment[:, None] ** powers) @ self.hermite**2) / total
-        kernel = (
-            np.array(
-                [self._kernel_risk(self.dimension, float(n), self._energies(self.dimension)) for n in self.samples]
-            )
-            / total
-        )
+        energies = self._energies(self.dimension)
+        kernel = np.array([self._kernel_risk(self.dimension, float(n), energies) for n in self.samples]) / total
         half = np.array([self._half(int(d)) for d in self.dimensions])
-        coarse = 0.3 / math.sqrt(self.dimension)  # h is normal only as d grows
-        few = 20.0 / self.samples  # what the last layer, or the kernel, costs at few samples
+        # h is normal only as d grows, and the last layer or the kernel costs something at few samples
+        rough = 0.3 / math.sqrt(self.dimension) + 20.0 / self.samples
         logs = np.log(self.dimensions)
         values: dict[str, tuple[Any, Any]] = {
-            "alignment": (alignment, coarse),
-            "error": (error, coarse + few),
-            "error_kernel": (kernel, coarse + few),
+            "alignment": (alignment, 0.3 / math.sqrt(self.dimension)),
+            "error": (error, rough),
+            "error_kernel": (kernel, rough),
             "half": (half, 0.25 * half),
-            "exponent": (np.polyfit(logs, np.log(half), 1)[0], 0.3),
         }
         if len(self.hermite) > 1:
-            half_kernel = np.array([self._half_kernel(int(d)) for d in self.dimensions])
-            values["half_kernel"] = half_kernel, 0.0
-            values["exponent_kernel"] = np.polyfit(logs, np.log(half_kernel), 1)[0], 0.0
-        return Solution({name: self.quantity(name, value, accuracy) for name, (value, accuracy) in values.items()})
+            values["half_kernel"] = np.array([self._half_kernel(int(d)) for d in self.dimensions]), 0.0
+        missing = []
+        for name, of, accuracy in (("exponent", "half", 0.3), ("exponent_kernel", "half_kernel", 0.0)):
+            if of in values and np.isfinite(values[of][0]).all():
+                values[name] = np.polyfit(logs, np.log(values[of][0]), 1)[0], accuracy
+            elif of in values:
+                missing.append(f"no {name}: {self.known[of][1]} do not exist at every dimension")
+        quantities = {name: self.quantity(name, value, accuracy) for name, (value, accuracy) in values.items()}
+        return Solution(quantities, UNDETERMINED if missing else OK, "; ".join(missing))
 
     # ---- training
 
@@ -232,21 +232,20 @@ class ThreeLayer(RelatedModel):
     def _measured_half(self, rng: np.random.Generator, d: int) -> float:
         """Samples at which the alignment passes one half: one growing data set, interpolated in ln n."""
         a = self._feature_matrix(rng, d)
-        sizes = np.unique(np.round(d * d * np.geomspace(0.2, 60.0 if self.kernel == "quadratic" else 20.0 * d, 25)))
-        x, _, y = self._data(rng, d, min(int(sizes[-1]), 40_000), a)
+        largest = min(60.0 if self.kernel == "quadratic" else 20.0 * d, 40_000 / d**2)
+        sizes = np.unique(np.round(d * d * np.geomspace(0.2, largest, 25)).astype(int))
+        x, _, y = self._data(rng, d, sizes[-1], a)
         at, h, _ = self._data(rng, d, 600, a)
-        found = []
+        squares: list[float] = []
         for n in sizes:
-            n = min(int(n), len(x))
-            found.append(np.corrcoef(self._learned(x[:n], y[:n], at), h)[0, 1] ** 2)
-            if len(found) > 1 and found[-1] > 0.5 >= found[-2]:
-                logs = np.log(sizes[len(found) - 2 : len(found)])
-                return float(np.exp(np.interp(0.5, found[-2:], logs)))
-        return float(sizes[0]) if found[0] > 0.5 else math.nan
+            squares.append(np.corrcoef(self._learned(x[:n], y[:n], at), h)[0, 1] ** 2)
+            if len(squares) > 1 and squares[-1] > 0.5 >= squares[-2]:
+                return float(np.exp(np.interp(0.5, squares[-2:], np.log(sizes[: len(squares)][-2:]))))
+        return float(sizes[0]) if squares[0] > 0.5 else math.nan
 
     def panels(self, theory: Solution, measured: Solution | None) -> tuple[Panel, ...]:
         """Alignment, errors and sample complexity."""
-        order = np.argsort(self.samples)
+        order, by_size = np.argsort(self.samples), np.argsort(self.dimensions)
         n = self.samples[order]
 
         def curves(names: tuple[str, ...], x: Array, places: NDArray[np.int_]) -> tuple[Curve, ...]:
@@ -256,11 +255,10 @@ class ThreeLayer(RelatedModel):
                     if part is not None and name in part.quantities:
                         q = part.quantities[name]
                         se = None if q.se is None else np.asarray(q.se)[places]
-                        label = name.replace("_", " ") if style == "line" or name not in theory.quantities else ""
+                        label = _LABELS[name] if style == "line" or name not in theory.quantities else ""
                         out.append(Curve(x, np.asarray(q.value)[places], label, style, se, colour=colour))
             return tuple(out)
 
-        by_size = np.argsort(self.dimensions)
         return (
             Panel("samples", "squared cosine with h", curves(("alignment",), n, order), log_x=True),
             Panel("samples", "test error", curves(("error", "error_kernel", "error_two_layer"), n, order), log_x=True),
@@ -272,6 +270,25 @@ class ThreeLayer(RelatedModel):
                 log_y=True,
             ),
         )
+
+
+def _crossing(excess: Callable[[float], float], low: float) -> float:
+    """exp of the root of a function that rises with log n, from n = ``low``; infinite where it stays below 0."""
+    high = math.log(1e12)
+    if excess(high) <= 0.0:
+        return math.inf
+    return math.exp(brentq(excess, math.log(low), high)) if excess(math.log(low)) < 0.0 else low
+
+
+#: How the figure names the curves.
+_LABELS = {
+    "alignment": "learned feature",
+    "error": "three layers",
+    "error_kernel": "kernel",
+    "error_two_layer": "two layers",
+    "half": "feature half aligned",
+    "half_kernel": "kernel explains half",
+}
 
 
 def _ridge_error(features: Array, y: Array, test: Array, target: Array) -> float:

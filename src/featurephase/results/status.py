@@ -28,6 +28,7 @@ __all__ = [
     "OUT_OF_MEMORY",
     "SADDLE",
     "SINGULAR_CURVATURE",
+    "SLOW",
     "STABLE",
     "UNBOUNDED_CURVATURE",
     "UNDECIDED",
@@ -110,6 +111,7 @@ UNBOUNDED_CURVATURE = Status(
     "drift with the logarithm of the number of samples",
 )
 NOT_AVAILABLE = Status("not-available", "the Hessian is not measured without a data matrix; --method dense has it")
+SLOW = Status("slow", "still moving after the largest number of steps")
 NOT_CONVERGED = Status("not-converged", "the tolerance was not reached within the budget")
 NO_EIGENVALUES = Status("no Hessian eigenvalues", "no eigenvalue of the Hessian could be computed")
 #: Why the Hessian of a PyTorch network cannot be had; where it occurs says which operation or function.
