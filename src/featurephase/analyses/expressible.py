@@ -27,7 +27,8 @@ _ROUND_OFF = 1e-9
 def expressible(problem: Problem, basis: Array) -> bool:
     """Whether the output can depend on the latent directions ``basis`` (k, s) in the way that the response does."""
     parity = problem.student.activation.facts.parity
-    if parity not in ("odd", "even"):
+    trained_biases = max(problem.training.bias_step_size, problem.training.output_bias_step_size) > 0
+    if parity not in ("odd", "even") or problem.student.has_biases or trained_biases or problem.outputs > 1:
         return True
     link = problem.teacher.link
     rng = np.random.default_rng(0)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from featurephase.analyses.outputs import outer_averages
 from featurephase.analyses.stability import step_size_words
 from featurephase.dynamics.asymptotic import ReplicateTrajectory, replicate_bytes, run_replicate
 from featurephase.dynamics.network import Network
@@ -109,7 +110,6 @@ class _Seen:
 class _Observer:
     """Analyses the Hessian of one replicate; a class, so that worker processes can receive it."""
 
-    network: Network
     problem: Problem
     delta: float
     easy_basis: Array
@@ -125,7 +125,7 @@ class _Observer:
 
     def _spectrum(self, moment: Any) -> Spectrum:
         return spectrum(
-            self.network,
+            moment.network,
             self.problem.teacher.link,
             moment,
             delta=self.problem.training.data_ratio(self.delta),
@@ -154,12 +154,10 @@ def _replicate(
     """
     if bases is None:
         return run_replicate(problem, delta, seed)
-    network = Network.of(problem)
     margins = None if watched is None else watched.curve.observer(delta)
     watching = () if watched is None else watched.times
     observers = {
         t: _Observer(
-            network,
             problem,
             delta,
             *bases,
@@ -319,7 +317,7 @@ def _assembled(problem: Problem, runs: tuple[TrajectoryPrediction, ...], spaces:
         hard_basis=spaces.hard_basis,
         runs=runs,
         warnings=tuple(_warnings(problem, runs)),
-        readout=problem.student.readout,
+        readout=problem.student.readout if problem.plain else None,
         experiment=experiment_text(problem),
     )
 
@@ -357,6 +355,7 @@ def _summary(
             gram=[r.gram for r in replicates],
             overlap=[r.overlap for r in replicates],
         ),
+        **outer_averages(replicates),
         hessian=tuple(hessian),
         basis=max(r.basis for r in replicates),
         dropped=max(r.dropped for r in replicates),

@@ -10,7 +10,6 @@ import numpy as np
 
 from featurephase.dynamics.dense import DenseDesign, Precision, dense_bytes, run_dense
 from featurephase.dynamics.implicit import implicit_bytes, implicit_capacity, run_implicit
-from featurephase.dynamics.network import Network
 from featurephase.dynamics.optimisers import require_batches
 from featurephase.dynamics.start import STARTS
 from featurephase.dynamics.training import Moment, ReplicateTrajectory
@@ -208,7 +207,7 @@ def _run_seed(size: FiniteSize, plan: SeedPlan, seed: np.random.SeedSequence, ha
         path = run_implicit(problem, plan.samples, plan.dimension, seed, start=size.start, capacity=plan.capacity)
     else:
         known = hard_basis if size.known_directions else None
-        observer = _Observer(Network.of(problem), problem.training.weight_decay, known, size.eigenvalues)
+        observer = _Observer(problem.training.weight_decay, known, size.eigenvalues)
         path = run_dense(
             problem,
             plan.samples,
@@ -230,14 +229,13 @@ class _Observer:
     ``hard_basis`` None: nobody knows the latent directions, and overlaps with them are nan.
     """
 
-    network: Network
     weight_decay: float
     hard_basis: Array | None
     count: int
 
     def __call__(self, moment: Moment) -> HessianSample:
         design: DenseDesign = moment.design
-        operator = EmpiricalHessian(design, self.network, moment.weights, moment.responses, self.weight_decay)
+        operator = EmpiricalHessian(design, moment.network, moment.weights, moment.responses, self.weight_decay)
         low, high = extreme_eigenpairs(operator, self.count, self.count)
         overlaps = np.full(len(low.values), np.nan)
         if self.hard_basis is not None:

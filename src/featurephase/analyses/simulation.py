@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from featurephase.analyses.outputs import outer_averages
 from featurephase.analyses.seeds import FiniteSize, HessianSample, Method, SeedPlan, SeedRun
 from featurephase.dynamics.dense import Precision
 from featurephase.escape.detection import grokking_times, median_and_se
@@ -318,6 +319,7 @@ def _summary(known: _AtOneDelta) -> SimulationRun:
             overlap=[path.overlap for path in paths],
             hard_overlap=[run.hard_overlap for run in runs],
         ),
+        **outer_averages(paths),
         hessian=tuple(_hessian(size, t, runs, status) for t in size.times),
         grokking=_grokking(runs, law),
         recovery=verdicts,

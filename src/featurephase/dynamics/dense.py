@@ -17,7 +17,17 @@ from featurephase.dynamics.implicit import TEST_SAMPLES
 from featurephase.dynamics.network import Network
 from featurephase.dynamics.products import add_combination, add_weighted_products, project
 from featurephase.dynamics.start import start_weights
-from featurephase.dynamics.training import Data, FixedData, FreshData, Moment, ReplicateTrajectory, TestSet, train
+from featurephase.dynamics.training import (
+    Data,
+    FixedData,
+    FreshData,
+    Measured,
+    Moment,
+    ReplicateTrajectory,
+    TestSet,
+    measured,
+    train,
+)
 from featurephase.foundation.errors import InputError
 from featurephase.foundation.memory import require_memory
 from featurephase.foundation.threads import PARTS, in_turn, map_blocks, map_parts
@@ -224,7 +234,7 @@ def _run_on_user_data(
     if data.labels is None:
         responses = problem.teacher.link.sample((features @ latent_basis).T, noise_rng)
     else:
-        responses = data.labels
+        responses = data.responses(problem.teacher.link)
     known = data.labels is None
     latent, rest = start_rng.standard_normal((k, m)), start_rng.standard_normal((d, m))
     rest -= latent_basis @ (latent_basis.T @ rest)
@@ -233,8 +243,8 @@ def _run_on_user_data(
     design = DenseDesign(features[kept].astype(precision), latent_basis)
     held_features, held_responses = features[held], responses[held]
 
-    def test(theta: Array, gram: Array, overlap: Array) -> float:
-        return float(np.mean(network.losses((held_features @ theta).T, held_responses)))
+    def test(network: Network, theta: Array, gram: Array, overlap: Array) -> Measured:
+        return measured(network, (held_features @ theta).T, held_responses)
 
     def overlap_of(theta: Array) -> Array:
         return latent_basis.T @ theta if known else np.full((k, m), np.nan)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
 from featurephase.dynamics.network import Network
 from featurephase.dynamics.optimisers import BatchSequence, FirstOrderRule, OptimiserState
+from featurephase.dynamics.outer import OuterGradient, OuterTraining, queried
 from featurephase.dynamics.points import PathCoordinates
 from featurephase.foundation.threads import blas_on_one_thread
 from featurephase.foundation.types import Array
@@ -23,7 +24,18 @@ if TYPE_CHECKING:
     from featurephase.problem import GradientDescent
 
 
-__all__ = ["Data", "Design", "FixedData", "FreshData", "Moment", "ReplicateTrajectory", "TestSet", "train"]
+__all__ = [
+    "Data",
+    "Design",
+    "FixedData",
+    "FreshData",
+    "Measured",
+    "Moment",
+    "ReplicateTrajectory",
+    "TestSet",
+    "measured",
+    "train",
+]
 
 #: Weights whose norm has grown by this factor are reported as diverged: no bounded trajectory does that.
 DIVERGENCE_FACTOR = 1e6
@@ -99,13 +111,16 @@ class Moment:
     design
         V and Phi as they are before step t appends to them.
     responses
-        y, (N,).
+        y, (N,), or (N, C) of vectors.
+    network
+        The network with its outer parameters at that time.
     """
 
     time: int
     weights: Array
     design: Any
     responses: Array
+    network: Network
 
 
 @dataclass(frozen=True)
@@ -129,6 +144,11 @@ class ReplicateTrajectory:
         Largest relative residual tolerance at which a direction was left out of the basis.
     observations
         What the observers returned, by time.
+    readout, bias, output_bias
+        A (T + 1, m, C), b (T + 1, m) and c (T + 1, C); ``None`` where they are fixed, biases zero, and there is one
+        output that is no class.
+    train_accuracy, test_accuracy
+        (T + 1,), for classes; else ``None``.
     """
 
     train_loss: Array
@@ -139,6 +159,11 @@ class ReplicateTrajectory:
     basis: int
     dropped: float
     observations: dict[int, Any]
+    readout: Array | None = None
+    bias: Array | None = None
+    output_bias: Array | None = None
+    train_accuracy: Array | None = None
+    test_accuracy: Array | None = None
 
 
 class TestSet:
@@ -155,17 +180,66 @@ class TestSet:
         self.responses = [responses[a : a + _TEST_BLOCK] for a in starts]
 
     def loss(self, gram: Array, overlap: Array) -> float:
-        """Mean loss on the fresh samples for Q = ``gram`` (m, m) and M = ``overlap`` (k, m)."""
+        """Mean loss on the fresh samples for Q = ``gram`` (m, m) and M = ``overlap`` (k, m), at the start's readout."""
+        return self(self.network, overlap, gram, overlap).loss
+
+    def __call__(self, network: Network, weights: Array, gram: Array, overlap: Array) -> Measured:
+        """Loss and accuracy of a network; the weights enter through their Gram matrix and overlaps alone."""
         values, vectors = np.linalg.eigh(gram - overlap.T @ overlap)
         root = vectors * np.sqrt(np.maximum(values, 0.0)) @ vectors.T
         combined = np.concatenate([overlap.T, root], axis=1)
         parts = zip(self.blocks, self.responses, strict=True)
-        total = sum(float(np.sum(self.network.losses(combined @ block, y))) for block, y in parts)
-        return total / sum(len(y) for y in self.responses)
+        totals = [measured(network, combined @ block, y, total=True) for block, y in parts]
+        count = sum(len(y) for y in self.responses)
+        return Measured(sum(part.loss for part in totals) / count, sum(part.accuracy for part in totals) / count)
 
-    def __call__(self, weights: Array, gram: Array, overlap: Array) -> float:
-        """:meth:`loss`; the weights enter through their Gram matrix and overlaps alone."""
-        return self.loss(gram, overlap)
+
+class Measured(NamedTuple):
+    """Mean loss, and the share of samples whose class the outputs say (nan where responses are no classes)."""
+
+    loss: float
+    accuracy: float
+
+
+def measured(network: Network, h: Array, y: Array, *, total: bool = False) -> Measured:
+    """Means over the samples, or sums."""
+    average: Callable[[Array], Any] = np.sum if total else np.mean
+    if not network.labels:
+        return Measured(float(average(network.losses(h, y))), np.nan)
+    output = network.output(h)
+    return Measured(float(average(network.loss.value(y, output))), float(average(network.hits(output, y))))
+
+
+class _Record:
+    """What is written down at every step; nan where training did not come."""
+
+    def __init__(self, steps: int, network: Network, latent_dim: int, outer: bool) -> None:
+        m, outputs = network.width, network.outputs
+
+        def empty(*shape: int) -> Array:
+            return np.full((steps + 1, *shape), np.nan)
+
+        self.train_loss, self.test_loss = empty(), empty()
+        self.gram, self.overlap = empty(m, m), empty(latent_dim, m)
+        self.outer = (empty(m, outputs), empty(m), empty(outputs)) if outer else (None, None, None)
+        self.accuracy = (empty(), empty()) if network.labels else (None, None)
+
+    def state(self, t: int, weights: Array, overlap: Array, network: Network) -> None:
+        self.gram[t], self.overlap[t] = weights.T @ weights, overlap
+        for kept, now in zip(self.outer, network.outer, strict=True):
+            if kept is not None:
+                kept[t] = now
+
+    def write(self, t: int, seen: Measured, *, test: bool) -> None:
+        (self.test_loss if test else self.train_loss)[t] = seen.loss
+        accuracy = self.accuracy[test]
+        if accuracy is not None:
+            accuracy[t] = seen.accuracy
+
+    def trajectory(self, diverged_at: int | None, design: Any, observations: dict[int, Any]) -> ReplicateTrajectory:
+        basis, dropped = getattr(design, "met", 0), getattr(design, "dropped", 0.0)
+        losses = (self.train_loss, self.test_loss, self.gram, self.overlap)
+        return ReplicateTrajectory(*losses, diverged_at, basis, dropped, observations, *self.outer, *self.accuracy)
 
 
 @blas_on_one_thread()
@@ -178,7 +252,7 @@ def train(
     *,
     overlap_of: Callable[[Array], Array],
     batch_rng: np.random.Generator,
-    test: Callable[[Array, Array, Array], float] | None = None,
+    test: Callable[[Network, Array, Array, Array], Measured] | None = None,
     project: Callable[[Array], None] | None = None,
     observers: Mapping[int, Callable[[Moment], Any]] | None = None,
 ) -> ReplicateTrajectory:
@@ -190,47 +264,47 @@ def train(
         Where samples come from.
     weights
         Theta(0) in the basis of the first design, (K, m).
+    network
+        At the start.
     training
-        The rule and its batches.
+        The rules and the batches.
     overlap_of
         Theta_star'Theta (k, m) of weights (K, m).
     batch_rng
         Decides who is in which batch.
     test
-        Test loss of (weights, Gram, overlap).
+        What is measured on fresh samples of (network, weights, Gram, overlap).
     project
         Changes a gradient in place before the rule sees it.
     observers
         Called at their times with the :class:`Moment`; what they return is kept.
     """
-    rule = FirstOrderRule.of(training)
-    observers = observers or {}
-    m, k = network.width, len(overlap_of(weights))
-    train_loss, test_loss = np.full(steps + 1, np.nan), np.full(steps + 1, np.nan)
-    gram, overlap = np.full((steps + 1, m, m), np.nan), np.full((steps + 1, k, m), np.nan)
+    rule, observers = FirstOrderRule.of(training), observers or {}
+    state, outer = rule.start(weights), OuterTraining.of(network, training)
+    beyond_plain = outer.moves or network.bias is not None or network.outputs > 1 or bool(network.labels)
+    record = _Record(steps, network, len(overlap_of(weights)), beyond_plain)
     observations: dict[int, Any] = {}
-    limit = DIVERGENCE_FACTOR * max(1.0, float(np.linalg.norm(weights)))
-    state = rule.start(weights)
+    limit, outer_limit = (DIVERGENCE_FACTOR * max(1.0, size) for size in (np.linalg.norm(weights), outer.size()))
     batches: BatchSequence | None = None
     diverged_at: int | None = None
     design: Any = None
     losses = np.empty(0)
     with np.errstate(over="ignore", invalid="ignore"):
         for t in range(steps + 1):
-            current = state.weights
-            if not np.all(np.isfinite(current)) or np.linalg.norm(current) > limit:
+            current, present = state.weights, outer.network
+            if not (np.linalg.norm(current) <= limit and (not outer.moves or outer.size() <= outer_limit)):
                 diverged_at = t
                 break
             design, responses, state = data.draw(state)
             current = state.weights
-            gram[t], overlap[t] = current.T @ current, overlap_of(current)
+            record.state(t, current, overlap_of(current), present)
             if t in observers:
-                observations[t] = observers[t](Moment(t, current, design, responses))
+                observations[t] = observers[t](Moment(t, current, design, responses, present))
             if test is not None:
-                test_loss[t] = test(current, gram[t], overlap[t])
+                record.write(t, test(present, current, record.gram[t], record.overlap[t]), test=True)
             query = rule.query(state)
             if t == steps or query is not current:  # a query elsewhere says nothing of the loss here
-                train_loss[t] = np.mean(network.losses(design.preactivations(current), responses))
+                record.write(t, measured(present, design.preactivations(current), responses), test=False)
             if t == steps:
                 break
             if training.reuses_batches and batches is None:
@@ -239,33 +313,49 @@ def train(
                 )
             share = None if batches is None else batches.weights(t)
             losses = np.empty(design.samples) if len(losses) != design.samples else losses
-            gradient = design.gradient(query, _sample_gradient(network, responses, losses, share))
+            samples = _Samples(queried(rule, present, outer.previous), responses, losses, share, outer.moves)
+            gradient = design.gradient(query, samples.gradient)
             if query is current:
-                train_loss[t] = np.mean(losses)
+                record.write(t, samples.measured(), test=False)
             if project is not None:
                 project(gradient)
             state = rule.update(state, gradient)
-    return ReplicateTrajectory(
-        train_loss,
-        test_loss,
-        gram,
-        overlap,
-        diverged_at,
-        getattr(design, "met", 0),
-        getattr(design, "dropped", 0.0),
-        observations,
-    )
+            if outer.moves:
+                outer = outer.updated(samples.outer.mean(design.samples))
+    return record.trajectory(diverged_at, design, observations)
 
 
-def _sample_gradient(
-    network: Network, responses: Array, losses: Array, share: Array | None
-) -> Callable[[Array, slice], Array]:
-    """F on a slice of samples; writes their losses on the way."""
+class _Samples:
+    """The samples of one step: F on slices of them, and on the way their losses, hits and what moves A, b and c."""
 
-    def gradient(h: Array, where: slice) -> Array:
-        losses[where], slope = network.losses_and_gradient(h, responses[where])
+    def __init__(
+        self, network: Network, responses: Array, losses: Array, share: Array | None, trains_outer: bool
+    ) -> None:
+        self.network, self.responses, self.losses, self.share = network, responses, losses, share
+        self.trains_outer = trains_outer
+        self.outer = OuterGradient()
+        self.hits = np.zeros(len(losses), dtype=np.bool_) if network.labels else None
+
+    def gradient(self, h: Array, where: slice) -> Array:
+        """F (m, block); writes the losses of the block."""
+        y, share = self.responses[where], None if self.share is None else self.share[where]
+        if not self.trains_outer and self.hits is None:
+            self.losses[where], slope = self.network.losses_and_gradient(h, y)
+            if share is not None:
+                slope *= share
+            return slope
+        passed = self.network.passed(h, y)
+        self.losses[where] = passed.losses
+        if self.hits is not None:
+            self.hits[where] = self.network.hits(passed.output, y)
+        slope = passed.gradient
         if share is not None:
-            slope *= share[where]
+            slope *= share
+        if self.trains_outer:
+            self.outer.add(where.start, passed, share)
         return slope
 
-    return gradient
+    def measured(self) -> Measured:
+        """Loss and accuracy of all samples, once their gradients are taken."""
+        accuracy = np.nan if self.hits is None else float(np.mean(self.hits))
+        return Measured(float(np.mean(self.losses)), accuracy)

@@ -19,6 +19,7 @@ from featurephase.dynamics.asymptotic import BASIS_CAPACITY, replicate_bytes, re
 from featurephase.dynamics.conditioning import BLOCK, AsymptoticLaw, ConditionedDesign
 from featurephase.dynamics.network import Network
 from featurephase.dynamics.optimisers import BatchSequence, FirstOrderRule, OptimiserState
+from featurephase.dynamics.outer import queried
 from featurephase.dynamics.training import Moment
 from featurephase.foundation.errors import InputError
 from featurephase.foundation.memory import require_memory
@@ -49,6 +50,8 @@ def escape_available(problem: Problem) -> str:
     """Empty, or why the tangent recursion does not cover the problem."""
     if problem.singular_curvature:
         return "the curvature is singular where a slope jumps, so the growth of small overlaps has no linear theory"
+    if problem.outputs > 1:
+        return "the plateau of a network with several outputs is not judged in this version"
     if problem.training.one_pass:
         return "with fresh samples at every step nothing is reused; the tangent recursion is for reused data"
     return ""
@@ -178,7 +181,7 @@ def hard_growth(
     steps = training.steps if steps is None else steps
     require_growth_memory(problem, hard_basis.shape[1], steps, samples)
     main_seed, tangent_seed = np.random.SeedSequence(seed.entropy, spawn_key=seed.spawn_key).spawn(2)
-    observers: dict[int, Callable[[Moment], Any]] = dict.fromkeys(range(steps), _keep_weights)
+    observers: dict[int, Callable[[Moment], Any]] = dict.fromkeys(range(steps), _keep_state)
     observers[steps] = _keep_all
     trajectory = run_replicate(
         problem, delta, main_seed, easy_basis=easy_basis, steps=steps, samples=samples, observers=observers, test=False
@@ -188,8 +191,7 @@ def hard_growth(
         none = np.empty((steps + 1, 0, hard_basis.shape[1], problem.student.width))
         return HardGrowth(none, none, norm, None, trajectory.diverged_at)
     moment: Moment = trajectory.observations[steps]
-    weights = [trajectory.observations[t] for t in range(steps)]
-    path = _Path(problem, moment, weights, samples, main_seed)
+    path = _Path(problem, moment, [trajectory.observations[t] for t in range(steps)], samples, main_seed)
     rng = np.random.default_rng(tangent_seed)
     noise = path.injected(hard_basis, delta)
     require_growth_memory(problem, hard_basis.shape[1], steps, samples, noise.shape[1])
@@ -208,13 +210,13 @@ def _unstable_at_end(
 ) -> list[bool | None]:
     """Whether a hard outlier stands left of the bulk and below 0 at the last step: of all, then of each sector."""
     margins = hard_margins(
-        path.network,
+        moment.network,
         problem.teacher.link,
         moment,
         delta=problem.training.data_ratio(delta),
         weight_decay=problem.training.weight_decay,
         hard_basis=hard_basis,
-        blocks=path.network.width > FULL_WIDTH,
+        blocks=path.width > FULL_WIDTH,
         groups=problem.student.exchangeable,
         sectors=sectors,
     )
@@ -224,8 +226,8 @@ def _unstable_at_end(
     return [whole, *(any(m.sectors[i].at_zero[0] < 0.0 for m in margins) for i in range(len(sectors)))]
 
 
-def _keep_weights(moment: Moment) -> Array:
-    return moment.weights
+def _keep_state(moment: Moment) -> tuple[Array, Network]:
+    return moment.weights, moment.network
 
 
 def _keep_all(moment: Moment) -> Moment:
@@ -236,16 +238,22 @@ class _Path:
     """The asymptotic trajectory, to be walked again: pre-activations, F and W where gradients are taken."""
 
     def __init__(
-        self, problem: Problem, moment: Moment, weights: list[Array], samples: int, seed: np.random.SeedSequence
+        self,
+        problem: Problem,
+        moment: Moment,
+        states: list[tuple[Array, Network]],
+        samples: int,
+        seed: np.random.SeedSequence,
     ) -> None:
-        self.network = Network.of(problem)
+        self.width = problem.student.width
         self.rule = FirstOrderRule.of(problem.training)
         self.design: ConditionedDesign = moment.design
         self.responses = moment.responses
         self.samples = samples
-        self.weights = weights
-        self.steps = len(weights)
-        self.queries = [self.rule.query(OptimiserState(c, weights[max(t - 1, 0)], t)) for t, c in enumerate(weights)]
+        self.steps = len(states)
+        before = [states[max(t - 1, 0)] for t in range(self.steps)]
+        self.queries = [self.rule.query(OptimiserState(c, before[t][0], t)) for t, (c, _) in enumerate(states)]
+        self.networks = [queried(self.rule, network, before[t][1]) for t, (_, network) in enumerate(states)]
         self.shares: list[Array | None] = [None] * self.steps
         if problem.training.reuses_batches:
             batch_rng, training = replicate_streams(seed)[-1], problem.training
@@ -265,28 +273,29 @@ class _Path:
     def gradient(self, t: int, block: int, part: slice = _WHOLE) -> Array:
         """F at step t on one block, or part of it, (m, block), batch weights included."""
         where = self.design.slices[block]
-        slope = self.network.losses_and_gradient(self._preactivations(t, block, part), self.responses[where][part])[1]
+        h, y = self._preactivations(t, block, part), self.responses[where][part]
+        slope = self.networks[t].losses_and_gradient(h, y)[1]
         share = self.shares[t]
         return slope if share is None else slope * share[where][part]
 
     def curvature(self, t: int, block: int) -> Array:
         """W at step t on one block, (m, m, block), batch weights included."""
         where = self.design.slices[block]
-        w = self.network.curvature(self._preactivations(t, block), self.responses[where])
+        w = self.networks[t].curvature(self._preactivations(t, block), self.responses[where])
         share = self.shares[t]
         return w if share is None else w * share[where]
 
     def shape(self, t: int) -> Array:
         """T (m, m) of the rule's shaping of the gradient at step t."""
         known = len(self.queries[t + 1]) if t + 1 < self.steps else self.design.visited
-        total = np.zeros((known, self.network.width))
+        total = np.zeros((known, self.width))
         for b in range(len(self.design.slices)):
             total += self.design.projections(b)[:known] @ self.gradient(t, b).T
         return self.rule.shaping(total.T @ total / self.samples**2)
 
     def injected(self, hard_basis: Array, delta: float) -> Array:
         """Principal components of sqrt(d) (1/n) sum_i g_H F_s over all steps, (T, J, k_H, m)."""
-        m, hard = self.network.width, hard_basis.shape[1]
+        m, hard = self.width, hard_basis.shape[1]
         size = self.steps * hard * m
         total = np.zeros((size, size))
         chunk = max(1, _PRODUCT_BYTES // (8 * max(size, 1)))
@@ -311,7 +320,7 @@ def _tangent(
     path: _Path, problem: Problem, delta: float, hard_basis: Array, noise: Array, rng: np.random.Generator
 ) -> tuple[Array, Array]:
     """Walk the path again with perturbations: paths of the start's components and of the injected ones."""
-    m, hard = path.network.width, hard_basis.shape[1]
+    m, hard = path.width, hard_basis.shape[1]
     overlap = problem.student.init_overlap
     values, vectors = np.linalg.eigh(problem.student.init_gram - overlap.T @ overlap)
     root = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T

@@ -129,7 +129,14 @@ LOSSES: dict[str, Entry] = {
         note="biweight",
     ),
     "logistic": Entry("softplus(-y*f)", _facts("nyy", True, convex=True), note="y = +1 or -1"),
-    "cross_entropy": Entry("softplus(f) - y*f", _facts("nyy", True, convex=True), note="y = 0 or 1"),
+    "cross_entropy": Entry(
+        "softplus(f) - y*f",
+        _facts("nyy", True, convex=True),
+        note="y = 0 or 1; with several outputs that of their softmax",
+    ),
+    "binary_cross_entropy": Entry(
+        "softplus(f) - y*f", _facts("nyy", True, convex=True), note="y = 0 or 1; the logistic loss of 2 y - 1"
+    ),
     "exponential": Entry("exp(-y*f)", _facts("nnn", True, convex=True), note="y = +1 or -1"),
     "hinge": Entry("maximum(0, 1 - y*f)", _facts("nyn", False, convex=True), note="y = +1 or -1"),
     "squared_hinge": Entry("maximum(0, 1 - y*f)**2/2", _facts("nny", False, convex=True), note="y = +1 or -1"),
@@ -153,6 +160,7 @@ LABELS: dict[str, tuple[float, float]] = {
     "squared_hinge": (-1.0, 1.0),
     "smooth_hinge": (-1.0, 1.0),
     "cross_entropy": (0.0, 1.0),
+    "binary_cross_entropy": (0.0, 1.0),
 }
 
 

@@ -65,6 +65,14 @@ class Link:
         Which of the coordinates 1..k appear (all of them, for a Python function).
     facts : LinkFacts
         Whether the response is bounded, and by what.
+    parts : tuple of Link
+        The logits of a class, or the components of a vector (:mod:`featurephase.functions.responses`); else none.
+    components : int
+        C of a vector response (N, C); 0 for a number or a class.
+    labels : tuple of float
+        The values that a class takes as a response, else none.
+    decision : str
+        How logits make a class: "softmax" (drawn) or "argmax"; "" where the response is no class.
     """
 
     name: str
@@ -78,6 +86,15 @@ class Link:
     _function: Callable[..., Any]
     #: how to make it again: a function and its arguments
     _origin: tuple[Callable[..., Link], tuple[Any, ...]]
+    parts: tuple[Link, ...] = ()
+    components: int = 0
+    labels: tuple[float, ...] = ()
+    decision: str = ""
+
+    @property
+    def classes(self) -> int:
+        """How many classes the response may be; 0: it is no class."""
+        return len(self.labels)
 
     @classmethod
     def _from_text(cls, text: str, latent_dim: int) -> Link:
@@ -169,7 +186,7 @@ class Link:
 
         Returns
         -------
-        (N,) array
+        (N,) array, or (N, C) of a vector
 
         Raises
         ------
@@ -188,7 +205,7 @@ class Link:
         result = np.asarray(self._function(*arrays), dtype=np.float64)
         if result.ndim == 0:
             result = np.full(columns or 0, result)
-        if result.shape != (columns,):
+        if result.shape != ((columns, self.components) if self.components else (columns,)):
             raise InputError(f"link {self.name!r}: {columns} responses expected, got shape {result.shape}")
         return result
 
@@ -197,7 +214,7 @@ class Link:
         return ("g", self.latent_dim), ("e", self.normals), ("u", self.uniforms)
 
     def sample(self, g: ArrayLike, rng: NoiseSource) -> Array:
-        """Responses at g (k, N) with fresh noise, drawn from ``rng``: (N,).
+        """Responses at g (k, N) with fresh noise, drawn from ``rng``: (N,), or (N, C) of a vector.
 
         Raises
         ------
@@ -208,7 +225,7 @@ class Link:
         e = rng.standard_normal((self.normals, g.shape[-1]))
         u = rng.random((self.uniforms, g.shape[-1]))
         y = self.evaluate(g, e, u)
-        finite = np.isfinite(y)
+        finite = np.isfinite(y) if y.ndim == 1 else np.isfinite(y).all(axis=1)
         if not finite.all():
             i = int(np.argmin(finite))
             places = [
@@ -216,19 +233,20 @@ class Link:
                 for (kind, _), rows in zip(self._counts, (g, e, u), strict=True)
                 for j, row in enumerate(rows)
             ]
-            raise InputError(
-                f"link {self.name!r}: the response is {y[i]} at {', '.join(places)}; it must be finite on every sample"
-            )
+            what = "a logit is not finite" if self.labels else f"the response is {y[i]}"
+            raise InputError(f"link {self.name!r}: {what} at {', '.join(places)}; it must be finite on every sample")
         return y
 
-    def to_spec(self) -> str:
-        """The text that :func:`link` makes this link from.
+    def to_spec(self) -> str | list[str]:
+        """The text that :func:`link` makes this link from; the texts of its parts, if it has parts.
 
         Raises
         ------
         InputError
             If it was made from a Python function.
         """
+        if self.parts:
+            return [str(part.to_spec()) for part in self.parts]
         if self._origin[0] is not link:
             raise InputError(f"link {self.name!r} was made from a Python function: it cannot be written as text")
         return self.name

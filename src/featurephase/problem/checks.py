@@ -18,6 +18,7 @@ __all__ = [
     "CHOICES",
     "MAX_DELTA",
     "MAX_LATENT_DIM",
+    "MAX_OUTPUTS",
     "MAX_REPLICATES",
     "MAX_SAMPLES",
     "MAX_SEED",
@@ -39,6 +40,7 @@ __all__ = [
 # Ranges. Far beyond what can be computed; they catch typing errors. Memory is checked where it is spent.
 MAX_LATENT_DIM = 64
 MAX_WIDTH = 1024
+MAX_OUTPUTS = 64
 MAX_STEPS = 1_000_000
 MIN_SAMPLES = 100
 MAX_SAMPLES = 1_000_000_000
@@ -49,6 +51,7 @@ MAX_TITLE = 500
 
 #: Dotted key of the experiment file -> the words accepted there.
 CHOICES: dict[str, tuple[str, ...]] = {
+    "teacher.decision": ("softmax", "argmax"),
     "training.optimiser": ("gradient-descent", "heavy-ball", "nesterov"),
     "training.batches": ("fixed", "reshuffled", "one-pass"),
     "training.schedule": ("constant", "cosine", "power"),
@@ -65,12 +68,20 @@ def _one_of(key: str) -> str:
 ACCEPTED: dict[str, str] = {
     "title": f"a text of at most {MAX_TITLE} characters",
     "teacher.latent_dim": f"a whole number from 1 to {MAX_LATENT_DIM}",
-    "teacher.link": "an expression in g1..gk, e1, e2.., u1, u2.. (or a catalogue name), as a text",
+    "teacher.link": (
+        "an expression in g1..gk, e1, e2.., u1, u2.. (or a catalogue name), as a text; or a list of them, a vector"
+    ),
+    "teacher.classes": f"a whole number from 2 to {MAX_OUTPUTS}, with logits in place of link",
+    "teacher.logits": "a list of as many expressions in g1..gk, e1, e2.., u1, u2.. as there are classes, as texts",
+    "teacher.decision": f"{_one_of('teacher.decision')}: how logits make a class",
     "teacher.easy_basis": "latent_dim rows of k_E <= latent_dim finite numbers: linearly independent columns",
     "student.activation": "a catalogue name or an expression in h, as a text",
     "student.readout": (
-        f"a list of 1 to {MAX_WIDTH} finite numbers, not all zero, or {{width = .., value = ..}} for equal ones"
+        f"a list of 1 to {MAX_WIDTH} finite numbers, not all zero, or {{width = .., value = ..}} for equal ones; with "
+        f"C outputs rows of C numbers, C at most {MAX_OUTPUTS}"
     ),
+    "student.bias": "m finite numbers, or one for all m neurons",
+    "student.output_bias": "C finite numbers, or one for all C outputs",
     "student.init_gram": "a symmetric positive semidefinite m x m matrix (a list of m rows), m neurons",
     "student.init_norm": "a finite number >= 0 (instead of init_gram)",
     "student.init_overlap": (
@@ -81,6 +92,12 @@ ACCEPTED: dict[str, str] = {
     "training.step_size": "a finite number > 0",
     "training.steps": f"a whole number from 0 to {MAX_STEPS}",
     "training.weight_decay": "a finite number >= 0",
+    "training.readout_step_size": "a finite number >= 0; 0: the readout is fixed",
+    "training.bias_step_size": "a finite number >= 0; 0: the bias is fixed",
+    "training.output_bias_step_size": "a finite number >= 0; 0: the output bias is fixed",
+    "training.readout_decay": "a finite number >= 0, above 0 only with readout_step_size > 0",
+    "training.bias_decay": "a finite number >= 0, above 0 only with bias_step_size > 0",
+    "training.output_bias_decay": "a finite number >= 0, above 0 only with output_bias_step_size > 0",
     "training.optimiser": _one_of("training.optimiser"),
     "training.momentum": "a finite number from 0 to 1, 1 excluded; above 0 for heavy-ball and nesterov, and only there",
     "training.batch_fraction": "1 over a whole number from 1 to 10000: the share of the n samples that a step uses",

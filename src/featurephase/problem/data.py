@@ -9,6 +9,7 @@ import lzma
 import os
 import zipfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -20,6 +21,7 @@ from featurephase.foundation.errors import InputError, show
 from featurephase.foundation.memory import require_memory
 from featurephase.foundation.numbers import is_number, plain
 from featurephase.foundation.types import Array
+from featurephase.functions import Link
 
 __all__ = ["UserData", "load_data"]
 
@@ -33,7 +35,9 @@ _NULL = 1e-10
 
 @dataclass(frozen=True)
 class UserData:
-    """Features (n, d), labels (n,) or ``None`` where the link is to label them, and the share held out for testing.
+    """Features (n, d), labels or ``None`` where the link is to label them, and the share held out for testing.
+
+    Labels are (n,) numbers or classes 0..K-1, or (n, C): vectors, or classes one-hot.
 
     Features and labels may be arrays of any real type, and what NumPy makes arrays of: tables of pandas, tensors.
 
@@ -65,13 +69,39 @@ class UserData:
         object.__setattr__(self, "held_out", float(held_out))
         if self.features.ndim != 2 or min(self.features.shape, default=0) < 2:
             raise InputError(f"data: an array of n >= 2 rows and d >= 2 columns is needed; got {self.features.shape}")
-        if self.labels is not None and self.labels.shape != (len(self.features),):
+        if self.labels is not None and (self.labels.ndim > 2 or self.labels.shape[:1] != (len(self.features),)):
             raise InputError(
                 f"labels: one number for each of the {len(self.features)} rows is needed; got {self.labels.shape}"
             )
         for name, values in (("data", self.features), ("labels", self.labels)):
             if values is not None and not np.all(np.isfinite(values)):
                 raise InputError(f"{name}: {np.count_nonzero(~np.isfinite(values))} entries are not finite")
+
+    def responses(self, link: Link) -> Array:
+        """The labels as the responses of a link: (n,) numbers or classes, (n, C) vectors.
+
+        Raises
+        ------
+        InputError
+            If they are no such responses, or a class never occurs.
+        """
+        assert self.labels is not None
+        labels, rows, name = self.labels, len(self.features), self.labels.shape
+        if link.classes and labels.ndim == 2 and labels.shape[1] == link.classes:
+            one_hot = np.all((labels == 0.0) | (labels == 1.0)) and np.all(labels.sum(axis=1) == 1.0)
+            labels = np.array(link.labels)[np.argmax(labels, axis=1)] if one_hot else labels
+        shape = (rows, link.components) if link.components else (rows,)
+        if labels.shape != shape:
+            kind = f"one class of {link.classes} (or its one-hot row)" if link.classes else "one number"
+            kind = f"{link.components} numbers" if link.components else kind
+            raise InputError(f"labels: {kind} for each of the {rows} rows is needed; got {name}")
+        if link.classes:
+            there = np.unique(labels)
+            if odd := np.setdiff1d(there, link.labels).tolist():
+                raise InputError(f"labels: the classes are {_words(link.labels)}; {odd[0]:g} is none of them")
+            if missing := np.setdiff1d(link.labels, there).tolist():
+                raise InputError(f"labels: class {missing[0]:g} (of {_words(link.labels)}) never occurs in them")
+        return labels
 
     @property
     def dimension(self) -> int:
@@ -103,6 +133,10 @@ class UserData:
             raise InputError("data: features cannot be whitened, for fewer than two directions have any variance")
         white = centred @ (vectors[:, keep] / np.sqrt(values[keep]))
         return UserData(white, self.labels, self.held_out, self.notes)
+
+
+def _words(labels: Sequence[float]) -> str:
+    return ", ".join(f"{label:g}" for label in labels)
 
 
 def _real(name: str, values: Any) -> Array:

@@ -10,7 +10,7 @@ from typing import Any, Never
 import numpy as np
 
 from featurephase.foundation.errors import InputError, show, suggest
-from featurephase.functions import Activation, Link, Loss
+from featurephase.functions import Activation, Link, Loss, VectorLoss
 from featurephase.functions import loss as parse_loss
 from featurephase.problem.checks import ACCEPTED, parsed
 from featurephase.problem.values import Asymptotics, GradientDescent, Run, Student, Teacher, ThresholdSearch
@@ -32,6 +32,13 @@ for _dotted in ACCEPTED:
     if "." in _dotted:
         _section, _key = _dotted.split(".")
         KEYS[_section] = (*KEYS.get(_section, ()), _key)
+
+#: Keys of a table that exclude each other: those on one side and those on the other.
+_EXCLUDING = (
+    (("init_gram",), ("init_norm",)),
+    (("name",), ("expression",)),
+    (("link",), ("classes", "logits", "decision")),
+)
 
 #: Tables that other commands read, so that the message can say which.
 _ELSEWHERE = {
@@ -69,11 +76,14 @@ def change_table(tables: dict[str, Any], section: str, changes: Mapping[str, Any
     if not isinstance(table, Mapping):
         raise InputError(f"{section}: give either the whole section or single keys of it, not both")
     table = dict(table)
-    for pair in (("init_gram", "init_norm"), ("name", "expression")):
-        if set(pair) & set(changes):
-            table = {key: value for key, value in table.items() if key not in pair}
-    if "latent_dim" in changes and "link" not in changes:
-        table["link"] = source_text(table["link"]) or table["link"]  # to be read again with the new dimension
+    for one, other in _EXCLUDING:
+        if {*one, *other} & set(changes):
+            taken = one if set(other) & set(changes) else other
+            table = {key: value for key, value in table.items() if key not in taken}
+    if "latent_dim" in changes:  # functions are to be read again with the new dimension
+        for key in {"link", "logits"} & set(table):
+            many = table[key] if key == "logits" else None
+            table[key] = [source_text(v) or v for v in many] if many else source_text(table[key]) or table[key]
     tables[section] = table | dict(changes)
 
 
@@ -86,7 +96,7 @@ def tables_of(problem: Any) -> dict[str, Any]:
     )
     return {
         "title": p.title,
-        "teacher": {"latent_dim": p.teacher.latent_dim, "link": p.teacher.link} | easy_basis,
+        "teacher": {"latent_dim": p.teacher.latent_dim} | _response(p.teacher.link) | easy_basis,
         "student": {"activation": p.student.activation, "readout": p.student.readout} | p.student._init,
         "loss": {"expression" if p.loss.is_expression else "name": p.loss},
         "training": _training(p.training),
@@ -94,6 +104,13 @@ def tables_of(problem: Any) -> dict[str, Any]:
         "threshold": vars(p.threshold),
         "run": run,
     }
+
+
+def _response(link: Link) -> dict[str, Any]:
+    """The keys of the teacher that say what the response is."""
+    if not link.classes:
+        return {"link": link}
+    return {"classes": link.classes, "logits": list(link.parts), "decision": link.decision}
 
 
 def _training(training: GradientDescent) -> dict[str, Any]:
@@ -148,8 +165,8 @@ def _section_of(section: str, table: object) -> Any:
     return make(**checked)
 
 
-def _loss(table: object) -> Loss:
-    if isinstance(table, Loss):
+def _loss(table: object) -> Loss | VectorLoss:
+    if isinstance(table, (Loss, VectorLoss)):
         return table
     if isinstance(table, str):
         table = {"name": table}
@@ -158,15 +175,15 @@ def _loss(table: object) -> Loss:
         given = " and ".join(checked) or "neither"
         raise InputError(f"[loss] needs exactly one of name and expression; given: {given}")
     ((key, value),) = checked.items()
-    if isinstance(value, Loss):
+    if isinstance(value, (Loss, VectorLoss)):
         return value
     dotted = f"loss.{key}"
     loss: Loss = parsed(dotted, value, parse_loss if key == "name" else lambda text: parse_loss(expression=text))
     return loss
 
 
-def source_text(function: Activation | Link | Loss) -> str | None:
-    """The text a function was made from; ``None`` where it came from Python callables."""
+def source_text(function: Activation | Link | Loss | VectorLoss) -> str | list[str] | None:
+    """The text a function was made from, or the texts of its parts; ``None`` where it came from Python callables."""
     try:
         return function.to_spec()
     except InputError:
@@ -186,7 +203,7 @@ def _toml(value: Any, key: str) -> str:
     if isinstance(value, (int, float)):
         return repr(value)
     if isinstance(value, np.ndarray):
-        if key == "student.readout" and value.size > 8 and np.all(value == value[0]):
+        if key == "student.readout" and value.ndim == 1 and value.size > 8 and np.all(value == value[0]):
             return f"{{width = {value.size}, value = {float(value[0])!r}}}"
         return _toml(value.tolist(), key)
     if isinstance(value, (list, tuple)):

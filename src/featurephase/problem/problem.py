@@ -18,10 +18,11 @@ import numpy as np
 from featurephase.foundation import tomlfile
 from featurephase.foundation.errors import InputError, show
 from featurephase.foundation.types import Array
-from featurephase.functions import Activation, Loss
+from featurephase.functions import Activation, Loss, VectorLoss
 from featurephase.functions import loss as parse_loss
 from featurephase.problem.checks import ACCEPTED, MAX_TITLE, MIN_SAMPLES, Value, frozen, parsed, refuse
 from featurephase.problem.file import KEYS, change_table, parts_from, source_text, tables_of, toml_text, unknown_key
+from featurephase.problem.outputs import fitting_loss, fitting_teacher, require_classes
 from featurephase.problem.values import Asymptotics, GradientDescent, Run, Student, Teacher, ThresholdSearch
 
 __all__ = ["Problem", "load"]
@@ -36,7 +37,9 @@ class Problem(Value):
     teacher, student, training, asymptotics, threshold, run
         The parts, each checked by itself.
     loss
-        A catalogue name or a :class:`~featurephase.functions.Loss`.
+        A catalogue name, a :class:`~featurephase.functions.Loss`, or for several outputs a
+        :class:`~featurephase.functions.VectorLoss`. With several outputs a loss of one is that of their softmax
+        (``cross_entropy``) or summed over them.
     title
         One line for people.
 
@@ -63,7 +66,7 @@ class Problem(Value):
     title: str
     teacher: Teacher
     student: Student
-    loss: Loss
+    loss: Loss | VectorLoss
     training: GradientDescent
     asymptotics: Asymptotics
     threshold: ThresholdSearch
@@ -74,7 +77,7 @@ class Problem(Value):
         *,
         teacher: Teacher,
         student: Student,
-        loss: Loss | str,
+        loss: Loss | VectorLoss | str,
         training: GradientDescent,
         asymptotics: Asymptotics | None = None,
         threshold: ThresholdSearch | None = None,
@@ -82,8 +85,9 @@ class Problem(Value):
         title: str = "",
     ) -> None:
         _check_title(title)
-        if not isinstance(loss, Loss):
-            loss = parsed("loss.name", loss, parse_loss)
+        ready = isinstance(loss, (Loss, VectorLoss))
+        given: Loss | VectorLoss = loss if ready else parsed("loss.name", loss, parse_loss)
+        loss = fitting_loss(given, student.outputs)
         run = Run() if run is None else run
         if run.times and run.times[-1] > training.steps:
             beyond = [t for t in run.times if t > training.steps]
@@ -92,7 +96,7 @@ class Problem(Value):
             )
         self._set(
             title=title,
-            teacher=teacher,
+            teacher=fitting_teacher(teacher, student, loss),
             student=_with_overlap(student, teacher.latent_dim),
             loss=loss,
             training=training,
@@ -122,6 +126,21 @@ class Problem(Value):
             If a function was made from Python callables, for which there is no text.
         """
         return toml_text(tables_of(self))
+
+    @property
+    def outputs(self) -> int:
+        """C, the number of outputs."""
+        return self.student.outputs
+
+    @property
+    def trains_outer(self) -> bool:
+        """Whether the readout, the bias or the output bias is trained."""
+        return self.training.trains_outer
+
+    @property
+    def plain(self) -> bool:
+        """Whether this is one output with a fixed readout, no biases and no classes."""
+        return not (self.outputs > 1 or self.teacher.classes or self.student.has_biases or self.trains_outer)
 
     @property
     def singular_curvature(self) -> bool:
@@ -209,11 +228,31 @@ def _check_finite(problem: Problem) -> None:
         except InputError as error:
             raise InputError(f"teacher.{error}") from error
         h = overlap.T @ g + root @ rng.standard_normal((student.width, count))
-        f = student.readout @ student.activation.value(h)
+        f = student.readout.T @ student.activation.value(h if problem.plain else h + student.bias[:, None])
+        if not problem.plain:
+            f = f + (student.output_bias[:, None] if problem.outputs > 1 else student.output_bias)
         # Runs draw many more samples than this: the activation must hold out to where those can be.
         tail = np.linspace(-7, 7, 99) * math.sqrt(np.diag(student.init_gram).max())
         _require_finite("student.activation", student.activation, h=np.concatenate([h.ravel(), tail]))
-        _require_finite("loss", problem.loss, y=y, f=f)
+        if isinstance(problem.loss, VectorLoss):
+            _require_finite_outputs(problem.loss, y, f)
+        else:
+            _require_finite("loss", problem.loss, y=y, f=f)
+    require_classes(teacher.link)
+
+
+def _require_finite_outputs(loss: VectorLoss, y: Array, f: Array) -> None:
+    parts = [*loss.value_and_first(y, f)]
+    if not loss.singular_curvature and loss.has_second:
+        parts.append(loss.first_and_second(y, f)[1])
+    for what, values in zip(("value", "derivative", "second derivative"), parts, strict=False):
+        bad = np.flatnonzero(~np.all(np.isfinite(values.reshape(-1, values.shape[-1])), axis=0))
+        if bad.size:
+            where = f"y = {show(y[bad[0]].tolist())}, f = {show(f[:, bad[0]].tolist())}"
+            raise InputError(
+                f"loss = {show(source_text(loss) or 'a Python function')}: {what} is not finite at {where}; "
+                "it must be finite on every sample"
+            )
 
 
 def _require_finite(key: str, function: Activation | Loss, **at: Array) -> None:

@@ -7,7 +7,7 @@ Everything here is frozen and valid by construction: whoever holds a value need 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,13 +17,14 @@ from numpy.typing import ArrayLike
 from featurephase.foundation.errors import InputError, show
 from featurephase.foundation.numbers import is_number
 from featurephase.foundation.types import Array
-from featurephase.functions import Activation, Link
+from featurephase.functions import Activation, Link, class_link, vector_link
 from featurephase.functions import activation as parse_activation
 from featurephase.functions import link as parse_link
 from featurephase.problem.checks import (
     ACCEPTED,
     MAX_DELTA,
     MAX_LATENT_DIM,
+    MAX_OUTPUTS,
     MAX_REPLICATES,
     MAX_SAMPLES,
     MAX_SEED,
@@ -47,16 +48,21 @@ __all__ = ["Asymptotics", "GradientDescent", "Run", "Student", "Teacher", "Thres
 class Teacher(Value):
     """What makes the response: y = phi(g, noise), g the k latent coordinates of a sample.
 
+    A number, a vector (several links), or a class (logits).
+
     Parameters
     ----------
     latent_dim
         k, the number of latent directions.
     link
         phi: an expression in g1..gk, e1.. (normal noise), u1.. (uniform noise), a catalogue name, or a
-        :class:`~featurephase.functions.Link`.
+        :class:`~featurephase.functions.Link`; a list of them makes a vector, whose components share the noise.
     easy_basis
         Columns (k, k_E) spanning the easy subspace U_E, where it is known; they are made orthonormal.
         ``None``: it is computed.
+    classes, logits, decision
+        In place of ``link``: how many classes, a link for the logit of each, and whether the class is drawn by their
+        ``"softmax"`` (default) or the ``"argmax"``. The response is then the class, 0..K-1.
 
     Raises
     ------
@@ -68,13 +74,66 @@ class Teacher(Value):
     link: Link
     easy_basis: Array | None  # (k, k_E), orthonormal columns
 
-    def __init__(self, latent_dim: int, link: Link | str, easy_basis: ArrayLike | None = None) -> None:
+    def __init__(
+        self,
+        latent_dim: int,
+        link: Link | str | Sequence[Link | str] | None = None,
+        easy_basis: ArrayLike | None = None,
+        *,
+        classes: int | None = None,
+        logits: Sequence[Link | str] | None = None,
+        decision: str | None = None,
+    ) -> None:
+        of_classes = {"classes": classes, "logits": logits, "decision": decision}
+        given = [f"teacher.{key}" for key, value in of_classes.items() if value is not None]
+        if link is None and not given:
+            raise InputError(f"teacher.link is missing: it must be {ACCEPTED['teacher.link']}")
+        if link is not None and given:
+            raise InputError(f"teacher.link and {given[0]} exclude each other: a response is either one or a class")
         k = check_integer("teacher.latent_dim", latent_dim, 1, MAX_LATENT_DIM)
-        phi = link if isinstance(link, Link) else parsed("teacher.link", link, lambda text: parse_link(text, k))
-        if phi.latent_dim != k:
-            raise InputError(f"teacher.link is a function of {phi.latent_dim} latent coordinates, but latent_dim = {k}")
+        if link is None:
+            phi = _classes(classes, logits, "softmax" if decision is None else decision, k)
+        elif isinstance(link, (list, tuple)):
+            parts = _links("teacher.link", link, k, 1)
+            phi = vector_link(parts) if len(parts) > 1 else parts[0]
+        else:
+            phi = _one_link("teacher.link", link, k)
         basis = None if easy_basis is None else _orthonormal("teacher.easy_basis", easy_basis, k)
         self._set(latent_dim=k, link=phi, easy_basis=basis)
+
+    @property
+    def classes(self) -> int:
+        """K, the number of classes; 0: the response is no class."""
+        return self.link.classes
+
+
+def _one_link(key: str, value: Any, k: int) -> Link:
+    link: Link = value if isinstance(value, Link) else parsed(key, value, lambda text: parse_link(text, k))
+    if link.latent_dim != k:
+        raise InputError(f"{key} is a function of {link.latent_dim} latent coordinates, but latent_dim = {k}")
+    return link
+
+
+def _links(key: str, values: Any, k: int, least: int) -> list[Link]:
+    """Scalar links; ``least``: so many at least."""
+    if not isinstance(values, (list, tuple)) or not least <= len(values) <= MAX_OUTPUTS:
+        refuse(key, values)
+    links = [_one_link(f"{key}[{i}]", value, k) for i, value in enumerate(values)]
+    if any(link.parts for link in links):
+        refuse(key, values)
+    return links
+
+
+def _classes(classes: Any, logits: Any, decision: Any, k: int) -> Link:
+    for key, value in (("teacher.classes", classes), ("teacher.logits", logits)):
+        if value is None:
+            raise InputError(f"{key} is missing: it must be {ACCEPTED[key]}")
+    count = check_integer("teacher.classes", classes, 2, MAX_OUTPUTS)
+    parts = _links("teacher.logits", logits, k, 1)
+    if len(parts) != count:
+        raise InputError(f"teacher.logits has {len(parts)} entries, but teacher.classes = {count}: one for each class")
+    check_choice("teacher.decision", decision)
+    return class_link(parts, decision)
 
 
 def _orthonormal(key: str, value: Any, rows: int) -> Array:
@@ -91,14 +150,14 @@ def _orthonormal(key: str, value: Any, rows: int) -> Array:
 
 @dataclass(frozen=True, eq=False, init=False)
 class Student(Value):
-    """The two-layer network f(x) = sum_r a_r sigma(theta_r' x) and its initialisation.
+    """The two-layer network f(x) = A' sigma(Theta' x + b) + c and its initialisation.
 
     Parameters
     ----------
     activation
         sigma: a catalogue name, an expression in h, or an :class:`~featurephase.functions.Activation`.
     readout
-        a (m,), fixed; or ``{"width": m, "value": a}`` for equal entries.
+        A at the start: (m,) for one output, (m, C) for several; or ``{"width": m, "value": a}`` for equal entries.
     init_gram
         Q0 = Theta(0)'Theta(0), shape (m, m). Default: ``init_norm**2`` times the identity.
     init_overlap
@@ -106,6 +165,8 @@ class Student(Value):
         A student on its own does not know k, and then holds an empty (0, m) array until a problem fills it.
     init_norm
         Norm of each of m orthogonal neurons, instead of ``init_gram``; default 1.
+    bias, output_bias
+        b (m,) and c (C,) at the start, or one number for all; default 0.
 
     Raises
     ------
@@ -114,23 +175,27 @@ class Student(Value):
     """
 
     activation: Activation
-    readout: Array  # (m,)
+    readout: Array  # (m,), or (m, C) with C > 1 outputs
     init_gram: Array  # (m, m)
     init_overlap: Array  # (k, m)
+    bias: Array  # (m,)
+    output_bias: Array  # (C,)
 
     def __init__(
         self,
         activation: Activation | str,
-        readout: ArrayLike | Mapping[str, float],
+        readout: ArrayLike | Mapping[str, Any],
         init_gram: ArrayLike | None = None,
         init_overlap: ArrayLike | None = None,
         *,
         init_norm: float | None = None,
+        bias: ArrayLike = 0.0,
+        output_bias: ArrayLike = 0.0,
     ) -> None:
         if not isinstance(activation, Activation):
             activation = parsed("student.activation", activation, parse_activation)
         a = _readout("student.readout", readout)
-        m = a.size
+        m = len(a)
         if init_gram is not None and init_norm is not None:
             raise InputError("student.init_gram and student.init_norm exclude each other: give one of them")
         if init_gram is not None:
@@ -147,12 +212,34 @@ class Student(Value):
                     "positive semidefinite (no vectors have this Gram matrix and these overlaps); make "
                     "init_overlap smaller or init_gram larger"
                 )
-        self._set(activation=activation, readout=a, init_gram=gram, init_overlap=overlap)
+        self._set(
+            activation=activation,
+            readout=a,
+            init_gram=gram,
+            init_overlap=overlap,
+            bias=_numbers("student.bias", bias, m),
+            output_bias=_numbers("student.output_bias", output_bias, a.size // m),
+        )
 
     @property
     def width(self) -> int:
         """m, the number of hidden neurons."""
-        return int(self.readout.size)
+        return len(self.readout)
+
+    @property
+    def outputs(self) -> int:
+        """C, the number of outputs."""
+        return self.readout.size // len(self.readout)
+
+    @property
+    def readout_matrix(self) -> Array:
+        """A at the start, (m, C) whatever C."""
+        return self.readout.reshape(self.width, -1)
+
+    @property
+    def has_biases(self) -> bool:
+        """Whether a bias is not zero at the start."""
+        return bool(np.any(self.bias) or np.any(self.output_bias))
 
     @property
     def exchangeable(self) -> tuple[tuple[int, ...], ...]:
@@ -160,12 +247,13 @@ class Student(Value):
 
         Gradient descent treats all neurons alike, so that they share one law at every time.
         """
-        a, gram, overlap = self.readout, self.init_gram, self.init_overlap
+        a, gram, overlap = self.readout_matrix, self.init_gram, self.init_overlap
 
         def alike(r: int, s: int) -> bool:
             others = np.delete(np.arange(self.width), [r, s])
             return bool(
-                a[r] == a[s]
+                np.array_equal(a[r], a[s])
+                and self.bias[r] == self.bias[s]
                 and gram[r, r] == gram[s, s]
                 and np.array_equal(overlap[:, r], overlap[:, s])
                 and np.array_equal(gram[r, others], gram[s, others])
@@ -187,7 +275,18 @@ class Student(Value):
         norm = math.sqrt(gram[0, 0])
         isotropic = norm * norm == gram[0, 0] and np.array_equal(gram, gram[0, 0] * np.eye(self.width))
         init: dict[str, Any] = {"init_norm": norm} if isotropic else {"init_gram": gram}
-        return init | ({"init_overlap": self.init_overlap} if np.any(self.init_overlap) else {})
+        init |= {"init_overlap": self.init_overlap} if np.any(self.init_overlap) else {}
+        for key, values in (("bias", self.bias), ("output_bias", self.output_bias)):
+            if np.any(values):
+                init[key] = float(values[0]) if np.all(values == values[0]) else values
+        return init
+
+
+def _numbers(key: str, value: Any, count: int) -> Array:
+    """So many numbers; one stands for all."""
+    if is_number(value):
+        value = [value] * count
+    return check_array(key, value, 1, lambda x: len(x) == count)
 
 
 def _readout(key: str, value: Any) -> Array:
@@ -196,7 +295,16 @@ def _readout(key: str, value: Any) -> Array:
             refuse(key, dict(value))
         accepted = f"a whole number from 1 to {MAX_WIDTH}"
         value = [value["value"]] * check_integer(f"{key}.width", value["width"], 1, MAX_WIDTH, accepted)
-    return check_array(key, value, 1, lambda a: 1 <= a.size <= MAX_WIDTH and bool(np.any(a)))
+    if hasattr(value, "__array__"):
+        value = np.asarray(value).tolist()
+    rows = isinstance(value, (list, tuple)) and len(value) > 0 and isinstance(value[0], (list, tuple))
+    readout = check_array(
+        key,
+        value,
+        2 if rows else 1,
+        lambda a: 1 <= len(a) <= MAX_WIDTH and 1 <= a.size <= MAX_OUTPUTS * len(a) and bool(np.any(a)),
+    )
+    return frozen(readout[:, 0].copy()) if rows and readout.shape[1] == 1 else readout
 
 
 def _smallest_relative_eigenvalue(matrix: Array, scale: Array) -> float:
@@ -237,6 +345,11 @@ class GradientDescent:
         T >= 0, the number of steps.
     weight_decay
         lambda >= 0: the risk has the term lambda/2 times the squared Frobenius norm of Theta.
+    readout_step_size, bias_step_size, output_bias_step_size
+        Step sizes >= 0 of A, b and c (theory/trained-layers, eq. tra-step); 0: fixed. Schedule, momentum and batches
+        are those of the first layer; ``gradient_scaling`` is of the first layer's gradient alone.
+    readout_decay, bias_decay, output_bias_decay
+        Their weight decays >= 0.
     optimiser, momentum
         ``"gradient-descent"``, or ``"heavy-ball"`` or ``"nesterov"`` with a momentum beta in (0, 1).
     batch_fraction, batches
@@ -262,6 +375,12 @@ class GradientDescent:
     warmup: int = 0
     gradient_scaling: str = "none"
     clip_norm: float = math.inf
+    readout_step_size: float = 0.0
+    bias_step_size: float = 0.0
+    output_bias_step_size: float = 0.0
+    readout_decay: float = 0.0
+    bias_decay: float = 0.0
+    output_bias_decay: float = 0.0
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__
@@ -293,6 +412,17 @@ class GradientDescent:
             number("clip_norm", lambda x: x > 0)
         elif self.clip_norm != math.inf:
             refuse("training.clip_norm", self.clip_norm)
+        for part in ("readout", "bias", "output_bias"):
+            number(f"{part}_step_size", lambda x: x >= 0)
+            number(f"{part}_decay", lambda x: x >= 0)
+            decay = getattr(self, f"{part}_decay")
+            if decay > 0 and getattr(self, f"{part}_step_size") == 0:
+                refuse(f"training.{part}_decay", decay)
+
+    @property
+    def trains_outer(self) -> bool:
+        """Whether the readout, the bias or the output bias is trained."""
+        return max(self.readout_step_size, self.bias_step_size, self.output_bias_step_size) > 0
 
     @property
     def batch_count(self) -> int:

@@ -51,6 +51,7 @@ def labelled(
     unit: str = "",
     json: bool = True,
     saved: bool = True,
+    optional: bool = False,
     attribute: bool = False,
     of: type | None = None,
     stamped: bool = False,
@@ -74,6 +75,8 @@ def labelled(
         What it is, and in which unit: ``long_name`` and ``units`` of the variable.
     json, saved
         Whether it is in the JSON document, and in the data set.
+    optional
+        Whether it is left out of the JSON document where it is ``None``.
     attribute
         Saved as an attribute of the data set rather than as a variable.
     of
@@ -84,7 +87,7 @@ def labelled(
     default, default_factory, repr, compare
         As in :func:`dataclasses.field`.
     """
-    metadata: dict[str, Any] = {"json": json}
+    metadata: dict[str, Any] = {"json": json, "optional": optional}
     if saved:
         metadata["label"] = _Label(dims, name, about, unit, attribute, of, stamped)
     if default_factory is not MISSING:
@@ -145,10 +148,11 @@ def jsonable(value: Any) -> Any:
 
 
 def document(value: Any) -> dict[str, Any]:
-    """The JSON object of a dataclass: every field that is not marked ``json=False``, in the order of the class."""
+    """The JSON object of a dataclass: every field that is not marked otherwise, in the order of the class."""
     out: dict[str, Any] = {}
     for f in fields(value):
-        if f.metadata.get("json", True):
+        left_out = f.metadata.get("optional", False) and getattr(value, f.name) is None
+        if f.metadata.get("json", True) and not left_out:
             out[f.name] = jsonable(getattr(value, f.name))
             label = _label(f)
             if label is not None and label.stamped:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from featurephase.foundation.types import Array
 from featurephase.results.base import Record, Result
 from featurephase.results.labels import Variable, labelled, record
+from featurephase.results.outer import OuterTrajectory
 from featurephase.results.status import OK, Status
 
 __all__ = [
@@ -44,6 +45,31 @@ class Trajectory(Protocol):
     @property
     def overlap(self) -> Array:
         """Theta_star'Theta, (T + 1, k, m)."""
+        ...
+
+    @property
+    def readout(self) -> Array | None:
+        """A, (T + 1, m, C), where it or more than it may move, or there are several outputs or classes."""
+        ...
+
+    @property
+    def bias(self) -> Array | None:
+        """b, (T + 1, m), with A."""
+        ...
+
+    @property
+    def output_bias(self) -> Array | None:
+        """c, (T + 1, C), with A."""
+        ...
+
+    @property
+    def train_accuracy(self) -> Array | None:
+        """(T + 1,), for classes."""
+        ...
+
+    @property
+    def test_accuracy(self) -> Array | None:
+        """(T + 1,), for classes."""
         ...
 
     @property
@@ -156,7 +182,7 @@ class HessianPrediction(Record):
 
 
 @record
-class TrajectoryPrediction(Record):
+class TrajectoryPrediction(OuterTrajectory):
     """The trajectory at one delta. All arrays have the time first; ``x_se`` is the standard error of ``x``.
 
     Attributes
@@ -225,10 +251,10 @@ class Prediction(Result):
     warnings
         What deserves attention though every number stands.
     readout, experiment
-        a (m,), and the experiment file; not in JSON.
+        a (m,) where it is fixed (else each run has it), and the experiment file; not in JSON.
     """
 
-    counted: ClassVar[tuple[str, ...]] = ("latent", "neuron", "other_neuron")
+    counted: ClassVar[tuple[str, ...]] = ("latent", "neuron", "other_neuron", "output")
 
     title: str
     samples: int = labelled(attribute=True)
@@ -237,7 +263,7 @@ class Prediction(Result):
     hard_basis: Array = labelled("latent", "hard", about="orthonormal basis of the hard subspace", unit="1")
     runs: tuple[TrajectoryPrediction, ...] = labelled("delta", name="", of=TrajectoryPrediction)
     warnings: tuple[str, ...] = labelled(attribute=True, default=())
-    readout: Array = labelled(
+    readout: Array | None = labelled(
         "neuron", about="weights of the second layer", unit="1", json=False, default_factory=lambda: np.empty(0)
     )
     experiment: str = labelled(json=False, saved=False, default="")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from featurephase.foundation.types import Array
 from featurephase.results.base import Record, Result
 from featurephase.results.labels import labelled, record
+from featurephase.results.outer import OuterTrajectory
 from featurephase.results.status import OK, Status
 
 __all__ = ["Grokking", "HessianMeasurement", "Recovery", "Simulation", "SimulationRun"]
@@ -115,7 +116,7 @@ class Recovery(Record):
 
 
 @record
-class SimulationRun(Record):
+class SimulationRun(OuterTrajectory):
     """Means over seeds at one delta; arrays have the time first; ``x_se`` is the standard error of ``x``.
 
     Attributes

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from featurephase.dynamics.asymptotic import Moment, run_replicate
-from featurephase.dynamics.network import Network
 from featurephase.foundation.statistics import mean_and_se
 from featurephase.foundation.types import Array
 from featurephase.hessian.spectrum import HardMargins, hard_margins
@@ -65,17 +64,16 @@ class _Observer:
     """Reads the margins of one replicate; a class, so that worker processes can receive it."""
 
     curve: MarginCurve
-    network: Network
     delta: float
 
     def __call__(self, moment: Moment) -> MarginReading:
         curve, training = self.curve, self.curve.problem.training
         link = curve.problem.teacher.link
-        support = curvature_support(self.network, link, moment.weights)
+        support = curvature_support(moment.network, link, moment.weights)
 
         def margins(blocks: bool) -> list[HardMargins]:
             return hard_margins(
-                self.network,
+                moment.network,
                 link,
                 moment,
                 delta=training.data_ratio(self.delta),
@@ -129,7 +127,7 @@ class MarginCurve:
 
     def observer(self, delta: float) -> Callable[[Moment], MarginReading]:
         """Reads the margins of a run at this delta."""
-        return _Observer(self, Network.of(self.problem), delta)
+        return _Observer(self, delta)
 
     def read(self, delta: float, seed: np.random.SeedSequence, times: Sequence[int]) -> list[MarginReading | None]:
         """One run of one replicate, read at some times; ``None`` where it diverges before."""

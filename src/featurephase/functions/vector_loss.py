@@ -1,0 +1,257 @@
+"""Losses of several outputs, loss(y, f) with f in R^C, and their exact first and second derivatives in f."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from featurephase.foundation.errors import InputError, SingularCurvatureError
+from featurephase.foundation.types import Array
+from featurephase.functions.facts import LossFacts
+from featurephase.functions.loss import Loss
+from featurephase.functions.specified import Specified
+
+__all__ = ["VectorLoss", "vector_loss"]
+
+#: What is known of cross-entropy after softmax, as a function of f.
+_SOFTMAX_FACTS = LossFacts(bounded=False, bounded_first=True, bounded_second=True, convex=True, smooth=True)
+#: Where derivatives given by the user are compared with differences: draws, their scale, the step, what is accepted.
+_DRAWS, _SCALE, _STEP, _WRONG = 64, 2.0, 1e-4, 1e-4
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class VectorLoss(Specified):
+    """A loss of a network with C outputs.
+
+    Made by :func:`vector_loss` from a loss of one output, or by :meth:`from_callables` from Python functions.
+
+    Attributes
+    ----------
+    outputs : int
+        C.
+    facts : LossFacts
+        Of the loss as a function of f.
+    singular_curvature : bool
+        Whether the first derivative jumps somewhere.
+    scalar : Loss or None
+        The loss of one output by whose name it goes; None for Python functions of the user's.
+    softmax : bool
+        Whether it is cross-entropy after softmax.
+    """
+
+    kind: ClassVar[str] = "loss"
+
+    outputs: int
+    facts: LossFacts
+    singular_curvature: bool
+    scalar: Loss | None
+    softmax: bool
+    #: (orders, targets, f) -> the derivatives of these orders
+    _evaluate: Callable[..., tuple[Array, ...]]
+
+    @property
+    def has_second(self) -> bool:
+        """Whether there is a second derivative to ask for."""
+        return self.scalar is not None or self._origin[1][2] is not None
+
+    @property
+    def is_expression(self) -> bool:
+        """Whether it was given by an expression in y and f, of one output."""
+        return self.scalar is not None and self.scalar.is_expression
+
+    @property
+    def expected_labels(self) -> tuple[float, float] | None:
+        """What a component of y is meant to be: (-1, 1) or (0, 1); ``None``: any number."""
+        return None if self.scalar is None else self.scalar.expected_labels
+
+    def targets(self, y: ArrayLike) -> Array:
+        """Responses as targets of the outputs, (C, N): classes (N,) one-hot, vectors (N, C) transposed."""
+        responses = np.asarray(y, dtype=np.float64)
+        if responses.ndim == 2:
+            return responses.T
+        chosen = responses == np.arange(self.outputs)[:, None]
+        low, high = self.expected_labels or (0.0, 1.0)
+        return np.where(chosen, high, low)
+
+    def value(self, y: ArrayLike, f: Array) -> Array:
+        """loss(y, f), (N,), for responses (N,) or (N, C) and outputs (C, N)."""
+        return self._evaluate((0,), self.targets(y), f)[0]
+
+    def value_and_first(self, y: ArrayLike, f: Array) -> tuple[Array, Array]:
+        """The loss (N,) and its derivatives in f, (C, N)."""
+        value, first = self._evaluate((0, 1), self.targets(y), f)
+        return value, first
+
+    def first_and_second(self, y: ArrayLike, f: Array, *, almost_everywhere: bool = False) -> tuple[Array, Array]:
+        """First (C, N) and second derivatives (C, C, N) in f.
+
+        Raises
+        ------
+        SingularCurvatureError
+            If the first derivative jumps, unless ``almost_everywhere``.
+        """
+        if self.singular_curvature and not almost_everywhere:
+            raise SingularCurvatureError(f"the loss {self.name!r} has no second derivative: the first jumps")
+        first, second = self._evaluate((1, 2), self.targets(y), f)
+        return first, second
+
+    @classmethod
+    def from_callables(
+        cls,
+        value: Callable[[Array, Array], Array],
+        first: Callable[[Array, Array], Array],
+        second: Callable[[Array, Array], Array] | None = None,
+        *,
+        outputs: int,
+        name: str = "custom",
+        facts: LossFacts | None = None,
+        responses: ArrayLike | None = None,
+    ) -> VectorLoss:
+        """A loss from Python functions of targets y and outputs f, both (C, N); a class comes one-hot.
+
+        Parameters
+        ----------
+        value, first, second
+            The loss (N,), its derivatives in f (C, N) and (C, C, N); without the last, it is an error when asked for.
+        outputs
+            C.
+        name, facts
+            As of :meth:`~featurephase.functions.Loss.from_callables`.
+        responses
+            Targets (C, R) at which the derivatives are compared with differences; default: the C classes.
+
+        Raises
+        ------
+        InputError
+            If a function fails, returns another shape or numbers that are not finite, or is not the derivative it is
+            said to be.
+        """
+        at = np.eye(outputs) if responses is None else np.asarray(responses, dtype=np.float64)
+        functions = (value, first, second)
+        _check(name, functions, at)
+
+        def evaluate(orders: tuple[int, ...], y: Array, f: Array) -> tuple[Array, ...]:
+            if second is None and 2 in orders:
+                raise InputError(f"loss {name!r}: no second derivative was given to from_callables")
+            return tuple(np.asarray(functions[k](y, f), dtype=np.float64) for k in orders)  # type: ignore[misc]
+
+        arguments = (value, first, second, outputs, name, facts, tuple(map(tuple, at.tolist())))
+        return cls(
+            name=name,
+            expression=None,
+            outputs=outputs,
+            facts=LossFacts() if facts is None else facts,
+            singular_curvature=False,
+            scalar=None,
+            softmax=False,
+            _evaluate=evaluate,
+            _origin=(_from_callables, arguments),
+        )
+
+
+def _from_callables(
+    value: Any, first: Any, second: Any, outputs: int, name: str, facts: LossFacts | None, at: Any
+) -> VectorLoss:
+    return VectorLoss.from_callables(value, first, second, outputs=outputs, name=name, facts=facts, responses=at)
+
+
+def vector_loss(loss: Loss, outputs: int) -> VectorLoss:
+    """What a loss of one output stands for with C outputs.
+
+    ``cross_entropy`` is that of the softmax of the outputs (theory/trained-layers, eq. tra-softmax); any other loss is
+    summed over the outputs: ``squared`` is |y - f|^2/2. A class is one-hot: 0 and 1, or -1 and 1 for losses of those.
+    """
+    softmax = loss.name == "cross_entropy" and not loss.is_expression
+    return VectorLoss(
+        name=loss.name,
+        expression=loss.expression,
+        outputs=outputs,
+        facts=_SOFTMAX_FACTS if softmax else loss.facts,
+        singular_curvature=loss.singular_curvature and not softmax,
+        scalar=loss,
+        softmax=softmax,
+        _evaluate=_softmax_cross_entropy if softmax else _Summed(loss).evaluate,
+        _origin=(vector_loss, (loss, outputs)),
+    )
+
+
+@dataclass(frozen=True)
+class _Summed:
+    """A loss of one output, summed over the outputs."""
+
+    loss: Loss
+
+    def evaluate(self, orders: tuple[int, ...], y: Array, f: Array) -> tuple[Array, ...]:
+        return tuple(map(self._shaped, orders, self.loss._evaluate(orders, y, f)))
+
+    @staticmethod
+    def _shaped(order: int, values: Array) -> Array:
+        if order == 0:
+            return np.asarray(np.sum(values, axis=0))
+        if order == 1:
+            return values
+        outputs = len(values)
+        diagonal = np.zeros((outputs, *values.shape))
+        diagonal[np.arange(outputs), np.arange(outputs)] = values
+        return diagonal
+
+
+def _softmax_cross_entropy(orders: tuple[int, ...], y: Array, f: Array) -> tuple[Array, ...]:
+    """``-sum_c y_c log p_c``, p the softmax of f; total y p - y; total y (diag p - p p')."""
+    total = np.sum(y, axis=0)
+    largest = np.max(f, axis=0)
+    p = np.exp(f - largest)
+    sum_ = np.sum(p, axis=0)
+    p /= sum_
+    log_sum = largest + np.log(sum_)
+    out: list[Array] = []
+    for order in orders:
+        if order == 0:
+            out.append(np.asarray(np.sum(y * (log_sum - f), axis=0)))
+        elif order == 1:
+            out.append(total * p - y)
+        else:
+            second = -p[:, None] * p[None, :]
+            diagonal = np.arange(len(p))
+            second[diagonal, diagonal] += p
+            out.append(total * second)
+    return tuple(out)
+
+
+def _check(name: str, functions: tuple[Any, Any, Any], at: Array) -> None:
+    """Refuse functions of wrong shape, not finite, or not the derivatives they are said to be."""
+    outputs = len(at)
+    rng = np.random.default_rng(0)
+    y = at[:, rng.integers(at.shape[1], size=_DRAWS)]
+    f = _SCALE * rng.standard_normal((outputs, _DRAWS))
+    shapes = ((_DRAWS,), (outputs, _DRAWS), (outputs, outputs, _DRAWS))
+    words = ("value", "first derivative", "second derivative")
+    for order, function in enumerate(functions):
+        if function is None and order == 2:
+            return
+        what = f"loss {name!r}: the {words[order]}"
+        try:
+            got = np.asarray(function(y, f), dtype=np.float64)
+        except Exception as error:
+            raise InputError(f"{what} failed on arrays of shape {y.shape}: {error}") from error
+        if got.shape != shapes[order] or not np.all(np.isfinite(got)):
+            raise InputError(f"{what} must be finite of shape {shapes[order]} for y and f {y.shape}, got {got.shape}")
+        if order == 0:
+            continue
+        for c in range(outputs):
+            step = np.zeros((outputs, 1))
+            step[c] = _STEP
+            coarse, fine = (_difference(functions[order - 1], y, f, step * scale) for scale in (2.0, 1.0))
+            size = np.max(np.abs(fine)) + np.max(np.abs(got)) + 1e-300
+            wrong = (np.abs(coarse - fine) <= 1e-6 * size) & (np.abs(got[..., c, :] - fine) > _WRONG * size)
+            if np.any(wrong):
+                raise InputError(f"{what} in output {c + 1} is not what differences of the one before it say")
+
+
+def _difference(function: Any, y: Array, f: Array, step: Array) -> Array:
+    size = 2.0 * float(np.max(step))
+    return np.asarray((np.asarray(function(y, f + step)) - np.asarray(function(y, f - step))) / size)
