@@ -361,12 +361,36 @@ REFUSED = [
             [0.0, 0.0],
             [True],
             [math.inf],
-            [[1.0]],
+            [[1.0], [1.0, 2.0]],
+            [[]],
+            [[0.0, 0.0]],
             ["1"],
             {"width": 2},
             {"width": 0, "value": 1.0},
             [10**400],
         ],
+    ),
+    ("student.bias", lambda v: Student("gelu", [1.0, 1.0], bias=v), [[1.0], "0", [math.nan, 0.0], [[0.0, 0.0]]]),
+    (
+        "student.output_bias",
+        lambda v: Student("gelu", [[1.0, 1.0]], output_bias=v),
+        [[1.0], [0.0] * 3, None, math.inf],
+    ),
+    ("teacher.classes", lambda v: Teacher(1, classes=v, logits=["g1", "0"]), [1, 65, 2.5, "two", True]),
+    ("teacher.logits", lambda v: Teacher(1, classes=2, logits=v), ["g1", [], ["g1", 1], ["g2", "0"], [["g1"], "0"]]),
+    ("teacher.decision", lambda v: Teacher(1, classes=2, logits=["g1", "0"], decision=v), ["max", "", 1]),
+    *(
+        (
+            f"training.{part}_{key}",
+            lambda v, name=f"{part}_{key}": GradientDescent(0.5, 1, **{name: v}),
+            [-1, "1", math.nan],
+        )
+        for part in ("readout", "bias", "output_bias")
+        for key in ("step_size", "decay")
+    ),
+    *(
+        (f"training.{part}_decay", lambda v, name=f"{part}_decay": GradientDescent(0.5, 1, **{name: v}), [0.1])
+        for part in ("readout", "bias", "output_bias")
     ),
     (
         "student.init_gram",

@@ -121,7 +121,7 @@ ACCEPTED: dict[str, str] = {
 
 def refuse(key: str, value: object, accepted: str | None = None) -> Never:
     """Raise the error that says what ``key`` was given and what it accepts."""
-    raise InputError(f"{key} = {show(value)}: must be {accepted or ACCEPTED[key]}")
+    raise InputError(f"{key} = {show(value)}: must be {accepted or ACCEPTED[key.split('[')[0]]}")
 
 
 def check_integer(key: str, value: object, low: int, high: int, accepted: str | None = None) -> int:
