@@ -21,6 +21,7 @@ from featurephase.hessian.unbounded import curvature_bounds, keeps_growing
 
 if TYPE_CHECKING:
     from featurephase.functions import Activation, Link, Loss
+    from featurephase.functions.vector_loss import VectorLoss
 
 
 __all__ = ["CurvatureSupport", "curvature_support"]
@@ -170,7 +171,14 @@ def curvature_support(network: Network, link: Link, weights: Array, *, seed: int
     if network.width > 1:
         found = _explored(law, seed)
     else:
-        found = _of_one_neuron(network.activation, float(network.readout[0]), network.loss, link, seed)
+        found = _of_one_neuron(
+            network.activation,
+            tuple(map(float, network.outer.readout[0])),
+            None if network.output_bias is None else tuple(map(float, network.output_bias)),
+            network.loss,
+            link,
+            seed,
+        )
     below, above = (
         seen if fact is None else fact
         for seen, fact in ((found.unbounded_below, known.below), (found.unbounded_above, known.above))
@@ -179,8 +187,17 @@ def curvature_support(network: Network, link: Link, weights: Array, *, seed: int
 
 
 @lru_cache(maxsize=64)
-def _of_one_neuron(activation: Activation, readout: float, loss: Loss, link: Link, seed: int) -> CurvatureSupport:
-    network = Network(activation, np.array([readout]), loss)
+def _of_one_neuron(
+    activation: Activation,
+    readout: tuple[float, ...],
+    output_bias: tuple[float, ...] | None,
+    loss: Loss | VectorLoss,
+    link: Link,
+    seed: int,
+) -> CurvatureSupport:
+    """Where every pre-activation is possible, a bias of the neuron changes nothing."""
+    a = np.array(readout) if len(readout) == 1 else np.array([readout])
+    network = Network(activation, a, loss, output_bias=None if output_bias is None else np.array(output_bias))
     return _explored(_Law(network, link, np.zeros((link.latent_dim, 1)), np.ones((1, 1))), seed)
 
 

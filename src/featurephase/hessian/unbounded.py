@@ -19,11 +19,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from featurephase.foundation.types import Array
+from featurephase.functions import Loss
 from featurephase.results.status import Status, unbounded_curvature
 
 if TYPE_CHECKING:
     from featurephase.dynamics.network import Network
-    from featurephase.functions import Activation, Link, Loss
+    from featurephase.functions import Activation, Link
+    from featurephase.functions.vector_loss import VectorLoss
 
 __all__ = ["VISIBLE", "CurvatureBounds", "curvature_bounds", "keeps_growing", "unbounded_status"]
 
@@ -96,7 +98,8 @@ def curvature_bounds(network: Network, link: Link) -> CurvatureBounds:
     For neurons whose weights are linearly independent beyond the latent directions; a function of the activation, the
     readout, the loss and the link alone.
     """
-    return _bounds(network.activation, tuple(map(float, network.readout)), network.loss, link)
+    readout = tuple(tuple(map(float, row)) for row in network.outer.readout)
+    return _bounds(network.activation, readout, network.loss, link)
 
 
 def unbounded_status(network: Network, link: Link) -> Status:
@@ -106,17 +109,19 @@ def unbounded_status(network: Network, link: Link) -> Status:
 
 
 @lru_cache(maxsize=64)
-def _bounds(activation: Activation, readout: tuple[float, ...], loss: Loss, link: Link) -> CurvatureBounds:
+def _bounds(
+    activation: Activation, readout: tuple[tuple[float, ...], ...], loss: Loss | VectorLoss, link: Link
+) -> CurvatureBounds:
     if activation.singular_curvature or loss.singular_curvature:
         return CurvatureBounds(None, None)
     with np.errstate(all="ignore"):
-        scans = [_Scan(activation, readout, r, loss, link) for r in _different(readout)]
+        scans = [_Scan(activation, np.array(readout), r, loss, link) for r in _different(readout)]
     below, above = _decided([s.below for s in scans]), _decided([s.above for s in scans])
     causes = [c for c in _CAUSES if any(c in s.causes for s in scans)] if below else []
     return CurvatureBounds(below, above, tuple(causes), all(s.bounded_slope for s in scans))
 
 
-def _different(readout: tuple[float, ...]) -> list[int]:
+def _different(readout: tuple[tuple[float, ...], ...]) -> list[int]:
     """One neuron for each value of the readout: neurons of one value have the same range of curvatures."""
     return [readout.index(a) for a in dict.fromkeys(readout)]
 
@@ -128,25 +133,32 @@ def _decided(verdicts: list[bool | None]) -> bool | None:
 
 
 class _Scan:
-    """One neuron: bounds on its share in W over its own pre-activation, the output of the others, and the response."""
+    """One neuron: bounds on its share in W over its own pre-activation, the output of the others, and the response.
 
-    def __init__(self, activation: Activation, readout: tuple[float, ...], neuron: int, loss: Loss, link: Link) -> None:
+    With several outputs, extreme outputs and responses are those along the neuron's readout a, because its share in W
+    depends on them through a'l' and a'l''a. Biases only shift what is scanned without end.
+    """
+
+    def __init__(
+        self, activation: Activation, readout: Array, neuron: int, loss: Loss | VectorLoss, link: Link
+    ) -> None:
         a = readout[neuron]
-        others = np.array([b for i, b in enumerate(readout) if i != neuron])
+        others = np.delete(readout, neuron, axis=0)
+        along = a / np.linalg.norm(a) if len(a) > 1 and np.any(a) else np.ones(len(a))
         h, h_reach = _preactivations()
-        c, c_reach = _outputs(activation, others, h, h_reach)
-        y, y_reach = _responses(link)
+        c, c_reach = _outputs(activation, others, along, h, h_reach)
+        y, y_reach = _responses(link, along)
         value, slope = activation.value_and_first(h)
         bend = activation.second(h)
-        y3, f3 = np.broadcast_arrays(y[:, None, None], a * value + c[None, :, None])
-        first, second = loss.first_and_second(y3, f3)
-        own = second * (a * slope) ** 2 + first * a * bend
+        parts = [_along(loss, a, y[i : i + 1], value * a[:, None, None] + c.T[:, :, None]) for i in range(len(y))]
+        push, pull, lowest, highest = (np.stack(part) for part in zip(*parts, strict=True))
+        rest = push * bend
+        own = pull * slope**2 + rest
         # The other neurons' slopes enter by loss'' alone: bounds of the eigenvalues of W from both sides.
         elsewhere = float(np.sum(others**2)) * _growing_maximum(slope**2, h_reach)[h_reach]
-        rest = first * a * bend
-        pair = second * ((a * slope) ** 2 + elsewhere)
-        lower = rest + np.minimum(pair, 0.0) if len(others) else own
-        upper = rest + np.maximum(pair, 0.0) if len(others) else own
+        slopes = float(np.sum(a**2)) * slope**2 + elsewhere
+        lower = rest + np.minimum(lowest * slopes, 0.0) if len(others) else own
+        upper = rest + np.maximum(highest * slopes, 0.0) if len(others) else own
         self._reaches = y_reach[:, None, None], c_reach[None, :, None], h_reach[None, None, :]
         self.below = self._verdict(-lower, -own)
         self.above = self._verdict(upper, own)
@@ -191,14 +203,31 @@ def _growing_maximum(values: Array, reach: np.ndarray) -> Array:
     return np.asarray(np.maximum.accumulate(record))
 
 
-def _outputs(activation: Activation, others: Array, h: Array, reach: np.ndarray) -> tuple[Array, np.ndarray]:
-    """Extreme outputs of the other neurons within each reach, and what lies between."""
+def _along(loss: Loss | VectorLoss, a: Array, y: Array, f: Array) -> tuple[Array, Array, Array, Array]:
+    """a'l', a'l''a, and bounds of the eigenvalues of l'' (by Gershgorin's circles), for one response and f (C, ..)."""
+    if isinstance(loss, Loss):
+        first, second = loss.first_and_second(y, f[0])
+        return first * a[0], second * a[0] ** 2, second, second
+    shape = f.shape[1:]
+    flat = f.reshape(len(a), -1)
+    first, second = loss.first_and_second(np.repeat(y, flat.shape[1], axis=0), flat)
+    diagonal = np.einsum("ccn->cn", second)
+    radius = np.sum(np.abs(second), axis=1) - np.abs(diagonal)
+    lowest = np.zeros(flat.shape[1]) if loss.facts.convex else np.min(diagonal - radius, axis=0)
+    parts = a @ first, np.einsum("c,cdn,d->n", a, second, a), lowest, np.max(diagonal + radius, axis=0)
+    return parts[0].reshape(shape), parts[1].reshape(shape), parts[2].reshape(shape), parts[3].reshape(shape)
+
+
+def _outputs(
+    activation: Activation, others: Array, along: Array, h: Array, reach: np.ndarray
+) -> tuple[Array, np.ndarray]:
+    """Extreme outputs (n, C) of the other neurons, along a direction, within each reach, and what lies between."""
     if not len(others):
-        return np.zeros(1), np.zeros(1, dtype=np.intp)
-    value = activation.value(h)
-    highest, lowest = _extremes(value, reach)
-    up, down = float(np.sum(others[others > 0])), float(-np.sum(others[others < 0]))
-    top, bottom = up * highest - down * lowest, up * lowest - down * highest
+        return np.zeros((1, len(along))), np.zeros(1, dtype=np.intp)
+    highest, lowest = _extremes(activation.value(h), reach)
+    upward = (others @ along > 0)[:, None]
+    top = np.where(upward, highest, lowest).T @ others
+    bottom = np.where(upward, lowest, highest).T @ others
     between = np.linspace(bottom[0], top[0], 5)
     steps = np.arange(len(_REACHES))
     return np.concatenate([between, top, bottom]), np.concatenate([np.zeros(5, dtype=np.intp), steps, steps])
@@ -211,25 +240,34 @@ def _extremes(values: Array, reach: np.ndarray) -> tuple[Array, Array]:
     return np.maximum.accumulate(highest), np.minimum.accumulate(lowest)
 
 
-def _responses(link: Link) -> tuple[Array, np.ndarray]:
-    """Ordinary responses, and the extreme ones within each reach of the coordinates and the noise."""
+def _responses(link: Link, along: Array) -> tuple[Array, np.ndarray]:
+    """Ordinary responses, and within each reach of the coordinates and the noise the extreme ones along a direction.
+
+    A class has its values and no others.
+    """
+    if link.labels:
+        return np.array(link.labels), np.zeros(link.classes, dtype=np.intp)
     rng = np.random.default_rng(0)
     count = link.latent_dim + link.normals
-    ordinary: Array = np.zeros(0)
-    highest, lowest = np.full(len(_REACHES), -np.inf), np.full(len(_REACHES), np.inf)
+    ordinary: list[Array] = []
+    highest: list[Array] = []
+    lowest: list[Array] = []
     for i, scale in enumerate(_REACHES):
         far = rng.random((count, _DRAWS)) < 0.5
         x = rng.standard_normal((count, _DRAWS)) * np.where(far, scale, 1.0)
         y = link.evaluate(x[: link.latent_dim], x[link.latent_dim :], rng.random((link.uniforms, _DRAWS)))
-        y = y[~np.isnan(y)]  # where the response overflows, growth is judged on the reaches before
+        projected = y @ along if link.components else y
+        y = y[np.argsort(projected)][: np.count_nonzero(~np.isnan(projected))]  # NaN is sorted to the end
+        if not len(y):  # where the response overflows, growth is judged on the reaches before
+            break
         if i == 0:
             # Responses of a few values are taken as they are: no loss for classes knows what lies between.
-            ordinary = np.quantile(y, [0.0, 0.25, 0.5, 0.75, 1.0], method="nearest") if len(y) else y
-        if len(y):
-            highest[i], lowest[i] = y.max(), y.min()
-    steps = np.arange(len(_REACHES))
-    y = np.concatenate([ordinary, np.maximum.accumulate(highest), np.minimum.accumulate(lowest)])
-    return y, np.concatenate([np.zeros(len(ordinary), dtype=np.intp), steps, steps])
+            ordinary = [y[round(q * (len(y) - 1))] for q in (0.0, 0.25, 0.5, 0.75, 1.0)]
+        highest.append(max([*highest[-1:], y[-1]], key=lambda v: float(np.sum(v * along))))
+        lowest.append(min([*lowest[-1:], y[0]], key=lambda v: float(np.sum(v * along))))
+    steps = np.arange(len(highest))
+    reach = np.concatenate([np.zeros(len(ordinary), dtype=np.intp), steps, steps])
+    return np.array([*ordinary, *highest, *lowest]), reach
 
 
 def keeps_growing(record: Array) -> bool:

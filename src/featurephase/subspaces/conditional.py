@@ -17,7 +17,8 @@ differ by at least the bias of the second. The windows depend on the responses a
 The bias of S is minus a positive semidefinite matrix, so that windows of any width show whether S vanishes. A few
 wide ones, equal shares of the draws, have far less noise: they find weak but smooth dependence on y.
 
-Equal responses (a discrete link, a saturated one) are one exact group: no window, no bias.
+Equal responses (a class, a discrete link, a saturated one) are one exact group: no window, no bias. Responses in R^C
+have no order; their windows are cells (:mod:`featurephase.subspaces.cells`).
 """
 
 from __future__ import annotations
@@ -32,11 +33,12 @@ from scipy.special import ndtri
 
 from featurephase.dynamics.sobol import MOST_COORDINATES, sobol_points
 from featurephase.foundation.types import Array
+from featurephase.subspaces.cells import cell_edges, resolves, varying
 
 if TYPE_CHECKING:
     from featurephase.functions import Link
 
-__all__ = ["SortedDraws", "pair_moment", "sorted_draws", "spawn", "window_means"]
+__all__ = ["SortedDraws", "dimensions", "pair_moment", "resolved", "sorted_draws", "spawn", "window_means"]
 
 IndexArray = NDArray[np.intp]
 
@@ -98,8 +100,11 @@ def _wide_starts(y: Array) -> IndexArray:
     return np.arange(windows) * y.size // windows
 
 
-def _window_edges(y: Array) -> tuple[tuple[IndexArray, ...], IndexArray]:
-    """Starts of the windows of every level, and of wide windows, in the flattened rows of ``y``, each row sorted."""
+def _window_edges(y: Array, atom: int = ATOM) -> tuple[tuple[IndexArray, ...], IndexArray]:
+    """Starts of the windows of every level, and of wide windows, in the flattened rows of ``y``, each row sorted.
+
+    From ``atom`` equal responses on they are a group of their own.
+    """
     rows, length = y.shape
     offsets = np.arange(rows) * length
     new = np.ones(y.shape, dtype=bool)
@@ -107,12 +112,12 @@ def _window_edges(y: Array) -> tuple[tuple[IndexArray, ...], IndexArray]:
     np.greater(y[:, 1:] - y[:, :-1], apart, out=new[:, 1:])
     runs = np.flatnonzero(new)
     sizes = np.diff(runs, append=y.size)
-    atoms, stops = runs[sizes >= ATOM], (runs + sizes)[sizes >= ATOM]
+    atoms, stops = runs[sizes >= atom], (runs + sizes)[sizes >= atom]
     edges = np.unique(np.concatenate([offsets, atoms, stops, [y.size]]))
     flat, single = y.ravel(), np.zeros(1, dtype=np.intp)
     pieces = list(zip(edges[:-1].tolist(), edges[1:].tolist(), np.isin(edges[:-1], atoms), strict=True))
     coarse, wide = (
-        np.concatenate([start + (single if atom else cut(flat[start:stop])) for start, stop, atom in pieces])
+        np.concatenate([start + (single if group else cut(flat[start:stop])) for start, stop, group in pieces])
         for cut in (_window_starts, _wide_starts)
     )
     levels = [np.asarray(coarse)]
@@ -166,6 +171,25 @@ def _outer_normals(dim: int, count: int, rng: np.random.Generator) -> Array:
     return np.asarray(ndtri(np.clip(points, 2.0**-40, 1 - 2.0**-40)))
 
 
+def _shape(samples: int, dim: int, conditioned: int) -> tuple[int, int, int]:
+    """Chunks of bounded memory, outer draws in each, and inner draws for each of those."""
+    chunks = -(-samples * max(dim, 8) // (8 * CHUNK))
+    samples //= chunks
+    rows = 2 ** max(int(math.log2(samples) / 2) - 5 + conditioned, 0) if conditioned else 1
+    return chunks, rows, samples // rows
+
+
+def resolved(link: Link, conditioned: int, samples: int) -> bool:
+    """Whether windows of so many draws are fine enough to say that the response tells nothing: always for a number."""
+    return resolves(_shape(samples, link.latent_dim, conditioned)[2], dimensions(link, conditioned))
+
+
+def dimensions(link: Link, conditioned: int) -> int:
+    """How many dimensions the responses can fill, given so many latent coordinates."""
+    free = link.latent_dim - conditioned + link.normals + link.uniforms
+    return max(min(link.components, free), 1)
+
+
 def sorted_draws(
     link: Link,
     given: Array,
@@ -198,11 +222,8 @@ def sorted_draws(
     InputError
         If the link is not finite on some draw.
     """
-    chunks = -(-samples * max(inner.shape[0], 8) // (8 * CHUNK))
-    samples //= chunks
+    chunks, rows, length = _shape(samples, inner.shape[0], given.shape[1])
     conditioned = given.shape[1]
-    rows = 2 ** max(int(math.log2(samples) / 2) - 5 + conditioned, 0) if conditioned else 1
-    length = samples // rows
     for _ in range(chunks):
         b = rng.standard_normal((inner.shape[1], rows * length))
         g = inner @ b
@@ -211,7 +232,12 @@ def sorted_draws(
             if blur:
                 a = math.sqrt(1 - blur**2) * a + blur * rng.standard_normal(a.shape)
             g += given @ a
-        y = link.sample(g, rng).reshape(rows, length)
+        y = varying(link.sample(g, rng).reshape(rows, length, -1))
+        if y.shape[2] > 1:
+            order, levels, wide = cell_edges(y, LEVELS)
+            yield SortedDraws(b[:, order], levels, wide)
+            continue
+        y = y[:, :, 0]
         order = np.argsort(y, axis=1)  # the draws are exchangeable, so equal responses are in random order
-        levels, wide = _window_edges(np.take_along_axis(y, order, axis=1))
+        levels, wide = _window_edges(np.take_along_axis(y, order, axis=1), 1 if link.labels else ATOM)
         yield SortedDraws(b[:, (order + np.arange(rows)[:, None] * length).ravel()], levels, wide)

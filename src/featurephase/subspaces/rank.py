@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -60,6 +60,10 @@ class RankDecision:
     def status(self) -> Status:
         """``"ok"``, or ``"ambiguous-rank"`` if some eigenvalue could not be decided."""
         return AMBIGUOUS_RANK if "ambiguous" in self.decisions else OK
+
+    def without_zeros(self) -> RankDecision:
+        """The same where the estimates may miss part of the matrix: nothing is known to be zero then."""
+        return replace(self, decisions=tuple("ambiguous" if d == "zero" else d for d in self.decisions))
 
     def joined(self, rest: RankDecision) -> RankDecision:
         """The nonzero eigenvalues of this decision, and another one's in place of the others.

@@ -19,7 +19,7 @@ from featurephase.foundation.progress import progress_bar
 from featurephase.foundation.types import Array
 from featurephase.results.status import AMBIGUOUS_RANK, GIVEN, OK
 from featurephase.results.subspaces import LatentSubspaces, Round
-from featurephase.subspaces.conditional import pair_moment, sorted_draws, spawn
+from featurephase.subspaces.conditional import pair_moment, resolved, sorted_draws, spawn
 from featurephase.subspaces.rank import RankDecision, decide_rank, sampling_quantile
 from featurephase.subspaces.symmetry import (
     Symmetry,
@@ -217,6 +217,8 @@ class _Staircase:
                 estimates[:, r] = (total * estimates[:, r] + size * np.mean(new, axis=0)) / (total + size)
             total += size
             decision = self._decide(estimates[:, :, : open_.shape[1], : open_.shape[1]])
+            if not resolved(self.link, self.easy.shape[1], size // self.replicates):
+                decision = decision.without_zeros()
             if decision.rank not in tried and decision.rank < open_.shape[1]:
                 tried.add(decision.rank)
                 if self._reflect(open_, decision):

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurephase.foundation.types import Array
+from featurephase.functions.responses import class_probabilities
 from featurephase.results.subspaces import Symmetry
 from featurephase.subspaces.conditional import spawn
 
@@ -114,20 +115,23 @@ def direction_name(direction: Array) -> str:
 
 
 class _Points:
-    """Points (g, e, u) to compare responses at: Gaussian ones at one, two and three times their scale."""
+    """Points (g, e, u) to compare responses at: Gaussian ones at one, two and three times their scale.
+
+    Responses are (parts, n): a number has one part, a vector its components, a class the probabilities of all classes.
+    """
 
     def __init__(self, link: Link, count: int, seed: int, key: int) -> None:
         rng = spawn(seed, 0, key)
         self.link = link
         self.g = rng.standard_normal((link.latent_dim, count)) * (1 + np.arange(count) % 3)
         self.e = rng.standard_normal((link.normals, count))
-        self.u = rng.random((link.uniforms, count))
+        self.u = rng.random((_uniforms(link), count))
         self.y = self.response(self.g)
-        finite = np.abs(self.y[np.isfinite(self.y)])
-        self.scale = float(np.median(finite)) if finite.size else 0.0
+        finite = [np.abs(row[np.isfinite(row)]) for row in self.y]
+        self.scale = np.array([float(np.median(row)) if row.size else 0.0 for row in finite])
 
     def response(self, g: Array, flips: tuple[int, ...] = ()) -> Array:
-        """y at other latent coordinates (k, n or a multiple), with the noise numbered in ``flips`` reflected."""
+        """y (parts, n) at other coordinates (k, n or a multiple), with the noise numbered in ``flips`` reflected."""
         copies = g.shape[1] // self.g.shape[1]
         e, u = np.tile(self.e, copies), np.tile(self.u, copies)
         for j in flips:
@@ -136,19 +140,38 @@ class _Points:
             else:
                 u[j - e.shape[0]] = 1 - u[j - e.shape[0]]
         with np.errstate(all="ignore"):
-            return np.asarray(self.link.evaluate(g, e, u), dtype=np.float64)
+            if self.link.labels:
+                return class_probabilities(self.link, g, e, u)
+            return np.asarray(np.atleast_2d(self.link.evaluate(g, e, u).T), dtype=np.float64)
+
+    def logits(self, g: Array) -> Array:
+        """What a class depends on, the logits less the first, (K - 1, n); the response where it is no class."""
+        if not self.link.labels:
+            return self.response(g)
+        with np.errstate(all="ignore"):
+            parts = [p.evaluate(g, self.e[: p.normals], self.u[: p.uniforms]) for p in self.link.parts]
+            return np.stack(parts[1:]) - parts[0]
 
     def agree(self, y: Array) -> NDArray[np.bool_]:
-        """Whether responses (copies x n) equal those at the points, to rounding; infinite ones must be the same."""
-        mine = np.broadcast_to(self.y, y.shape)
+        """Whether responses (parts, n), or (parts, copies, n), equal those at the points, to rounding, in all parts.
+
+        Infinite ones must be the same.
+        """
+        shape = (len(y), *[1] * (y.ndim - 2), -1)
+        mine, scale = np.broadcast_to(self.y.reshape(shape), y.shape), self.scale.reshape(shape)
         with np.errstate(invalid="ignore"):
-            close = np.abs(y - mine) <= ROUNDING * (np.abs(y) + 0.1 * self.scale)
-        return np.asarray((close | (y == mine) | (np.isnan(y) & np.isnan(mine))).all(axis=-1))
+            close = np.abs(y - mine) <= ROUNDING * (np.abs(y) + 0.1 * scale)
+        return np.asarray((close | (y == mine) | (np.isnan(y) & np.isnan(mine))).all(axis=(0, -1)))
+
+
+def _uniforms(link: Link) -> int:
+    """How many uniform numbers the response, or the law of the class, is a function of: not the one that draws it."""
+    return link.uniforms - (link.decision == "softmax")
 
 
 def _noise_flips(link: Link) -> list[tuple[int, ...]]:
     """Which noise variables to reflect along: none, every subset of up to three, one at a time beyond."""
-    number = link.normals + link.uniforms
+    number = link.normals + _uniforms(link)
     if number > 3:
         return [(), *((j,) for j in range(number))]
     return [flips for size in range(number + 1) for flips in combinations(range(number), size)]
@@ -222,7 +245,9 @@ def symmetries(link: Link, fixed: Array, seed: int) -> list[Symmetry]:
         perms, signs = np.array([c[0] for c in some]), np.array([c[1] for c in some])
         g = signs[:, :, None] * screen.g[perms]  # (candidates, k, points)
         g = g.transpose(1, 0, 2).reshape(dim, -1)
-        passed = [screen.agree(screen.response(g, flips).reshape(len(some), -1)) for flips in flips_to_try]
+        passed = [
+            screen.agree(screen.response(g, flips).reshape(len(screen.y), len(some), -1)) for flips in flips_to_try
+        ]
         for number, (perm, sign) in enumerate(some):
             if not any(ok[number] for ok in passed):
                 continue
@@ -252,7 +277,7 @@ def _polished(link: Link, span: Array, fixed: Array, factor: float, flips: tuple
     """
     points = _Points(link, 512, seed, 2)
     free, outside = complement(fixed, span), complement(span)
-    scale = points.scale or 1.0
+    scale = np.where(points.scale > 0, points.scale, 1.0)[:, None]
 
     def turned(z: Array) -> Array:
         moved_free = free + outside @ z.reshape(outside.shape[1], -1)
@@ -264,7 +289,8 @@ def _polished(link: Link, span: Array, fixed: Array, factor: float, flips: tuple
 
     def residual(z: Array) -> Array:
         y = points.response(moved(turned(z), points.g), flips)
-        return np.asarray(np.nan_to_num(np.arcsinh(y / scale) - np.arcsinh(points.y / scale), posinf=1e3, neginf=-1e3))
+        difference = np.arcsinh(y / scale) - np.arcsinh(points.y / scale)
+        return np.asarray(np.nan_to_num(difference, posinf=1e3, neginf=-1e3)).ravel()
 
     start = np.zeros(outside.shape[1] * free.shape[1])
     if start.size:
@@ -337,7 +363,7 @@ def relevant_space(link: Link, seed: int) -> Array:
     step = 1e-4
     gradient = np.stack(
         [
-            points.response(points.g + step * axis[:, None]) - points.response(points.g - step * axis[:, None])
+            (points.logits(points.g + step * axis[:, None]) - points.logits(points.g - step * axis[:, None])).ravel()
             for axis in used.T
         ]
     )

@@ -23,8 +23,10 @@ from featurephase.foundation.statistics import mean_and_se
 from featurephase.foundation.types import Array
 from featurephase.results.algorithmic import AlgorithmicThreshold
 from featurephase.results.status import OK, UNRESOLVED
+from featurephase.subspaces.cells import bias_left
 from featurephase.subspaces.conditional import (
     IndexArray,
+    dimensions,
     pair_moment,
     sorted_draws,
     spawn,
@@ -59,9 +61,9 @@ def algorithmic_threshold(
 ) -> AlgorithmicThreshold:
     """Compute delta_alg = 1 / (largest eigenvalue of M -> E[ G M G ]), G = E[ g_H g_H' | y, g_E ] - I.
 
-    The conditional expectations come from pairs of draws with neighbouring responses (no noise bias), the errors
-    from independent replicates, reduced by polynomials of g_H of known mean as control variates. The default gives
-    about three digits where 1/delta_alg is of order one.
+    The conditional expectations come from pairs of draws with neighbouring responses (no noise bias), of the same class
+    where responses are classes; the errors from independent replicates, reduced by polynomials of g_H of known mean as
+    control variates. The default gives about three digits where 1/delta_alg is of order one.
 
     "inf" is returned only where the symmetries of the link prove G = 0. Where 1/delta_alg is merely known to be below
     the resolution, or cannot be told from zero after ``max_samples`` draws, the result is a lower bound.
@@ -195,13 +197,14 @@ class _Family:
         return np.asarray(projected / np.linalg.norm(projected))
 
 
-def _extrapolated(levels: Array) -> Array:
-    """Estimates (R, L - 1, c, c) from those with halved and halved windows (R, L, c, c), each with half of its change.
+def _extrapolated(levels: Array, share: float) -> Array:
+    """Estimates (R, L - 1, c, c) from those with halved and halved windows (R, L, c, c), with a share of the change.
 
-    Halving the windows divides the bias by two where E[f | y] jumps or ends in a tail, by four where it is smooth in
-    the rank of y. The last change is thus one to three times the bias left, and half of it leaves half of that bias.
+    For a number, halving the windows divides the bias by two where E[f | y] jumps or ends in a tail, by four where it
+    is smooth in the rank of y. The last change is thus one to three times the bias left, and half of it leaves half of
+    that bias. For vectors see :func:`~featurephase.subspaces.cells.bias_left`.
     """
-    return levels[:, 1:] + np.diff(levels, axis=1) / 2
+    return levels[:, 1:] + np.diff(levels, axis=1) * share
 
 
 def _widest_consistent(values: Array) -> int:
@@ -233,6 +236,9 @@ class _Estimator:
         #: an inexact easy subspace is conditioned on with a blur, so that its error reveals nothing (see staircase)
         self.blur = 0.0 if subspaces.exact else min(BLUR, max(30 * subspaces.angle_se, BLUR / 10))
         self.pilot: Array | None = None
+        filled = dimensions(link, self.given.shape[1])
+        #: the bias that windows leave, over their last change, and how far from that it may be
+        self.share, self.doubt = bias_left(filled) if filled > 1 else (0.5, 0.5)
 
     def run(self, samples: int, max_samples: int, quiet: bool) -> AlgorithmicThreshold:
         """Draw until the eigenvalue differs from zero, or the budget is spent."""
@@ -246,7 +252,7 @@ class _Estimator:
                     bar.update(size // self.replicates)
                 levels = (total * levels + size * np.stack(new)) / (total + size)
                 total += size
-                maps = _extrapolated(levels)
+                maps = _extrapolated(levels, self.share)
                 decision = decide_rank(maps[:, 0], resolution=self.resolution)
                 if decision.rank > 0 or decision.status == OK or total >= max_samples:
                     break
@@ -275,7 +281,7 @@ class _Estimator:
 
     def _resolved(self, levels: Array, bound: float, total: int) -> AlgorithmicThreshold:
         """The value from maps (R, L, c, c) with ever narrower windows."""
-        maps = _extrapolated(levels)
+        maps = _extrapolated(levels, self.share)
 
         def quotients(top: Array) -> Array:
             return np.asarray(np.einsum("rlpq,p,q->rl", maps, top, top))
@@ -299,7 +305,7 @@ class _Estimator:
             delta_alg=1 / value,
             delta_alg_se=se / value**2,
             lower_bound=bound,
-            window_bias=float(changes.max()) / value**2,
+            window_bias=float(changes.max()) * max(self.doubt, 1.0) / value**2,
             exact=False,
             direction=self.family.hard @ matrix @ self.family.hard.T,
             samples=total,
