@@ -456,6 +456,11 @@ def _warnings(problem: Problem, runs: Sequence[TrajectoryPrediction]) -> Iterabl
             if h.block_gap is not None
         ]
         yield block_words(problem.student.width, "the left of the spectrum (the right is not described)", checked)
+    if problem.trains_outer and any(h.outliers for run in runs for h in run.hessian):
+        yield (
+            "outliers that are not hard are those of the first layer's Hessian: that of all trained parameters may "
+            "have them elsewhere, and others; its edges and hard outliers are the same"
+        )
     for run in runs:
         yield from step_size_words(problem, run)
         if run.dropped > 1e-4:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from featurephase.analyses.outputs import require_hessian
 from featurephase.analyses.prediction import check_problem_batches, check_problem_memory
 from featurephase.analyses.threshold_limit import threshold_limit
 from featurephase.dynamics.network import Network
@@ -609,7 +608,6 @@ def threshold(
     longest = max([*wanted, problem.threshold.max_steps if follow else 0])
     check_problem_memory(problem, longest)
     check_problem_batches(problem)
-    require_hessian(problem)
     spaces = problem_subspaces(problem) if subspaces is None else subspaces
     statuses: list[tuple[str, str]] = []
     entries: list[NetworkThreshold] = []

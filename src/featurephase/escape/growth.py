@@ -50,8 +50,6 @@ def escape_available(problem: Problem) -> str:
     """Empty, or why the tangent recursion does not cover the problem."""
     if problem.singular_curvature:
         return "the curvature is singular where a slope jumps, so the growth of small overlaps has no linear theory"
-    if problem.outputs > 1:
-        return "the plateau of a network with several outputs is not judged in this version"
     if problem.training.one_pass:
         return "with fresh samples at every step nothing is reused; the tangent recursion is for reused data"
     return ""

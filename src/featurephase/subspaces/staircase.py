@@ -93,8 +93,6 @@ def latent_subspaces(
     """
     _check(samples, max_samples, replicates, resolution)
     link, dim = teacher.link, teacher.latent_dim
-    if link.components:
-        raise InputError("teacher.link: the easy subspace of a vector response is not computed in this version")
     if teacher.easy_basis is not None:
         return _given(link, np.asarray(teacher.easy_basis, dtype=np.float64), seed)
     first = _column_space(start, dim)

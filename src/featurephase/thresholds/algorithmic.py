@@ -197,7 +197,7 @@ class _Family:
         return np.asarray(projected / np.linalg.norm(projected))
 
 
-def _extrapolated(levels: Array, share: float) -> Array:
+def _extrapolated(levels: Array, share: float = 0.5) -> Array:
     """Estimates (R, L - 1, c, c) from those with halved and halved windows (R, L, c, c), with a share of the change.
 
     For a number, halving the windows divides the bias by two where E[f | y] jumps or ends in a tail, by four where it
