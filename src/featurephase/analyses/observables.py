@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from featurephase.analyses.outputs import OUTER
 from featurephase.foundation.statistics import mean_and_se
 from featurephase.foundation.types import Array
 from featurephase.results.prediction import HessianPrediction, OutlierPrediction, Trajectory, TrajectoryPrediction
@@ -45,7 +46,10 @@ class Observable:
 
 
 def trajectory_observables(run: TrajectoryPrediction, times: Sequence[int], easy_basis: Array) -> Iterable[Observable]:
-    """Losses, Gram matrix and easy overlaps at some steps; at step 0 theory and simulation agree by construction."""
+    """Losses, Gram matrix and easy overlaps at some steps; at step 0 theory and simulation agree by construction.
+
+    And accuracies, readout and biases, where they are there and move.
+    """
     m = run.gram.shape[1]
 
     def over_replicates(name: str, t: int, read: Callable[[Trajectory], float]) -> Observable:
@@ -63,6 +67,19 @@ def trajectory_observables(run: TrajectoryPrediction, times: Sequence[int], easy
         for j, direction in enumerate(easy_basis.T):
             for r in range(m):
                 yield over_replicates(f"overlap[easy {j + 1}][{r}]", t, _along(direction, t, r))
+        for name, values in _outer(run):
+            for index in np.ndindex(values.shape[1:]):
+                if values[t][index] != values[0][index]:
+                    place = "".join(f"[{i}]" for i in index)
+                    yield over_replicates(f"{name}{place}", t, _entry(name, t, *index))
+
+
+def _outer(run: TrajectoryPrediction) -> Iterable[tuple[str, Array]]:
+    """What a trajectory has beyond the first layer: accuracies, readout and biases."""
+    for name in OUTER:
+        values = getattr(run, name)
+        if values is not None:
+            yield name, values
 
 
 def _entry(name: str, *index: int) -> Callable[[Trajectory], float]:

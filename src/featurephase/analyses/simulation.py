@@ -143,6 +143,8 @@ def _method(dimension: int, delta: float, data: UserData | None) -> Method:
 def _warn_of_labels(problem: Problem, data: UserData | None) -> None:
     """Say before training that the loss is not meant for these labels, as the logistic one is not for 0 and 1."""
     expected = problem.loss.expected_labels
+    if problem.teacher.classes:  # which labels are classes is checked where they are used
+        return
     if data is None or data.labels is None or expected is None:
         return
     odd = np.setdiff1d(data.labels, expected)
@@ -356,7 +358,24 @@ def _grokking(runs: Sequence[SeedRun], law: EscapeLaw) -> Grokking:
         escape_time_se=escape_se,
         **predicted,
         message=_escape_note(law),
+        **_accuracy_times(runs),
     )
+
+
+def _accuracy_times(runs: Sequence[SeedRun]) -> dict[str, float]:
+    """The same of the accuracies, for classes: when the errors have made half of their drop."""
+    pairs = [(run.trajectory.train_accuracy, run.trajectory.test_accuracy) for run in runs]
+    each = [grokking_times(1.0 - a, 1.0 - b) for a, b in pairs if a is not None and b is not None]
+    if not each:
+        return {}
+    out: dict[str, float] = {}
+    for name, times in (
+        ("train_accuracy_time", [g.train_time for g in each]),
+        ("test_accuracy_time", [g.test_time for g in each]),
+        ("accuracy_delay", [g.delay for g in each]),
+    ):
+        out[name], out[f"{name}_se"] = median_and_se(times)
+    return out
 
 
 def _escape_note(law: EscapeLaw) -> str:

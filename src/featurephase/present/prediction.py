@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from featurephase.foundation.statistics import mean_and_se, student_interval, student_quantile
 from featurephase.present.figures import PALETTE, band, new_figure
+from featurephase.present.outer import accuracies, accuracy_bands, outer_bands, outer_rows
 from featurephase.present.tables import MOST, aligned, basis_words, ending, heading
 from featurephase.results.words import with_error
 from featurephase.subspaces.symmetry import direction_name
@@ -64,12 +65,14 @@ def table(prediction: Prediction) -> str:
 def _trajectory_rows(prediction: Prediction, run: TrajectoryPrediction) -> list[str]:
     easy = [(name, direction) for name, is_easy, direction in latent_directions(prediction) if is_easy][:MOST]
     columns = [share(run, direction) for _, direction in easy]
-    header = ["step", "training loss", "test loss", *(f"|{name}|/|Theta|" for name, _ in easy)]
+    accuracy = accuracies(run)
+    header = ["step", "training loss", "test loss", *accuracy, *(f"|{name}|/|Theta|" for name, _ in easy)]
     rows = []
     for t in _chosen_times(run):
-        numbers = [(run.train_loss, run.train_loss_se), (run.test_loss, run.test_loss_se), *columns]
+        losses = [(run.train_loss, run.train_loss_se), (run.test_loss, run.test_loss_se)]
+        numbers = [*losses, *accuracy.values(), *columns]
         rows.append([str(t), *(with_error(float(x[t]), float(se[t])) for x, se in numbers)])
-    return aligned(rows, header)
+    return [*aligned(rows, header), *outer_rows(run)]
 
 
 def _hessian_rows(entry: HessianPrediction, replicates: int) -> list[str]:
@@ -103,25 +106,32 @@ def figure(prediction: Prediction) -> Figure:
 
     Each column is one delta. Top: training and test loss. Middle: the share of the weights along each latent direction,
     |e'Theta|/|Theta|, easy ones solid, hard ones dashed. Bottom: the spectrum of the Hessian at the times analysed,
-    later ones higher; the bulk with its density (if it was computed) and edges, and the outliers by their kind.
+    later ones higher; the bulk with its density (if it was computed) and edges, and the outliers by their kind. Between
+    them accuracies, for classes, and the second layer and the biases, where they are trained.
     """
     runs = prediction.runs[:MOST_COLUMNS]
     spectra = max((len(run.hessian) for run in runs), default=0)
     met = any(np.any(run.overlap) for run in runs)
-    heights = [2.3, 2.0 if met else 0.7] + ([1.2 + 0.75 * min(spectra, 8)] if spectra else [])
+    more = _more_rows(runs)
+    heights = [2.3, 2.0 if met else 0.7, *[1.8] * len(more), *([1.2 + 0.75 * min(spectra, 8)] if spectra else [])]
     fig = new_figure(max(4.6, 3.5 * len(runs) + 0.9), sum(heights) + 0.9)
     axes = fig.subplots(len(heights), len(runs), squeeze=False, height_ratios=heights, sharey="row")
     for column, run in zip(axes.T, runs, strict=True):
         column[0].set_title(rf"$\delta = {run.delta:g}$" + ("" if run.status == "ok" else f"\n{run.status}"))
         _losses(column[0], run, prediction.replicates)
         _overlaps(column[1], run, prediction)
+        for panel, draw in zip(column[2:], more.values(), strict=False):
+            draw(panel, run, run.times, prediction.replicates)
         if spectra:
-            _spectra(column[2], run, prediction.replicates)
+            _spectra(column[-1], run, prediction.replicates)
     for row, least in ((axes[0], 0.0), (axes[1], 0.05)):
         row[0].set_ylim(0.0, max(least, 1.05 * max(a.dataLim.y1 for a in row if np.isfinite(a.dataLim.y1))))
     axes[0, 0].set_ylabel("loss")
     axes[1, 0].set_ylabel(r"$|e^\top\Theta|\,/\,|\Theta|$")
-    for row, place, columns in zip(axes, ("best", "best", "upper right"), (1, 1, 2), strict=False):
+    for row, name in zip(axes[2:], more, strict=False):
+        row[0].set_ylabel(name)
+    places = ["best"] * (2 + len(more)) + ["upper right"]
+    for row, place, columns in zip(axes, places, [1] * (2 + len(more)) + [2], strict=False):
         busiest = max(row, key=lambda a: len(a.get_legend_handles_labels()[0]))
         if busiest.get_legend_handles_labels()[0]:
             busiest.legend(loc=place, fontsize="small", ncols=columns)
@@ -129,6 +139,16 @@ def figure(prediction: Prediction) -> Figure:
     title = prediction.title or "Prediction"
     fig.suptitle(title + (f" (first {len(runs)} of {len(prediction.runs)} values of delta)" if beyond else ""))
     return fig
+
+
+def _more_rows(runs: Sequence[TrajectoryPrediction]) -> dict[str, Callable[..., None]]:
+    """Panels that only some trajectories have: label of the axis -> what draws it."""
+    rows: dict[str, Callable[..., None]] = {}
+    if any(accuracies(run) for run in runs):
+        rows["accuracy"] = accuracy_bands
+    if any(outer_rows(run) for run in runs):
+        rows["second layer, biases"] = outer_bands
+    return rows
 
 
 def _losses(axes: Axes, run: TrajectoryPrediction, replicates: int) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from featurephase.present.figures import PALETTE, band, new_figure
+from featurephase.present.outer import accuracies, accuracy_bands, outer_rows
 from featurephase.present.tables import aligned, ending
 from featurephase.results.words import with_error
 from featurephase.subspaces.symmetry import direction_name
@@ -35,16 +36,19 @@ def table(result: Simulation) -> str:
 
 def _run(run: SimulationRun, hard: bool) -> list[str]:
     lines = [f"delta = {run.delta:g}: d = {run.dimension}, n = {run.samples}, {run.method}" + f" ({run.status})"]
+    accuracy = accuracies(run)
     rows = [
         [
             f"{t}",
             with_error(run.train_loss[t], run.train_loss_se[t]),
             with_error(run.test_loss[t], run.test_loss_se[t]),
+            *(with_error(x[t], se[t]) for x, se in accuracy.values()),
             *([with_error(run.hard_overlap[t], run.hard_overlap_se[t])] if hard else []),
         ]
         for t in _shown_times(len(run.times) - 1)
     ]
-    lines += aligned(rows, ("t", "training loss", "test loss", *(["hard overlap"] if hard else [])))
+    lines += aligned(rows, ("t", "training loss", "test loss", *accuracy, *(["hard overlap"] if hard else [])))
+    lines += outer_rows(run)
     for h in run.hessian:
         if h.smallest is None or h.smallest_se is None or h.largest is None or h.largest_se is None:
             where, words = f"Hessian at t = {h.time}: ", h.message or str(h.status)
@@ -68,6 +72,11 @@ def _run(run: SimulationRun, hard: bool) -> list[str]:
         )
     else:
         lines.append("  the test loss does not drop for good in most of the seeds: no grokking to time")
+    if g.accuracy_delay is not None and g.accuracy_delay_se is not None and np.isfinite(g.accuracy_delay):
+        lines.append(
+            "  half of the rise of the accuracy: from training to test "
+            f"{with_error(g.accuracy_delay, g.accuracy_delay_se)} steps"
+        )
     if not np.isnan(g.predicted_time):
         lines.append(
             f"  escape: measured at step {with_error(g.escape_time, g.escape_time_se)}, predicted at "
@@ -88,8 +97,14 @@ def _run(run: SimulationRun, hard: bool) -> list[str]:
 def figure(result: Simulation) -> Figure:
     """One column for each delta: losses above, hard overlap below with the predicted escape; 95 % bands."""
     runs = result.runs[:6]
-    fig = new_figure(max(4.8, 3.6 * len(runs) + 0.8), 5.6)
-    axes = fig.subplots(2, len(runs), squeeze=False, sharex="col", sharey="row")
+    classes = any(accuracies(run) for run in runs)
+    fig = new_figure(max(4.8, 3.6 * len(runs) + 0.8), 8.0 if classes else 5.6)
+    axes = fig.subplots(3 if classes else 2, len(runs), squeeze=False, sharex="col", sharey="row")
+    if classes:
+        for panel, run in zip(axes[2], runs, strict=True):
+            accuracy_bands(panel, run, run.times, run.replicates)
+        axes[2, 0].set_ylabel("accuracy")
+        axes[2, 0].legend(fontsize="small")
     for column, run in zip(axes.T, runs, strict=True):
         t = run.times
         column[0].set_title(rf"$\delta = {run.delta:g}$, $d = {run.dimension}$")

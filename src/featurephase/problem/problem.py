@@ -19,10 +19,9 @@ from featurephase.foundation import tomlfile
 from featurephase.foundation.errors import InputError, show
 from featurephase.foundation.types import Array
 from featurephase.functions import Activation, Loss, VectorLoss
-from featurephase.functions import loss as parse_loss
-from featurephase.problem.checks import ACCEPTED, MAX_TITLE, MIN_SAMPLES, Value, frozen, parsed, refuse
+from featurephase.problem.checks import ACCEPTED, MAX_TITLE, MIN_SAMPLES, Value, frozen, refuse
 from featurephase.problem.file import KEYS, change_table, parts_from, source_text, tables_of, toml_text, unknown_key
-from featurephase.problem.outputs import fitting_loss, fitting_teacher, require_classes
+from featurephase.problem.outputs import fitting_loss, fitting_teacher, parsed_loss, require_classes
 from featurephase.problem.values import Asymptotics, GradientDescent, Run, Student, Teacher, ThresholdSearch
 
 __all__ = ["Problem", "load"]
@@ -85,9 +84,9 @@ class Problem(Value):
         title: str = "",
     ) -> None:
         _check_title(title)
-        ready = isinstance(loss, (Loss, VectorLoss))
-        given: Loss | VectorLoss = loss if ready else parsed("loss.name", loss, parse_loss)
-        loss = fitting_loss(given, student.outputs)
+        if not isinstance(loss, (Loss, VectorLoss)):
+            loss = parsed_loss(loss)
+        loss = fitting_loss(loss, student.outputs)
         run = Run() if run is None else run
         if run.times and run.times[-1] > training.steps:
             beyond = [t for t in run.times if t > training.steps]

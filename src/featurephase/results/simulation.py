@@ -63,6 +63,8 @@ class Grokking(Record):
         Of the seeds in which the test loss drops.
     escape_time
         First step from which on |P_H Theta| stays above half of |Theta|.
+    train_accuracy_time, test_accuracy_time, accuracy_delay
+        The same of half of the rise of the accuracies, for classes; else ``None`` and not in JSON.
     predicted_time
         Median of the predicted law of ``escape_time``, and ``predicted_low``, ``predicted_high``, which hold 90 %; nan
         where none is predicted (``message`` says why).
@@ -85,6 +87,16 @@ class Grokking(Record):
     predicted_high: float = labelled(about="upper end of its 90 % interval", unit="step", default=np.nan)
     predicted_high_se: float = np.nan
     message: str = ""
+    train_accuracy_time: float | None = labelled(
+        about="step of half of the rise of the training accuracy", unit="step", optional=True, default=None
+    )
+    train_accuracy_time_se: float | None = labelled(saved=False, optional=True, default=None)
+    test_accuracy_time: float | None = labelled(
+        about="step of half of the rise of the test accuracy", unit="step", optional=True, default=None
+    )
+    test_accuracy_time_se: float | None = labelled(saved=False, optional=True, default=None)
+    accuracy_delay: float | None = labelled(about="from the one to the other", unit="step", optional=True, default=None)
+    accuracy_delay_se: float | None = labelled(saved=False, optional=True, default=None)
 
 
 @record

@@ -1,0 +1,83 @@
+"""What tables and figures show of accuracies and of the parameters of order one, where a trajectory has them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from featurephase.present.figures import PALETTE, band
+from featurephase.results.words import with_error
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from featurephase.foundation.types import Array
+    from featurephase.results.outer import OuterTrajectory
+
+__all__ = ["accuracies", "accuracy_bands", "outer_bands", "outer_rows"]
+
+#: Numbers of the readout or of the biases that a table and a figure still show one by one.
+_MOST = 6
+
+
+def accuracies(run: OuterTrajectory) -> dict[str, tuple[Array, Array]]:
+    """Name -> accuracy and its standard error against time; empty where responses are no classes."""
+    pairs = {
+        "training accuracy": (run.train_accuracy, run.train_accuracy_se),
+        "test accuracy": (run.test_accuracy, run.test_accuracy_se),
+    }
+    return {name: (x, se) for name, (x, se) in pairs.items() if x is not None and se is not None}
+
+
+def _numbers(run: OuterTrajectory) -> list[tuple[str, str, Array, Array]]:
+    """Symbol, name of one entry, values and errors against time of all parameters of order one."""
+    out = []
+    for symbol, values, errors in (
+        ("A", run.readout, run.readout_se),
+        ("b", run.bias, run.bias_se),
+        ("c", run.output_bias, run.output_bias_se),
+    ):
+        if values is None or errors is None:
+            continue
+        for index in np.ndindex(values.shape[1:]):
+            place = ",".join(str(i + 1) for i in index)
+            at = (slice(None), *index)
+            out.append(
+                (symbol, f"{symbol}{place}" if len(index) == 1 else f"{symbol}({place})", values[at], errors[at])
+            )
+    return out
+
+
+def _shown(run: OuterTrajectory) -> list[tuple[str, str, Array, Array]]:
+    """Those that move, at most :data:`_MOST` of each kind."""
+    moving = [entry for entry in _numbers(run) if np.nanmax(np.abs(entry[2] - entry[2][0]), initial=0.0) > 0.0]
+    return [entry for symbol in "Abc" for entry in [e for e in moving if e[0] == symbol][:_MOST]]
+
+
+def outer_rows(run: OuterTrajectory) -> list[str]:
+    """The trained parameters of order one at the start and the last step, for the table."""
+    shown = _shown(run)
+    if not shown:
+        return []
+    words = [f"{name} {x[0]:.4g} -> {with_error(float(x[-1]), float(se[-1]))}" for _, name, x, se in shown]
+    count = sum(bool(np.any(x != x[0])) for _, _, x, _ in _numbers(run))
+    more = [f"and {count - len(shown)} more"] if count > len(shown) else []
+    lines = [", ".join(words[i : i + 3]) for i in range(0, len(words), 3)]
+    return ["  trained second layer and biases, from first to last step", *(f"    {line}" for line in lines + more)]
+
+
+def accuracy_bands(axes: Axes, run: OuterTrajectory, times: Array, replicates: int) -> None:
+    """Training and test accuracy."""
+    for (name, (value, se)), colour in zip(accuracies(run).items(), PALETTE, strict=False):
+        band(axes, times, value, se, replicates, colour, name.removesuffix(" accuracy"))
+    axes.set_xlabel("step")
+
+
+def outer_bands(axes: Axes, run: OuterTrajectory, times: Array, replicates: int) -> None:
+    """The parameters of order one that move: readout solid, biases dashed, output biases dotted."""
+    styles = {"A": "-", "b": "--", "c": ":"}
+    for i, (symbol, name, value, se) in enumerate(_shown(run)):
+        band(axes, times, value, se, replicates, PALETTE[i % len(PALETTE)], name)
+        axes.lines[-1].set_linestyle(styles[symbol])
+    axes.set_xlabel("step")
