@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from featurephase.present.figures import PALETTE, band
 from featurephase.results.words import with_error
@@ -67,17 +68,16 @@ def outer_rows(run: OuterTrajectory) -> list[str]:
     return ["  trained second layer and biases, from first to last step", *(f"    {line}" for line in lines + more)]
 
 
-def accuracy_bands(axes: Axes, run: OuterTrajectory, times: Array, replicates: int) -> None:
+def accuracy_bands(axes: Axes, run: OuterTrajectory, times: NDArray[np.int64], replicates: int) -> None:
     """Training and test accuracy."""
     for (name, (value, se)), colour in zip(accuracies(run).items(), PALETTE, strict=False):
         band(axes, times, value, se, replicates, colour, name.removesuffix(" accuracy"))
     axes.set_xlabel("step")
 
 
-def outer_bands(axes: Axes, run: OuterTrajectory, times: Array, replicates: int) -> None:
+def outer_bands(axes: Axes, run: OuterTrajectory, times: NDArray[np.int64], replicates: int) -> None:
     """The parameters of order one that move: readout solid, biases dashed, output biases dotted."""
-    styles = {"A": "-", "b": "--", "c": ":"}
     for i, (symbol, name, value, se) in enumerate(_shown(run)):
         band(axes, times, value, se, replicates, PALETTE[i % len(PALETTE)], name)
-        axes.lines[-1].set_linestyle(styles[symbol])
+        axes.lines[-1].set_linestyle("-" if symbol == "A" else "--" if symbol == "b" else ":")
     axes.set_xlabel("step")

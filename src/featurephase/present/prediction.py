@@ -131,7 +131,8 @@ def figure(prediction: Prediction) -> Figure:
     for row, name in zip(axes[2:], more, strict=False):
         row[0].set_ylabel(name)
     places = ["best"] * (2 + len(more)) + ["upper right"]
-    for row, place, columns in zip(axes, places, [1] * (2 + len(more)) + [2], strict=False):
+    columns_of = [1, 1, *(5 if draw is outer_bands else 1 for draw in more.values()), 2]
+    for row, place, columns in zip(axes, places, columns_of, strict=False):
         busiest = max(row, key=lambda a: len(a.get_legend_handles_labels()[0]))
         if busiest.get_legend_handles_labels()[0]:
             busiest.legend(loc=place, fontsize="small", ncols=columns)
