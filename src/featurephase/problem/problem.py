@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from featurephase.foundation import tomlfile
 from featurephase.foundation.errors import InputError, show
@@ -22,6 +23,7 @@ from featurephase.functions import Activation, Loss, VectorLoss
 from featurephase.problem.checks import ACCEPTED, MAX_TITLE, MIN_SAMPLES, Value, frozen, refuse
 from featurephase.problem.file import KEYS, change_table, parts_from, source_text, tables_of, toml_text, unknown_key
 from featurephase.problem.outputs import fitting_loss, fitting_teacher, parsed_loss, require_classes
+from featurephase.problem.torch_network import student_from_torch
 from featurephase.problem.values import Asymptotics, GradientDescent, Run, Student, Teacher, ThresholdSearch
 
 __all__ = ["Problem", "load"]
@@ -115,6 +117,48 @@ class Problem(Value):
             If the text is not TOML or says something that is not accepted.
         """
         return cls(**parts_from(tomlfile.parse(text, source)))
+
+    @classmethod
+    def from_torch(
+        cls,
+        model: Any,
+        link: Any = None,
+        *,
+        latent_dim: int = 1,
+        loss: Loss | VectorLoss | str = "squared",
+        training: GradientDescent | None = None,
+        directions: ArrayLike | None = None,
+        activation: Activation | str = "",
+        **parts: Any,
+    ) -> Problem:
+        """The problem whose student is a two-layer PyTorch network as it is now, on inputs x ~ N(0, I_d).
+
+        Parameters
+        ----------
+        model
+            Two ``Linear`` layers with an activation between them.
+        link, latent_dim
+            Of the teacher; or a :class:`Teacher` as ``link``, which classes need.
+        loss
+            As of a problem. ``MSELoss`` of one output is twice ``squared``: a gradient step of size eta/2 on it is one
+            of size eta.
+        training
+            What it does next; SGD at rate eta with all parameters trained has all four step sizes eta. Default: no
+            step, for the loss and the Hessian of the network as it is.
+        directions, activation
+            See :func:`~featurephase.problem.torch_network.student_from_torch`.
+        **parts
+            Other arguments of a problem: ``asymptotics``, ``run``, ``threshold``, ``title``.
+
+        Raises
+        ------
+        InputError
+            If the model is no such network, or something does not fit.
+        """
+        teacher = link if isinstance(link, Teacher) else Teacher(latent_dim, link)
+        student = student_from_torch(model, directions, activation)
+        training = GradientDescent(step_size=1.0, steps=0) if training is None else training
+        return cls(teacher=teacher, student=student, loss=loss, training=training, **parts)
 
     def to_toml(self) -> str:
         """The experiment file of this problem: ``Problem.from_toml(problem.to_toml()) == problem``.
