@@ -170,9 +170,9 @@ def _softmax_pair(loss: str, outputs: int, factor: float, batches: int) -> Probl
 def test_two_classes_by_softmax_are_the_logistic_loss_of_one_output(run, batches: int) -> None:
     """f_1 - f_0 is the log-odds; its readout moves at twice the rate of each of the two.
 
-    At finite size the order and the sign of new directions are those of a pivoted QR split, which round-off decides where
-    samples are outside the batch (first numbers are 0) or a basis is made orthogonal again (norms are equal): there, no
-    batches, and the steps before that.
+    At finite size the order and the sign of new directions are those of a pivoted QR split, which round-off decides
+    where samples are outside the batch (first numbers are 0) or a basis is made orthogonal again (norms are equal):
+    there, no batches, and the steps before that.
     """
     steps = 9 if batches > 1 else 5
     softmax = run(_softmax_pair("cross_entropy", 2, 0.5, batches))
