@@ -38,6 +38,7 @@ _PUBLIC: dict[str, str] = {
     "related": "featurephase.related_models",
     "sweep": "featurephase.sweeps",
     "open_sweep": "featurephase.sweeps",
+    "reproduce": "featurephase.claims.ledger",
 }
 
 __all__ = ["__version__", *sorted(_PUBLIC)]

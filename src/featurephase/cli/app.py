@@ -30,6 +30,7 @@ from featurephase.cli.latent import latent, latent_phase
 from featurephase.cli.predict import predict
 from featurephase.cli.probe import probe
 from featurephase.cli.related import related_app
+from featurephase.cli.reproduce import reproduce
 from featurephase.cli.simulate import simulate
 from featurephase.cli.sweep import sweep
 from featurephase.cli.threshold import threshold
@@ -47,7 +48,7 @@ app = typer.Typer(
 
 
 #: The commands, in the order of ``--help``; a name has dashes for underscores.
-COMMANDS = (init, predict, threshold, explain, simulate, compare, latent, latent_phase, probe, sweep)
+COMMANDS = (init, predict, threshold, explain, simulate, compare, latent, latent_phase, probe, sweep, reproduce)
 
 for _command in COMMANDS:
     app.command()(_command)

@@ -32,6 +32,7 @@ PRESENTERS = {
     "LatentPhaseResult": "latent_phase",
     "LatentResult": "latent",
     "LatentSubspaces": "subspaces",
+    "Ledger": "ledger",
     "ParameterisationTable": "parameterisations",
     "Prediction": "prediction",
     "ProbeResult": "probe",

@@ -16,7 +16,9 @@ __all__ = [
     "GIVEN",
     "INTERRUPTED",
     "NOT_AVAILABLE",
+    "NOT_CONFIRMED",
     "NOT_CONVERGED",
+    "NOT_DETERMINED",
     "NOT_FINITE",
     "NOT_NEGATIVE",
     "NOT_PREDICTED",
@@ -158,6 +160,11 @@ UNDETERMINED = Status("undetermined", "whether a direction is learned could not 
 
 SADDLE = Status("saddle", "the flow starts on the stable manifold of a saddle, and ends there")
 FROZEN = Status("frozen", "nothing moves")
+
+# ---- the ledger of claims
+
+NOT_CONFIRMED = Status("not-confirmed", "the evidence is not as the claim says")
+NOT_DETERMINED = Status("not-determined", "the experiment could not be run here")
 
 # ---- runs
 

@@ -1,0 +1,168 @@
+"""``fp.reproduce``: run the claims, judge their evidence, and write the ledger."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.util
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from featurephase._version import __version__
+from featurephase.claims.base import Claim, Finding, NotDeterminedError, Study
+from featurephase.claims.registry import claim, selected
+from featurephase.claims.verdict import CONFIRMED, LIMITED, NOT_CONFIRMED, NOT_DETERMINED, judged, verdict
+from featurephase.foundation.errors import InputError, show
+from featurephase.foundation.executors import Workers, run_tasks
+from featurephase.foundation.numbers import is_whole, plain
+from featurephase.results import status
+from featurephase.results.labels import jsonable
+from featurephase.results.ledger import ClaimResult, Evidence, Ledger
+from featurephase.results.related import Curve, Panel, Region
+
+__all__ = ["assembled", "execute", "reproduce"]
+
+
+def reproduce(
+    claims: str | Sequence[str] = (),
+    *,
+    quick: bool = False,
+    seed: int = 0,
+    quiet: bool = True,
+    workers: Workers = None,
+) -> Ledger:
+    """Run findings of the literature as experiments, and say of each whether it is confirmed.
+
+    Parameters
+    ----------
+    claims
+        Names or numbers; default: all.
+    quick
+        Reduced experiments: minutes rather than hours.
+    seed
+        Of all random numbers.
+    quiet, workers
+        Whether to show no progress; how many claims run side by side, or where.
+
+    Returns
+    -------
+    Ledger
+        Its status is not ``"ok"`` where a claim is not confirmed or could not be determined.
+
+    Raises
+    ------
+    InputError
+        For an unknown claim, with the list, or an impossible seed.
+    """
+    if not is_whole(seed) or not 0 <= plain(seed) < 2**63:
+        raise InputError(f"seed = {show(seed)}: must be a whole number from 0 to 2**63 - 1")
+    chosen = selected([claims] if isinstance(claims, str) else list(claims))
+    tasks = [(one.id, quick, seed) for one in chosen]
+    documents = run_tasks(execute, tasks, label="reproduce", quiet=quiet, workers=workers)
+    return assembled(chosen, documents, quick=quick, seed=seed)
+
+
+def execute(name: str, quick: bool, seed: int) -> dict[str, Any]:
+    """One experiment, judged, as a document of JSON, which a store can keep."""
+    chosen, start = claim(name), time.perf_counter()
+    document: dict[str, Any]
+    try:
+        _require(chosen.needs)
+        finding = chosen.run(Study(quick, seed))
+        evidence = judged(finding.comparisons)
+        word, limits = verdict(evidence, finding)
+        document = _written(word, limits, finding, evidence)
+    except NotDeterminedError as missing:
+        document = {"verdict": NOT_DETERMINED, "message": f"{status.NOT_DETERMINED.message}: it needs {missing}"}
+    except Exception as error:  # whatever an experiment stumbles over, its claim is not confirmed, and the others go on
+        text = f"the experiment failed: {type(error).__name__}: {error}"
+        document = {"verdict": NOT_CONFIRMED, "message": text}
+    date = datetime.datetime.now(datetime.UTC).date().isoformat()
+    return document | {"seconds": time.perf_counter() - start, "date": date}
+
+
+def _require(needs: Sequence[str]) -> None:
+    """Refuse an experiment whose library or data are not here.
+
+    Raises
+    ------
+    NotDeterminedError
+        Saying what is missing.
+    """
+    if "torch" in needs and importlib.util.find_spec("torch") is None:
+        raise NotDeterminedError("PyTorch (pip install 'featurephase[torch]')")
+    if "fashion-mnist" in needs:
+        from featurephase.probe.tasks import FASHION_FOLDER
+
+        if not FASHION_FOLDER.is_dir():
+            raise NotDeterminedError(f"Fashion-MNIST in {FASHION_FOLDER} (Debian's package dataset-fashion-mnist)")
+
+
+def assembled(claims: Sequence[Claim], documents: Sequence[Mapping[str, Any]], *, quick: bool, seed: int) -> Ledger:
+    """The ledger of experiments that were run, now or before."""
+    entries = tuple(_entry(c, d, quick=quick, seed=seed) for c, d in zip(claims, documents, strict=True))
+    failed = [e for e in entries if e.verdict == NOT_CONFIRMED]
+    missing = [e for e in entries if e.verdict == NOT_DETERMINED]
+    words = [
+        f"{what}: {', '.join(e.name for e in some)}"
+        for what, some in ((NOT_CONFIRMED, failed), (NOT_DETERMINED, missing))
+        if some
+    ]
+    state = status.NOT_CONFIRMED if failed else status.NOT_DETERMINED if missing else status.OK
+    return Ledger(status=state, message="; ".join(words), seed=seed, claims=entries, quick=quick)
+
+
+def _entry(chosen: Claim, document: Mapping[str, Any], *, quick: bool, seed: int) -> ClaimResult:
+    found = str(document["verdict"])
+    states = {CONFIRMED: status.OK, LIMITED: status.OK, NOT_CONFIRMED: status.NOT_CONFIRMED}
+    flags = (" --quick" if quick else "") + (f" --seed {seed}" if seed else "")
+    return ClaimResult(
+        id=chosen.id,
+        number=chosen.number,
+        statement=chosen.statement,
+        source=chosen.source,
+        criterion=chosen.criterion,
+        experiment=chosen.experiment,
+        verdict=found,
+        limits=document.get("limits", ""),
+        status=states.get(found, status.NOT_DETERMINED),
+        message=document.get("message", ""),
+        evidence=tuple(Evidence(**_numbers(e)) for e in document.get("evidence", ())),
+        quick=quick,
+        seconds=float(document["seconds"]),
+        date=document["date"],
+        command=f"featurephase reproduce {chosen.id}{flags}",
+        seed=seed,
+        version=__version__,
+        panels=tuple(map(_panel, document.get("panels", ()))),
+    )
+
+
+# ---- documents that JSON can hold
+
+
+def _written(word: str, limits: str, finding: Finding, evidence: Sequence[Evidence]) -> dict[str, Any]:
+    document = {"verdict": word, "limits": limits, "message": finding.message}
+    written: dict[str, Any] = jsonable(document | {"evidence": evidence, "panels": finding.panels})
+    return written
+
+
+def _numbers(document: Mapping[str, Any]) -> dict[str, Any]:
+    """With "nan" and "inf" as numbers again."""
+    words = {"nan": np.nan, "inf": np.inf, "-inf": -np.inf}
+    return {key: words.get(value, value) if isinstance(value, str) else value for key, value in document.items()}
+
+
+def _panel(document: Mapping[str, Any]) -> Panel:
+    curves = tuple(
+        Curve(**(curve | {name: _array(curve[name]) for name in ("x", "y", "se") if curve[name] is not None}))
+        for curve in document["curves"]
+    )
+    regions = tuple(Region(**region) for region in document["regions"])
+    return Panel(**(dict(document) | {"curves": curves, "regions": regions}))
+
+
+def _array(values: Sequence[float | str]) -> np.ndarray:
+    return np.array([float(value) for value in values])

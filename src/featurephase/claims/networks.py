@@ -1,0 +1,58 @@
+"""Networks of the latent-variable model trained numerically, and what is read from their weights.
+
+Nothing here knows the closed form: the claims about it are decided by these.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from featurephase.foundation.types import Array
+from featurephase.latent_model.training import Measurement, train_network, two_point_data
+
+__all__ = ["Budget", "descent", "measured_budget", "random_layers"]
+
+
+def random_layers(
+    width: int, replicates: int, seed: tuple[int, ...], scale_u: float = 1.0, scale_w: float = 1.0
+) -> list[tuple[Array, Array]]:
+    """Independent starts: read-out and hidden weights, normal with these standard deviations, (width,) each."""
+    rng = np.random.default_rng(seed)
+    return [(scale_u * rng.standard_normal(width), scale_w * rng.standard_normal(width)) for _ in range(replicates)]
+
+
+def descent(u: Array, w: Array, *, time: float, steps: int, cross_moment: float = 1.0, **rates: Any) -> Measurement:
+    """Gradient descent on two samples with second moment 1, in so many small steps; the weights at every step."""
+    inputs, labels, direction = two_point_data(1.0, cross_moment, cross_moment**2, dimension=2)
+    return train_network(
+        inputs, labels, u, np.outer(w, direction), direction, steps=steps, step_size=time / steps, **rates
+    )
+
+
+class Budget(NamedTuple):
+    """Parts of the change of ln K along a measured path."""
+
+    alignment: float
+    disalignment: float
+    growth: float
+    shrinkage: float
+
+
+def measured_budget(path: Measurement) -> Budget:
+    """The mechanisms of a path, by the trapezoidal rule in what was measured along it.
+
+    Between neighbouring steps a share of one less the squared cosine of the change of ln K is rotation, the rest is
+    change of norms (theory/latent-mechanisms).
+    """
+    change, cosine = np.diff(np.log(path.kernel)), np.abs(path.alignment)
+    norms = 0.5 * (cosine[1:] ** 2 + cosine[:-1] ** 2)
+    rotation, rescaling = (1.0 - norms) * change, norms * change
+    aligning = np.diff(cosine) > 0.0
+    return Budget(
+        float(rotation[aligning].sum()),
+        float(rotation[~aligning].sum()),
+        float(rescaling[rescaling > 0.0].sum()),
+        float(rescaling[rescaling < 0.0].sum()),
+    )

@@ -1,0 +1,39 @@
+"""``featurephase reproduce``: findings of the literature as experiments, and the ledger of their verdicts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from featurephase.cli.flags import COMPUTING, Shared, command
+
+if TYPE_CHECKING:
+    from featurephase.results.base import Result
+
+
+@command(*COMPUTING)
+def reproduce(
+    claims: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[CLAIM]..", help="Names or numbers of claims; default: all.", show_default=False),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Reduced experiments: all in ten minutes on two cores.")
+    ] = False,
+    *,
+    shared: Shared,
+) -> Result:
+    """Run findings of the literature as experiments: statement, criterion, evidence with errors, verdict.
+
+    Examples:
+
+    featurephase reproduce hard-directions closed-form --quick
+
+    featurephase reproduce --quick --json
+
+    The exit code is 3 if a claim is not confirmed, or cannot be determined here (its status says what it needs).
+    """
+    from featurephase.claims.ledger import reproduce as compute
+
+    return compute(claims or (), quick=quick, seed=shared.seed or 0, quiet=shared.quiet, workers=shared.executor)
