@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 import featurephase as fp
@@ -29,11 +31,11 @@ def experiment(study: Study) -> Finding:
     """What the criterion asks for."""
     rng = np.random.default_rng([study.seed, 9])
     comparisons: list[Comparison] = []
-    curves = []
+    curves: list[Curve] = []
     steps = study.size(1000, 10_000)
     for width, (eta_u, eta_w, gamma, scale) in SETTINGS.items():
         u, w = scale * rng.standard_normal((2, width))
-        rates = {"eta_u": eta_u, "eta_w": eta_w, "gamma": gamma}
+        rates: dict[str, Any] = {"eta_u": eta_u, "eta_w": eta_w, "gamma": gamma}
         end = 4.0 / float(fp.latent(u, w, cross_moment=1.0, **rates).rates["asymptotic"])
         times = np.linspace(0.0, end, 11)
         exact = fp.latent(u, w, cross_moment=1.0, times=times, **rates)

@@ -10,7 +10,7 @@ from featurephase.claims.networks import descent, measured_budget, random_layers
 from featurephase.results.related import Curve, Panel
 
 #: Units, their size at the start, and steps of training.
-WIDTH, SCALE, STEPS = 3, 30.0, 20_000
+WIDTH, SCALE, STEPS = 3, 30.0, 5000
 #: K(inf)/K(0) against its limit for large starts, and the budget of the closed form against that of the path.
 RATIO_BOUND, BUDGET_BOUND = 5e-3, 5e-3
 
@@ -18,7 +18,7 @@ RATIO_BOUND, BUDGET_BOUND = 5e-3, 5e-3
 def experiment(study: Study) -> Finding:
     """What the criterion asks for."""
     starts, ends, parts, others, ratios, norms, budgets = [], [], [], [], [], [], []
-    for u, w in random_layers(WIDTH, study.size(12, 100), (study.seed, 12), SCALE, SCALE):
+    for u, w in random_layers(WIDTH, study.size(60, 400), (study.seed, 12), SCALE, SCALE):
         end = 14.0 / float(fp.latent(u, w, cross_moment=1.0).rates["asymptotic"])
         path = descent(u, w, time=end, steps=STEPS)
         budget = measured_budget(path)

@@ -27,7 +27,8 @@ def log_kernels(name: str, kappa: float, replicates: int, seed: int) -> tuple[np
     found, far = [], 0.0
     for u, w in random_layers(width, replicates, (seed, 10), kappa**c.c_sigma_u, kappa**c.c_sigma_w):
         pace = fp.latent(u, w, cross_moment=1.0, **rates).rates
-        last = 12.0 / pace["asymptotic"] + 2.0 * float(np.nan_to_num(pace["saturation_time"]))
+        start = abs(rates["gamma"] * float(u @ w))
+        last = (12.0 + np.log1p(start)) / pace["asymptotic"] + 2.0 * float(np.nan_to_num(pace["saturation_time"]))
         path = integrate_flow(u, w, [0.0, last], cross_moment=1.0, rtol=1e-10, atol=1e-13, **rates)
         found.append(np.log(path.kernel[-1] / path.kernel[0]))
         far = max(far, abs(path.output[-1] - 1.0))

@@ -1,0 +1,103 @@
+"""Claim 3: the spectral phase transition of the Hessian along the path."""
+
+from __future__ import annotations
+
+import numpy as np
+
+import featurephase as fp
+from featurephase.claims.base import (
+    TRANSITIONS,
+    Claim,
+    Comparison,
+    Finding,
+    Number,
+    Study,
+    above,
+    below,
+    equals,
+    fact,
+)
+from featurephase.claims.neurons import extrapolated, gelu_neuron, outlier, predicted, simulated
+from featurephase.results.related import Curve, Panel
+
+TIME = 10
+#: Below, above and far above the transition.
+BELOW, ABOVE = 2.0, (12.0, 20.0)
+#: Standard errors of the outlier and of its squared overlap, extrapolated.
+VALUE_ERROR, OVERLAP_ERROR = 0.006, 0.05
+
+
+def lowest(delta: float, dimension: int, seeds: int, study: Study) -> tuple[Number, Number]:
+    """Smallest eigenvalue of finite networks, and squared overlap of its eigenvector with the hard direction."""
+    run = simulated(
+        gelu_neuron(TIME),
+        study,
+        dimension,
+        delta,
+        seeds,
+        method="dense",
+        times=[TIME],
+        eigenvalues=2,
+        precision="float32",
+    )
+    h = run.hessian[0]
+    read = [(h.smallest, h.smallest_se), (h.hard_overlaps, h.hard_overlaps_se)]
+    value, overlap = (Number.of(np.nan if x is None else x[0], np.nan if s is None else s[0], seeds) for x, s in read)
+    return value, overlap
+
+
+def experiment(study: Study) -> Finding:
+    """What the criterion asks for."""
+    small, seeds, samples = study.size(200, 400), study.size(12, 40), study.size(10_000, 100_000)
+    comparisons: list[Comparison] = []
+    points = []
+    for delta in (BELOW, *ABOVE):
+        theory = predicted(gelu_neuron(TIME), study, delta, [TIME], samples=samples).hessian[0]
+        half, full = (lowest(delta, d, seeds, study) for d in (small, 2 * small))
+        points.append((full[1], outlier(theory)[1] if delta in ABOVE else Number(0.0)))
+        if delta == BELOW:
+            comparisons.append(fact(f"delta = {delta:g}: the limit has no hard outlier", not theory.hard_outliers))
+            comparisons.append(below(f"delta = {delta:g}: overlap of the lowest eigenvector", full[1], 0.1))
+            continue
+        value, overlap = (extrapolated(a, b) for a, b in zip(half, full, strict=True))
+        expected_value, expected_overlap = outlier(theory)
+        edge = Number.of(theory.left_edge, theory.left_edge_se, 6)
+        at = f"delta = {delta:g}:"
+        comparisons += [
+            equals(f"{at} lowest eigenvalue", value, expected_value, resolution=VALUE_ERROR),
+            equals(f"{at} its squared overlap", overlap, expected_overlap, resolution=OVERLAP_ERROR),
+            below(f"{at} lowest eigenvalue against the edge", value, edge),
+            below(f"{at} lowest eigenvalue", value, 0.0),
+        ]
+    problem = gelu_neuron(TIME).replace(asymptotics={"samples": samples, "replicates": 4, "seed": study.seed})
+    found = fp.threshold(problem, times=[TIME], delta_range=(1.0, 40.0), workers=1).delta_nn[0]
+    transition = Number.of(found.value, found.value_se, 4)
+    comparisons += [above("delta_NN(10)", transition, BELOW), below("delta_NN(10)", transition, ABOVE[0])]
+    x = np.array([BELOW, *ABOVE])
+    measured, theory_curve = zip(*points, strict=True)
+    values, errors = np.array([m.value for m in measured]), np.array([m.se for m in measured])
+    curves = (
+        Curve(x, values, f"d = {2 * small}", "points", errors),
+        Curve(x, np.array([t.value for t in theory_curve]), "limit", "dashed"),
+    )
+    panel = Panel(
+        "n/d", "squared overlap of the lowest eigenvector", curves, vertical=((transition.value, "delta_NN"),)
+    )
+    return Finding(comparisons, "one neuron after 10 steps; more in docs/validation", (panel,))
+
+
+CLAIM = Claim(
+    id="spectral-transition",
+    number=3,
+    statement="Along the path the Hessian has a spectral phase transition: above delta_NN a negative outlier "
+    "aligned with U_H leaves the bulk, below it there is none.",
+    source=TRANSITIONS,
+    criterion="GeLU neuron, 10 steps. delta = 12 and 20: the lowest eigenvalue of dense Hessians, extrapolated in "
+    "1/d, equals the predicted outlier (standard error below 0.006), stands left of the predicted edge "
+    "and below 0, and its squared overlap is the predicted one (standard error below 0.05). delta = 2: no "
+    "outlier in the limit, and an overlap below 0.1 in finite networks. The predicted delta_NN lies "
+    "between 2 and 12.",
+    experiment="Gradient descent on Gaussian data matrices at d = 200 and 400 (full: 400 and 800), their Hessians' "
+    "lowest eigenpairs, against the theory of the limit.",
+    run=experiment,
+)
