@@ -6,9 +6,8 @@ import math
 
 import numpy as np
 
-import featurephase as fp
 from featurephase.claims.base import TRANSITIONS, Claim, Finding, Number, Study, above, equals
-from featurephase.claims.neurons import decaying_neuron, entry, simulated
+from featurephase.claims.neurons import decaying_neuron, entry, simulated, thresholds
 from featurephase.foundation.types import Array
 from featurephase.results.related import Curve, Panel
 
@@ -57,10 +56,7 @@ def experiment(study: Study) -> Finding:
         )
         table.append(power[:, -1])
         last.append(entry(pairs[-1][1], "hard_overlap", max(times)).value)
-    followed = problem.replace(
-        asymptotics={"samples": study.size(6000, 50_000), "replicates": 4, "seed": study.seed}, training={"steps": 120}
-    )
-    found = fp.threshold(followed, times=[120], delta_range=(6.0, 25.0), workers=1).delta_nn[0]
+    found = thresholds(problem, study, 120, (6.0, 25.0), samples=study.size(6000, 50_000)).delta_nn[0]
     transition = Number.of(found.value_negative, found.value_negative_se, 4)
     power = np.array(table)
     comparisons = [

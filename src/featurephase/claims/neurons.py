@@ -12,8 +12,19 @@ from featurephase.claims.base import Number, Study
 from featurephase.problem import GradientDescent, Problem, Student, Teacher
 from featurephase.results.prediction import HessianPrediction, TrajectoryPrediction
 from featurephase.results.simulation import SimulationRun
+from featurephase.results.threshold import Threshold
 
-__all__ = ["decaying_neuron", "entry", "extrapolated", "gelu_neuron", "outlier", "predicted", "simulated", "size_of"]
+__all__ = [
+    "decaying_neuron",
+    "entry",
+    "extrapolated",
+    "gelu_neuron",
+    "outlier",
+    "predicted",
+    "simulated",
+    "size_of",
+    "thresholds",
+]
 
 #: One direction, met through its square alone: it is hard.
 EVEN = "1.5*tanh(g1**2)"
@@ -80,3 +91,16 @@ def outlier(theory: HessianPrediction) -> tuple[Number, Number]:
         return Number(np.nan, np.nan), Number(np.nan, np.nan)
     x = theory.hard_outliers[0]
     return Number.of(x.value, x.value_se, 6), Number.of(x.overlap, x.overlap_se, 6)
+
+
+def thresholds(
+    problem: Problem, study: Study, time: int, delta_range: tuple[float, float], *, samples: int, replicates: int = 4
+) -> Threshold:
+    """delta_NN at one time, and delta_alg from fewer draws than the command's, with the error that this leaves."""
+    own = problem.replace(asymptotics={"samples": samples, "replicates": replicates, "seed": study.seed})
+    spaces = fp.latent_subspaces(own.teacher, quiet=True)
+    alg = fp.algorithmic_threshold(own.teacher, spaces, samples=2**17, max_samples=2**19, seed=study.seed, quiet=True)
+    found: Threshold = fp.threshold(
+        own, times=[time], delta_range=delta_range, subspaces=spaces, algorithmic=alg, workers=1
+    )
+    return found

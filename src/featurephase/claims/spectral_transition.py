@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-import featurephase as fp
 from featurephase.claims.base import (
     TRANSITIONS,
     Claim,
@@ -17,7 +16,7 @@ from featurephase.claims.base import (
     equals,
     fact,
 )
-from featurephase.claims.neurons import extrapolated, gelu_neuron, outlier, predicted, simulated
+from featurephase.claims.neurons import extrapolated, gelu_neuron, outlier, predicted, simulated, thresholds
 from featurephase.results.related import Curve, Panel
 
 TIME = 10
@@ -69,8 +68,7 @@ def experiment(study: Study) -> Finding:
             below(f"{at} lowest eigenvalue against the edge", value, edge),
             below(f"{at} lowest eigenvalue", value, 0.0),
         ]
-    problem = gelu_neuron(TIME).replace(asymptotics={"samples": samples, "replicates": 4, "seed": study.seed})
-    found = fp.threshold(problem, times=[TIME], delta_range=(1.0, 40.0), workers=1).delta_nn[0]
+    found = thresholds(gelu_neuron(TIME), study, TIME, (1.0, 40.0), samples=samples).delta_nn[0]
     transition = Number.of(found.value, found.value_se, 4)
     comparisons += [above("delta_NN(10)", transition, BELOW), below("delta_NN(10)", transition, ABOVE[0])]
     x = np.array([BELOW, *ABOVE])
