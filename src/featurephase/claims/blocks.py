@@ -56,8 +56,8 @@ def experiment(study: Study) -> Finding:
     for d in study.size((150, 300), (300, 600)):
         h = simulated(wide(WIDTH), study, d, DELTA, seeds, method="dense", times=[TIME], eigenvalues=2).hessian[0]
         # The two lowest are equal in the limit; their errors are added as if they were one.
-        pair = (h.smallest, h.smallest_se)
-        ends.append(Number.of(*(np.nan if x is None else np.mean(x) for x in pair), seeds))
+        value, se = (np.nan if x is None else np.mean(x) for x in (h.smallest, h.smallest_se))
+        ends.append(Number.of(value, se, seeds))
     allowed = RESOLUTION * abs(expected.value)
     comparisons.append(
         equals("m = 2: lowest eigenvalues, full equation", extrapolated(*ends), expected, resolution=allowed)
