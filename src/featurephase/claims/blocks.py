@@ -62,9 +62,9 @@ def experiment(study: Study) -> Finding:
     comparisons.append(
         equals("m = 2: lowest eigenvalues, full equation", extrapolated(*ends), expected, resolution=allowed)
     )
-    x, y, se = np.array(widths, float), np.array([g.value for g in gaps]), np.array([g.se for g in gaps])
+    x, y, errors = np.array(widths, float), np.array([g.value for g in gaps]), np.array([g.se for g in gaps])
     panel = Panel(
-        "m", "(block threshold - threshold)/threshold", (Curve(x, y, "", "bars", se),), log_x=True, log_y=True
+        "m", "(block threshold - threshold)/threshold", (Curve(x, y, "", "bars", errors),), log_x=True, log_y=True
     )
     return Finding(comparisons, "equal neurons at a random start, up to 8; up to 32 in docs/validation", (panel,))
 

@@ -9,7 +9,7 @@ import numpy as np
 import featurephase as fp
 from featurephase.claims.base import MECHANISMS, Claim, Comparison, Finding, Study, at_most
 from featurephase.claims.networks import descent
-from featurephase.latent_model.training import Measurement, integrate_flow
+from featurephase.latent_model.training import Measurement, Setting, integrate_flow
 from featurephase.results.latent import LatentResult
 from featurephase.results.related import Curve, Panel
 
@@ -39,7 +39,7 @@ def experiment(study: Study) -> Finding:
         end = 4.0 / float(fp.latent(u, w, cross_moment=1.0, **rates).rates["asymptotic"])
         times = np.linspace(0.0, end, 11)
         exact = fp.latent(u, w, cross_moment=1.0, times=times, **rates)
-        flow = integrate_flow(u, w, times, cross_moment=1.0, response_moment=1.0, **rates)
+        flow = integrate_flow(u, w, times, Setting(cross_moment=1.0, response_moment=1.0, **rates))
         comparisons.append(at_most(f"width {width}: error of the flow", relative_error(exact, flow), FLOW_BOUND))
         coarse, fine = (descent(u, w, time=end, steps=count, **rates) for count in (steps, 2 * steps))
         every = steps // 10

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from featurephase.foundation.types import Array
-from featurephase.latent_model.training import Measurement, train_network, two_point_data
+from featurephase.latent_model.training import Measurement, Setting, train_network, two_point_data
 
 __all__ = ["Budget", "descent", "measured_budget", "random_layers"]
 
@@ -25,10 +25,9 @@ def random_layers(
 
 def descent(u: Array, w: Array, *, time: float, steps: int, cross_moment: float = 1.0, **rates: Any) -> Measurement:
     """Gradient descent on two samples with second moment 1, in so many small steps; the weights at every step."""
-    inputs, labels, direction = two_point_data(1.0, cross_moment, cross_moment**2, dimension=2)
-    return train_network(
-        inputs, labels, u, np.outer(w, direction), direction, steps=steps, step_size=time / steps, **rates
-    )
+    data = two_point_data(1.0, cross_moment, cross_moment**2, dimension=2)
+    setting = Setting(cross_moment=cross_moment, response_moment=cross_moment**2, **rates)
+    return train_network(data, u, np.outer(w, data[2]), setting, steps=steps, step_size=time / steps)
 
 
 class Budget(NamedTuple):

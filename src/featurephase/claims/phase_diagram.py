@@ -8,7 +8,7 @@ import featurephase as fp
 from featurephase.claims.base import MECHANISMS, Claim, Comparison, Finding, Number, Study, at_most, equals, slope
 from featurephase.claims.networks import random_layers
 from featurephase.latent_model import parameterisation
-from featurephase.latent_model.training import integrate_flow
+from featurephase.latent_model.training import Setting, integrate_flow
 from featurephase.results.related import Curve, Panel
 
 #: Named parameterisations, at least two of each phase.
@@ -29,7 +29,7 @@ def log_kernels(name: str, kappa: float, replicates: int, seed: int) -> tuple[np
         pace = fp.latent(u, w, cross_moment=1.0, **rates).rates
         start = abs(rates["gamma"] * float(u @ w))
         last = (12.0 + np.log1p(start)) / pace["asymptotic"] + 2.0 * float(np.nan_to_num(pace["saturation_time"]))
-        path = integrate_flow(u, w, [0.0, last], cross_moment=1.0, rtol=1e-10, atol=1e-13, **rates)
+        path = integrate_flow(u, w, [0.0, last], Setting(cross_moment=1.0, response_moment=1.0, **rates))
         found.append(np.log(path.kernel[-1] / path.kernel[0]))
         far = max(far, abs(path.output[-1] - 1.0))
     return np.array(found), far

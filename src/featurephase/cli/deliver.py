@@ -31,6 +31,7 @@ class Delivery:
     as_json: bool = False
     figure: Path | None = None
     save: Path | None = None
+    page: Path | None = None
     quiet: bool = False
 
     def check(self) -> None:
@@ -47,6 +48,10 @@ class Delivery:
             check_target("--figure", self.figure, FIGURES)
         if self.save is not None:
             check_target("--save", self.save, TABLES)
+        if self.page is not None:
+            from featurephase.present.page import PAGES
+
+            check_target("--output", self.page, PAGES)
 
 
 def say(text: str) -> None:
@@ -78,7 +83,7 @@ def deliver(result: Result, where: Delivery) -> int:
     document = json.dumps(result.to_dict(), allow_nan=False) if where.as_json else result.table().rstrip("\n")
     failures: list[Exception] = []
     try:
-        for step in (_print, _save, _draw):
+        for step in (_print, _save, _draw, _write_page):
             try:
                 step(document, result, where)
             except InputError as error:  # a folder that was there before computing: no bad input any more
@@ -112,3 +117,11 @@ def _draw(document: str, result: Result, where: Delivery) -> None:
         from featurephase.present.figures import write_figure
 
         write_figure(result.figure(), where.figure)
+
+
+def _write_page(document: str, result: Result, where: Delivery) -> None:
+    if where.page is not None:
+        from featurephase.present import page_of
+        from featurephase.present.page import write_page
+
+        write_page(where.page, page_of(result), overwrite=True)

@@ -77,6 +77,13 @@ SHARED: dict[str, tuple[Any, Any]] = {
         ],
         None,
     ),
+    "page": (
+        Annotated[
+            Path | None,
+            typer.Option("-o", "--output", metavar="FILE.html", help="Write the result as one page, FILE.html."),
+        ],
+        None,
+    ),
     "quiet": (Annotated[bool, typer.Option("--quiet", help="No progress, no messages on standard error.")], False),
     "debug": (DebugFlag, False),
 }
@@ -102,6 +109,7 @@ class Shared:
     json: bool = False
     figure: Path | None = None
     save: Path | None = None
+    page: Path | None = None
     quiet: bool = False
     debug: bool = False
     note: str = ""
@@ -158,7 +166,7 @@ def command(*flags: str) -> Callable[[Callable[..., Result]], Callable[..., None
                 result = function(**values, shared=shared)
                 return result.noted(shared.note) if shared.note else result
 
-            where = Delivery(shared.json, shared.figure, shared.save, shared.quiet)
+            where = Delivery(shared.json, shared.figure, shared.save, shared.page, shared.quiet)
             raise typer.Exit(carry_out(compute, where))
 
         own = inspect.signature(function, eval_str=True, globals=_names(function)).parameters.values()

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from featurephase.results.base import Result
 
 
-@command(*COMPUTING)
+@command("page", *COMPUTING)
 def reproduce(
     claims: Annotated[
         list[str] | None,
@@ -30,7 +30,7 @@ def reproduce(
 
     featurephase reproduce hard-directions closed-form --quick
 
-    featurephase reproduce --quick --json
+    featurephase reproduce --quick -o ledger.html
 
     The exit code is 3 if a claim is not confirmed, or cannot be determined here (its status says what it needs).
     """

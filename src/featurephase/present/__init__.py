@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from featurephase.results.base import Result
 
-__all__ = ["PRESENTERS", "figure_of", "presenter", "table_of"]
+__all__ = ["PRESENTERS", "figure_of", "page_of", "presenter", "table_of"]
 
 #: Class of the result -> module of this package that presents it, loaded when it is needed.
 PRESENTERS = {
@@ -82,3 +82,9 @@ def figure_of(result: Result, ax: Axes | None = None) -> Figure:
     with house_style():
         drawn: Figure = draw(result) if ax is None else draw(result, ax=ax)
     return drawn
+
+
+def page_of(result: Result) -> str:
+    """The self-contained HTML page of a result, where its presenter makes one."""
+    html: str = presenter(type(result)).page(result)
+    return html
