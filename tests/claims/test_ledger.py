@@ -112,9 +112,9 @@ def test_unknown_claims_and_impossible_seeds_are_refused(capsys: pytest.CaptureF
 
 def test_a_document_is_the_same_for_the_same_seed() -> None:
     """Through JSON, as a store keeps it."""
-    first, second = (ledger.execute("rescaling", True, 3) for _ in range(2))
+    first, second = (ledger.execute("closed-form", True, 3) for _ in range(2))
     again = json.loads(json.dumps(first))
-    made = [ledger.assembled([claim("rescaling")], [d], quick=True, seed=3) for d in (first, second, again)]
+    made = [ledger.assembled([claim("closed-form")], [d], quick=True, seed=3) for d in (first, second, again)]
     assert made[0].claims[0].verdict == "confirmed"
     assert made[0].claims[0].evidence == made[1].claims[0].evidence == made[2].claims[0].evidence
     assert made[0].claims[0].panels == made[2].claims[0].panels

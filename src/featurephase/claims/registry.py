@@ -43,7 +43,7 @@ def claim(name: str) -> Claim:
         For an unknown name, with the list.
     """
     names = list(CLAIMS)
-    if name.isdecimal() and 1 <= int(name[:6]) <= len(names):
+    if name.isascii() and name.isdecimal() and 1 <= int(name[:6]) <= len(names):
         name = names[int(name) - 1]
     if name not in CLAIMS:
         raise InputError(f"no claim {show(name)}; {suggest(name, CLAIMS)}, or their numbers, 1 to {len(names)}")

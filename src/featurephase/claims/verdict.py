@@ -41,6 +41,8 @@ def _judge(c: Comparison, false_alarm: float, false_proof: float) -> Evidence:
     if c.relation == "at most":
         return _evidence(c, math.nan, math.inf, math.nan, difference.value <= 0.0)
     z = _in_errors(difference, c.tolerance)
+    if math.isnan(z):  # what is not a number shows nothing
+        return _evidence(c, z, difference.degrees, math.nan, False)
     upper = _beyond(z, difference.degrees)
     if c.relation == "equals":
         p = min(1.0, 2.0 * min(upper, _beyond(-z, difference.degrees)))
