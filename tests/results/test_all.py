@@ -59,6 +59,7 @@ EXAMPLES: dict[str, Callable[[], Result]] = {
     "LatentPhaseResult": lambda: fp.latent_phase(c_gamma=-0.5, kappa=100.0, points=3, replicates=2),
     "LatentResult": lambda: fp.latent([0.5, -0.3], [0.2, 0.7], cross_moment=1.0, times=[0.0, 0.5], measure=True),
     "LatentSubspaces": _subspaces,
+    "Ledger": lambda: fp.reproduce("closed-form", quick=True, workers=1),
     "ParameterisationTable": parameterisation_table,
     "Prediction": lambda: fp.predict(_problem(), density=True, workers=1),
     "ReachedSubspace": lambda: reached_subspace(_problem(), 3.0, workers=1),

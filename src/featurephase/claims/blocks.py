@@ -16,7 +16,7 @@ from featurephase.claims.base import (
     equals,
     power_law,
 )
-from featurephase.claims.neurons import extrapolated, predicted, simulated, thresholds
+from featurephase.claims.neurons import extrapolated, predicted, simulated, transition
 from featurephase.problem import GradientDescent, Problem, Student, Teacher
 from featurephase.results.related import Curve, Panel
 
@@ -42,9 +42,7 @@ def experiment(study: Study) -> Finding:
     comparisons: list[Comparison] = []
     gaps = []
     for width in widths:
-        found = thresholds(wide(width), study, 0, (1.0, 12.0), samples=study.size(2000, 20_000), replicates=6).delta_nn[
-            0
-        ]
+        found = transition(wide(width), study, 0, (1.0, 12.0), samples=study.size(2000, 20_000))
         gaps.append(Number.of(found.block_gap, found.block_gap_se, 6))
     comparisons.append(above("m = 2: blocks above the full equation, relative to it", gaps[0], 0.05))
     comparisons.append(below("power of m in the distance of the blocks", power_law(widths, gaps), -0.7))

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from featurephase.claims.base import TRANSITIONS, Claim, Finding, Number, Study, above, equals
-from featurephase.claims.neurons import decaying_neuron, entry, simulated, thresholds
+from featurephase.claims.neurons import decaying_neuron, entry, simulated, transition
 from featurephase.foundation.types import Array
 from featurephase.results.related import Curve, Panel
 
@@ -56,13 +56,11 @@ def experiment(study: Study) -> Finding:
         )
         table.append(power[:, -1])
         last.append(entry(pairs[-1][1], "hard_overlap", max(times)).value)
-    found = thresholds(problem, study, 120, (6.0, 25.0), samples=study.size(6000, 50_000)).delta_nn[0]
-    transition = Number.of(found.value_negative, found.value_negative_se, 4)
+    found = transition(problem, study, 120, (6.0, 25.0), samples=study.size(6000, 50_000))
+    delta_nn = Number.of(found.value_negative, found.value_negative_se, 6)
     power = np.array(table)
     comparisons = [
-        equals(
-            "location at infinite time", Number.mean(limits), transition, resolution=RESOLUTION * abs(transition.value)
-        ),
+        equals("location at infinite time", Number.mean(limits), delta_nn, resolution=RESOLUTION * abs(delta_nn.value)),
         equals("power of d far below", Number.mean(power[:, 0]), -0.5, resolution=0.1, tolerance=0.15),
         above("power of d far above", Number.mean(power[:, -1]), HALFWAY),
         above("hard overlap far above", Number.mean(last), 0.5),
@@ -73,7 +71,7 @@ def experiment(study: Study) -> Finding:
     x = np.array(DELTAS)
     spread = [Number.mean(column) for column in power.T]
     curve = Curve(x, np.array([s.value for s in spread]), f"t = {max(times)}", "bars", np.array([s.se for s in spread]))
-    marks = ((transition.value, "predicted"), (Number.mean(limits).value, "located"))
+    marks = ((delta_nn.value, "predicted"), (Number.mean(limits).value, "located"))
     panel = Panel(
         "n/d", "power of d in the hard overlap", (curve,), "from -1/2, not learned, to 0, learned", vertical=marks
     )

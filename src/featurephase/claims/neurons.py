@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 import featurephase as fp
+from featurephase.analyses.threshold import network_threshold
 from featurephase.claims.base import Number, Study
 from featurephase.problem import GradientDescent, Problem, Student, Teacher
 from featurephase.results.prediction import HessianPrediction, TrajectoryPrediction
 from featurephase.results.simulation import SimulationRun
-from featurephase.results.threshold import Threshold
+from featurephase.results.threshold import NetworkThreshold
 
 __all__ = [
     "decaying_neuron",
@@ -23,7 +24,7 @@ __all__ = [
     "predicted",
     "simulated",
     "size_of",
-    "thresholds",
+    "transition",
 ]
 
 #: One direction, met through its square alone: it is hard.
@@ -93,14 +94,10 @@ def outlier(theory: HessianPrediction) -> tuple[Number, Number]:
     return Number.of(x.value, x.value_se, 6), Number.of(x.overlap, x.overlap_se, 6)
 
 
-def thresholds(
-    problem: Problem, study: Study, time: int, delta_range: tuple[float, float], *, samples: int, replicates: int = 4
-) -> Threshold:
-    """delta_NN at one time, and delta_alg from fewer draws than the command's, with the error that this leaves."""
+def transition(
+    problem: Problem, study: Study, time: int, delta_range: tuple[float, float], *, samples: int, replicates: int = 6
+) -> NetworkThreshold:
+    """delta_NN at one time."""
     own = problem.replace(asymptotics={"samples": samples, "replicates": replicates, "seed": study.seed})
     spaces = fp.latent_subspaces(own.teacher, quiet=True)
-    alg = fp.algorithmic_threshold(own.teacher, spaces, samples=2**17, max_samples=2**19, seed=study.seed, quiet=True)
-    found: Threshold = fp.threshold(
-        own, times=[time], delta_range=delta_range, subspaces=spaces, algorithmic=alg, workers=1
-    )
-    return found
+    return network_threshold(own, time, spaces, delta_range=delta_range, workers=1)

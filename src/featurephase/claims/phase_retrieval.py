@@ -6,7 +6,7 @@ import numpy as np
 
 import featurephase as fp
 from featurephase.claims.base import TRANSITIONS, Claim, Comparison, Finding, Number, Study, equals, fact
-from featurephase.claims.neurons import extrapolated, outlier, predicted, simulated, thresholds
+from featurephase.claims.neurons import extrapolated, outlier, predicted, simulated, transition
 from featurephase.problem import GradientDescent, Problem, Student, Teacher
 from featurephase.results.related import Curve, Panel
 from featurephase.results.status import UNBOUNDED_CURVATURE
@@ -39,7 +39,7 @@ def experiment(study: Study) -> Finding:
     samples, seeds = study.size(30_000, 200_000), study.size(16, 60)
     comparisons: list[Comparison] = []
     for a, value in PUBLISHED.items():
-        found = thresholds(softened(a), study, 0, (0.6, 6.0), samples=samples, replicates=6).delta_nn[0]
+        found = transition(softened(a), study, 0, (0.6, 6.0), samples=samples)
         number = Number.of(found.value, found.value_se, 6)
         name = f"threshold at the start, a = {a:g}"
         comparisons.append(equals(name, number, value, resolution=THRESHOLD_ERROR * value, tolerance=ROUNDING))
