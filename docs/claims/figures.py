@@ -1,8 +1,9 @@
-"""Draw the figures of docs/claims/concepts.md with the package alone: ``python docs/claims/figures.py``, a minute."""
+"""Draw the figures of docs/claims/concepts.md with the package alone: ``python docs/claims/figures.py [NAME]..``, a minute."""
 
 from __future__ import annotations
 
 import io
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -99,8 +100,8 @@ def threshold() -> Figure:
     axes.text(found.delta_nn[0].value, 0.7, " delta_NN(10)")
     axes.axvline(found.delta_alg, color="0.5", linestyle=":")
     axes.text(found.delta_alg, 0.7, " delta_alg")
-    axes.set(xscale="log", xlabel="n/d", ylabel="squared overlap of the lowest eigenvector")
-    axes.legend(loc="lower right")
+    axes.set(xscale="log", xlabel="n/d", ylabel="squared overlap")
+    axes.legend(loc="center left")
     return figure
 
 
@@ -123,7 +124,7 @@ def mechanisms() -> Figure:
     figure = new_figure(8.0, 3.2)
     kernel, angle = figure.subplots(1, 2)
     u, w = np.random.default_rng(2).standard_normal((2, 50))
-    for number, (name, scale) in enumerate((("small", 0.02), ("balanced", 0.15), ("large", 3.0))):
+    for number, (name, scale) in enumerate((("small", 0.02), ("medium", 0.15), ("large", 3.0))):
         end = float(fp.latent(scale * u, scale * w, cross_moment=1.0).rates["asymptotic"])
         last = (6.0 if name != "small" else 14.0) / end
         result = fp.latent(scale * u, scale * w, cross_moment=1.0, times=np.linspace(0.0, last, 200))
@@ -139,4 +140,5 @@ def mechanisms() -> Figure:
 if __name__ == "__main__":
     with house_style():
         for draw in (directions, bulk, threshold, escape, mechanisms):
-            write(draw(), draw.__name__)
+            if draw.__name__ in sys.argv[1:] or len(sys.argv) == 1:
+                write(draw(), draw.__name__)

@@ -32,7 +32,7 @@ def experiment(study: Study) -> Finding:
         loss="squared",
         training=GradientDescent(0.6, TIME),
     )
-    seeds, small = study.size(40, 100), study.size(300, 1000)
+    seeds, small = study.size(160, 200), study.size(300, 1000)
     theory = predicted(problem, study, DELTA, [], samples=study.size(20_000, 100_000), replicates=8)
     half, full = (simulated(problem, study, d, DELTA, seeds, method="dense") for d in (small, 2 * small))
     comparisons: list[Comparison] = []

@@ -39,7 +39,7 @@ def summary_cells(claim: ClaimResult) -> tuple[str, str, str, str, str]:
 def evidence_cells(e: Evidence) -> tuple[str, str, str, str, str]:
     """Name, what was found, what it is compared with, the difference in standard errors, and whether it holds."""
     found, expected = (with_error(e.observed, e.observed_se), with_error(e.expected, e.expected_se))
-    z = "" if math.isnan(e.difference) else f"{e.difference:+.1f}"
+    z = "" if math.isnan(e.difference) else f"{round(e.difference, 1) + 0.0:+.1f}"
     return e.name, found, f"{e.relation} {expected}", z, _word(e)
 
 

@@ -22,7 +22,7 @@ def ledger_page(result: Ledger) -> str:
     size = "reduced" if result.quick else "full"
     lead = (
         "Findings of the literature on feature learning, each run as an experiment whose criterion was fixed before: "
-        f"{counts}. These are the {size} experiments. Numbers stand with their standard errors; differences are judged "
+        f"{counts}. These are the {size} experiments. Numbers stand with their standard errors; differences z are judged "
         "in these units with Student's t, the comparisons of a claim sharing one probability of error."
     )
     dates = sorted({claim.date for claim in result.claims if claim.date})
@@ -72,4 +72,4 @@ def _evidence(claim: ClaimResult) -> Table:
     for e in claim.evidence:
         *cells, word = evidence_cells(e)
         rows.append([*cells, Marked(word, "good" if e.holds else "bad" if e.core else "fair")])
-    return Table(("", "found", "claim", "difference in standard errors", "holds"), rows)
+    return Table(("", "found", "claim", "z", "holds"), rows)
