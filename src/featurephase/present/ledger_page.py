@@ -22,8 +22,8 @@ def ledger_page(result: Ledger) -> str:
     size = "reduced" if result.quick else "full"
     lead = (
         "Findings of the literature on feature learning, each run as an experiment whose criterion was fixed before: "
-        f"{counts}. These are the {size} experiments. Numbers stand with their standard errors; differences z are judged "
-        "in these units with Student's t, the comparisons of a claim sharing one probability of error."
+        f"{counts}. These are the {size} experiments. Numbers stand with their standard errors; differences z "
+        "are judged in these units with Student's t, the comparisons of a claim sharing one probability of error."
     )
     dates = sorted({claim.date for claim in result.claims if claim.date})
     facts = {
