@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-import featurephase as fp
+from featurephase.analyses.latent import latent
 from featurephase.claims.base import MECHANISMS, Claim, Finding, Number, Study, above, at_most, below
 from featurephase.claims.networks import descent, measured_budget, random_layers
 from featurephase.results.related import Curve, Panel
@@ -22,7 +22,7 @@ def experiment(study: Study) -> Finding:
     for u, w in random_layers(width, replicates, (study.seed, 11), SCALE, SCALE):
         path = descent(u, w, time=TIME, steps=STEPS)
         budget = measured_budget(path)
-        exact = fp.latent(u, w, cross_moment=1.0, times=[0.0, TIME]).mechanisms
+        exact = latent(u, w, cross_moment=1.0, times=[0.0, TIME]).mechanisms
         errors.append(max(abs(value - exact[name]) for name, value in budget._asdict().items()))
         turned = int(np.argmax(np.abs(path.alignment) > 0.9))
         starts.append(abs(path.alignment[0]))

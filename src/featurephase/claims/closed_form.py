@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-import featurephase as fp
+from featurephase.analyses.latent import latent
 from featurephase.claims.base import MECHANISMS, Claim, Comparison, Finding, Study, at_most
 from featurephase.claims.networks import descent
 from featurephase.latent_model.training import Measurement, Setting, integrate_flow
@@ -36,9 +36,9 @@ def experiment(study: Study) -> Finding:
     for width, (eta_u, eta_w, gamma, scale) in SETTINGS.items():
         u, w = scale * rng.standard_normal((2, width))
         rates: dict[str, Any] = {"eta_u": eta_u, "eta_w": eta_w, "gamma": gamma}
-        end = 4.0 / float(fp.latent(u, w, cross_moment=1.0, **rates).rates["asymptotic"])
+        end = 4.0 / float(latent(u, w, cross_moment=1.0, **rates).rates["asymptotic"])
         times = np.linspace(0.0, end, 11)
-        exact = fp.latent(u, w, cross_moment=1.0, times=times, **rates)
+        exact = latent(u, w, cross_moment=1.0, times=times, **rates)
         flow = integrate_flow(u, w, times, Setting(cross_moment=1.0, response_moment=1.0, **rates))
         comparisons.append(at_most(f"width {width}: error of the flow", relative_error(exact, flow), FLOW_BOUND))
         coarse, fine = (descent(u, w, time=end, steps=count, **rates) for count in (steps, 2 * steps))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-import featurephase as fp
+from featurephase.analyses.latent import latent
 from featurephase.claims.base import MECHANISMS, Claim, Finding, Number, Study, above, at_most, below
 from featurephase.claims.networks import descent, measured_budget, random_layers
 from featurephase.results.related import Curve, Panel
@@ -19,10 +19,10 @@ def experiment(study: Study) -> Finding:
     """What the criterion asks for."""
     starts, ends, parts, others, ratios, norms, budgets = [], [], [], [], [], [], []
     for u, w in random_layers(WIDTH, study.size(60, 400), (study.seed, 12), SCALE, SCALE):
-        end = 14.0 / float(fp.latent(u, w, cross_moment=1.0).rates["asymptotic"])
+        end = 14.0 / float(latent(u, w, cross_moment=1.0).rates["asymptotic"])
         path = descent(u, w, time=end, steps=STEPS)
         budget = measured_budget(path)
-        exact = fp.latent(u, w, cross_moment=1.0, times=[0.0, end]).mechanisms
+        exact = latent(u, w, cross_moment=1.0, times=[0.0, end]).mechanisms
         budgets.append(max(abs(value - exact[name]) for name, value in budget._asdict().items()))
         rho = 2.0 * abs(u @ w) / (u @ u + w @ w)
         ratios.append(abs(path.kernel[-1] / path.kernel[0] - np.sqrt(1.0 - rho**2)))

@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 
-import featurephase as fp
+from featurephase.analyses.prediction import predict
+from featurephase.analyses.simulation import simulate
 from featurephase.analyses.threshold import network_threshold
 from featurephase.claims.base import Number, Study
 from featurephase.problem import GradientDescent, Problem, Student, Teacher
 from featurephase.results.prediction import HessianPrediction, TrajectoryPrediction
 from featurephase.results.simulation import SimulationRun
 from featurephase.results.threshold import NetworkThreshold
+from featurephase.subspaces import latent_subspaces
 
 __all__ = [
     "decaying_neuron",
@@ -51,8 +53,8 @@ def simulated(
 ) -> SimulationRun:
     """Training of finite networks; other dimensions and streams have other random numbers."""
     own = problem.replace(asymptotics={"seed": study.seed + 1000 * dimension + stream})
-    extras = {"recovery": False, "predicted": False, "times": []} | options
-    run: SimulationRun = fp.simulate(own, dimension=dimension, delta=delta, seeds=seeds, workers=1, **extras).runs[0]
+    extras: dict[str, Any] = {"recovery": False, "predicted": False, "times": []} | options
+    run: SimulationRun = simulate(own, dimension=dimension, delta=delta, seeds=seeds, workers=1, **extras).runs[0]
     return run
 
 
@@ -61,7 +63,7 @@ def predicted(
 ) -> TrajectoryPrediction:
     """The limit n, d -> infinity."""
     own = problem.replace(asymptotics={"samples": samples, "replicates": replicates, "seed": study.seed})
-    run: TrajectoryPrediction = fp.predict(own, delta=delta, times=times, workers=1).runs[0]
+    run: TrajectoryPrediction = predict(own, delta=delta, times=times, workers=1).runs[0]
     return run
 
 
@@ -99,5 +101,5 @@ def transition(
 ) -> NetworkThreshold:
     """delta_NN at one time."""
     own = problem.replace(asymptotics={"samples": samples, "replicates": replicates, "seed": study.seed})
-    spaces = fp.latent_subspaces(own.teacher, quiet=True)
+    spaces = latent_subspaces(own.teacher, quiet=True)
     return network_threshold(own, time, spaces, delta_range=delta_range, workers=1)

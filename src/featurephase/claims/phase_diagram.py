@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-import featurephase as fp
+from featurephase.analyses.latent import latent
+from featurephase.analyses.latent_phase import latent_phase
 from featurephase.claims.base import MECHANISMS, Claim, Comparison, Finding, Number, Study, at_most, equals, slope
 from featurephase.claims.networks import random_layers
 from featurephase.latent_model import parameterisation
@@ -26,7 +27,7 @@ def log_kernels(name: str, kappa: float, replicates: int, seed: int) -> tuple[np
     rates = {"gamma": kappa**c.c_gamma, "eta_u": kappa**c.c_eta_u, "eta_w": kappa**c.c_eta_w}
     found, far = [], 0.0
     for u, w in random_layers(width, replicates, (seed, 10), kappa**c.c_sigma_u, kappa**c.c_sigma_w):
-        pace = fp.latent(u, w, cross_moment=1.0, **rates).rates
+        pace = latent(u, w, cross_moment=1.0, **rates).rates
         start = abs(rates["gamma"] * float(u @ w))
         last = (12.0 + np.log1p(start)) / pace["asymptotic"] + 2.0 * float(np.nan_to_num(pace["saturation_time"]))
         path = integrate_flow(u, w, [0.0, last], Setting(cross_moment=1.0, response_moment=1.0, **rates))
@@ -42,7 +43,7 @@ def experiment(study: Study) -> Finding:
     curves = []
     farthest = 0.0
     for name in NAMES:
-        verdict = fp.latent_phase(name=name).verdict
+        verdict = latent_phase(name=name).verdict
         runs = [log_kernels(name, kappa, study.size(64, 400), study.seed + int(kappa)) for kappa in kappas]
         farthest = max([farthest, *(far for _, far in runs)])
         logs = [Number.mean(log) for log, _ in runs]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-import featurephase as fp
+from featurephase.analyses.prediction import predict
 from featurephase.claims.base import TRANSITIONS, Claim, Comparison, Finding, Number, Study, equals, fact
 from featurephase.claims.neurons import extrapolated, outlier, predicted, simulated, transition
 from featurephase.problem import GradientDescent, Problem, Student, Teacher
@@ -69,7 +69,7 @@ def experiment(study: Study) -> Finding:
             )
         )
         curves.append(Curve(run.times.astype(float), run.hard_overlap, f"d = {d}"))
-    unbounded = fp.predict(
+    unbounded = predict(
         retrieval("squared").replace(asymptotics={"samples": 4000, "replicates": 2}), delta=3.0, times=[0], workers=1
     )
     edge = unbounded.runs[0].hessian[0]

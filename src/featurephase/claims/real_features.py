@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-import featurephase as fp
+from featurephase.analyses.simulation import simulate
 from featurephase.claims.base import TRANSITIONS, Claim, Comparison, Finding, Number, Study, above, below, equals
 from featurephase.claims.neurons import gelu_neuron, outlier, predicted
 from featurephase.foundation.types import Array
@@ -49,7 +49,7 @@ def lowest(make: object, d: int, sets: int, study: Study) -> Number:
     for i in range(sets):
         data = make(np.random.default_rng([study.seed, 17, d, i]), round(DELTA * d), d)  # type: ignore[operator]
         problem = gelu_neuron(TIME).replace(asymptotics={"seed": study.seed + i})
-        run = fp.simulate(
+        run = simulate(
             problem, data=data, seeds=1, times=[TIME], eigenvalues=1, recovery=False, predicted=False, workers=1
         ).runs[0]
         smallest = run.hessian[0].smallest

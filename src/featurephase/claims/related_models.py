@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-import featurephase as fp
 from featurephase.claims.base import Claim, Comparison, Finding, Number, Study, above, at_most, below
+from featurephase.related_models import related
 from featurephase.related_models.registry import MODELS
 from featurephase.results.related import Curve, Panel
 
 #: Exponents of the initialisation: the linear and the condensed side of the phase diagram of wide ReLU networks.
-LINEAR, CONDENSED = {"gamma": 0.5, "gamma_prime": 0.0}, {"gamma": 1.75, "gamma_prime": 0.0}
+LINEAR: dict[str, Any] = {"gamma": 0.5, "gamma_prime": 0.0}
+CONDENSED: dict[str, Any] = {"gamma": 1.75, "gamma_prime": 0.0}
 
 
 def experiment(study: Study) -> Finding:
@@ -21,14 +24,14 @@ def experiment(study: Study) -> Finding:
     for name in MODELS:
         if name == "relu-phase":  # its theory is an exponent, its simulation a slope
             continue
-        result = fp.related(name, simulate=True, seed=study.seed, replicates=replicates, workers=1)
+        result = related(name, simulate=True, seed=study.seed, replicates=replicates, workers=1)
         ratios = [a.difference / a.allowed if a.allowed else float(a.difference > 0.0) for a in result.comparison]
         failed = [a.name for a in result.comparison if not a.agree]
         what = f"{name} ({result.phase}): quantities that differ" + (f": {', '.join(failed)}" if failed else "")
         comparisons.append(at_most(what, len(failed) if result.comparison else 1.0, 0.0))
         worst.append(max(ratios, default=np.nan))
     for side, parameters, relation in (("linear", LINEAR, below), ("condensed", CONDENSED, above)):
-        found = fp.related(
+        found = related(
             "relu-phase", simulate=True, seed=study.seed, replicates=replicates, workers=1, **parameters
         ).quantities["slope"]
         slope = Number.of(found.value, found.se, replicates)

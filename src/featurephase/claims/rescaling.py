@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-import featurephase as fp
+from featurephase.analyses.latent import latent
 from featurephase.claims.base import MECHANISMS, Claim, Finding, Number, Study, above, at_most
 from featurephase.claims.networks import descent, measured_budget
 from featurephase.foundation.types import Array
@@ -29,10 +29,10 @@ def experiment(study: Study) -> Finding:
     for _ in range(study.size(6, 60)):
         curves, grown = [], []
         for name, (u, w) in starts(rng).items():
-            end = 6.0 / float(fp.latent(u, w, cross_moment=2.0).rates["asymptotic"]) + 2.0
+            end = 6.0 / float(latent(u, w, cross_moment=2.0).rates["asymptotic"]) + 2.0
             path = descent(u, w, time=end, steps=STEPS, cross_moment=2.0)
             budget = measured_budget(path)
-            exact = fp.latent(u, w, cross_moment=2.0, times=[0.0, end]).mechanisms
+            exact = latent(u, w, cross_moment=2.0, times=[0.0, end]).mechanisms
             worst["cosine"] = max(worst["cosine"], float(np.max(np.abs(np.abs(path.alignment) - 1.0))))
             worst["rotation"] = max(worst["rotation"], abs(budget.alignment) + abs(budget.disalignment))
             worst["budget"] = max(worst["budget"], *(abs(v - exact[k]) for k, v in budget._asdict().items()))

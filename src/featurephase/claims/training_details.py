@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-import featurephase as fp
 from featurephase.claims.base import TRANSITIONS, Claim, Comparison, Finding, Number, Study, above
 from featurephase.claims.neurons import gelu_neuron, transition
 from featurephase.problem import Teacher
 from featurephase.results.related import Curve, Panel
+from featurephase.subspaces import latent_subspaces
+from featurephase.thresholds.algorithmic import algorithmic_threshold
 
 TIME = 5
 #: What is changed in the GeLU neuron: in a quick run the first two of each are looked at.
@@ -36,8 +37,8 @@ VARIANTS: dict[str, tuple[dict[str, Any], ...]] = {
 @cache
 def algorithmic(teacher: Teacher, seed: int) -> Number:
     """delta_alg of a target, from fewer draws than the command's, with the error that this leaves."""
-    spaces = fp.latent_subspaces(teacher, quiet=True)
-    found = fp.algorithmic_threshold(teacher, spaces, samples=2**17, max_samples=2**19, seed=seed, quiet=True)
+    spaces = latent_subspaces(teacher, quiet=True)
+    found = algorithmic_threshold(teacher, spaces, samples=2**17, max_samples=2**19, seed=seed, quiet=True)
     return Number.of(found.delta_alg, found.error, 16)
 
 

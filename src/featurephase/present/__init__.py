@@ -85,6 +85,6 @@ def figure_of(result: Result, ax: Axes | None = None) -> Figure:
 
 
 def page_of(result: Result) -> str:
-    """The self-contained HTML page of a result, where its presenter makes one."""
-    html: str = presenter(type(result)).page(result)
+    """The self-contained HTML page of a ledger."""
+    html: str = import_module(f"{__name__}.ledger_page").ledger_page(result)
     return html

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from featurephase.results.ledger import ClaimResult, Evidence, Ledger
 
-__all__ = ["claim_figure", "duration", "evidence_cells", "figure", "page", "summary_cells", "table"]
+__all__ = ["claim_figure", "duration", "evidence_cells", "figure", "summary_cells", "table"]
 
 _WIDTH = 110
 _COLUMNS = 3
@@ -106,10 +106,3 @@ def figure(result: Ledger) -> Figure:
     for axes in places[len(shown) :]:
         axes.axis("off")
     return drawn
-
-
-def page(result: Ledger) -> str:
-    """The ledger as one self-contained page."""
-    from featurephase.present.ledger_page import ledger_page
-
-    return ledger_page(result)
