@@ -36,7 +36,7 @@ def softened(a: float, steps: int = 0) -> Problem:
 
 def experiment(study: Study) -> Finding:
     """What the criterion asks for."""
-    samples, seeds = study.size(30_000, 200_000), study.size(16, 60)
+    samples, seeds, matrices = study.size(60_000, 200_000), study.size(48, 60), study.size(100, 200)
     comparisons: list[Comparison] = []
     for a, value in PUBLISHED.items():
         found = transition(softened(a), study, 0, (0.6, 6.0), samples=samples)
@@ -45,14 +45,14 @@ def experiment(study: Study) -> Finding:
         comparisons.append(equals(name, number, value, resolution=THRESHOLD_ERROR * value, tolerance=ROUNDING))
     theory = predicted(softened(1.0), study, 3.0, [0], samples=samples).hessian[0]
     ends = [
-        simulated(softened(1.0), study, d, 3.0, seeds, method="dense", times=[0], eigenvalues=2).hessian[0]
+        simulated(softened(1.0), study, d, 3.0, matrices, method="dense", times=[0], eigenvalues=1).hessian[0]
         for d in study.size((200, 400), (500, 1000))
     ]
     for what, name, expected, resolution in (
         ("lowest eigenvalue at delta = 3", "smallest", outlier(theory)[0], VALUE_ERROR),
         ("its squared overlap", "hard_overlaps", outlier(theory)[1], OVERLAP_ERROR),
     ):
-        half, full = (Number.of(getattr(e, name)[0], getattr(e, f"{name}_se")[0], seeds) for e in ends)
+        half, full = (Number.of(getattr(e, name)[0], getattr(e, f"{name}_se")[0], matrices) for e in ends)
         comparisons.append(equals(what, extrapolated(half, full), expected, resolution=resolution))
     curves = []
     for d in study.size((100, 400), (500, 2000, 8000)):

@@ -7,34 +7,37 @@ from typing import Any
 import numpy as np
 
 from featurephase.claims.base import Claim, Comparison, Finding, Number, Study, above, at_most, below
-from featurephase.related_models import related
-from featurephase.related_models.registry import MODELS
-from featurephase.results.related import Curve, Panel
+from featurephase.related_models.base import construct
+from featurephase.related_models.registry import MODELS, model_class
+from featurephase.results.related import Curve, Panel, RelatedResult
 
 #: Exponents of the initialisation: the linear and the condensed side of the phase diagram of wide ReLU networks.
 LINEAR: dict[str, Any] = {"gamma": 0.5, "gamma_prime": 0.0}
 CONDENSED: dict[str, Any] = {"gamma": 1.75, "gamma_prime": 0.0}
 
 
+def run(name: str, study: Study, parameters: dict[str, Any]) -> RelatedResult:
+    """Theory and simulation of one model."""
+    model = construct(model_class(name), parameters)
+    return model.run(simulate=True, seed=study.seed, replicates=study.size(8, 32), workers=1)
+
+
 def experiment(study: Study) -> Finding:
     """What the criterion asks for."""
-    replicates = study.size(8, 32)
     comparisons: list[Comparison] = []
     worst = []
     for name in MODELS:
         if name == "relu-phase":  # its theory is an exponent, its simulation a slope
             continue
-        result = related(name, simulate=True, seed=study.seed, replicates=replicates, workers=1)
+        result = run(name, study, {})
         ratios = [a.difference / a.allowed if a.allowed else float(a.difference > 0.0) for a in result.comparison]
         failed = [a.name for a in result.comparison if not a.agree]
         what = f"{name} ({result.phase}): quantities that differ" + (f": {', '.join(failed)}" if failed else "")
         comparisons.append(at_most(what, len(failed) if result.comparison else 1.0, 0.0))
         worst.append(max(ratios, default=np.nan))
     for side, parameters, relation in (("linear", LINEAR, below), ("condensed", CONDENSED, above)):
-        found = related(
-            "relu-phase", simulate=True, seed=study.seed, replicates=replicates, workers=1, **parameters
-        ).quantities["slope"]
-        slope = Number.of(found.value, found.se, replicates)
+        found = run("relu-phase", study, parameters)
+        slope = Number.of(found.quantities["slope"].value, found.quantities["slope"].se, found.replicates or 1)
         comparisons.append(
             relation(f"relu-phase ({side}): slope of the weights' relative motion in the width", slope, 0.0)
         )
