@@ -1,4 +1,4 @@
-"""Draw the figures of docs/claims/concepts.md with the package alone: ``python docs/claims/figures.py [NAME]..``, a minute."""
+"""Draw the figures of docs/claims/concepts.md: ``python docs/claims/figures.py [NAME]..``, a minute."""
 
 from __future__ import annotations
 

@@ -118,3 +118,24 @@ def test_a_document_is_the_same_for_the_same_seed() -> None:
     assert made[0].claims[0].verdict == "confirmed"
     assert made[0].claims[0].evidence == made[1].claims[0].evidence == made[2].claims[0].evidence
     assert made[0].claims[0].panels == made[2].claims[0].panels
+
+
+def test_a_store_keeps_what_is_finished(stage: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is run twice, until the seed, the size, or what is missing changes."""
+    runs: list[int] = []
+    base = invented()
+
+    def counted(study: Study) -> Finding:
+        runs.append(study.seed)
+        return base.run(study)
+
+    stage(replace(base, run=counted, needs=("torch",)))
+    store = tmp_path / "ledger"
+    first, again = (fp.reproduce(store=store, workers=1) for _ in range(2))
+    assert runs == [0]
+    assert first.claims[0] == again.claims[0]
+    fp.reproduce(store=store, seed=1, workers=1)
+    fp.reproduce(store=store, quick=True, workers=1)
+    assert runs == [0, 1, 0]
+    monkeypatch.setattr(ledger.importlib.util, "find_spec", lambda name: None)
+    assert fp.reproduce(store=store, workers=1).status == "not-determined"

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import importlib.util
+import inspect
+import os
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,12 +19,13 @@ from featurephase.claims.base import Claim, Finding, NotDeterminedError, Study
 from featurephase.claims.registry import claim, selected
 from featurephase.claims.verdict import CONFIRMED, LIMITED, NOT_CONFIRMED, NOT_DETERMINED, judged, verdict
 from featurephase.foundation.errors import InputError, show
-from featurephase.foundation.executors import Workers, run_tasks
+from featurephase.foundation.executors import Workers, as_executor
 from featurephase.foundation.numbers import is_whole, plain
 from featurephase.results import status
 from featurephase.results.labels import jsonable
 from featurephase.results.ledger import ClaimResult, Evidence, Ledger
 from featurephase.results.related import Curve, Panel, Region
+from featurephase.sweeps.tasks import TaskOutcome, run_keyed
 
 __all__ = ["assembled", "execute", "reproduce"]
 
@@ -30,6 +35,7 @@ def reproduce(
     *,
     quick: bool = False,
     seed: int = 0,
+    store: str | os.PathLike[str] | None = None,
     quiet: bool = True,
     workers: Workers = None,
 ) -> Ledger:
@@ -43,6 +49,9 @@ def reproduce(
         Reduced experiments: minutes rather than hours.
     seed
         Of all random numbers.
+    store
+        A folder that keeps every claim as it is finished: one that is there is not run again, unless its file, the
+        seed, or what it needs and was missing has changed.
     quiet, workers
         Whether to show no progress; how many claims run side by side, or where.
 
@@ -59,23 +68,44 @@ def reproduce(
     if not is_whole(seed) or not 0 <= plain(seed) < 2**63:
         raise InputError(f"seed = {show(seed)}: must be a whole number from 0 to 2**63 - 1")
     chosen = selected([claims] if isinstance(claims, str) else list(claims))
-    tasks = [(one.id, quick, seed) for one in chosen]
-    documents = run_tasks(execute, tasks, label="reproduce", quiet=quiet, workers=workers)
+    tasks = [(one.id, quick, seed, _state(one)) for one in chosen]
+    executor = as_executor(workers, quiet=quiet)
+    if store is None:
+        documents = executor.run(execute, tasks, label="reproduce")
+    else:
+        size = "quick" if quick else "full"
+        keyed = {f"{task[0]}, {size}": (execute, task) for task in tasks}
+        outcomes = run_keyed(Path(store), keyed, executor=executor).values()
+        documents = [_document(outcome) for outcome in outcomes]
     return assembled(chosen, documents, quick=quick, seed=seed)
 
 
-def execute(name: str, quick: bool, seed: int) -> dict[str, Any]:
-    """One experiment, judged, as a document of JSON, which a store can keep."""
+def _state(chosen: Claim) -> str:
+    """What else an outcome depends on: the text of the claim's file, and what it needs and is missing here."""
+    text = Path(inspect.getfile(chosen.run)).read_text(encoding="utf-8")
+    return hashlib.sha256(text.encode()).hexdigest()[:16] + _missing(chosen.needs)
+
+
+def _document(outcome: TaskOutcome) -> dict[str, Any]:
+    """What a task returned, or that it failed."""
+    if outcome.status == status.OK:
+        return outcome.document
+    return {"verdict": NOT_CONFIRMED, "message": outcome.message, "seconds": outcome.seconds, "date": ""}
+
+
+def execute(name: str, quick: bool, seed: int, state: str = "") -> dict[str, Any]:
+    """One experiment, judged, as a document of JSON, which a store can keep; ``state`` is for its key alone."""
     chosen, start = claim(name), time.perf_counter()
     document: dict[str, Any]
     try:
-        _require(chosen.needs)
+        if missing := _missing(chosen.needs):
+            raise NotDeterminedError(missing)
         finding = chosen.run(Study(quick, seed))
         evidence = judged(finding.comparisons)
         word, limits = verdict(evidence, finding)
         document = _written(word, limits, finding, evidence)
-    except NotDeterminedError as missing:
-        document = {"verdict": NOT_DETERMINED, "message": f"{status.NOT_DETERMINED.message}: it needs {missing}"}
+    except NotDeterminedError as reason:
+        document = {"verdict": NOT_DETERMINED, "message": f"{status.NOT_DETERMINED.message}: it needs {reason}"}
     except Exception as error:  # whatever an experiment stumbles over, its claim is not confirmed, and the others go on
         text = f"the experiment failed: {type(error).__name__}: {error}"
         document = {"verdict": NOT_CONFIRMED, "message": text}
@@ -83,21 +113,17 @@ def execute(name: str, quick: bool, seed: int) -> dict[str, Any]:
     return document | {"seconds": time.perf_counter() - start, "date": date}
 
 
-def _require(needs: Sequence[str]) -> None:
-    """Refuse an experiment whose library or data are not here.
-
-    Raises
-    ------
-    NotDeterminedError
-        Saying what is missing.
-    """
+def _missing(needs: Sequence[str]) -> str:
+    """What of it is not here, in words; empty if nothing."""
+    missing = []
     if "torch" in needs and importlib.util.find_spec("torch") is None:
-        raise NotDeterminedError("PyTorch (pip install 'featurephase[torch]')")
-    if "fashion-mnist" in needs:
+        missing.append("PyTorch (pip install 'featurephase[torch]')")
+    elif "fashion-mnist" in needs:
         from featurephase.probe.tasks import FASHION_FOLDER
 
         if not FASHION_FOLDER.is_dir():
-            raise NotDeterminedError(f"Fashion-MNIST in {FASHION_FOLDER} (Debian's package dataset-fashion-mnist)")
+            missing.append(f"Fashion-MNIST in {FASHION_FOLDER} (Debian's package dataset-fashion-mnist)")
+    return " and ".join(missing)
 
 
 def assembled(claims: Sequence[Claim], documents: Sequence[Mapping[str, Any]], *, quick: bool, seed: int) -> Ledger:

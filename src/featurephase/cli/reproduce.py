@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -21,6 +22,10 @@ def reproduce(
     quick: Annotated[
         bool, typer.Option("--quick", help="Reduced experiments: all in ten minutes on two cores.")
     ] = False,
+    store: Annotated[
+        Path | None,
+        typer.Option("--store", metavar="DIR", help="Keep every claim as it is finished in DIR, and go on from there."),
+    ] = None,
     *,
     shared: Shared,
 ) -> Result:
@@ -32,8 +37,12 @@ def reproduce(
 
     featurephase reproduce --quick -o ledger.html
 
+    featurephase reproduce --store ledger
+
     The exit code is 3 if a claim is not confirmed, or cannot be determined here (its status says what it needs).
     """
     from featurephase.claims.ledger import reproduce as compute
 
-    return compute(claims or (), quick=quick, seed=shared.seed or 0, quiet=shared.quiet, workers=shared.executor)
+    return compute(
+        claims or (), quick=quick, seed=shared.seed or 0, store=store, quiet=shared.quiet, workers=shared.executor
+    )
