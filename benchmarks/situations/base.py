@@ -133,7 +133,7 @@ class Done:
 def common_faults(done: Done, here: Path, lines: int = 1) -> Iterator[str]:
     """What must not happen anywhere."""
     if "Traceback" in done.err:
-        yield "a traceback"
+        yield f"a traceback: {done.err[-600:]!r}"
     if done.err.count("\n") > lines:
         yield f"{done.err.count(chr(10))} lines on standard error"
     if scratch := [str(path.relative_to(here)) for path in here.rglob(".featurephase-*")]:
