@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
@@ -171,7 +172,7 @@ def test_a_task_that_kills_its_workers_can_be_replaced(tmp_path):
 
 
 def test_what_cannot_be_sent_runs_here():
-    lock = __import__("threading").Lock()  # has no form for another process
+    lock = threading.Lock()  # has no form for another process
 
     def locked(index):
         with lock:
@@ -188,6 +189,16 @@ def test_without_semaphores_everything_runs_here(monkeypatch):
     executors.dismiss()
     with pytest.warns(FeaturephaseWarning, match="no worker processes could be started"):
         assert set(Processes(2).run(where, [(0.3,)] * 4)) == {os.getpid()}
+
+
+def test_without_further_threads_everything_runs_here(monkeypatch):
+    def broken(self):
+        raise RuntimeError("can't start new thread")
+
+    executors.dismiss()
+    monkeypatch.setattr(threading.Thread, "start", broken)
+    with pytest.warns(FeaturephaseWarning, match="can't start new thread"):
+        assert set(Processes(2).run(where, [(0.0,)] * 4)) == {os.getpid()}
 
 
 def test_cores_are_those_that_this_process_may_use(monkeypatch):

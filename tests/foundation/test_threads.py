@@ -43,6 +43,17 @@ def test_threads_work_at_the_same_time_and_blas_is_held_to_one_in_each():
 
 
 @several
+def test_blocks_where_no_further_thread_can_be_started(monkeypatch):
+    def broken(self):
+        raise RuntimeError("can't start new thread")
+
+    threads._forget()  # the threads that there are
+    monkeypatch.setattr(threading.Thread, "start", broken)
+    assert map_blocks(lambda i: (i, threading.get_ident()), 3) == [(i, threading.get_ident()) for i in range(3)]
+    threads._forget()
+
+
+@several
 def test_blocks_take_over_the_threads_of_blas():
     before, count = blas_threads(), thread_count()
     meeting = threading.Barrier(2, timeout=20.0)

@@ -246,7 +246,7 @@ class _Crew(Generic[T]):
         recruiter = threading.Thread(target=self._recruit, name="featurephase-recruiter", daemon=True)
         try:
             with blas_on_one_thread() as self.limit_threads:
-                recruiter.start()
+                self._begun(recruiter)
                 self._work_here()
                 while recruiter.is_alive() and not self.errors:
                     recruiter.join(0.1)
@@ -311,10 +311,16 @@ class _Crew(Generic[T]):
             threading.Thread(target=self._feed, args=(worker,), name="featurephase-feeder", daemon=True)
             for worker in hire(self.workers, self.threads)
         ]
-        for feeder in feeders:
-            feeder.start()
-        for feeder in feeders:
+        for feeder in [feeder for feeder in feeders if self._begun(feeder)]:
             feeder.join()
+
+    def _begun(self, thread: threading.Thread) -> bool:
+        try:
+            thread.start()
+        except RuntimeError as error:  # the system gives no further thread (ulimit -u)
+            self.note = f"no worker processes could be started ({error}); this process worked alone"
+            return False
+        return True
 
     def _feed(self, worker: Worker) -> None:
         """Start a worker, and then, as no task waits for that, hand it one after the other."""

@@ -7,6 +7,7 @@ come in the order of the blocks: sums of them in that order are the same bytes w
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import threading
@@ -194,7 +195,8 @@ def map_blocks(function: Callable[[int], Result], count: int) -> list[Result]:
     try:
         limits = team.limit()
         pool = team.threads(workers - 1)
-        others = [pool.submit(copy_context().run, work) for _ in range(workers - 1)]
+        with contextlib.suppress(RuntimeError):  # the system gives no further thread: this one does it all
+            others.extend(pool.submit(copy_context().run, work) for _ in range(workers - 1))
         work()
         for other in others:
             other.result()
