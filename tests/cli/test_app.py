@@ -162,6 +162,25 @@ def test_closed_standard_output_is_an_error() -> None:
     assert (done.returncode, done.stderr) == (1, "error: standard output is closed\n")
 
 
+def test_an_interruption_in_a_callback_of_a_library_is_not_lost() -> None:
+    """Python can only print it there: llvmlite has such callbacks, while it compiles."""
+    program = (
+        "import ctypes, time\n"
+        "from featurephase.cli import app\n"
+        "@app.app.command('wait')\n"
+        "def wait() -> None:\n"
+        "    def callback(): raise KeyboardInterrupt\n"
+        "    ctypes.CFUNCTYPE(None)(callback)()\n"
+        "    while True:\n"
+        "        time.sleep(0.05)\n"
+        "import sys; sys.argv[1:] = ['wait']\n"
+        "app.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "interrupted; nothing was printed, and every file is whole or as it was\n"
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interruption(number: signal.Signals) -> None:
     program = (

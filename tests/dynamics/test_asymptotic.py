@@ -70,7 +70,7 @@ def test_tolerance_and_capacity_of_the_basis_hardly_matter():
 
 def test_histories_in_single_precision_change_nothing():
     """The same random numbers in double precision: what is left after 30 unstable steps is 1e-6 of the noise's 1e-3."""
-    single, double = (norms(4.0, 30, 20_000, 2, 3, tolerance=t) for t in (PATH_TOLERANCE, 0.99 * PATH_TOLERANCE))
+    single, double = (norms(4.0, 30, 8_000, 2, 3, tolerance=t) for t in (PATH_TOLERANCE, 0.99 * PATH_TOLERANCE))
     np.testing.assert_allclose(single, double, rtol=1e-6)
     assert np.all(single != double)
 

@@ -170,6 +170,19 @@ def _terminate(number: int, frame: FrameType | None) -> Never:
     raise KeyboardInterrupt
 
 
+def _not_lost(unraisable: sys.UnraisableHookArgs) -> None:
+    """An interruption that met a callback of a compiled library, which cannot pass it on, comes again in a moment."""
+    if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(unraisable)
+        return
+    import _thread
+    import threading
+
+    again = threading.Timer(0.05, _thread.interrupt_main)
+    again.daemon = True
+    again.start()
+
+
 def _open_standard_streams() -> None:
     """Give numbers 0 to 2 to something, where the caller closed them: a data file or a pipe would get them.
 
@@ -192,6 +205,7 @@ def main() -> None:
         if reconfigure is not None:  # a table must not fail in a locale without its characters
             reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGTERM, _terminate)
+    sys.unraisablehook = _not_lost
     code = run()
     if "featurephase.foundation.executors" in sys.modules:  # or leaving would wait for workers that are just starting
         from featurephase.foundation.executors import dismiss
