@@ -208,11 +208,12 @@ def test_outliers_on_visited_directions_are_those_of_the_formulas(width, sign):
 # ---- what few samples cannot tell
 
 
-def noisy(samples, rows, delta, spike=0.0):
-    """W = -1 for every sample, and rows of independent Gaussians, the first of them with more variance."""
-    rng = np.random.default_rng(0)
+def noisy(samples, rows, delta, spike=0.0, seed=0):
+    """W = -1 for every sample, and rows of independent Gaussians, the first of them perhaps with more variance."""
+    rng = np.random.default_rng(seed)
     y = rng.standard_normal((rows, samples))
-    y[0] *= np.sqrt(1.0 + spike)
+    if spike:
+        y[0] *= np.sqrt((1.0 + spike) / np.mean(y[0] ** 2))
     bulk = Bulk(-np.ones((1, 1, samples)), delta)
     return bulk, directions(bulk, y)
 
@@ -237,6 +238,21 @@ def test_what_stands_out_of_the_noise_is_counted():
     assert len(found.found) == 1
     assert found.doubtful > 0
     assert found.complete
+
+
+def test_noise_rows_move_no_outlier():
+    """The value of BBP with one row; without the correction those of noise push it out by many standard errors."""
+    variance, delta = 3.0, 12.0
+    exact = -variance * (1 + 1 / delta / (variance - 1))
+    values = []
+    for seed in range(16):
+        bulk, noise = noisy(24_000, 60, delta, variance - 1, seed)
+        edge = bulk.edge()
+        values.append([search_outliers(bulk, edge, noise, sure=sure).found[0].value for sure in (True, False)])
+    corrected, raw = np.mean(values, axis=0) - exact
+    error = np.std(values, axis=0, ddof=1) / 4
+    assert abs(corrected) < 3 * error[0]
+    assert raw < -5 * error[1]
 
 
 def test_a_bounded_number_of_outliers_is_sought():

@@ -73,6 +73,8 @@ __all__ = ["SCAN_REPLICATES", "NetworkThreshold", "Threshold", "ThresholdLimit",
 SCAN_REPLICATES = 2
 _SCAN_SAMPLES = 0.1
 _FEWEST_SAMPLES = 4000
+#: Replicates that close in on what the scan shows, with its samples, before the runs with all samples begin.
+_NEAR_REPLICATES = 4
 #: Replicates in which the block approximation of a wide network is compared with the full equation.
 _CHECK_REPLICATES = 2
 
@@ -106,6 +108,11 @@ class _Search:
     def hard(self) -> int:
         """k_H."""
         return int(self.spaces.hard_basis.shape[1])
+
+    @property
+    def few(self) -> int:
+        """Sample paths of the scan."""
+        return max(min(self.samples, _fewest_samples(self.problem)), int(self.samples * _SCAN_SAMPLES))
 
     @property
     def seeds(self) -> list[np.random.SeedSequence]:
@@ -184,6 +191,8 @@ def network_threshold(
     targets = _targets(search, scan, guess)
     if not targets or (guess is None and not scan.ends_outside):
         return _none_found(search, scan, targets)
+    if guess is None:
+        targets = _approached(search, targets)
     roots = _roots(search, targets)
     entry = _assembled(search, scan, targets, roots)
     if value_only or np.isnan(entry.block_minimum) or not 1 < search.width <= CHECKED_WIDTH:
@@ -198,9 +207,8 @@ def _read(curve: MarginCurve, delta: float, seed: np.random.SeedSequence, time: 
 
 def _scanned(search: _Search) -> Scan:
     """The coarse scan, with a tenth of the samples."""
-    coarse = max(min(search.samples, _fewest_samples(search.problem)), int(search.samples * _SCAN_SAMPLES))
     curve = search.curve(
-        coarse, full=search.full, blocks=not search.full or (search.width > 1 and not search.value_only)
+        search.few, full=search.full, blocks=not search.full or (search.width > 1 and not search.value_only)
     )
     grid = scan_grid(*search.delta_range)
     readings = run_tasks(
@@ -232,18 +240,31 @@ def _replicate_roots(
     return replicate_roots(search.read(curve, seed), targets, search.delta_range)
 
 
-def _roots(search: _Search, targets: Sequence[Target]) -> list[tuple[Root, ...]]:
-    """The roots of each target in all replicates."""
+def _roots(
+    search: _Search, targets: Sequence[Target], samples: int | None = None, replicates: int | None = None
+) -> list[tuple[Root, ...]]:
+    """The roots of each target in all replicates, or in some of them."""
     neurons = any(isinstance(t.quantity, NeuronMargin) for t in targets)
-    curve = search.curve(search.samples, full=search.full, blocks=not search.full or neurons)
+    curve = search.curve(samples or search.samples, full=search.full, blocks=not search.full or neurons)
     by_replicate = run_tasks(
         _replicate_roots,
-        [(search, curve, seed, targets) for seed in search.seeds],
+        [(search, curve, seed, targets) for seed in search.seeds[:replicates]],
         label=f"delta_NN(t = {search.time})",
         quiet=search.quiet,
         workers=search.workers,
     )
     return list(zip(*by_replicate, strict=True))
+
+
+def _approached(search: _Search, targets: Sequence[Target]) -> list[Target]:
+    """The targets where runs with few samples have them; a target that these do not meet stays where it is."""
+    if search.few >= search.samples:
+        return list(targets)
+    nearer = []
+    for target, roots in zip(targets, _roots(search, targets, search.few, _NEAR_REPLICATES), strict=True):
+        known = [root.delta for root in roots if np.isfinite(root.delta)]
+        nearer.append(replace(target, guess=float(np.exp(np.mean(np.log(known))))) if known else target)
+    return nearer
 
 
 def _fewest_samples(problem: Problem) -> int:

@@ -45,6 +45,8 @@ _ITERATIONS = 40
 MOST_OUTLIERS = 40
 #: Factor on the noise of margins: a semicircle has no sharp edge at finite size.
 _SAFETY = 1.25
+#: Of the samples there are, how many would tell an outlier that is lower by no more than noise makes it.
+_MORE_SAMPLES = 2.0
 #: Longest step of a search in log tr s.
 _STRIDE = 1.5
 #: What is left of a vector by orthogonalisation when nothing of it is new.
@@ -176,6 +178,15 @@ def noise_of_margins(bulk: Bulk, directions: Directions) -> float:
     (delta/N)^(1/2), and its K + p rows by twice the root of (K + p) delta/N together, as in Wigner's semicircle.
     """
     return float(_SAFETY * 2.0 * np.sqrt(bulk.delta * directions.rows / bulk.samples))
+
+
+def _lowering(bulk: Bulk, directions: Directions) -> float:
+    """By how much the noise of N samples lowers a small margin: ``K delta/N``, to first order in 1/N.
+
+    The entries that couple it to the K rows of V, whose margins are near 1, fluctuate by (delta/N)^(1/2) and repel it
+    (theory/hessian, eq. hes-lowering).
+    """
+    return float(bulk.delta * directions.visible / bulk.samples)
 
 
 class _Condensed:
@@ -363,7 +374,7 @@ def search_outliers(
     ----------
     sure
         Whether to leave out margins that the noise of the samples may have made negative
-        (:func:`noise_of_margins`).
+        (:func:`noise_of_margins`), and to correct outliers for what it lowers them by (:func:`_lowering`).
 
     Raises
     ------
@@ -374,13 +385,14 @@ def search_outliers(
     at_edge = np.asarray(bulk.delta * whole.values, dtype=np.float64)
     noise = noise_of_margins(bulk, directions) if sure else 0.0
     negative = int(np.count_nonzero(at_edge < 0.0))
-    count = int(np.count_nonzero(at_edge < min(0.0, 1.0 - noise)))
+    lowered = _lowering(bulk, directions) if sure else 0.0
+    count = int(np.count_nonzero(at_edge < min(-lowered, 1.0 - noise)))
     sought = min(count, most)
     branch = _Branch(bulk, edge)
     found: list[Outlier] = []
     complete = sought == count
     if directions.rows == directions.visible and bulk.width * directions.rows <= _SMALL:
-        small = [_small_outlier(branch, directions, i) for i in range(sought)]
+        small = [_small_outlier(branch, directions, i, lowered) for i in range(sought)]
         found = [o for o in small if o is not None]
         complete &= len(found) == sought
     elif sought:
@@ -389,32 +401,40 @@ def search_outliers(
             subspace.add(vector, whole.elimination @ vector)
         start = branch.end
         for index in range(sought):
-            one, start = _large_outlier(branch, subspace, whole, index, start)
+            one, start = _large_outlier(branch, subspace, whole, index, start, lowered)
             if one is None:
                 complete = False
                 break
             found.append(one)
-    needed = int(np.ceil(bulk.samples * noise**2)) if negative > count else 0
+    needed = int(np.ceil(bulk.samples * max(noise**2, _MORE_SAMPLES))) if negative > count else 0
     return OutlierSearch(sorted(found, key=lambda o: o.value), at_edge, negative - count, needed, complete)
 
 
-def _small_outlier(branch: _Branch, directions: Directions, index: int) -> Outlier | None:
-    """The root of one eigenvalue of B(lambda) formed whole, by Newton's method between bounds; ``None``: not found."""
+def _small_outlier(branch: _Branch, directions: Directions, index: int, lowered: float) -> Outlier | None:
+    """The root of one eigenvalue of B(lambda) formed whole, by Newton's method between bounds; ``None``: not found.
+
+    The value is corrected like that of :func:`_large_outlier`.
+    """
     bulk, m = branch.bulk, branch.bulk.width
     low, x, high = -np.inf, branch.end - 0.1, branch.end
     for _ in range(_ITERATIONS):
         point = branch.at(x)
         whole = _Condensed(bulk, point, directions)
         value, v = float(whole.values[index]), whole.vectors[:, index]
-        overlap, rate = _overlap_and_rate(bulk, point, directions, v.reshape(m, -1))
+        overlap, rate, size = _overlap_and_rate(bulk, point, directions, v.reshape(m, -1))
         low, high = (max(low, x), high) if value > 0.0 else (low, min(high, x))  # the eigenvalue falls towards the edge
         moved = x + max(min(-value / rate if rate < 0.0 else np.inf, _STRIDE), -_STRIDE)
         if not low < moved < high:
             moved = (low + high) / 2 if np.isfinite(low) else high - _STRIDE
         if abs(moved - x) <= _STILL:
-            return Outlier(point.value, overlap)
+            return Outlier(_raised(branch, x, size, rate, lowered).value, overlap)
         x = moved
     return None
+
+
+def _raised(branch: _Branch, x: float, size: float, rate: float, lowered: float) -> BranchPoint:
+    """Where an eigenvalue of B with a root at ``x`` has it without what noise has lowered it by, to first order."""
+    return branch.at(min(x - size * lowered / rate, branch.end) if lowered and rate < 0.0 else x)
 
 
 def _response_to_lambda(bulk: Bulk, point: BranchPoint, directions: Directions) -> Array:
@@ -435,10 +455,11 @@ def _response_to_lambda(bulk: Bulk, point: BranchPoint, directions: Directions) 
 
 
 def _large_outlier(
-    branch: _Branch, subspace: _Subspace, whole: _Condensed, index: int, start: float
+    branch: _Branch, subspace: _Subspace, whole: _Condensed, index: int, start: float, lowered: float
 ) -> tuple[Outlier | None, float]:
     """The root of one eigenvalue of B(lambda) on a growing subspace, by Newton's method, and log tr s there.
 
+    The value is that of the root of the eigenvalue without what noise has ``lowered`` it by (:func:`_lowering`).
     ``None`` if it does not converge.
     """
     bulk, seen = branch.bulk, subspace.directions.visible
@@ -450,12 +471,12 @@ def _large_outlier(
         residual[:, :seen] -= values[index] * u[:, :seen]  # the root is not exact
         correction = whole.solve(residual)
         error = float(np.linalg.norm(np.concatenate(correction)))
-        overlap, rate = _overlap_and_rate(bulk, point, subspace.directions, u, image)
+        overlap, rate, size = _overlap_and_rate(bulk, point, subspace.directions, u, image)
         step = -float(values[index]) / rate if rate < 0.0 else -_STRIDE
         moved = min(x + max(min(step, _STRIDE), -_STRIDE), best)
         still = abs(moved - x) <= _STILL
         if still and (error <= _CONVERGED or not subspace.add(*correction)):
-            return Outlier(point.value, overlap), x
+            return Outlier(_raised(branch, x, size, rate, lowered).value, overlap), x
         if not still:
             subspace.add(*correction)
         x = moved
@@ -464,22 +485,24 @@ def _large_outlier(
 
 def _overlap_and_rate(
     bulk: Bulk, point: BranchPoint, directions: Directions, u: Array, image: Array | None = None
-) -> tuple[float, float]:
-    """Squared projection on the directions of the eigenvector with kernel vector u (m, K + p), and the change of its
-    eigenvalue of B with log tr s.
+) -> tuple[float, float, float]:
+    """Squared projection on the directions of the eigenvector with kernel vector u (m, K + p), the change of its
+    eigenvalue of B with log tr s, and E|R u Y|^2/|v|^2 (nan where no sample is read).
 
     The projection is 1/(1 - v'B'v/|L v|^2) with v the V part and ' = d/dlambda. ``image``: ``u Y`` (m, N), if known.
     """
-    seen, slope = directions.visible, bulk.slope(point)
+    seen, slope, square = directions.visible, bulk.slope(point), np.nan
     if bulk.groups is not None and seen == directions.rows:
         change = -float(np.einsum("ai,aibj,bj->", u, _response_to_lambda(bulk, point, directions), u))
     else:
-        total = 0.0
+        total = square = 0.0
         for i, where in enumerate(directions.slices):
             own = directions.combine(u, i) if image is None else image[:, where]
             w = _weigh(bulk.response(point.root, where), own[None])[0]
-            total += float(np.einsum("rn,rs,sn->", w, slope, w, optimize=True))
+            products = w @ w.T
+            total, square = total + float(np.sum(products * slope)), square + float(np.trace(products))
         hidden = u[:, seen:]
         change = -total / bulk.samples + float(np.sum(hidden * (slope @ hidden)))
-    norm = float(np.sum((point.root @ u[:, :seen]) ** 2))
-    return 1.0 / (1.0 - change / norm), (change - norm) / float(np.sum(u[:, :seen] ** 2)) * bulk.rate(point)
+    norm, length = float(np.sum((point.root @ u[:, :seen]) ** 2)), float(np.sum(u[:, :seen] ** 2))
+    rate = (change - norm) / length * bulk.rate(point)
+    return 1.0 / (1.0 - change / norm), rate, square / bulk.samples / length

@@ -238,9 +238,9 @@ def bracketed_root(
         The root by linear interpolation between points at most :data:`BRACKET` apart; nan if no sign change was met
         in :data:`_MOST_EVALUATIONS` evaluations or within the bounds.
     """
-    guess = float(np.clip(guess, *bounds))
+    guess = float(np.clip(guess - 0.45 * BRACKET, *bounds))  # the first two evaluations enclose a good guess
     function(guess)
-    step, width = 1.5 * BRACKET, np.inf
+    step, width = 0.9 * BRACKET, np.inf
     for _ in range(_MOST_EVALUATIONS):
         points = sorted(x for x in evaluated if not np.isnan(function(x)))
         pairs = [(a, b) for a, b in pairwise(points) if (function(a) < 0) == rising != (function(b) < 0)]
