@@ -66,6 +66,7 @@ PARSERS = {
     "functions.parser": "expressions",
     "latent_model.model": "arrays of the caller",
     "latent_model.solution": "times of the caller, which need not fit",
+    "present.saved": "names of files that the system refuses",
     "probe.tasks": "the user's arrays",
     "problem.checks": "values in the experiment file",
     "problem.data": "the user's files of numbers",

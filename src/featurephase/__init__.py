@@ -36,6 +36,8 @@ _PUBLIC: dict[str, str] = {
     "latent": "featurephase.analyses.latent",
     "latent_phase": "featurephase.analyses.latent_phase",
     "related": "featurephase.related_models",
+    "report": "featurephase.present.report",
+    "cite": "featurephase.present.citations",
     "sweep": "featurephase.sweeps",
     "open_sweep": "featurephase.sweeps",
     "reproduce": "featurephase.claims.ledger",

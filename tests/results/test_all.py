@@ -8,6 +8,7 @@ import json
 import pickle
 import pkgutil
 from collections.abc import Callable, Iterator
+from html import escape
 from typing import Any
 
 import matplotlib as mpl
@@ -23,8 +24,10 @@ from featurephase.analyses.threshold import Threshold
 from featurephase.cli.templates import template_list
 from featurephase.foundation.errors import InputError
 from featurephase.present import PRESENTERS, presenter
+from featurephase.present.report import page_of
 from featurephase.problem import Problem
 from featurephase.results.base import Record, Result
+from featurephase.results.documents import WrittenPage
 
 from .. import cases
 
@@ -54,6 +57,7 @@ EXAMPLES: dict[str, Callable[[], Result]] = {
     "AlgorithmicThreshold": lambda: fp.algorithmic_threshold(
         _problem().teacher, _subspaces(), samples=2**15, max_samples=2**15, quiet=True
     ),
+    "Citations": fp.cite,
     "Comparison": lambda: fp.compare(_problem(), dimension=20, seeds=2, workers=1),
     "Explanation": _explanation,
     "LatentPhaseResult": lambda: fp.latent_phase(c_gamma=-0.5, kappa=100.0, points=3, replicates=2),
@@ -74,6 +78,7 @@ EXAMPLES: dict[str, Callable[[], Result]] = {
     ),
     "TemplateList": template_list,
     "Threshold": _threshold,
+    "WrittenPage": lambda: WrittenPage(page="p.html", source="p.nc", bytes=2048),
 }
 #: Needs PyTorch: tests/probe.
 ELSEWHERE = {"CoordinateCheck", "HessianSpectrum", "KernelMatrix", "ProbeResult"}
@@ -136,6 +141,14 @@ def test_it_is_a_data_set_in_a_file(result: Result, tmp_path) -> None:
 def test_it_is_a_table(result: Result) -> None:
     assert result.table().strip()
     assert result._repr_html_().startswith("<pre>")
+
+
+def test_it_is_a_page_and_can_be_cited(result: Result) -> None:
+    pytest.importorskip("plotly")
+    html = page_of(result.to_xarray())
+    assert html.startswith("<!doctype html>")
+    assert result.cite().startswith("@software{featurephase,")
+    assert escape(result.cite().rstrip()) in html
 
 
 def test_it_is_a_figure_and_settings_are_left_alone(result: Result) -> None:

@@ -21,6 +21,7 @@ import typer
 
 from featurephase._version import __version__
 from featurephase.cli import exits
+from featurephase.cli.cite import cite
 from featurephase.cli.compare import compare
 from featurephase.cli.deliver import say
 from featurephase.cli.explain import explain
@@ -30,6 +31,7 @@ from featurephase.cli.latent import latent, latent_phase
 from featurephase.cli.predict import predict
 from featurephase.cli.probe import probe
 from featurephase.cli.related import related_app
+from featurephase.cli.report import report
 from featurephase.cli.reproduce import reproduce
 from featurephase.cli.simulate import simulate
 from featurephase.cli.sweep import sweep
@@ -48,7 +50,10 @@ app = typer.Typer(
 
 
 #: The commands, in the order of ``--help``; a name has dashes for underscores.
-COMMANDS = (init, predict, threshold, explain, simulate, compare, latent, latent_phase, probe, sweep, reproduce)
+COMMANDS = (
+    *(init, predict, threshold, explain, simulate, compare, latent, latent_phase, probe),
+    *(sweep, report, reproduce, cite),
+)
 
 for _command in COMMANDS:
     app.command()(_command)

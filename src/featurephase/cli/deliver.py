@@ -124,4 +124,4 @@ def _write_page(document: str, result: Result, where: Delivery) -> None:
         from featurephase.present import page_of
         from featurephase.present.page import write_page
 
-        write_page(where.page, page_of(result), overwrite=True)
+        write_page(where.page, page_of(result))

@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 
     from featurephase.results.base import Result
 
-__all__ = ["PRESENTERS", "figure_of", "page_of", "presenter", "table_of"]
+__all__ = ["PRESENTERS", "bibtex_of", "figure_of", "page_of", "presenter", "table_of"]
 
 #: Class of the result -> module of this package that presents it, loaded when it is needed.
 PRESENTERS = {
     "AlgorithmicThreshold": "algorithmic",
+    "Citations": "documents",
     "Comparison": "comparison",
     "CoordinateCheck": "coordinate_check",
     "Explanation": "explanation",
@@ -43,6 +44,7 @@ PRESENTERS = {
     "Sweep": "sweep",
     "TemplateList": "templates",
     "Threshold": "threshold",
+    "WrittenPage": "documents",
 }
 
 
@@ -82,6 +84,13 @@ def figure_of(result: Result, ax: Axes | None = None) -> Figure:
     with house_style():
         drawn: Figure = draw(result) if ax is None else draw(result, ax=ax)
     return drawn
+
+
+def bibtex_of(result: Result) -> str:
+    """BibTeX entries of what the result used."""
+    from featurephase.present.citations import cite
+
+    return cite(result).bibtex
 
 
 def page_of(result: Result) -> str:

@@ -81,6 +81,7 @@ def figure(result: Comparison) -> Figure:
                 axes.legend(fontsize="small")
             if j == len(names) - 1:
                 axes.set_xlabel("step")
+                axes.locator_params(axis="x", integer=True)
     axes = fig.add_subplot(grid[len(names), :])
     z = np.array([q.z for q in result.quantities])
     place, inside = np.arange(len(z)), np.abs(z) <= _HIGHEST_Z

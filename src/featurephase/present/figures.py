@@ -32,7 +32,8 @@ STYLE: dict[str, Any] = {
     "grid.alpha": 0.25,
     "font.size": 10.0,
     "axes.titlesize": 11.0,
-    "legend.frameon": False,
+    "legend.framealpha": 0.8,
+    "legend.edgecolor": "none",
     "figure.dpi": 110.0,
 }
 

@@ -10,7 +10,7 @@ function colours() {
 // The colours that a layout of plotly needs besides those of its curves: text, axes and what hovers.
 function recoloured(layout) {
   const { ink, rule, shade } = colours();
-  const changed = { "font.color": ink, "hoverlabel.bgcolor": shade, "hoverlabel.font.color": ink };
+  const changed = { "font.color": ink, "hoverlabel.bgcolor": shade, "hoverlabel.font.color": ink, "modebar.color": rule };
   for (const name of Object.keys(layout)) {
     if (/^[xy]axis\d*$/.test(name)) {
       for (const line of ["gridcolor", "zerolinecolor", "linecolor"]) changed[`${name}.${line}`] = rule;

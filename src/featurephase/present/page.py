@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import quote
 
 from featurephase.foundation.errors import MissingDependencyError
-from featurephase.foundation.files import check_target, write_text
+from featurephase.foundation.files import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -162,16 +162,15 @@ def page(title: str, sections: Sequence[Section], lead: str = "", facts: Mapping
     return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n' + "\n".join(body) + "\n</body></html>\n"
 
 
-def write_page(path: str | os.PathLike[str], html: str, *, overwrite: bool = False) -> Path:
-    """Write a page to ``path`` (.html), whole or not at all.
+def write_page(path: str | os.PathLike[str], html: str) -> Path:
+    """Write a page to ``path`` (.html), whole or not at all; a file of that name is replaced.
 
     Raises
     ------
     InputError
-        If the name ends otherwise, the folder does not exist, or the file does and ``overwrite`` is not given.
+        If the name ends otherwise, the folder does not exist, or something that is no file has that name.
     """
-    check_target("cannot write", path, PAGES)
-    return write_text(path, html, overwrite=overwrite)
+    return write_bytes(path, html.encode(), PAGES)
 
 
 def _own(name: str) -> str:

@@ -157,7 +157,7 @@ def figure(result: ProbeResult) -> Figure:
     layers.set_title("Layers: relative movement")
     layers.set_ylabel("|W - W(0)| / |W(0)|")
     for colour, entry in zip(PALETTE * 9, result.layers, strict=False):
-        _curve(layers, result, entry.movement, entry.movement_se, colour, entry.name)
+        _curve(layers, result, entry.movement, entry.movement_se, colour, f"layer {entry.name}")
     _pair_panel(pairs, result)
     _budget_panel(budget, result)
     _hessian_panel(hessian, result.hessian)
@@ -168,7 +168,8 @@ def figure(result: ProbeResult) -> Figure:
             telescoping, result, errors.linearisation_error, errors.linearisation_error_se, PALETTE[1], "at the start"
         )
         telescoping.set_yscale("log")
-    telescoping.set_title("First-order approximations: relative error")
+    telescoping.set_title("First-order approximations")
+    telescoping.set_ylabel("error over the outputs' motion")
     for axes in (kernel, layers, pairs, budget, telescoping):
         _time_axis(axes, result.times)
         if 0 < len(axes.get_legend_handles_labels()[0]) <= 12:
@@ -208,6 +209,7 @@ def _kernel_panel(axes: Axes, result: ProbeResult) -> None:
             axes.plot(result.times, accuracy, color="0.3", ls=style, lw=1.2, label=f"{kind} accuracy")
     axes.axhline(0.1, color="0.5", lw=0.8, ls=":", label="kernel phase below")
     axes.set_title("Neural tangent kernel")
+    axes.set_ylabel("relative change, cosine, accuracy")
     if np.nanmax(result.kernel_change, initial=0.0) > 3:
         axes.set_yscale("symlog", linthresh=1.0)
     axes.set_ylim(bottom=0)
@@ -215,6 +217,7 @@ def _kernel_panel(axes: Axes, result: ProbeResult) -> None:
 
 def _pair_panel(axes: Axes, result: ProbeResult) -> None:
     axes.set_title("Alignment of adjacent layers")
+    axes.set_ylabel("cosine")
     for colour, entry in zip(PALETTE, result.pairs, strict=False):
         _curve(axes, result, entry.alignment, entry.alignment_se, colour, f"{entry.lower} to {entry.upper}")
         axes.axhline(entry.baseline, color=colour, lw=0.8, ls=":")
@@ -227,7 +230,8 @@ def _pair_panel(axes: Axes, result: ProbeResult) -> None:
 
 def _budget_panel(axes: Axes, result: ProbeResult) -> None:
     series = result.mechanisms_over_time
-    axes.set_title("Mechanisms: parts of ln K(t)/K(0)")
+    axes.set_title("Mechanisms")
+    axes.set_ylabel("parts of ln K(t)/K(0)")
     if not series.alignment.size:
         return
     up, down = ("alignment", "growth"), ("disalignment", "shrinkage")
@@ -240,7 +244,8 @@ def _budget_panel(axes: Axes, result: ProbeResult) -> None:
 
 
 def _hessian_panel(axes: Axes, entries: Sequence[HessianAnalysis]) -> None:
-    axes.set_title("Hessian: extreme eigenvalues")
+    axes.set_title("Hessian")
+    axes.set_ylabel("extreme eigenvalues")
     entries = [e for e in entries if np.isfinite(e.largest).any()]
     if not entries:
         axes.text(0.5, 0.5, "none", transform=axes.transAxes, ha="center", color="0.4")

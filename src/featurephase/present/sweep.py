@@ -1,4 +1,4 @@
-"""Table and figure of a sweep: its axes, how far it is, and the numbers of its cells."""
+"""The table of a sweep: its axes, how far it is, and the numbers of its cells; its figure is that of the maps."""
 
 from __future__ import annotations
 
@@ -7,20 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from featurephase.present.figures import axes_for
+from featurephase.present.sweep_maps import figure
 from featurephase.present.tables import aligned, ending
 from featurephase.results.words import with_error
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
     from featurephase.results.sweep import Sweep
 
 __all__ = ["figure", "table"]
 
-#: Cells, and values of an axis, that the table shows; curves of the figure.
-_CELLS, _VALUES, _CURVES = 40, 8, 8
+#: Cells, and values of an axis, that the table shows.
+_CELLS, _VALUES = 40, 8
 
 
 def table(result: Sweep) -> str:
@@ -57,32 +54,3 @@ def _rows(result: Sweep, names: list[str]) -> Iterator[list[str]]:
             se = data[f"{name}_se"].values[place] if f"{name}_se" in data else np.nan
             row.append(str(value) if isinstance(value, str) else with_error(float(value), float(se)))
         yield [*row, str(data["status"].values[place]) or "-"]
-
-
-def figure(result: Sweep, ax: Axes | None = None) -> Figure:
-    """The first scalar quantity along the longest axis of numbers, with errors; a curve for each other cell."""
-    drawn, axes = axes_for(ax)
-    data = result.data
-    scalars = [q for q in result.quantities if q in data and data[q].dims == data["done"].dims]
-    scalars = [q for q in scalars if data[q].dtype.kind == "f"]
-    if not scalars:
-        axes.set_axis_off()
-        axes.text(0.5, 0.5, "no scalar quantity to draw", ha="center")
-        return drawn
-    name = scalars[0]
-    numeric = [axis for axis in result.axes if data[axis.name].dtype.kind in "if"]
-    along = max(numeric or result.axes, key=lambda axis: len(axis.values))
-    others = [axis for axis in result.axes if axis is not along]
-    x = data[along.name].values
-    for place in list(np.ndindex(*(len(axis.values) for axis in others)))[:_CURVES]:
-        line = data.isel({axis.name: i for axis, i in zip(others, place, strict=True)})
-        label = ", ".join(_word(axis.values[i]) for axis, i in zip(others, place, strict=True))
-        errors = line[f"{name}_se"].values if f"{name}_se" in data else None
-        axes.errorbar(x, line[name].values, yerr=errors, marker="o", markersize=3, capsize=2, label=label or None)
-    if others:
-        axes.legend(title=", ".join(axis.name for axis in others), fontsize="small")
-    if along in numeric and len(x) > 2 and x.min() > 0 and x.max() > 20 * x.min():
-        axes.set_xscale("log")
-    axes.set_xlabel(along.name)
-    axes.set_ylabel(name)
-    return drawn

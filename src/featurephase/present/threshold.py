@@ -10,6 +10,7 @@ import numpy as np
 from featurephase.foundation.statistics import student_interval, student_quantile
 from featurephase.present.figures import PALETTE, new_figure
 from featurephase.present.tables import MOST, aligned, basis_words, ending, heading
+from featurephase.results.status import OK
 from featurephase.results.words import with_error
 
 if TYPE_CHECKING:
@@ -75,7 +76,9 @@ def _window_words(windows: Iterable[Window]) -> str:
 
 
 def _state(limit: ThresholdLimit) -> str:
-    return "converged" if limit.converged else str(limit.status)
+    if limit.converged:
+        return "converged"
+    return "extrapolated" if limit.status == OK else str(limit.status)
 
 
 def _limit_row(limit: ThresholdLimit) -> list[str]:
@@ -224,8 +227,12 @@ def _against_time(axes: Axes, threshold: Threshold) -> None:
         axes.set_title(_state(limit))
     _delta_alg(axes, threshold, vertical=False)
     axes.set_yscale("log")
-    if all(np.min(times) > 0 for times, *_ in series):
-        axes.set_xscale("log")
+    first = min(np.min(times) for times, *_ in series)
+    axes.set_xscale("log") if first > 0 else axes.set_xscale("symlog", linthresh=1.0)
+    every = sorted({int(t) for times, *_ in series for t in times})
+    if len(every) <= 6:
+        axes.set_xticks(every, [str(t) for t in every])
+        axes.set_xticks([], minor=True)
     axes.set_xlabel("step t")
     axes.set_ylabel(r"$\delta_{\rm NN}(t)$")
     axes.legend(fontsize="small")

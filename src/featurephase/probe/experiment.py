@@ -315,7 +315,8 @@ def run(experiment: Experiment, *, progress: bool = False) -> ProbeResult:
     _train(experiment, data, model, optimiser, probe, scores, progress)
     result = probe.result()
     setting = {k: v for k, v in asdict(experiment).items() if k not in ("seed", "replicates")}
-    setting |= {"step_size": step_size, "layer_rates": list(experiment.layer_rates or ())}
+    setting |= {"step_size": step_size, "automatic_step": experiment.step_size is None}
+    setting |= {"layer_rates": list(experiment.layer_rates or ())}
     accuracies: dict[str, Any] = {}
     for name, series in (("train", scores.train), ("test", scores.test)):
         values = np.array(series[: len(result.times)])

@@ -151,10 +151,11 @@ class Result(Record):
         return dataset(self, self.provenance(), self.counted)
 
     def provenance(self) -> dict[str, Any]:
-        """What every file says of its origin: title, version, seed, status and the experiment file itself."""
+        """What every file says of its origin: class, title, version, seed, status and the experiment file itself."""
         import scipy
 
         return {
+            "result": type(self).__name__,
             "title": getattr(self, "title", ""),
             "source": f"featurephase {self.version}, numpy {np.__version__}, scipy {scipy.__version__}",
             "version": self.version,
@@ -192,6 +193,12 @@ class Result(Record):
         from featurephase.present import figure_of
 
         return figure_of(self, ax)
+
+    def cite(self) -> str:
+        """BibTeX entries of what this result used: the software, the theory, its model."""
+        from featurephase.present import bibtex_of
+
+        return bibtex_of(self)
 
     def _repr_html_(self) -> str:
         from html import escape

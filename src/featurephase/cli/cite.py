@@ -1,0 +1,31 @@
+"""``featurephase cite``: BibTeX of what a saved result used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from featurephase.cli.flags import Shared, command
+
+if TYPE_CHECKING:
+    from featurephase.results.base import Result
+
+
+@command()
+def cite(
+    path: Annotated[
+        Path | None,
+        typer.Argument(metavar="[PATH]", help="A saved result (.nc, .zarr) or a sweep's store.", show_default=False),
+    ] = None,
+    *,
+    shared: Shared,
+) -> Result:
+    """BibTeX entries of what a saved result used; without PATH those of featurephase and its theory.
+
+    Example: featurephase cite prediction.nc > references.bib
+    """
+    from featurephase.present.citations import cite as cite_
+
+    return cite_(path)
