@@ -74,8 +74,6 @@ PARSERS = {
 }
 #: What is still too large; an entry goes when its room is done.
 PENDING_LARGE = {
-    "analyses.explanation.explain",
-    "analyses.threshold.threshold",
     "dynamics.asymptotic.run_replicate",
     "dynamics.dense._run_on_user_data",
     "dynamics.training.train",

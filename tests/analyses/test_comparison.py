@@ -10,13 +10,14 @@ import pytest
 from scipy.stats import binom, cauchy
 from scipy.stats import t as student
 
-from featurephase.analyses.comparison import _escaped_fraction, compare
+from featurephase.analyses.compared_escape import escaped_fraction
+from featurephase.analyses.comparison import compare
 from featurephase.analyses.finite_size import eigenvalue_shift, extrapolated, judged, law_shift
 from featurephase.analyses.observables import Observable, trajectory_observables
 from featurephase.analyses.prediction import predict
 from featurephase.dynamics.asymptotic import run_replicate
 from featurephase.escape.law import EscapeLaw
-from featurephase.foundation.errors import InputError, MemoryLimitError
+from featurephase.foundation.errors import InputError, Interrupted, MemoryLimitError
 from featurephase.foundation.executors import replicate_seeds
 from featurephase.problem import Problem, Student
 from featurephase.problem.data import UserData
@@ -101,6 +102,50 @@ def constant(value):
     return lambda dimension: value[dimension]
 
 
+def test_an_interruption_keeps_the_deltas_that_are_finished(monkeypatch):
+    from featurephase.analyses.seeds import FiniteSize
+
+    whole = FiniteSize.run
+
+    def interrupted(size, *arguments, **options):
+        if size.delta == 4.0:
+            raise KeyboardInterrupt
+        return whole(size, *arguments, **options)
+
+    monkeypatch.setattr(FiniteSize, "run", interrupted)
+    keys = {"dimension": 100, "seeds": 2, "times": [], "escape": False, "workers": 1}
+    small = problem(steps=2).replace(asymptotics={"samples": 2000, "replicates": 2})
+    with pytest.raises(Interrupted, match="not finished at delta = 4") as stop:
+        compare(small, delta=[3.0, 4.0], **keys)
+    kept = stop.value.result
+    assert kept.deltas == (3.0,)
+    assert {q.delta for q in kept.quantities} == {3.0}
+    assert kept.status == "interrupted"
+    assert not kept.ok
+    with pytest.raises(KeyboardInterrupt) as stop:
+        compare(small, delta=4.0, **keys)
+    assert not isinstance(stop.value, Interrupted)
+
+
+def test_what_has_left_the_plateau_is_not_compared_with_the_limit_that_stays_on_it():
+    """Above delta_NN every run of d = 60 has learned its direction by step 40; the limit never does."""
+    far = problem(steps=40).replace(asymptotics={"samples": 4000, "replicates": 2})
+    found = compare(far, dimension=60, delta=40.0, seeds=3, times=[], curve_times=[1, 40], workers=1)
+    assert {q.time for q in found.quantities if not q.name.startswith("escape")} == {1}
+    (escaped,) = [q for q in found.quantities if q.name == "escaped_fraction"]
+    assert escaped.simulation == 1.0
+    assert any("left the plateau" in w for w in found.warnings)
+
+
+def test_a_number_of_samples_that_is_rounded_is_said():
+    small = problem(steps=2).replace(asymptotics={"samples": 2000, "replicates": 2})
+    keys = {"seeds": 2, "times": [], "escape": False, "workers": 1}
+    found = compare(small, dimension=33, delta=1.5, **keys)
+    assert found.samples == ((50,),)
+    assert any("n = 50 samples, n/d = 1.51515" in w for w in found.warnings)
+    assert not any("n/d" in w for w in compare(small, dimension=34, delta=1.5, **keys).warnings)
+
+
 def test_corrections_are_exact_where_their_law_is():
     """x(d) = 2 + 3 d^(-e): every estimate of the limit gives 2."""
     for exponent in (1.0, 2 / 3):
@@ -170,15 +215,15 @@ def law(times):
 
 def test_a_predicted_escape_that_does_not_happen_is_a_disagreement():
     early = law(range(1, 21))
-    assert _escaped_fraction(early, 0, 16, 30, 1.0, 8.0).p < 1e-6
-    assert _escaped_fraction(early, 16, 16, 30, 1.0, 8.0).p == 1.0
+    assert escaped_fraction(early, 0, 16, 30, 1.0, 8.0).p < 1e-6
+    assert escaped_fraction(early, 16, 16, 30, 1.0, 8.0).p == 1.0
     never = law([np.inf] * 15 + [100.0] * 5)
-    assert _escaped_fraction(never, 16, 16, 30, 1.0, 8.0).p < 1e-6
+    assert escaped_fraction(never, 16, 16, 30, 1.0, 8.0).p < 1e-6
     halfway = law(range(1, 41))
-    found = _escaped_fraction(halfway, 3, 16, 20, 0.0, 8.0)
+    found = escaped_fraction(halfway, 3, 16, 20, 0.0, 8.0)
     assert found.p == pytest.approx(2 * binom.cdf(3, 16, 0.5))
     assert found.z < 0
-    assert _escaped_fraction(halfway, 3, 16, 20, 1e9, 8.0).p == 1.0  # a law without precision decides nothing
+    assert escaped_fraction(halfway, 3, 16, 20, 1e9, 8.0).p == 1.0  # a law without precision decides nothing
 
 
 @pytest.mark.parametrize(

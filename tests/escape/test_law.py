@@ -37,6 +37,7 @@ def test_law_of_the_escape_time_of_a_pure_exponential():
     assert law.low < law.median < law.high
     shrinking = HardGrowth((0.9**t)[:, None, None, None], np.zeros((41, 0, 1, 1)), np.ones(41), True)
     assert escape_law([shrinking] * 2, 10_000).median == np.inf
+    assert law.largest_dimension == np.inf
 
 
 def test_no_escape_is_predicted_where_the_plateau_is_stable():
@@ -67,6 +68,10 @@ def test_an_early_instability_counts_though_it_is_gone_at_the_end():
     assert escape_law(growth, 10_000, draws=20_000, until=40).by_end == law.by_end
     assert escape_law(growth, 10_000, draws=20_000, until=5).by_end < 0.01
     assert (law.status, law.high < 20) == ("ok", True)
+    # half of the runs reach it where .67449 1.5^20/sqrt(d) = 1/2; the median of 20 000 draws is known to 1 %
+    assert law.largest_dimension == pytest.approx((0.67449 * 1.5**20 / 0.5) ** 2, rel=0.06)
+    elsewhere = escape_law(growth, 100, draws=20_000).largest_dimension
+    assert elsewhere == pytest.approx(law.largest_dimension)  # whatever the dimension it is computed at
 
 
 def test_replicates_decide_whether_there_is_an_escape_time():
@@ -78,6 +83,7 @@ def test_replicates_decide_whether_there_is_an_escape_time():
     split = escape_law([growth(True), growth(False)], 10**10)
     assert split.status == "undecided"
     assert np.isnan(split.median)
+    assert np.isnan(split.largest_dimension)
     assert "1 of 2 replicates" in split.message
     # at a dimension so small that all is over by the last step it does not matter
     early, sure = (escape_law([growth(True), growth(u)], 16) for u in (False, True))

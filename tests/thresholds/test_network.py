@@ -9,14 +9,14 @@ import pytest
 from scipy.optimize import brentq
 from scipy.special import stdtrit
 
-from featurephase.analyses import threshold as module
-from featurephase.analyses.threshold import network_threshold, threshold
-from featurephase.foundation.errors import InputError
+from featurephase.analyses import network_threshold as module
+from featurephase.analyses.threshold import NetworkThreshold, network_threshold, threshold
+from featurephase.foundation.errors import InputError, Interrupted
 from featurephase.problem import Problem
 from featurephase.results.status import NO_TRANSITION, NOT_CONVERGED, NOT_NEGATIVE
 from featurephase.results.words import with_error
 from featurephase.subspaces import problem_subspaces
-from featurephase.thresholds.roots import EdgeMargin, Target, replicate_roots
+from featurephase.thresholds.roots import EdgeMargin, Target, ZeroMargin, negative_windows, replicate_roots
 from featurephase.thresholds.scan import MarginReading, SignChange, sign_changes
 
 from .. import cases
@@ -71,6 +71,29 @@ def test_no_root_is_nan():
 
 def test_a_root_is_found_beside_a_region_that_diverges():
     assert root_of(KnownCurve(lambda d: np.log(8.0 / d), diverges=7.0), 12.0) == pytest.approx(8.0, rel=1e-3)
+
+
+def test_windows_of_crossings_in_any_order():
+    """Two searches that ended at one root count once; a margin that is negative at first has a window from 0 on."""
+    crossings = [(13.0, 0.1, False), (30.0, 1.0, True), (130.0, 2.0, False), (30.5, 1.0, True)]
+    first, second = negative_windows(crossings, starts_negative=False)
+    assert (first.low, first.high, first.high_se) == (13.0, 30.0, 1.0)
+    assert (second.low, second.high) == (130.0, np.inf)
+    (only,) = negative_windows([(5.0, 0.2, True)], starts_negative=True)
+    assert (only.low, only.high) == (0.0, 5.0)
+    assert negative_windows([], starts_negative=False) == ()
+    (always,) = negative_windows([], starts_negative=True)
+    assert (always.low, always.high) == (0.0, np.inf)
+
+
+def test_an_end_of_a_window_that_some_replicate_lacks_has_no_error():
+    quantity = ZeroMargin()
+    targets = [Target(quantity, 10.0), Target(quantity, 40.0, rising=True), Target(quantity, 90.0)]
+    first, second = module._windows(targets, [(11.0, 0.5), (np.nan, np.nan), (95.0, 1.0)], quantity)
+    assert (first.low, first.high) == (11.0, 40.0)
+    assert np.isnan(first.high_se)
+    assert (second.low, second.high) == (95.0, np.inf)
+    assert first.contains(30.0) is None  # how far it is from the end is not known
 
 
 def test_sign_changes_are_interpolated_in_log_delta():
@@ -163,6 +186,23 @@ def small(**keys: object) -> Problem:
     return cases.problem(**({"steps": 8} | keys)).replace(asymptotics={"samples": 2000, "replicates": 2})
 
 
+def test_an_interruption_keeps_the_times_that_are_finished(monkeypatch):
+    def at(problem, time, *_, **__):
+        if time == 2:
+            raise KeyboardInterrupt
+        return NetworkThreshold(time=time, value=7.0, value_se=0.1)
+
+    monkeypatch.setattr("featurephase.analyses.threshold.network_threshold", at)
+    problem = small()
+    with pytest.raises(Interrupted, match="not finished at t = 2, the limit") as stop:
+        threshold(problem, times=[1, 2, np.inf])
+    kept = stop.value.result
+    assert (kept.status, [e.time for e in kept.delta_nn]) == ("interrupted", [1])
+    with pytest.raises(KeyboardInterrupt) as stop:
+        threshold(problem, times=[2])
+    assert not isinstance(stop.value, Interrupted)
+
+
 def test_no_transition_in_the_range():
     found = threshold(small(), times=[1], delta_range=(0.2, 1.0))
     entry = found.delta_nn[0]
@@ -223,7 +263,8 @@ def test_distance_of_the_blocks_from_the_full_equation(monkeypatch):
     problem = small(readout=[0.5, 0.3])
     narrow = threshold(problem, times=[0], delta_range=(2.0, 5.0))
     assert narrow.message == ""
-    monkeypatch.setattr(module, "FULL_WIDTH", 1)
+    for name in ("network_threshold", "threshold"):
+        monkeypatch.setattr(f"featurephase.analyses.{name}.FULL_WIDTH", 1)
     wide = threshold(problem, times=[0], delta_range=(2.0, 5.0))
     whole, blocks = narrow.delta_nn[0], wide.delta_nn[0]
     assert [b.value for b in blocks.blocks] == pytest.approx([b.value for b in whole.blocks], rel=1e-3)

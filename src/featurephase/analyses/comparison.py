@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from featurephase.analyses.compared_escape import escape_quantities, left_plateau
 from featurephase.analyses.finite_size import (
     Error,
     eigenvalue_shift,
@@ -31,16 +32,16 @@ from featurephase.analyses.finite_size import (
 from featurephase.analyses.observables import Observable, hessian_observables, trajectory_observables
 from featurephase.analyses.prediction import predict
 from featurephase.analyses.seeds import FiniteSize, SeedRun
-from featurephase.escape.detection import median_and_se
-from featurephase.escape.law import EscapeLaw, predicted_escape
-from featurephase.foundation.errors import InputError, MemoryLimitError
+from featurephase.analyses.stability import step_size_words
+from featurephase.escape.law import predicted_escape
+from featurephase.foundation.errors import InputError, Interrupted, MemoryLimitError
 from featurephase.foundation.executors import Workers
 from featurephase.foundation.statistics import mean_and_se
 from featurephase.foundation.types import Array
 from featurephase.problem.asked import asked_deltas, asked_times, check_problem, experiment_text
 from featurephase.results.comparison import ComparedCurves, ComparedQuantity, Comparison
 from featurephase.results.prediction import HessianPrediction, Prediction, Trajectory, TrajectoryPrediction
-from featurephase.results.status import DIVERGED, OK
+from featurephase.results.status import DIVERGED, INTERRUPTED, OK
 from featurephase.subspaces import problem_subspaces
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ LEVEL = 0.05
 _LAW_SEEDS = 8
 #: Eigenvalues at d/2: as many seeds more as they are cheaper.
 _HALF_SEEDS = 4
+#: Growth of small overlaps is followed so far at most: what happens after the run is not compared.
+_GROWTH_STEPS = 300
 #: The random streams: of the simulations, of the exact law, and of the simulations at d/2.
 _DENSE, _LAW, _HALF = 0, 1, 2
 
@@ -109,6 +112,8 @@ def compare(
     ------
     InputError
         Fewer than two seeds, a missing delta, or more memory than there is.
+    Interrupted
+        At Ctrl-C, if some deltas are finished: they are its ``result``.
     """
     check_problem(problem)
     if seeds < 2:
@@ -128,11 +133,28 @@ def compare(
     theory = prediction or predict(
         problem, delta=deltas, times=analysed, subspaces=spaces, quiet=quiet, workers=workers
     )
-    parts = [
-        _Setup(run, *pair, dimensions, seeds, spaces, quiet, workers).part(shown, escape)
+    setups = [
+        _Setup(run, *pair, dimensions, seeds, spaces, quiet, workers)
         for run, pair in zip(theory.runs, pairs, strict=True)
     ]
-    return _assembled(problem, theory, [dense for dense, _ in pairs], dimensions, seeds, parts)
+    parts, left = _finished(setups, shown, escape)
+    done = replace(theory, runs=theory.runs[: len(parts)])
+    result = _assembled(problem, done, setups[: len(parts)], parts)
+    if left:
+        raise Interrupted(replace(result, status=INTERRUPTED, message=f"interrupted: not finished at delta = {left}"))
+    return result
+
+
+def _finished(setups: Sequence[_Setup], shown: Sequence[int], escape: bool) -> tuple[list[_Part], str]:
+    """What is compared at each delta; at Ctrl-C at those that are finished, and which are not."""
+    parts: list[_Part] = []
+    try:
+        for setup in setups:
+            parts.append(setup.part(shown, escape))
+    except KeyboardInterrupt:
+        if not parts:
+            raise
+    return parts, ", ".join(f"{setup.run.delta:g}" for setup in setups[len(parts) :])
 
 
 def _dimensions(dimension: int | Sequence[int] | None) -> tuple[int, ...]:
@@ -199,14 +221,7 @@ class _Part(NamedTuple):
     notes: list[str]
 
 
-def _assembled(
-    problem: Problem,
-    theory: Prediction,
-    dense: Sequence[FiniteSize],
-    dimensions: tuple[int, ...],
-    seeds: int,
-    parts: Sequence[_Part],
-) -> Comparison:
+def _assembled(problem: Problem, theory: Prediction, setups: Sequence[_Setup], parts: Sequence[_Part]) -> Comparison:
     """The verdict on everything that was compared, by Bonferroni's rule."""
     quantities = [q for part in parts for q in part.quantities]
     finite = [q.p for q in quantities if np.isfinite(q.p)]
@@ -222,10 +237,10 @@ def _assembled(
         agree=bool(agree),
         smallest_p=float(smallest),
         comparisons=len(finite),
-        dimensions=dimensions,
+        dimensions=setups[0].dimensions,
         deltas=tuple(run.delta for run in theory.runs),
-        samples=tuple(tuple(round(size.delta * d) for d in dimensions) for size in dense),
-        replicates=seeds,
+        samples=tuple(tuple(round(s.dense.delta * d) for d in s.dimensions) for s in setups),
+        replicates=setups[0].seeds,
         theory_replicates=theory.replicates,
         quantities=tuple(quantities),
         warnings=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
@@ -267,6 +282,7 @@ class _Setup:
         spectra = [h for h in self.run.hessian if h.status == OK and h.time in self.dense.times]
         runs = self._runs(spectra)
         notes = [h.message for h in self.run.hessian if h.status != OK]
+        notes += [*self._rounded(), *step_size_words(self.law.problem, self.run)]
         notes += self._divergences(runs)
         observables, more = self._observables(spectra, shown, runs)
         notes += more
@@ -297,6 +313,17 @@ class _Setup:
             root.spawn(seeds), self.spaces.hard_basis, label="compare", quiet=self.quiet, workers=self.workers
         )
 
+    def _rounded(self) -> list[str]:
+        """That n is a whole number, where delta d is none: the simulation is then at another n/d than the theory."""
+        if self.dense.data is not None:
+            return []
+        n = {d: replace(self.dense, dimension=d).plan().samples for d in self.dimensions}
+        return [
+            f"delta = {self.dense.delta:g}: at d = {d} the simulation has n = {n[d]} samples, n/d = {n[d] / d:.6g}"
+            for d in self.dimensions
+            if abs(n[d] - self.dense.delta * d) > 1e-9 * n[d]
+        ]
+
     def _divergences(self, runs: _Runs) -> list[str]:
         named = ((runs.dense, "the simulation"), (runs.law, "the exact law that gives the bias"))
         return [
@@ -323,7 +350,10 @@ class _Setup:
                 notes.append(
                     f"t = {h.time}: the eigensolver did not reach its tolerance in every run; nothing is compared"
                 )
-        return observables, notes
+        escaped = {
+            t: words for t in sorted({q.time for q in observables}) if (words := left_plateau(t, runs.dense, runs.law))
+        }
+        return [q for q in observables if q.time not in escaped], notes + list(escaped.values())
 
     def _judged(self, q: Observable, runs: _Runs) -> ComparedQuantity:
         """Against the extrapolation, or against the mean at d with the bias of finite size taken off."""
@@ -345,9 +375,15 @@ class _Setup:
         if self.law.start == "prescribed" or problem.training.steps < 2 or not self.spaces.ok:
             return [], []
         law = predicted_escape(
-            problem, self.run.delta, self.largest, self.spaces, quiet=self.quiet, workers=self.workers
+            problem,
+            self.run.delta,
+            self.largest,
+            self.spaces,
+            steps=min(problem.training.steps, _GROWTH_STEPS),
+            quiet=self.quiet,
+            workers=self.workers,
         )
-        return _escape_quantities(law, self.run.delta, problem.training.steps, [r.escape_time for r in runs])
+        return escape_quantities(law, self.run.delta, problem.training.steps, [r.escape_time for r in runs])
 
 
 def _of_data(size: FiniteSize) -> str:
@@ -381,66 +417,7 @@ def _converged(time: int, runs: Sequence[SeedRun]) -> bool:
     return all(s is None or s.converged for s in samples)
 
 
-# ---- the escape time
-
-
-def _escape_quantities(
-    law: EscapeLaw, delta: float, steps: int, escape_times: Sequence[float]
-) -> tuple[list[ComparedQuantity], list[str]]:
-    """The share of seeds that escape within the run and the median of their times; or why they are not compared.
-
-    The law is that of the linear theory, continued to an overlap of one half: half a step of growth by a factor e is
-    allowed for what it leaves out.
-    """
-    seeds, escaped = len(escape_times), int(np.count_nonzero(np.isfinite(escape_times)))
-    if law.status != OK:
-        known = law.times.size > 0
-        seen = f"; {escaped} of {seeds} seeds escape at d = {law.dimension}" if escaped and known else ""
-        return [], [f"escape time not compared: {law.message}{seen}"]
-    if escaped == 0 and law.low > steps:
-        return [], ["escape time not compared: it does not fall within the run"]
-    allowed = 0.5 / np.log(law.rate) if law.rate > 1.0 else np.inf
-    error = float(np.hypot(np.nan_to_num(law.median_se), allowed))
-    quantities = [_escaped_fraction(law, escaped, seeds, steps, error, delta)]
-    median, se = median_and_se(escape_times)
-    if np.isfinite(law.median) and law.high < steps and np.isfinite(median):
-        q = Observable("escape_time", steps, law.median, error, lambda _: np.nan)
-        quantities.append(judged(q, delta, median, (se, seeds - 1), 0.0, [(error, seeds - 1)]))
-    return quantities, []
-
-
-def _escaped_fraction(
-    law: EscapeLaw, escaped: int, seeds: int, steps: int, error: float, delta: float
-) -> ComparedQuantity:
-    """The share of seeds that have escaped by the last step: a binomial test.
-
-    The law gives an interval for it, by moving its times by two of their errors; inside that, nothing is in doubt.
-    """
-    from scipy.stats import binom, norm
-
-    def within(last: float) -> float:
-        return float(np.mean(np.isfinite(law.times) & (law.times <= last)))
-
-    low, high, share = within(steps - 2 * error), within(steps + 2 * error), escaped / seeds
-    p, sign = 1.0, 0.0
-    if share < low:
-        p, sign = 2.0 * float(binom.cdf(escaped, seeds, low)), -1.0
-    elif share > high:
-        p, sign = 2.0 * float(binom.sf(escaped - 1, seeds, high)), 1.0
-    p = min(p, 1.0)
-    return ComparedQuantity(
-        name="escaped_fraction",
-        time=steps,
-        delta=delta,
-        theory=within(steps),
-        theory_se=(high - low) / 4.0,
-        finite_size=0.0,
-        finite_size_se=0.0,
-        simulation=share,
-        simulation_se=float(np.sqrt(share * (1.0 - share) / seeds)),
-        z=sign * float(norm.isf(p / 2.0)),
-        p=p,
-    )
+# ---- the figure
 
 
 def _curves(run: TrajectoryPrediction, runs: Sequence[SeedRun]) -> ComparedCurves:

@@ -2,91 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from featurephase.analyses.explanation_facts import Facts, HardFacts
 from featurephase.analyses.expressible import why_not
 from featurephase.dynamics.optimisers import FirstOrderRule
 from featurephase.foundation.types import Array
-from featurephase.results.algorithmic import AlgorithmicThreshold
-from featurephase.results.threshold import DirectionLimit
 from featurephase.results.words import with_error
 
 if TYPE_CHECKING:
-    from featurephase.escape.law import EscapeLaw
-    from featurephase.problem import Problem
-    from featurephase.results.prediction import HessianPrediction, OutlierPrediction, TrajectoryPrediction
-    from featurephase.subspaces import LatentSubspaces
-    from featurephase.subspaces.sectors import HardSector
+    from featurephase.results.prediction import HessianPrediction, OutlierPrediction
 
-__all__ = ["Facts", "HardFacts", "easy_words", "hard_words", "left_hard_outlier", "verdict_words"]
+__all__ = ["easy_words", "hard_words", "left_hard_outlier", "verdict_words"]
 
 
 def left_hard_outlier(hessian: HessianPrediction) -> OutlierPrediction | None:
     """The smallest hard outlier left of the bulk."""
     return next((o for o in hessian.hard_outliers if o.side == "left"), None)
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What all sentences have in common."""
-
-    problem: Problem
-    delta: float
-    dimension: int | None
-    spaces: LatentSubspaces
-    algorithmic: AlgorithmicThreshold
-    run: TrajectoryPrediction
-    hessian: HessianPrediction
-
-    @property
-    def steps(self) -> int:
-        """T."""
-        return self.problem.training.steps
-
-
-@dataclass(frozen=True)
-class HardFacts:
-    """What is known of one sector of hard directions.
-
-    Attributes
-    ----------
-    sector
-        The directions.
-    limit
-        The limits of its thresholds; ``None`` where there is no Hessian.
-    learned
-        Whether n/d lies in one of its windows.
-    unstable
-        Whether it is unstable at the last step.
-    visible
-        Whether an outlier of it stands left of the bulk at the last step.
-    unstable_until
-        The last of the times looked at where it was unstable, if it is not at the last step; ``None``: at none of them.
-    law
-        Of its escape time at this dimension; ``None`` without one.
-    delta_alg
-        With its error.
-    expressible
-        Whether the network's output can follow it.
-    """
-
-    sector: HardSector
-    limit: DirectionLimit | None
-    learned: bool | None
-    unstable: bool | None
-    visible: bool | None
-    unstable_until: int | None
-    law: EscapeLaw | None
-    delta_alg: tuple[float, float]
-    expressible: bool
-
-    @property
-    def them(self) -> str:
-        """The directions as an object of a sentence."""
-        return "it" if self.sector.size == 1 else self.sector.name
 
 
 # ---- hard directions
@@ -171,6 +106,11 @@ def _if_training_goes_on(facts: Facts, hard: HardFacts) -> str:
     known = f"its delta_NN as training goes on, {with_error(limit.value, limit.value_se)}"
     if limit.status == "unbounded-curvature":
         return "whether it is learned if training goes on is unknown: the bulk of the Hessian has no edge then"
+    if facts.bulk_grows:
+        return (
+            "whether it is learned if training goes on is unknown: directions of the bulk grow from step to step, and "
+            "finite networks leave the limit or diverge"
+        )
     if hard.learned is None:
         return f"n/d = {facts.delta:g} is too close to {known}, to tell whether it is learned if training goes on"
     if hard.learned:
@@ -186,7 +126,13 @@ def _if_training_goes_on(facts: Facts, hard: HardFacts) -> str:
         reason = f"n/d is above {with_error(last.high, last.high_se)}, up to which it is unstable"
     else:
         reason = "no n/d searched makes it unstable for good"
-    return f"if training goes on it is not learned in high dimension: {reason}"
+    text = f"if training goes on it is not learned in high dimension: {reason}"
+    if np.isfinite(hard.up_to[0]):
+        text += (
+            f"; in dimensions up to about {with_error(*hard.up_to)} half of the networks or more learn it all the "
+            "same, while it is unstable for a time"
+        )
+    return text
 
 
 def _in_this_dimension(facts: Facts, hard: HardFacts) -> str:
@@ -209,6 +155,8 @@ def _change(facts: Facts, hard: HardFacts) -> str:
         fewer = f"fewer samples: below n/d = {with_error(value, se)} it stays unlearned; " if np.isfinite(value) else ""
         more = f"more steps than {steps}, " if hard.law is not None and hard.law.median > steps else ""
         return f"{fewer}{more}{other}"
+    if facts.bulk_grows:
+        return f"a smaller training.step_size: below {2.0 / facts.hessian.right_edge:.3g} the bulk does not grow"
     if hard.learned is None:
         return "more sample paths (asymptotics.samples) sharpen delta_NN; more or fewer samples n leave the transition"
     alg, alg_se = hard.delta_alg
@@ -273,7 +221,7 @@ def easy_words(facts: Facts, direction: Array, decision: str, bound: float) -> t
 # ---- the verdict
 
 
-def verdict_words(facts: Facts, learned: dict[str, bool | None], hard: list[HardFacts]) -> str:
+def verdict_words(facts: Facts, learned: dict[str, bool | None], hard: Sequence[HardFacts]) -> str:
     """One sentence: what is learned if training goes on, what is unstable at the last step, what is learned by then."""
 
     def names(value: bool | None) -> str:
@@ -291,9 +239,14 @@ def verdict_words(facts: Facts, learned: dict[str, bool | None], hard: list[Hard
         text += f"; at step {facts.steps} gradient descent is " + (
             f"unstable along {unstable}" if unstable else "stable"
         )
+    meanwhile = [f"{h.sector.name} up to d = {h.up_to[0]:.2g}" for h in hard if np.isfinite(h.up_to[0])]
+    if meanwhile:
+        text += f"; while unstable for a time most networks still learn {', '.join(meanwhile)}"
     by_then = [f"{h.sector.name} with probability {h.law.by_end:.2g}" for h in hard if h.law is not None]
     if by_then:
         text += f"; by step {facts.steps} in dimension {facts.dimension}: {', '.join(by_then)}"
+    elif any(h.learned for h in hard):
+        text += f"; by step {facts.steps} none as d -> infinity (it takes some log d steps: --dimension says how many)"
     hidden = ", ".join(h.sector.name for h in hard if not h.expressible)
     if hidden:
         text += f"; the network cannot express {hidden}"

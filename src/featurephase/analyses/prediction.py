@@ -17,6 +17,7 @@ from featurephase.analyses.stability import step_size_words
 from featurephase.dynamics.asymptotic import ReplicateTrajectory, replicate_bytes, run_replicate
 from featurephase.dynamics.network import Network
 from featurephase.dynamics.optimisers import require_batches
+from featurephase.foundation.errors import Interrupted
 from featurephase.foundation.executors import Workers, replicate_seeds, run_tasks
 from featurephase.foundation.memory import require_memory
 from featurephase.foundation.types import Array
@@ -40,6 +41,7 @@ from featurephase.results.prediction import (
 )
 from featurephase.results.status import (
     AMBIGUOUS_RANK,
+    INTERRUPTED,
     NOT_CONVERGED,
     OK,
     diverged,
@@ -209,6 +211,8 @@ def predict(
     ------
     InputError
         No delta, a delta <= 0, a time beyond the last step, or more memory than there is.
+    Interrupted
+        At Ctrl-C, if some deltas are finished: they are its ``result``.
 
     Notes
     -----
@@ -254,41 +258,49 @@ def _predicted(
     quiet: bool,
     workers: Workers,
 ) -> tuple[Prediction, list[ReplicateTrajectory]]:
-    """The prediction, and the replicates that it is the mean of."""
+    """The prediction, and the replicates that it is the mean of; at Ctrl-C the deltas that are finished are kept."""
     check_problem_memory(problem, problem.training.steps)
     check_problem_batches(problem)
-    replicates = run_tasks(
-        _replicate,
-        _tasks(problem, deltas, analysed, spaces, density, watched),
-        label="predict",
-        memory=replicate_bytes(problem, problem.training.steps, problem.asymptotics.samples),
-        quiet=quiet,
-        workers=workers,
-    )
-    count = problem.asymptotics.replicates
-    runs = tuple(
-        _summary(problem, value, replicates[i * count : (i + 1) * count], analysed, spaces)
-        for i, value in enumerate(deltas)
-    )
-    return _assembled(problem, runs, spaces), replicates
+    runs: list[TrajectoryPrediction] = []
+    everything: list[ReplicateTrajectory] = []
+    try:
+        for value in deltas:
+            replicates = run_tasks(
+                _replicate,
+                _tasks(problem, value, analysed, spaces, density, watched),
+                label="predict",
+                memory=replicate_bytes(problem, problem.training.steps, problem.asymptotics.samples),
+                quiet=quiet,
+                workers=workers,
+            )
+            runs.append(_summary(problem, value, replicates, analysed, spaces))
+            everything += replicates
+    except KeyboardInterrupt:
+        if not runs:
+            raise
+        left = ", ".join(f"{value:g}" for value in deltas[len(runs) :])
+        kept = _assembled(problem, tuple(runs), spaces)
+        message = f"interrupted: not finished at delta = {left}"
+        raise Interrupted(replace(kept, status=INTERRUPTED, message=message)) from None
+    return _assembled(problem, tuple(runs), spaces), everything
 
 
 def _tasks(
     problem: Problem,
-    deltas: Sequence[float],
+    delta: float,
     times: Sequence[int],
     spaces: LatentSubspaces,
     density: bool,
     watched: WatchedMargins | None,
 ) -> list[tuple[Any, ...]]:
-    """The arguments of :func:`_replicate`, for each replicate at each delta."""
+    """The arguments of :func:`_replicate`, for each replicate."""
     bases = (spaces.easy_basis, spaces.hard_basis) if spaces.ok else None
     compared = max(times, default=None) if FULL_WIDTH < problem.student.width <= CHECKED_WIDTH else None
     seeds = replicate_seeds(problem.asymptotics.seed, problem.asymptotics.replicates)
     return [
         (
             problem,
-            value,
+            delta,
             seed,
             bases,
             times,
@@ -296,7 +308,6 @@ def _tasks(
             compared if i < _CHECK_REPLICATES else None,
             watched,
         )
-        for value in deltas
         for i, seed in enumerate(seeds)
     ]
 

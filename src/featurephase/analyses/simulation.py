@@ -14,6 +14,7 @@ import numpy as np
 
 from featurephase.analyses.outputs import outer_averages
 from featurephase.analyses.seeds import FiniteSize, HessianSample, Method, SeedPlan, SeedRun
+from featurephase.analyses.stability import measured_words
 from featurephase.dynamics.dense import Precision
 from featurephase.escape.detection import grokking_times, median_and_se
 from featurephase.escape.law import EscapeLaw, predicted_escape
@@ -289,7 +290,7 @@ class _Study:
             easy_basis=self.spaces.easy_basis,
             hard_basis=self.spaces.hard_basis,
             runs=tuple(runs),
-            warnings=tuple(_warnings(runs)),
+            warnings=tuple(_warnings(self.problem, runs)),
             experiment=experiment_text(self.problem),
         )
 
@@ -414,10 +415,14 @@ def _hessian(size: FiniteSize, time: int, runs: Sequence[SeedRun], status: Statu
     )
 
 
-def _warnings(runs: Sequence[SimulationRun]) -> Iterable[str]:
+def _warnings(problem: Problem, runs: Sequence[SimulationRun]) -> Iterable[str]:
     if any(run.replicates == 1 for run in runs):
         yield "one seed has no standard error; --seeds 2 or more has"
     for run in runs:
+        yield from measured_words(problem, run)
+        if abs(run.samples - run.delta * run.dimension) > 1e-9 * run.samples:
+            ratio = run.samples / run.dimension
+            yield f"delta = {run.delta:g}: n = {run.samples} samples at d = {run.dimension}, n/d = {ratio:.6g}"
         if run.dropped > 1e-6:
             yield (
                 f"delta = {run.delta:g}: directions of the gradient below a relative {run.dropped:.0e} were left out "

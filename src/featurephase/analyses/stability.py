@@ -11,9 +11,13 @@ from featurephase.dynamics.optimisers import FirstOrderRule
 
 if TYPE_CHECKING:
     from featurephase.problem import Problem
-    from featurephase.results.prediction import TrajectoryPrediction
+    from featurephase.results.prediction import HessianPrediction, TrajectoryPrediction
+    from featurephase.results.simulation import SimulationRun
 
-__all__ = ["step_size_words"]
+__all__ = ["bulk_grows", "measured_words", "step_size_words"]
+
+#: From a part of 1/sqrt(d) to one that matters takes at least such a factor.
+_LEAVES = 10.0
 
 
 def step_size_words(problem: Problem, run: TrajectoryPrediction) -> Iterator[str]:
@@ -23,16 +27,40 @@ def step_size_words(problem: Problem, run: TrajectoryPrediction) -> Iterator[str
     right edge is above 2, directions of the bulk grow. They have no part in the limit, which visits finitely many
     directions; a finite network has a part of order 1/sqrt(d) of them.
     """
-    rule, last = FirstOrderRule.of(problem.training), max(problem.training.steps - 1, 0)
     for entry in run.hessian:
-        if not (np.isfinite(entry.right_edge) and entry.right_edge > 0.0):
-            continue
-        step = min(entry.time, last)
-        factor = rule.growth_factor(entry.right_edge, step)
-        if factor > 1.0:
-            size = rule.step_size * rule.schedule(step) * entry.right_edge
+        grown = _growth(problem, entry.right_edge, entry.time)
+        if grown is not None:
             yield (
-                f"delta = {run.delta:g}, t = {entry.time}: step size times right edge = {size:.3g}: directions of the "
-                f"bulk grow by a factor {factor:.3g} a step, which the limit does not show; finite networks may leave "
-                "it or diverge (featurephase simulate finds out)"
+                f"delta = {run.delta:g}, t = {entry.time}: step size times right edge = {grown[0]:.3g}: directions of "
+                f"the bulk grow by a factor {grown[1]:.3g} a step, which the limit does not show; finite networks may "
+                "leave it or diverge (featurephase simulate finds out)"
             )
+
+
+def measured_words(problem: Problem, run: SimulationRun) -> Iterator[str]:
+    """The same of finite networks, whose largest eigenvalue is measured."""
+    for entry in run.hessian:
+        grown = None if entry.largest is None else _growth(problem, float(entry.largest[-1]), entry.time)
+        if grown is not None:
+            yield (
+                f"delta = {run.delta:g}, t = {entry.time}: step size times largest eigenvalue = {grown[0]:.3g}: its "
+                f"direction grows by a factor {grown[1]:.3g} a step"
+            )
+
+
+def bulk_grows(problem: Problem, entry: HessianPrediction) -> bool:
+    """Whether directions of the bulk grow so fast at the time of a Hessian that finite networks leave the limit.
+
+    That is by a factor of :data:`_LEAVES` in the course of this training: such as hard directions need to be learned.
+    """
+    grown = _growth(problem, entry.right_edge, entry.time)
+    return grown is not None and problem.training.steps * np.log(grown[1]) > np.log(_LEAVES)
+
+
+def _growth(problem: Problem, curvature: float, time: int) -> tuple[float, float] | None:
+    """Step size times curvature, and the factor of growth a step; ``None`` where the direction does not grow."""
+    if not (np.isfinite(curvature) and curvature > 0.0):
+        return None
+    rule, step = FirstOrderRule.of(problem.training), min(time, max(problem.training.steps - 1, 0))
+    factor = rule.growth_factor(curvature, step)
+    return (rule.step_size * rule.schedule(step) * curvature, factor) if factor > 1.0 else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,6 +33,7 @@ from featurephase.thresholds.follow import (
     replicate_crossings,
 )
 from featurephase.thresholds.limit import FEWEST_TIMES, LimitFit, fit_limit
+from featurephase.thresholds.roots import negative_windows
 from featurephase.thresholds.scan import MarginCurve, MarginReading, scan_grid
 
 if TYPE_CHECKING:
@@ -54,10 +55,13 @@ _DIMENSION = 200
 _MOST_NEEDED = 2**15
 #: A threshold that was seen in the scan but could not be followed is located to about this share of it.
 _LOCATED = 0.25
-#: The last time of the first round, and the last one of all.
-_FIRST_ROUND = 480
-_LAST_ROUND = 1920
-#: Another round must be expected to help: as long as the error shrank by this factor in the last one.
+#: The rounds: sample paths as a share of the problem's, this many at least, and the last time. Each is made where those
+#: before leave the limit unknown.
+_ROUNDS = ((1 / 6, 480), (1.0, 480), (1.0, 960), (1.0, 1920))
+_FEWEST_SAMPLES = 2**13
+#: Another round is not begun where it would take one core longer than this, in seconds.
+_LONGEST_ROUND = 300.0
+#: Nor where the last one did not shrink the error by this factor.
 _HELPS = 0.8
 #: Of the basis of visited directions. What a looser one leaves out is far below the noise of the paths: at 1e-4 the
 #: margins of the worked example (theory/thresholds) change by 3e-5, and a run to t = 480 takes half the time.
@@ -115,7 +119,13 @@ class _Following:
     def seconds(self, samples: int, steps: int) -> float:
         """Estimated time of one run on one core, to say how long it will take."""
         width = self.problem.student.width
-        return float(0.02 + samples * (steps * width * 4e-8 + (steps * width) ** 1.6 * 2.5e-9))
+        return float(0.02 + samples * steps * width * (5e-8 + 2.5e-8 * width) * (1.0 + steps / 2000.0))
+
+    def work(self, plans: Sequence[dict[float, int]]) -> float:
+        """Estimated time of all runs of some plans on one core."""
+        plans = _merged(plans)
+        samples = _samples(self, plans)
+        return self.replicates * sum(self.seconds(samples[delta], steps) for delta, steps in _union(plans).items())
 
 
 def _duration(seconds: float) -> str:
@@ -134,9 +144,7 @@ def threshold_limit(
     spaces: LatentSubspaces,
     *,
     delta_range: tuple[float, float] | None = None,
-    samples: int | None = None,
-    first_round: int = _FIRST_ROUND,
-    last_round: int = _LAST_ROUND,
+    rounds: Sequence[tuple[int, int]] | None = None,
     also: Sequence[int] = (),
     quiet: bool = True,
     workers: Workers = None,
@@ -151,10 +159,11 @@ def threshold_limit(
         U_E and U_H, known, with something hard.
     delta_range
         Where to search; default: the problem's.
-    samples
-        Sample paths of a run; default: the problem's. More are taken at large delta.
-    first_round, last_round
-        The time up to which training is followed at first, and after doublings.
+    rounds
+        Sample paths and last time of each round; more paths are taken at large delta. The next one is made where it
+        would not take too long and the last one has helped: with more paths until the limit has converged, and farther
+        until it is known to :data:`LIMIT_GOAL`. Default: up to t = 480 with a sixth of the problem's samples, then with
+        all of them, then farther.
     also
         Further times of the history, as far as training is followed; they are no part of the extrapolation.
     quiet
@@ -162,32 +171,37 @@ def threshold_limit(
     workers
         Processes; default: one for each core.
     """
-    following = _Following(
-        problem,
-        spaces,
-        hard_sectors(spaces),
-        problem.threshold.delta_range if delta_range is None else delta_range,
-        problem.asymptotics.samples if samples is None else samples,
-        problem.asymptotics.replicates,
-        quiet,
-        workers,
-        tuple(also),
-    )
+    bounds = problem.threshold.delta_range if delta_range is None else delta_range
     most = max([problem.threshold.max_steps, *also])
+    rounds = _rounds(problem) if rounds is None else rounds
+    following = _Following(
+        problem, spaces, hard_sectors(spaces), bounds, 0, problem.asymptotics.replicates, quiet, workers, tuple(also)
+    )
     scan = _scanned(following, min(_SCAN_TIME, most))
     if scan.drifting == 1.0:
         unbounded = unbounded_status(Network.of(problem), problem.teacher.link)
         return ThresholdLimit(status=unbounded, message=unbounded.explained("limit"), time=int(scan.times[-1]))
-    last = min(first_round, most)
-    limit = _followed(following, scan, last)
-    while limit.status == NOT_CONVERGED and 2 * last <= min(most, last_round):
-        last *= 2
-        further = _followed(following, scan, last)
-        helped = further.value_se < _HELPS * limit.value_se
-        limit = further
-        if not helped:
+    limit: ThresholdLimit | None = None
+    for samples, last in rounds:
+        following, last = replace(following, samples=samples), min(last, most)
+        crossings, plans = _planned(following, scan, last)
+        if limit is not None and following.work(plans) > _LONGEST_ROUND:
             break
+        further = _followed(following, scan, last, crossings, plans)
+        helped = limit is None or further.value_se < _HELPS * limit.value_se
+        limit = further
+        sharp = limit.converged or (limit.status == OK and samples == rounds[-1][0])
+        if sharp or limit.status not in (OK, NOT_CONVERGED) or not helped:
+            break
+    assert limit is not None
     return limit
+
+
+def _rounds(problem: Problem) -> list[tuple[int, int]]:
+    """Sample paths and last time of each round, each combination once."""
+    most, last = problem.asymptotics.samples, problem.threshold.max_steps
+    rounds = [(min(most, max(_FEWEST_SAMPLES, int(share * most))), min(time, last)) for share, time in _ROUNDS]
+    return list(dict.fromkeys(rounds))
 
 
 def _scanned(following: _Following, last: int) -> MarginTable:
@@ -224,16 +238,26 @@ class _Extrapolated:
         return seen, _LOCATED * seen
 
 
-def _followed(following: _Following, scan: MarginTable, last: int) -> ThresholdLimit:
-    """Every crossing that the scan shows, followed to a time and extrapolated."""
-    times = sorted({*followed_times(last), *(t for t in following.also if t <= last)})
+def _planned(following: _Following, scan: MarginTable, last: int) -> tuple[list[Crossing], list[dict[float, int]]]:
+    """Every crossing that the scan shows, and the deltas that enclose its way to a time."""
     crossings = [
         Crossing.backwards(scan, sector, zero, change)
         for sector in range(len(following.sectors))
         for zero in (False, True)
         for change in scan.changes(sector, zero, len(scan.times) - 1)
     ]
-    plans = [enclosing_deltas(c, scan.times.astype(float), last, following.bounds) for c in crossings]
+    return crossings, [enclosing_deltas(c, scan.times.astype(float), last, following.bounds) for c in crossings]
+
+
+def _followed(
+    following: _Following,
+    scan: MarginTable,
+    last: int,
+    crossings: Sequence[Crossing],
+    plans: list[dict[float, int]],
+) -> ThresholdLimit:
+    """The crossings followed to a time and extrapolated."""
+    times = sorted({*followed_times(last), *(t for t in following.also if t <= last)})
     table, plans = _enclosed(following, crossings, plans, times)
     found = [
         _extrapolated(table, c, sorted(plan), times, followed_times(last))
@@ -368,18 +392,7 @@ def _windows(scan: MarginTable, sector: int, found: Sequence[_Extrapolated]) -> 
     delta, mean = scan.mean(sector, True, last)
     if not len(delta):
         return ()
-    windows = []
-    low: tuple[float, float] | None = (0.0, 0.0) if mean[0] < 0 else None
-    for crossing in found:
-        if not crossing.crossing.rising:
-            low = crossing.end
-        elif low is not None:
-            high = crossing.end
-            windows.append(Window(low=low[0], low_se=low[1], high=high[0], high_se=high[1]))
-            low = None
-    if low is not None:
-        windows.append(Window(low=low[0], low_se=low[1], high=np.inf, high_se=0.0))
-    return tuple(windows)
+    return negative_windows([(*e.end, e.crossing.rising) for e in found], starts_negative=bool(mean[0] < 0))
 
 
 def _state(following: _Following, scan: MarginTable, number: int, first: _Extrapolated | None) -> tuple[str, str]:

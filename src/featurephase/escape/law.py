@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 
 __all__ = ["EscapeLaw", "escape_law", "predicted_escape", "predicted_escapes"]
 
-#: The tangent recursion behind the predicted time is followed this far, and continued at its final rate.
-_PREDICTED_STEPS = 300
+#: The tangent recursion behind the predicted time is followed to the last step, but so far at least, so that it knows
+#: whether an early instability lasts, and so far at most; beyond, it is continued at its final rate.
+_SHORTEST, _LONGEST = 120, 300
 _PREDICTED_SAMPLES = 20_000
 _PREDICTED_REPLICATES = 4
 #: Its random numbers are its own.
@@ -63,6 +64,9 @@ class EscapeLaw:
         numbers are nan, at ``"not-predicted"``, ``"diverged at step t"`` and ``"out of memory"``. The message says why.
     by_end, by_end_se
         Probability that a run has escaped by the step asked for: by default the last one of the tangent run.
+    largest_dimension, largest_dimension_se
+        Where the plateau is stable at the end: the d up to which at least half of the runs escape before, through an
+        early instability; inf where it is unstable, nan where that is undecided.
     """
 
     dimension: int
@@ -78,6 +82,8 @@ class EscapeLaw:
     message: str = ""
     by_end: float = np.nan
     by_end_se: float = np.nan
+    largest_dimension: float = np.nan
+    largest_dimension_se: float = np.nan
 
     @classmethod
     def none(cls, dimension: int, status: Status, message: str) -> Self:
@@ -104,8 +110,8 @@ def predicted_escape(
     delta, dimension, spaces
         n/d, d, and the subspaces of the problem.
     steps, samples, replicates
-        How far the tangent recursion is followed (default: to the last step, at most 300), with how many sample paths
-        and how often.
+        How far the tangent recursion is followed (default: to the last step, but 120 at least and 300 at most), with
+        how many sample paths and how often.
 
     Returns
     -------
@@ -135,7 +141,7 @@ def predicted_escapes(
     Parameters
     ----------
     steps
-        How far the tangent recursion is followed.
+        How far the tangent recursion is followed; default: as in :func:`predicted_escape`.
     until
         The step of ``by_end``; default: the last one of the recursion.
     """
@@ -172,7 +178,7 @@ def _growths(
     reason = escape_available(problem)
     if reason or hard.shape[1] == 0:
         return _NoLaw(NOT_PREDICTED, reason or "nothing is hard: there is no plateau to escape from")
-    horizon = min(problem.training.steps, _PREDICTED_STEPS) if steps is None else steps
+    horizon = max(min(problem.training.steps, _LONGEST), _SHORTEST) if steps is None else steps
     tasks = [
         (problem, delta, seed, spaces, horizon, samples)
         for seed in replicate_seeds(problem.asymptotics.seed, replicates, _ESCAPE_STREAM)
@@ -228,7 +234,8 @@ def escape_law(
         step = min(divergences)
         return EscapeLaw.none(dimension, diverged(step), f"the trajectory diverges at step {step}")
     rng = np.random.default_rng(seed)
-    each = [_first_times(g.relative_sizes(dimension, draws // len(growths), rng), level) for g in growths]
+    sizes = [g.relative_sizes(dimension, draws // len(growths), rng) for g in growths]
+    each = [_first_times(size, level) for size in sizes]
     unstable = [g.unstable for g in growths]
     steps = len(growths[0].norm) - 1
     decided = None not in unstable and len(set(unstable)) == 1
@@ -242,6 +249,7 @@ def escape_law(
         value if (value := _quantile(times, q)) == _quantile(freely, q) else np.nan for q in (0.05, 0.5, 0.95)
     )
     status, message = _end_of_plateau(unstable, median, steps)
+    largest, largest_se = _largest_dimension(sizes, dimension, level) if decided and not unstable[0] else (np.nan,) * 2
     by_end, by_end_se = mean_and_se([float(np.mean(t <= (steps if until is None else until))) for t in gated])
     return EscapeLaw(
         dimension,
@@ -257,7 +265,19 @@ def escape_law(
         message,
         float(by_end),
         float(by_end_se),
+        np.inf if decided and unstable[0] else largest,
+        largest_se,
     )
+
+
+def _largest_dimension(sizes: Sequence[Array], dimension: int, level: float) -> tuple[float, float]:
+    """The d at which half of the runs reach the level while the tangent run lasts, with its error over replicates.
+
+    Relative sizes (draws, T + 1) are those at one dimension; in the linear theory they go like 1/sqrt(d).
+    """
+    medians = [float(np.median(size.max(axis=1))) for size in sizes]
+    value, se = mean_and_se([dimension * (median / level) ** 2 for median in medians])
+    return float(value), float(se)
 
 
 def _end_of_plateau(replicates: Sequence[bool | None], median: float, steps: int) -> tuple[Status, str]:

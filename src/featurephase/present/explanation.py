@@ -68,6 +68,7 @@ def _numbers(entry: DirectionExplanation) -> str:
         ("overlap", entry.overlap, entry.overlap_se),
         ("delta_NN (t -> inf)", entry.delta_nn, entry.delta_nn_se),
         ("delta_alg", entry.delta_alg, entry.delta_alg_se),
+        ("learned for a time up to d", entry.learned_up_to_dimension, entry.learned_up_to_dimension_se),
         ("samples needed", entry.samples_needed, entry.samples_needed_se),
         ("escape at step", entry.escape_step, entry.escape_step_se),
     ):
@@ -96,7 +97,7 @@ def figure(explanation: Explanation) -> Figure:
         if value is not None and np.isfinite(value) and value > 0
     ]
     low, high = min([*finite, explanation.delta]) / 4, max([*finite, explanation.delta]) * 4
-    drawn = new_figure(7.2, 1.6 + 0.6 * len(entries))
+    drawn = new_figure(7.2, 1.6 + 0.75 * len(entries))
     axes = drawn.add_subplot()
     for row, entry in enumerate(reversed(entries)):
         _direction_row(axes, row, entry, explanation.delta, (low, high))
@@ -114,6 +115,8 @@ def figure(explanation: Explanation) -> Figure:
 
 def _label(entry: DirectionExplanation) -> str:
     label = f"{entry.kind}, {_LEARNED[entry.learned]}"
+    if entry.kind == "hard":
+        label += f"\n{_UNSTABLE[entry.unstable_at_last_step]} at the last step"
     if entry.kind == "hard" and entry.learned_by_last_step is not None:
         label += f"\nby the last step: {entry.learned_by_last_step:.2g}"
     return label

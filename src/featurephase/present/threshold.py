@@ -58,11 +58,11 @@ def _row(entry: NetworkThreshold) -> list[str]:
     if np.isfinite(entry.value_negative):
         same = np.isclose(entry.value_negative, entry.value, rtol=1e-3)
         from_there = f" from {with_error(entry.value_negative, entry.value_negative_se)} on"
-        words.append("negative: learned from here on" if same else f"negative{from_there}: learned from there on")
+        words.append("negative: unstable from here on" if same else f"negative{from_there}: unstable from there on")
     elif entry.windows:
         words.append("negative only " + _window_words(entry.windows))
     elif entry.negative is not None:
-        words.append("nowhere negative: stable, not learned")
+        words.append("nowhere negative: stable at every n/d")
     return [f"delta_NN(t = {entry.time})", with_error(entry.value, entry.value_se), ", ".join(words)]
 
 

@@ -36,6 +36,9 @@ class DirectionExplanation(Record):
         Probability that it makes up half of the weights by the last step at this dimension, over random starts and
         data; ``None`` without a dimension, or where the growth of small overlaps has no theory. Easy directions: 1 or
         0, at any dimension.
+    learned_up_to_dimension, learned_up_to_dimension_se
+        Hard directions that are not learned in high dimension but unstable for a while: the dimension up to which at
+        least half of the networks learn it all the same before its instability ends. ``None`` for others.
     unstable_at_last_step
         Hard directions: whether gradient descent is unstable along it at the last step, by the sign of its own outlier;
         ``None`` where there is no Hessian, or the replicates do not agree.
@@ -65,6 +68,8 @@ class DirectionExplanation(Record):
     learned: bool | None
     learned_by_last_step: float | None = None
     learned_by_last_step_se: float | None = None
+    learned_up_to_dimension: float | None = None
+    learned_up_to_dimension_se: float | None = None
     unstable_at_last_step: bool | None = None
     expressible: bool = True
     overlap: float | None = None
@@ -89,6 +94,7 @@ class DirectionExplanation(Record):
 #: Numbers of a direction that a file has, nan where there is no statement.
 _NUMBERS = (
     "learned_by_last_step",
+    "learned_up_to_dimension",
     "overlap",
     "delta_nn",
     "delta_alg",

@@ -6,13 +6,14 @@ it. What a reading costs is shared: all targets of a replicate read the same run
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
 
+from featurephase.results.threshold import Window
 from featurephase.thresholds.scan import MarginReading, Scan, SignChange, sign_changes
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "bracketed_root",
     "guessed_targets",
     "last_crossing",
+    "negative_windows",
     "replicate_roots",
     "scanned_targets",
     "sector_targets",
@@ -111,6 +113,30 @@ class Root:
     critical: bool = True
     left_edge: float = np.nan
     drifts: bool = False
+
+
+def negative_windows(crossings: Iterable[tuple[float, float, bool]], starts_negative: bool) -> tuple[Window, ...]:
+    """The intervals of delta in which a margin is negative.
+
+    Parameters
+    ----------
+    crossings
+        delta, its standard error, and whether the margin rises there, in any order. Of several in a row that go the
+        same way (two searches that ended at one root) the first counts.
+    starts_negative
+        Whether it is negative below all of them.
+    """
+    windows = []
+    low: tuple[float, float] | None = (0.0, 0.0) if starts_negative else None
+    for value, se, rising in sorted(crossings, key=lambda crossing: crossing[0]):
+        if rising and low is not None:
+            windows.append(Window(low=low[0], low_se=low[1], high=value, high_se=se))
+            low = None
+        elif not rising and low is None:
+            low = (value, se)
+    if low is not None:
+        windows.append(Window(low=low[0], low_se=low[1], high=np.inf, high_se=0.0))
+    return tuple(windows)
 
 
 # ---- what to look for

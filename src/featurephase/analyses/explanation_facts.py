@@ -1,0 +1,310 @@
+"""What ``explain`` rests on: the Hessian at the last step, and of each hard direction its limits and its escape."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from featurephase.analyses.expressible import expressible
+from featurephase.analyses.prediction import WatchedMargins, predict_with_margins
+from featurephase.analyses.stability import bulk_grows
+from featurephase.analyses.threshold_limit import threshold_limit
+from featurephase.escape.law import EscapeLaw, predicted_escapes
+from featurephase.foundation.executors import Workers
+from featurephase.foundation.statistics import mean_and_se
+from featurephase.foundation.types import Array
+from featurephase.hessian.spectrum import FULL_WIDTH
+from featurephase.results.algorithmic import AlgorithmicThreshold
+from featurephase.results.prediction import HessianPrediction
+from featurephase.results.status import OK, STABLE, UNBOUNDED_CURVATURE
+from featurephase.results.threshold import DirectionLimit, ThresholdLimit
+from featurephase.subspaces.sectors import HardSector, hard_sectors
+from featurephase.thresholds.algorithmic import algorithmic_threshold
+from featurephase.thresholds.follow import followed_times
+from featurephase.thresholds.scan import MarginCurve, MarginReading
+
+if TYPE_CHECKING:
+    from featurephase.problem import Problem
+    from featurephase.results.prediction import TrajectoryPrediction
+    from featurephase.subspaces import LatentSubspaces
+
+__all__ = ["Evidence", "Facts", "HardFacts", "gathered"]
+
+#: Standard errors by which a margin must differ from 0 for a verdict, and a delta from a threshold.
+_CLEAR = 2.0
+#: How the limits of delta_NN are followed, and again where that does not decide: the fewest sample paths, their share
+#: of those of the problem, and how far. In the README's example the first round gives 4 %, the second one 2 %.
+_ROUNDS = ((2**13, 1 / 12, 240), (2**14, 1 / 6, 480))
+#: Where none is given: the growth of small overlaps scales with the dimension in a known way.
+_ANY_DIMENSION = 1000
+#: A direction that only networks of fewer features learn is not worth a word.
+_SMALLEST_DIMENSION = 100.0
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What all sentences have in common."""
+
+    problem: Problem
+    delta: float
+    dimension: int | None
+    spaces: LatentSubspaces
+    algorithmic: AlgorithmicThreshold
+    run: TrajectoryPrediction
+    hessian: HessianPrediction
+
+    @property
+    def steps(self) -> int:
+        """T."""
+        return self.problem.training.steps
+
+    @property
+    def bulk_grows(self) -> bool:
+        """Whether directions of the bulk grow at the last step, so that finite networks leave the limit."""
+        return bulk_grows(self.problem, self.hessian)
+
+
+@dataclass(frozen=True)
+class HardFacts:
+    """What is known of one sector of hard directions.
+
+    Attributes
+    ----------
+    sector
+        The directions.
+    limit
+        The limits of its thresholds; ``None`` where there is no Hessian.
+    learned
+        Whether n/d lies in one of its windows.
+    unstable
+        Whether it is unstable at the last step.
+    visible
+        Whether an outlier of it stands left of the bulk at the last step.
+    unstable_until
+        The last of the times looked at where it was unstable, if it is not at the last step; ``None``: at none of them.
+    law
+        Of its escape time at this dimension; ``None`` without one.
+    up_to
+        The dimension up to which at least half of the networks learn it although its instability ends, with its error;
+        nan where it does not end, was never there, or is of no use to a network of any size.
+    delta_alg
+        With its error.
+    expressible
+        Whether the network's output can follow it.
+    """
+
+    sector: HardSector
+    limit: DirectionLimit | None
+    learned: bool | None
+    unstable: bool | None
+    visible: bool | None
+    unstable_until: int | None
+    law: EscapeLaw | None
+    up_to: tuple[float, float]
+    delta_alg: tuple[float, float]
+    expressible: bool
+
+    @property
+    def them(self) -> str:
+        """The directions as an object of a sentence."""
+        return "it" if self.sector.size == 1 else self.sector.name
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that an explanation is put together from.
+
+    Attributes
+    ----------
+    facts
+        What all directions have in common.
+    limits
+        Of delta_NN; ``None`` where there is no Hessian, or ``unbounded`` says why its bulk has no edge.
+    hard
+        Each sector of hard directions; empty where nothing is hard.
+    warnings
+        Of the prediction and of the escape law, where something is hard.
+    unbounded
+        Status and message, or two empty strings.
+    """
+
+    facts: Facts
+    limits: ThresholdLimit | None
+    hard: tuple[HardFacts, ...]
+    warnings: tuple[str, ...]
+    unbounded: tuple[str, str] = ("", "")
+
+
+def gathered(
+    problem: Problem,
+    delta: float,
+    dimension: int | None,
+    spaces: LatentSubspaces,
+    quiet: bool,
+    workers: Workers,
+) -> Evidence:
+    """The prediction, the limits of delta_NN, and what follows for each hard direction."""
+    steps = problem.training.steps
+    sectors = hard_sectors(spaces) if spaces.ok and spaces.relevant_hard_basis.size else ()
+    watched = _watched(problem, spaces, sectors)
+    if not sectors or problem.singular_curvature:
+        watched = replace(watched, times=())
+    prediction, readings = predict_with_margins(
+        problem, delta, [0, steps] if sectors else [], spaces, watched, quiet=quiet, workers=workers
+    )
+    run = prediction.runs[0]
+    hessian = run.hessian[-1] if sectors else HessianPrediction(time=steps)
+    algorithmic = algorithmic_threshold(problem.teacher, spaces, seed=problem.asymptotics.seed, quiet=quiet)
+    facts = Facts(problem, delta, dimension, spaces, algorithmic, run, hessian)
+    if not sectors:
+        return Evidence(facts, None, (), ())
+    limits = _followed_limits(problem, delta, spaces, quiet, workers) if hessian.status == OK else None
+    unbounded = ("", "") if limits is None or limits.sectors else (str(limits.status), limits.message)
+    limits = None if unbounded[0] else limits
+    warnings = list(prediction.warnings)
+    margins = _sector_margins(readings, len(sectors))
+    hard = _hard_facts(facts, limits, watched.times or (0,), margins, warnings, quiet, workers)
+    return Evidence(facts, limits, tuple(hard), tuple(dict.fromkeys(warnings)), unbounded)
+
+
+# ---- hard directions
+
+
+def _watched(problem: Problem, spaces: LatentSubspaces, sectors: Sequence[HardSector]) -> WatchedMargins:
+    """The margins of each sector, at some times up to the last step."""
+    full = problem.student.width <= FULL_WIDTH
+    bases, steps = tuple(s.basis for s in sectors), problem.training.steps
+    samples = problem.asymptotics.samples
+    curve = MarginCurve(problem, spaces.easy_basis, spaces.hard_basis, samples, full, not full, bases)
+    return WatchedMargins(curve, tuple(sorted({0, *followed_times(steps)})) if steps else (0,))
+
+
+def _sector_margins(readings: Sequence[Sequence[MarginReading | None]], sectors: int) -> Array:
+    """The smallest margins of each sector at the edge and at 0, (T, replicates, sectors, 2); nan: it has diverged."""
+    missing = np.full((sectors, 2), np.nan)
+    margins = [[missing if r is None or r.drifts else r.sectors for r in replicate or [None]] for replicate in readings]
+    return np.array(margins).swapaxes(0, 1)
+
+
+def _negative(margins: Array) -> bool | None:
+    """Whether a margin is negative, from its replicates (R,); ``None`` where that is not clear."""
+    mean, se = mean_and_se(margins)
+    if not abs(float(mean)) > _CLEAR * float(np.nan_to_num(se, nan=0.0)):
+        return None
+    return bool(mean < 0)
+
+
+def _followed_limits(
+    problem: Problem, delta: float, spaces: LatentSubspaces, quiet: bool, workers: Workers
+) -> ThresholdLimit:
+    """The limits of all directions, as sharp as the verdict at this delta needs them, or can be had."""
+    steps, most = problem.training.steps, problem.asymptotics.samples
+    for fewest, share, last in _ROUNDS:
+        limits = threshold_limit(
+            problem,
+            spaces,
+            rounds=[(min(most, max(fewest, int(share * most))), max(last, steps))],
+            also=[steps],
+            quiet=quiet,
+            workers=workers,
+        )
+        undecided = any(_learned(limits, number, delta) is None for number in range(len(limits.sectors)))
+        if not undecided:
+            break
+    return limits
+
+
+def _learned(limits: ThresholdLimit, number: int, delta: float) -> bool | None:
+    """Whether delta lies in a window of a sector, as training goes on; ``None`` where the bulk has no edge either."""
+    if limits.sectors[number].status == UNBOUNDED_CURVATURE:
+        return None
+    inside = [window.contains(delta, _CLEAR) for window in limits.sectors[number].windows]
+    if True in inside:
+        return True
+    return None if None in inside else False
+
+
+def _laws(facts: Facts, wanted: bool, warnings: list[str], quiet: bool, workers: Workers) -> list[EscapeLaw] | None:
+    """The law of the escape time of each sector, at this dimension or, where it is wanted without one, at any."""
+    problem, steps = facts.problem, facts.steps
+    if steps == 0 or facts.run.status != OK or facts.bulk_grows or not (wanted or facts.dimension):
+        return None
+    laws = predicted_escapes(
+        problem,
+        facts.delta,
+        facts.dimension or _ANY_DIMENSION,
+        facts.spaces,
+        until=steps,
+        quiet=quiet,
+        workers=workers,
+    )
+    if facts.dimension:
+        warnings += [f"no escape step: {law.message}" for law in laws if law.status not in (OK, STABLE)]
+    return laws if all(law.times.size for law in laws) else None
+
+
+def _up_to(law: EscapeLaw | None, for_a_time: bool) -> tuple[float, float]:
+    """The dimension up to which a direction that is unstable for a time only is learned all the same."""
+    if law is None or not for_a_time or not _SMALLEST_DIMENSION < law.largest_dimension < np.inf:
+        return np.nan, np.nan
+    return law.largest_dimension, law.largest_dimension_se
+
+
+def _algorithmic(
+    problem: Problem, spaces: LatentSubspaces, sectors: Sequence[HardSector], quiet: bool
+) -> list[tuple[float, float]]:
+    """delta_alg of each sector by itself, with its error."""
+    found = []
+    for number, sector in enumerate(sectors):
+        others = [s.basis for i, s in enumerate(sectors) if i != number]
+        rest = np.concatenate([*others, spaces.irrelevant_basis], axis=1)
+        # what is left out counts as irrelevant: the best method for this sector alone
+        alone = replace(spaces, hard_basis=np.concatenate([sector.basis, rest], axis=1), irrelevant_basis=rest)
+        result = algorithmic_threshold(problem.teacher, alone, seed=problem.asymptotics.seed, quiet=quiet)
+        found.append((result.delta_alg, result.error))
+    return found
+
+
+def _hard_facts(
+    facts: Facts,
+    limits: ThresholdLimit | None,
+    times: Sequence[int],
+    margins: Array,
+    warnings: list[str],
+    quiet: bool,
+    workers: Workers,
+) -> list[HardFacts]:
+    """What is known of each sector of hard directions."""
+    problem, spaces, delta = facts.problem, facts.spaces, facts.delta
+    sectors = hard_sectors(spaces)
+    whole = (facts.algorithmic.delta_alg, facts.algorithmic.error)
+    alg = [whole] if len(sectors) == 1 else _algorithmic(problem, spaces, sectors, quiet)
+    if limits is None or facts.run.status != OK:
+        margins = np.full_like(margins, np.nan)
+    known = facts.run.status == OK and not facts.bulk_grows
+    learned = [_learned(limits, i, delta) if limits is not None and known else None for i in range(len(sectors))]
+    negative = [[_negative(values) for values in margins[:, :, i, 1]] for i in range(len(sectors))]
+    for_a_time = [word is False and any(at) for word, at in zip(learned, negative, strict=True)]
+    laws = _laws(facts, any(for_a_time), warnings, quiet, workers)
+    result = []
+    for number, sector in enumerate(sectors):
+        law = None if laws is None else laws[number]
+        earlier = [t for t, value in zip(times, negative[number], strict=True) if value]
+        result.append(
+            HardFacts(
+                sector,
+                None if limits is None else limits.sectors[number],
+                learned[number],
+                negative[number][-1],
+                _negative(margins[-1, :, number, 0]),
+                max(earlier, default=None),
+                law if facts.dimension else None,
+                _up_to(law, for_a_time[number]),
+                alg[number],
+                expressible(problem, sector.basis),
+            )
+        )
+    return result

@@ -1,0 +1,544 @@
+"""delta_NN(t): the delta from which on a hard outlier stands left of the bulk of the Hessian at Theta(t).
+
+Every point of the curve margin(delta) is a run of the asymptotic dynamics. Common random numbers make the curve of a
+replicate continuous, so each replicate has a root of its own, and their spread is the standard error. A coarse scan
+with few samples finds all sign changes first (Montanari & Wang, arXiv 2602.01434; theory/thresholds, eq. thr-network).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from featurephase.dynamics.network import Network
+from featurephase.foundation.executors import Workers, replicate_seeds, run_tasks
+from featurephase.foundation.statistics import mean_and_se
+from featurephase.foundation.types import Array
+from featurephase.hessian.spectrum import CHECK_SAMPLES, CHECKED_WIDTH, FULL_WIDTH
+from featurephase.hessian.unbounded import unbounded_status
+from featurephase.results.status import (
+    DIVERGED,
+    NO_TRANSITION,
+    NOT_NEGATIVE,
+    OK,
+    SINGULAR_CURVATURE,
+    UNBOUNDED_CURVATURE,
+)
+from featurephase.results.threshold import (
+    BlockThreshold,
+    DirectionThreshold,
+    NetworkThreshold,
+    Window,
+)
+from featurephase.results.words import with_error
+from featurephase.subspaces import LatentSubspaces
+from featurephase.subspaces.sectors import HardSector, hard_sectors
+from featurephase.thresholds.roots import (
+    BRACKET,
+    EdgeMargin,
+    NeuronMargin,
+    Quantity,
+    Root,
+    SectorMargin,
+    Target,
+    ZeroMargin,
+    guessed_targets,
+    last_crossing,
+    negative_windows,
+    replicate_roots,
+    scanned_targets,
+)
+from featurephase.thresholds.scan import MarginCurve, MarginReading, Scan, scan_grid, sign_changes
+
+if TYPE_CHECKING:
+    from featurephase.problem import Problem
+
+
+__all__ = ["NetworkThreshold", "network_threshold"]
+
+#: Replicates of the coarse scan in delta, and its samples relative to those asked for.
+_SCAN_REPLICATES = 2
+_SCAN_SAMPLES = 0.1
+_FEWEST_SAMPLES = 4000
+#: Replicates that close in on what the scan shows, with its samples, before the runs with all samples begin.
+_NEAR_REPLICATES = 4
+#: Replicates in which the block approximation of a wide network is compared with the full equation.
+_CHECK_REPLICATES = 2
+
+# ---- one time
+
+
+@dataclass(frozen=True)
+class _Search:
+    """What is sought at one time, and with what means."""
+
+    problem: Problem
+    time: int
+    spaces: LatentSubspaces
+    delta_range: tuple[float, float]
+    samples: int
+    value_only: bool
+    quiet: bool
+    workers: Workers
+
+    @property
+    def width(self) -> int:
+        """m."""
+        return self.problem.student.width
+
+    @property
+    def full(self) -> bool:
+        """Whether the matrix equation of the whole network is solved (else neuron by neuron)."""
+        return self.width <= FULL_WIDTH
+
+    @property
+    def hard(self) -> int:
+        """k_H."""
+        return int(self.spaces.hard_basis.shape[1])
+
+    @property
+    def few(self) -> int:
+        """Sample paths of the scan."""
+        return max(min(self.samples, _fewest_samples(self.problem)), int(self.samples * _SCAN_SAMPLES))
+
+    @property
+    def seeds(self) -> list[np.random.SeedSequence]:
+        """One for each replicate."""
+        return replicate_seeds(self.problem.asymptotics.seed, self.problem.asymptotics.replicates)
+
+    @property
+    def sectors(self) -> tuple[HardSector, ...]:
+        """Hard directions that symmetry decouples."""
+        return hard_sectors(self.spaces)
+
+    def curve(self, samples: int, *, full: bool, blocks: bool) -> MarginCurve:
+        """margin(delta) with so many sample paths."""
+        bases = (self.spaces.easy_basis, self.spaces.hard_basis)
+        return MarginCurve(self.problem, *bases, samples, full, blocks, tuple(s.basis for s in self.sectors))
+
+    def read(self, curve: MarginCurve, seed: np.random.SeedSequence) -> Callable[[float], MarginReading | None]:
+        """What one replicate reads at a delta."""
+        return lambda delta: curve.read(delta, seed, (self.time,))[0]
+
+
+def network_threshold(
+    problem: Problem,
+    time: int,
+    spaces: LatentSubspaces,
+    *,
+    delta_range: tuple[float, float] | None = None,
+    samples: int | None = None,
+    guess: float | None = None,
+    value_only: bool = False,
+    quiet: bool = True,
+    workers: Workers = None,
+) -> NetworkThreshold:
+    """delta_NN(t) at one time, with every crossing in the range.
+
+    Parameters
+    ----------
+    problem
+        The experiment; its ``asymptotics`` give samples, replicates and seed.
+    time
+        Number of gradient steps t.
+    spaces
+        U_E and U_H.
+    delta_range
+        Where to search; default: the problem's.
+    samples
+        Overrides the samples per replicate.
+    guess
+        Where the threshold is expected: then the coarse scan is skipped.
+    value_only
+        Only ``value`` (no directions, blocks or sign).
+
+    Notes
+    -----
+    The full matrix equation up to :data:`~featurephase.hessian.spectrum.FULL_WIDTH` neurons; beyond, the block
+    approximation: ``value`` is then the minimum over the neurons.
+    """
+    search = _Search(
+        problem,
+        time,
+        spaces,
+        problem.threshold.delta_range if delta_range is None else delta_range,
+        problem.asymptotics.samples if samples is None else samples,
+        value_only,
+        quiet,
+        workers,
+    )
+    if problem.singular_curvature:
+        return NetworkThreshold(time=time, status=SINGULAR_CURVATURE, message=SINGULAR_CURVATURE.explained())
+    scan = _scanned(search) if guess is None else Scan.none()
+    if scan.diverged:
+        return _diverged(search, scan)
+    if scan.drifting == 1.0:
+        unbounded = unbounded_status(Network.of(problem), problem.teacher.link)
+        return NetworkThreshold(time=time, status=unbounded, message=unbounded.explained(f"t = {time}"))
+    targets = _targets(search, scan, guess)
+    if not targets or (guess is None and not scan.ends_outside):
+        return _none_found(search, scan, targets)
+    if guess is None:
+        targets = _approached(search, targets)
+    roots = _roots(search, targets)
+    entry = _assembled(search, scan, targets, roots)
+    if value_only or np.isnan(entry.block_minimum) or not 1 < search.width <= CHECKED_WIDTH:
+        return entry
+    return _with_block_gap(search, entry, targets, roots)
+
+
+def _read(curve: MarginCurve, delta: float, seed: np.random.SeedSequence, time: int) -> MarginReading | None:
+    """One task of the scan."""
+    return curve.read(delta, seed, (time,))[0]
+
+
+def _scanned(search: _Search) -> Scan:
+    """The coarse scan, with a tenth of the samples."""
+    curve = search.curve(
+        search.few, full=search.full, blocks=not search.full or (search.width > 1 and not search.value_only)
+    )
+    grid = scan_grid(*search.delta_range)
+    readings = run_tasks(
+        _read,
+        [(curve, float(d), s, search.time) for d in grid for s in search.seeds[:_SCAN_REPLICATES]],
+        label=f"scan t = {search.time}",
+        quiet=search.quiet,
+        workers=search.workers,
+    )
+    return Scan.of(grid, [readings[i : i + _SCAN_REPLICATES] for i in range(0, len(readings), _SCAN_REPLICATES)])
+
+
+def _targets(search: _Search, scan: Scan, guess: float | None) -> list[Target]:
+    """What is to be found: near a guess, or wherever the scan changes sign."""
+    if guess is not None:
+        return guessed_targets(guess, 0 if search.full else search.width, search.hard)
+    return scanned_targets(
+        scan,
+        search.delta_range[0],
+        directions=not search.value_only,
+        neurons=search.width > 1 and not (search.full and search.value_only),
+    )
+
+
+def _replicate_roots(
+    search: _Search, curve: MarginCurve, seed: np.random.SeedSequence, targets: Sequence[Target]
+) -> list[Root]:
+    """One task: all roots of one replicate."""
+    return replicate_roots(search.read(curve, seed), targets, search.delta_range)
+
+
+def _roots(
+    search: _Search, targets: Sequence[Target], samples: int | None = None, replicates: int | None = None
+) -> list[tuple[Root, ...]]:
+    """The roots of each target in all replicates, or in some of them."""
+    neurons = any(isinstance(t.quantity, NeuronMargin) for t in targets)
+    curve = search.curve(samples or search.samples, full=search.full, blocks=not search.full or neurons)
+    by_replicate = run_tasks(
+        _replicate_roots,
+        [(search, curve, seed, targets) for seed in search.seeds[:replicates]],
+        label=f"delta_NN(t = {search.time})",
+        quiet=search.quiet,
+        workers=search.workers,
+    )
+    return list(zip(*by_replicate, strict=True))
+
+
+def _approached(search: _Search, targets: Sequence[Target]) -> list[Target]:
+    """The targets where runs with few samples have them; a target that these do not meet stays where it is."""
+    if search.few >= search.samples:
+        return list(targets)
+    nearer = []
+    for target, roots in zip(targets, _roots(search, targets, search.few, _NEAR_REPLICATES), strict=True):
+        known = [root.delta for root in roots if np.isfinite(root.delta)]
+        nearer.append(replace(target, guess=float(np.exp(np.mean(np.log(known))))) if known else target)
+    return nearer
+
+
+def _fewest_samples(problem: Problem) -> int:
+    """No run with fewer sample paths than this, unless the problem says so: every batch needs some of them."""
+    return max(_FEWEST_SAMPLES, problem.training.batch_count)
+
+
+# ---- no transition
+
+
+def _diverged(search: _Search, scan: Scan) -> NetworkThreshold:
+    low, high = search.delta_range
+    message = f"gradient descent diverges before t = {search.time} at every delta from {low:g} to {high:g}"
+    return NetworkThreshold(time=search.time, status=DIVERGED, message=message, scan_delta=scan.grid)
+
+
+def _none_found(search: _Search, scan: Scan, targets: Sequence[Target]) -> NetworkThreshold:
+    """No last crossing beyond which a hard outlier stands left of the bulk."""
+    # crossings known from the scan alone are located, without a standard error
+    only = [] if scan.ends_outside or not targets else sign_changes(scan.delta, scan.edge[:, 0])
+    crossings = np.array([change.delta for change in only])
+    missing = np.full(scan.edge.shape[1], np.nan)
+    return NetworkThreshold(
+        time=search.time,
+        status=NO_TRANSITION,
+        message=_no_transition(search, scan),
+        crossings=crossings,
+        crossings_se=np.full(len(crossings), np.nan),
+        directions=missing,
+        directions_se=missing.copy(),
+        scan_delta=scan.delta,
+        scan_margin=scan.edge,
+        scan_margin_se=scan.edge_se,
+    )
+
+
+def _no_transition(search: _Search, scan: Scan) -> str:
+    high = search.delta_range[1]
+    if len(scan.delta) and scan.ends_outside:
+        return (
+            f"t = {search.time}: a hard outlier stands left of the bulk at every delta from {scan.delta[0]:g} to "
+            f"{high:g}; the transition, if there is one, lies below"
+        )
+    closest = float(scan.edge[:, 0].min()) if len(scan.edge) else np.nan
+    return (
+        f"t = {search.time}: no hard outlier stands left of the bulk up to delta = {high:g} (the margin is 1 far from "
+        f"a transition, 0 at it; the smallest found is {closest:.3g})"
+    )
+
+
+# ---- assembly
+
+
+@dataclass(frozen=True)
+class _Means:
+    """Roots as means over the replicates with standard errors, sorted by what they are roots of.
+
+    Attributes
+    ----------
+    value
+        delta_NN.
+    crossings
+        Of the smallest margin at the edge, ascending.
+    zeros
+        Of the smallest margin at 0, ascending.
+    windows
+        Where it is negative, ascending.
+    directions, neurons
+        Last root of every margin at the edge, and of every margin of a single neuron, (m k_H,) and (m k_H,); nan where
+        there is none.
+    """
+
+    value: tuple[float, float]
+    crossings: list[tuple[float, float]]
+    zeros: list[tuple[float, float]]
+    windows: tuple[Window, ...]
+    directions: tuple[Array, Array]
+    neurons: tuple[Array, Array]
+
+
+def _means(search: _Search, targets: Sequence[Target], roots: Sequence[tuple[Root, ...]]) -> _Means:
+    summary = [(float(v), float(se)) for v, se in (mean_and_se([r.delta for r in each]) for each in roots)]
+    size = search.width * search.hard
+    directions, neurons = ((np.full(size, np.nan), np.full(size, np.nan)) for _ in range(2))
+    crossings, zeros = [], []
+    for target, (value, se) in zip(targets, summary, strict=True):
+        match target.quantity:
+            case EdgeMargin(index):
+                if index or not target.rising:
+                    directions[0][index], directions[1][index] = value, se
+                if index == 0:
+                    crossings.append((value, se))
+            case NeuronMargin(index):
+                neurons[0][index], neurons[1][index] = value, se
+            case ZeroMargin():
+                zeros.append((value, se))
+    windows = _windows(targets, summary, ZeroMargin())
+    crossings.sort(key=lambda crossing: crossing[0])
+    zeros.sort()
+    means = _Means(summary[last_crossing(targets)], crossings, zeros, windows, directions, neurons)
+    if search.full:
+        return means
+    return _lowest_of_means(means, search.hard)
+
+
+def _windows(
+    targets: Sequence[Target], summary: Sequence[tuple[float, float]], quantity: Quantity
+) -> tuple[Window, ...]:
+    """Where a margin is negative; an end that not every replicate has is where the scan saw it, without an error."""
+    mine = [(t, root) for t, root in zip(targets, summary, strict=True) if t.quantity == quantity]
+    if not mine:
+        return ()
+    crossings = [((t.guess, np.nan) if np.isnan(root[0]) else root) + (t.rising,) for t, root in mine]
+    return negative_windows(crossings, starts_negative=min(mine, key=lambda m: m[0].guess)[0].rising)
+
+
+def _sectors(
+    search: _Search, targets: Sequence[Target], roots: Sequence[tuple[Root, ...]]
+) -> tuple[DirectionThreshold, ...]:
+    """The thresholds of each hard direction by itself."""
+    summary = [(float(v), float(se)) for v, se in (mean_and_se([r.delta for r in each]) for each in roots)]
+    result = []
+    for number, sector in enumerate(search.sectors):
+        at_edge = [
+            root
+            for target, root in zip(targets, summary, strict=True)
+            if target.quantity == SectorMargin(number, zero=False) and not target.rising
+        ]
+        windows = _windows(targets, summary, SectorMargin(number, zero=True))
+        value = at_edge[-1] if at_edge else (np.nan, np.nan)
+        last = windows[-1] if windows and np.isinf(windows[-1].high) else None
+        result.append(
+            DirectionThreshold(
+                name=sector.name,
+                basis=sector.basis,
+                value=value[0],
+                value_se=value[1],
+                value_negative=np.nan if last is None else last.low,
+                value_negative_se=np.nan if last is None else last.low_se,
+                windows=windows,
+            )
+        )
+    return tuple(result)
+
+
+def _lowest_of_means(means: _Means, hard: int) -> _Means:
+    """For a wide network: the minimum over neurons of the mean thresholds, rather than the mean of the minima."""
+    own, own_se = means.neurons
+    first = own[::hard]
+    lowest = float(np.min(first, initial=np.inf, where=~np.isnan(first)))
+    if not np.isfinite(lowest):
+        return means
+    value = (lowest, float(own_se[list(own).index(lowest)]))
+
+    def replaced(crossings: list[tuple[float, float]]) -> list[tuple[float, float]]:
+        return [value if np.isclose(c[0], means.value[0], rtol=1e-3) else c for c in crossings]
+
+    order = np.argsort(own)
+    return replace(
+        means,
+        value=value,
+        crossings=sorted((value if c == means.value else c for c in means.crossings), key=lambda crossing: crossing[0]),
+        zeros=sorted(replaced(means.zeros)),
+        directions=(own[order], own_se[order]),
+    )
+
+
+def _assembled(
+    search: _Search, scan: Scan, targets: Sequence[Target], roots: Sequence[tuple[Root, ...]]
+) -> NetworkThreshold:
+    """Means over replicates of every root, with what they say in words."""
+    means, here = _means(search, targets, roots), roots[last_crossing(targets)]
+    stays_negative = len(scan.delta) == 0 or search.value_only or scan.ends_negative
+    status, message = _judged(search, targets, here, means, stays_negative)
+    value, (directions, directions_se), (own, own_se) = means.value, means.directions, means.neurons
+    negative_value = means.zeros[-1] if means.zeros and stays_negative else (np.nan, np.nan)
+    if status == UNBOUNDED_CURVATURE:
+        value = negative_value = (np.nan, np.nan)
+        directions, directions_se, own, own_se = (np.full_like(own, np.nan) for _ in range(4))
+    if search.width == 1:
+        own, own_se = directions.copy(), directions_se.copy()
+    shape = (search.width, search.hard)
+    by_neuron = [] if search.value_only else _blocks(own.reshape(shape), own_se.reshape(shape))
+    first = _lowest(by_neuron) if by_neuron else None
+    undefined = np.isnan(value[0])
+    return NetworkThreshold(
+        time=search.time,
+        status=status,
+        message=message,
+        value=value[0],
+        value_se=value[1],
+        crossings=np.array([v for v, _ in means.crossings]),
+        crossings_se=np.array([se for _, se in means.crossings]),
+        negative=None if undefined else bool(np.mean([r.left_edge for r in here]) < 0.0),
+        value_negative=negative_value[0],
+        value_negative_se=negative_value[1],
+        negative_crossings=np.array([v for v, _ in means.zeros]),
+        negative_crossings_se=np.array([se for _, se in means.zeros]),
+        windows=() if undefined else means.windows,
+        continuous=None if undefined else bool(np.mean([r.critical for r in here]) >= 0.5),
+        directions=directions,
+        directions_se=directions_se,
+        sectors=() if search.value_only or undefined else _sectors(search, targets, roots),
+        blocks=tuple(by_neuron),
+        block_minimum=np.nan if first is None else first.value,
+        block_minimum_se=np.nan if first is None else first.value_se,
+        scan_delta=scan.delta,
+        scan_margin=scan.edge,
+        scan_margin_se=scan.edge_se,
+    )
+
+
+def _judged(
+    search: _Search, targets: Sequence[Target], here: Sequence[Root], means: _Means, stays_negative: bool
+) -> tuple[str, str]:
+    """Status and message of a threshold."""
+    value = means.value[0]
+    where = f"t = {search.time}"
+    if np.isnan(value):
+        missing = sum(np.isnan(r.delta) for r in here)
+        guess = targets[last_crossing(targets)].guess
+        return NO_TRANSITION, (
+            f"{where}: a transition was sought near delta = {guess:.3g} but {missing} of {len(here)} "
+            "replicates have none there: more samples are needed, or gradient descent diverges before it"
+        )
+    if np.mean([r.drifts for r in here]) > 0.5:
+        unbounded = unbounded_status(Network.of(search.problem), search.problem.teacher.link)
+        return unbounded, unbounded.explained(f"{where}, near delta = {value:.3g}")
+    if stays_negative:
+        return OK, ""
+    message = f"{where}: the hard outlier that stands left of the bulk from delta = {with_error(*means.value)} on is "
+    if means.zeros:
+        message += f"negative, so that gradient descent is unstable, only up to delta = {with_error(*means.zeros[-1])}"
+    else:
+        message += "nowhere negative: gradient descent is stable along the hard directions"
+    return NOT_NEGATIVE, message
+
+
+# ---- single neurons
+
+
+def _blocks(delta: Array, se: Array) -> list[BlockThreshold]:
+    """delta*_r from the roots (m, k_H) of the margins of each neuron."""
+    return [
+        BlockThreshold(
+            neuron=r + 1, value=float(delta[r, 0]), value_se=float(se[r, 0]), directions=delta[r], directions_se=se[r]
+        )
+        for r in range(len(delta))
+    ]
+
+
+def _lowest(blocks: Sequence[BlockThreshold]) -> BlockThreshold:
+    """The neuron with the smallest threshold; nan counts as none."""
+    return min(blocks, key=lambda b: np.nan_to_num(b.value, nan=np.inf))
+
+
+def _with_block_gap(
+    search: _Search, entry: NetworkThreshold, targets: Sequence[Target], roots: Sequence[tuple[Root, ...]]
+) -> NetworkThreshold:
+    """The distance of the lowest neuron's threshold from that of the full equation."""
+    block = NeuronMargin((_lowest(entry.blocks).neuron - 1) * search.hard)
+    if search.full:
+        part = next(i for i, t in enumerate(targets) if t.quantity == block)
+        both = zip(roots[part], roots[last_crossing(targets)], strict=True)
+        gaps = [b.delta / w.delta - 1.0 for b, w in both]
+    else:
+        curve = search.curve(CHECK_SAMPLES, full=True, blocks=True)
+        gaps = run_tasks(
+            _gap,
+            [(search, curve, seed, block, entry.block_minimum) for seed in search.seeds[:_CHECK_REPLICATES]],
+            label=f"full equation, t = {search.time}",
+            quiet=search.quiet,
+            workers=search.workers,
+        )
+    gap, gap_se = mean_and_se(gaps)
+    return replace(entry, block_gap=float(gap), block_gap_se=float(gap_se))
+
+
+def _gap(search: _Search, curve: MarginCurve, seed: np.random.SeedSequence, block: NeuronMargin, guess: float) -> float:
+    """One task: the roots in log delta of one block and of the full equation, by secants through two points near."""
+    log = np.log(guess) - np.array([0.0, BRACKET])
+    near, below = (search.read(curve, seed)(float(np.exp(x))) for x in log)
+    if near is None or below is None:
+        return np.nan
+    quantities: tuple[Quantity, Quantity] = (block, EdgeMargin(0))
+    own, whole = (log[0] - q.of(near) * (log[1] - log[0]) / (q.of(below) - q.of(near)) for q in quantities)
+    return float(np.exp(own - whole) - 1.0)
