@@ -13,6 +13,18 @@ import featurephase
 GOOD = next(Path(featurephase.__file__).parent.rglob("two-neurons.toml")).read_text(encoding="utf-8")
 
 
+#: The same for networks with several outputs.
+CLASSES = next(Path(featurephase.__file__).parent.rglob("three-classes.toml")).read_text(encoding="utf-8")
+
+
+def class_but(key: str, new: str) -> str:
+    """The file with three classes with the line of one key changed."""
+    lines = CLASSES.splitlines()
+    (at,) = (i for i, line in enumerate(lines) if line.startswith(f"{key} = "))
+    lines[at] = new
+    return "\n".join(lines) + "\n"
+
+
 def but(old: str, new: str) -> str:
     """The good file with one thing changed."""
     assert GOOD.count(old) == 1, old
@@ -198,6 +210,39 @@ BROKEN: dict[str, list[tuple[str | bytes, str]]] = {
         (activation('"exp(exp(h))"'), "student.activation"),
         (loss('expression = "log(y - f)"'), "loss"),
         (loss('expression = "sqrt(abs(y - f) - 0.01)"'), "loss"),
+    ],
+    "classes": [
+        (class_but("classes", "classes = 1"), "teacher.classes"),
+        (class_but("classes", "classes = 4"), "teacher.logits has 3 entries"),
+        (class_but("classes", ""), "teacher.classes is missing"),
+        (class_but("logits", ""), "teacher.logits is missing"),
+        (class_but("logits", 'logits = "1.5*g1"'), "teacher.logits"),
+        (class_but("logits", 'logits = ["1.5*g1", "g3", "0"]'), "teacher.logits[1]"),
+        (class_but("classes", 'link = "g1"\nclasses = 3'), "exclude each other"),
+        (class_but("decision", 'decision = "max"'), "teacher.decision"),
+    ],
+    "classes that make no sense": [
+        (class_but("logits", 'logits = ["1.5*g1", "2*(g2**2 - 1)", "-100"]'), "class 2 (of 0 to 2) never occurs"),
+        (class_but("logits", 'logits = ["exp(1000*g1)", "0", "0"]'), "a logit is not finite"),
+        (class_but("logits", 'logits = ["1", "0", "-1"]').replace('"softmax"', '"argmax"'), "never occurs"),
+    ],
+    "outputs": [
+        (class_but("readout", "readout = [0.8, -0.4]"), "3 classes need 3"),
+        (class_but("readout", "readout = [[0.8, -0.5], [-0.4, 0.9]]"), "3 classes need 3"),
+        (class_but("readout", "readout = [[0.8, -0.5, -0.3], [-0.4, 0.9]]"), "student.readout"),
+        (class_but("readout", "readout = [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]"), "student.readout"),
+        (readout("[[1.0, 2.0], [1.2, 0.1]]"), "student.readout has 2 outputs"),
+        (link('["g1", "g2", "g1*g2"]'), "teacher.link has 3 components"),
+        (link("[]"), "teacher.link"),
+    ],
+    "biases and their rates": [
+        (class_but("bias", "bias = [0.1, -0.2, 0.3]"), "student.bias"),
+        (class_but("bias", 'bias = "0.1"'), "student.bias"),
+        (class_but("output_bias", "output_bias = [0.1, 0.2]"), "student.output_bias"),
+        (class_but("readout_step_size", "readout_step_size = -0.1"), "training.readout_step_size"),
+        (class_but("bias_step_size", "bias_step_size = 0\nbias_decay = 0.1"), "training.bias_decay"),
+        (class_but("output_bias_step_size", "output_bias_step_size = inf"), "training.output_bias_step_size"),
+        (class_but("bias_step_size", "biases_step_size = 0.1"), "bias_step_size"),
     ],
     "never ending numbers": [
         (link('"9**9**9**9*g1"'), "teacher.link"),
