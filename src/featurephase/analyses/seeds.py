@@ -150,7 +150,7 @@ class FiniteSize:
         batch = samples if not training.one_pass else round(samples * training.batch_fraction)
         if self.method == "implicit":
             return self._plan_of_law(samples, dimension, batch)
-        memory = dense_bytes(batch, dimension, m, np.dtype(self.precision).itemsize)
+        memory = dense_bytes(batch, dimension, m, np.dtype(self.precision).itemsize, self.problem.outputs)
         if self.analysed:  # a Hessian that is small enough is solved whole
             memory += 8.0 * (m * m * batch + 3 * min(m * dimension, 1200) ** 2 + 200 * m * dimension)
         require_memory(memory, f"a {batch} x {dimension} data matrix in {self.precision} with its Hessian (dense)")
@@ -176,7 +176,7 @@ class FiniteSize:
         capacity = implicit_capacity(self.problem, samples, dimension, training.steps)
         directions = min(training.steps * m, samples, dimension)
         kept = directions if capacity is None else min(capacity, directions)
-        memory = implicit_bytes(batch, m, k, 2 * m if training.one_pass else kept)
+        memory = implicit_bytes(batch, m, k, 2 * m if training.one_pass else kept, self.problem.outputs)
         return SeedPlan(samples, dimension, capacity, memory)
 
     def run(

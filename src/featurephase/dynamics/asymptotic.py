@@ -14,6 +14,7 @@ import numpy as np
 
 from featurephase.dynamics.conditioning import AsymptoticLaw, ConditionedDesign
 from featurephase.dynamics.network import Network
+from featurephase.dynamics.outer import outer_rows
 from featurephase.dynamics.points import INTEGRATED, QUASI_RANDOM, PathCoordinates
 from featurephase.dynamics.training import Data, FixedData, FreshData, Moment, ReplicateTrajectory, TestSet, train
 from featurephase.foundation.types import Array
@@ -57,6 +58,7 @@ def replicate_bytes(problem: Problem, steps: int, samples: int) -> float:
     """Memory of one replicate: histories of the visited directions, and a few numbers for each sample path."""
     width = problem.student.width
     rows = min(steps * width, BASIS_CAPACITY) + problem.teacher.latent_dim + 12 * width + 2 * QUASI_RANDOM
+    rows += outer_rows(problem.outputs)
     return 8.0 * rows * samples  # two histories in single precision are one in double
 
 

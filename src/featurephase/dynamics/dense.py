@@ -15,6 +15,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from featurephase.dynamics.implicit import TEST_SAMPLES
 from featurephase.dynamics.network import Network
+from featurephase.dynamics.outer import outer_rows
 from featurephase.dynamics.products import add_combination, add_weighted_products, project
 from featurephase.dynamics.start import start_weights
 from featurephase.dynamics.training import (
@@ -131,11 +132,10 @@ class DenseDesign:
         return [slice(a, min(a + rows, n)) for a in range(0, n, rows)]
 
 
-def dense_bytes(samples: int, dimension: int, width: int, itemsize: int) -> float:
+def dense_bytes(samples: int, dimension: int, width: int, itemsize: int, outputs: int = 1) -> float:
     """Memory of a dense run: the matrix, weights and the parts of a gradient, and a few numbers per sample."""
-    return float(
-        itemsize * samples * dimension + 8 * dimension * width * (6 + 2 * PARTS) + 8 * samples * (4 * width + 4)
-    )
+    rows = 4 * width + 4 + outer_rows(outputs)
+    return float(itemsize * samples * dimension + 8 * dimension * width * (6 + 2 * PARTS) + 8 * samples * rows)
 
 
 def _gaussian_matrix(
@@ -185,7 +185,8 @@ def run_dense(
     batch = max(1, round(samples * training.batch_fraction)) if training.one_pass else samples
     itemsize = np.dtype(precision).itemsize
     require_memory(
-        dense_bytes(batch, dimension, m, itemsize), f"a {batch} x {dimension} data matrix in {precision} (dense)"
+        dense_bytes(batch, dimension, m, itemsize, problem.outputs),
+        f"a {batch} x {dimension} data matrix in {precision} (dense)",
     )
 
     def draw(_: int) -> tuple[DenseDesign, Array]:

@@ -20,6 +20,7 @@ from featurephase.dynamics.conditioning import (
     gaussian_triangle,
 )
 from featurephase.dynamics.network import Network
+from featurephase.dynamics.outer import outer_rows
 from featurephase.dynamics.start import start_weights
 from featurephase.dynamics.training import Data, FixedData, FreshData, Moment, ReplicateTrajectory, TestSet, train
 from featurephase.foundation.memory import available_memory, require_memory
@@ -38,10 +39,11 @@ TEST_SAMPLES = 20_000
 _LEAST_CAPACITY = 64
 
 
-def implicit_bytes(samples: int, width: int, latent_dim: int, directions: int) -> float:
+def implicit_bytes(samples: int, width: int, latent_dim: int, directions: int, outputs: int = 1) -> float:
     """Memory of a run that visits so many directions of sample space: two histories and the work of a step."""
     blocks = min(samples, PARTS * BLOCK)  # in work, at the most
-    return 8.0 * (samples * (2 * directions + latent_dim + width * 7 + 6) + 3 * width * blocks)
+    rows = 2 * directions + latent_dim + width * 7 + 6 + outer_rows(outputs)
+    return 8.0 * (samples * rows + 3 * width * blocks)
 
 
 def implicit_capacity(problem: Problem, samples: int, dimension: int, steps: int) -> int | None:
@@ -52,7 +54,7 @@ def implicit_capacity(problem: Problem, samples: int, dimension: int, steps: int
     MemoryLimitError
         If not even a basis that has stopped growing would fit; says what is needed and what there is.
     """
-    m, k = problem.student.width, problem.teacher.latent_dim
+    m, k, outputs = problem.student.width, problem.teacher.latent_dim, problem.outputs
     if problem.training.one_pass:
         samples = max(1, round(samples * problem.training.batch_fraction))
         most = 2 * m
@@ -60,13 +62,13 @@ def implicit_capacity(problem: Problem, samples: int, dimension: int, steps: int
         most = min(steps * m, samples, dimension)
     least = min(most, _LEAST_CAPACITY * m)
     free = available_memory()
-    if implicit_bytes(samples, m, k, most) <= free:
+    if implicit_bytes(samples, m, k, most, outputs) <= free:
         return None
     require_memory(
-        implicit_bytes(samples, m, k, least),
+        implicit_bytes(samples, m, k, least, outputs),
         f"training on {samples} samples without a data matrix ({least} visited directions at the least)",
     )
-    fixed = implicit_bytes(samples, m, k, 0)
+    fixed = implicit_bytes(samples, m, k, 0, outputs)
     return int((0.9 * free - fixed) / (16.0 * samples)) if 0.9 * free > fixed else least
 
 

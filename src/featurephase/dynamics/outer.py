@@ -19,7 +19,12 @@ from featurephase.foundation.types import Array
 if TYPE_CHECKING:
     from featurephase.problem import GradientDescent
 
-__all__ = ["OuterGradient", "OuterTraining", "queried"]
+__all__ = ["OuterGradient", "OuterTraining", "outer_rows", "queried"]
+
+
+def outer_rows(outputs: int) -> int:
+    """Numbers of each sample that several outputs take: targets, outputs, probabilities and derivatives."""
+    return 8 * outputs if outputs > 1 else 0
 
 
 def queried(rule: FirstOrderRule, current: Network, previous: Network) -> Network:
