@@ -148,7 +148,11 @@ class Network:
         where the loss does not take the output for a logit.
         """
         if output.ndim == 2:
-            return np.asarray(np.argmax(output, axis=0) == y)
+            largest, best = output[0].copy(), np.zeros(len(y))
+            for c in range(1, len(output)):  # several times faster than argmax along the short axis
+                np.copyto(best, c, where=output[c] > largest)
+                np.maximum(largest, output[c], out=largest)
+            return np.asarray(best == y)
         border = 0.0 if self.loss.expected_labels is not None else float(np.mean(self.labels))
         return np.asarray((output > border) == (y == self.labels[1]))
 

@@ -19,6 +19,8 @@ __all__ = ["VectorLoss", "vector_loss"]
 
 #: What is known of cross-entropy after softmax, as a function of f.
 _SOFTMAX_FACTS = LossFacts(bounded=False, bounded_first=True, bounded_second=True, convex=True, smooth=True)
+#: Numbers of a block: their memory is used again at once, and fresh memory is slow.
+_BLOCK = 12_288
 #: Where derivatives given by the user are compared with differences: draws, their scale, the step, what is accepted.
 _DRAWS, _SCALE, _STEP, _WRONG = 64, 2.0, 1e-4, 1e-4
 
@@ -73,9 +75,9 @@ class VectorLoss(Specified):
         responses = np.asarray(y, dtype=np.float64)
         if responses.ndim == 2:
             return responses.T
-        chosen = responses == np.arange(self.outputs)[:, None]
-        low, high = self.expected_labels or (0.0, 1.0)
-        return np.where(chosen, high, low)
+        chosen = (responses == np.arange(self.outputs)[:, None]).astype(np.float64)
+        low, high = (0.0, 1.0) if self.softmax else self.expected_labels or (0.0, 1.0)
+        return chosen if (low, high) == (0.0, 1.0) else low + (high - low) * chosen
 
     def value(self, y: ArrayLike, f: Array) -> Array:
         """loss(y, f), (N,), for responses (N,) or (N, C) and outputs (C, N)."""
@@ -201,25 +203,35 @@ class _Summed:
 
 
 def _softmax_cross_entropy(orders: tuple[int, ...], y: Array, f: Array) -> tuple[Array, ...]:
-    """``-sum_c y_c log p_c``, p the softmax of f; total y p - y; total y (diag p - p p')."""
+    """``-sum_c y_c log p_c``, p the softmax of f; total y p - y; total y (diag p - p p'); in blocks that stay in cache."""
+    outputs, samples = f.shape
+    shapes = ((samples,), (outputs, samples), (outputs, outputs, samples))
+    out = tuple(np.empty(shapes[order]) for order in orders)
+    width = max(_BLOCK // outputs, 1)
+    for start in range(0, samples, width):
+        where = slice(start, start + width)
+        _softmax_block(orders, y[:, where], f[:, where], [array[..., where] for array in out])
+    return out
+
+
+def _softmax_block(orders: tuple[int, ...], y: Array, f: Array, out: list[Array]) -> None:
     total = np.sum(y, axis=0)
-    largest = np.max(f, axis=0)
-    p = np.exp(f - largest)
-    sum_ = np.sum(p, axis=0)
-    p /= sum_
-    log_sum = largest + np.log(sum_)
-    out: list[Array] = []
-    for order in orders:
+    shifted = f - np.max(f, axis=0)
+    p = np.exp(shifted)
+    sums = np.sum(p, axis=0)
+    p /= sums
+    for order, target in zip(orders, out, strict=True):
         if order == 0:
-            out.append(np.asarray(np.sum(y * (log_sum - f), axis=0)))
+            np.multiply(total, np.log(sums), out=target)
+            target -= np.einsum("cn,cn->n", y, shifted)
         elif order == 1:
-            out.append(total * p - y)
+            np.multiply(total, p, out=target)
+            target -= y
         else:
-            second = -p[:, None] * p[None, :]
+            np.multiply(-p[:, None], p[None, :], out=target)
             diagonal = np.arange(len(p))
-            second[diagonal, diagonal] += p
-            out.append(total * second)
-    return tuple(out)
+            target[diagonal, diagonal] += p
+            target *= total
 
 
 def _check(name: str, functions: tuple[Any, Any, Any], at: Array) -> None:
