@@ -203,7 +203,10 @@ class _Summed:
 
 
 def _softmax_cross_entropy(orders: tuple[int, ...], y: Array, f: Array) -> tuple[Array, ...]:
-    """``-sum_c y_c log p_c``, p the softmax of f; total y p - y; total y (diag p - p p'); in blocks that stay in cache."""
+    """``-sum_c y_c log p_c``, p the softmax of f; total y p - y; total y (diag p - p p'): in blocks that stay in cache.
+
+    total y is the sum of the targets of a sample: 1 for classes.
+    """
     outputs, samples = f.shape
     shapes = ((samples,), (outputs, samples), (outputs, outputs, samples))
     out = tuple(np.empty(shapes[order]) for order in orders)
