@@ -1,4 +1,4 @@
-"""The tangent recursion with several outputs and a trained second layer, against trajectories from two nearby starts."""
+"""The tangent recursion with several outputs and a trained second layer, against pairs of nearby trajectories."""
 
 from __future__ import annotations
 

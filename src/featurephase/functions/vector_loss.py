@@ -75,7 +75,7 @@ class VectorLoss(Specified):
         responses = np.asarray(y, dtype=np.float64)
         if responses.ndim == 2:
             return responses.T
-        chosen = (responses == np.arange(self.outputs)[:, None]).astype(np.float64)
+        chosen: Array = (responses == np.arange(self.outputs)[:, None]).astype(np.float64)
         low, high = (0.0, 1.0) if self.softmax else self.expected_labels or (0.0, 1.0)
         return chosen if (low, high) == (0.0, 1.0) else low + (high - low) * chosen
 
