@@ -41,6 +41,7 @@ _PUBLIC: dict[str, str] = {
     "sweep": "featurephase.sweeps",
     "open_sweep": "featurephase.sweeps",
     "reproduce": "featurephase.claims.ledger",
+    "boundary": "featurephase.sweeps",
 }
 
 __all__ = ["__version__", *sorted(_PUBLIC)]

@@ -57,6 +57,14 @@ EXAMPLES: dict[str, Callable[[], Result]] = {
     "AlgorithmicThreshold": lambda: fp.algorithmic_threshold(
         _problem().teacher, _subspaces(), samples=2**15, max_samples=2**15, quiet=True
     ),
+    "Boundary": lambda: fp.boundary(
+        _problem().replace(asymptotics={"samples": 300}, training={"steps": 1}, run={"times": [1]}),
+        "student.init_norm",
+        (0.9, 1.1),
+        points=5,
+        tolerance=0.9,
+        workers=1,
+    ),
     "Citations": fp.cite,
     "Comparison": lambda: fp.compare(_problem(), dimension=20, seeds=2, workers=1),
     "Explanation": _explanation,

@@ -37,6 +37,8 @@ def sweep(
 ) -> Result:
     """Compute quantities over a grid of experiments (or of runs of latent, related, probe), cell by cell.
 
+    With a table [boundary] in the file: follow a threshold along one parameter.
+
     Run it again to go on: after an interruption, a crash, or with more values in the file.
 
     Examples:
@@ -46,6 +48,7 @@ def sweep(
     featurephase sweep sweep.toml --store results --workers 4 --save results.nc --figure results.png
     """
     from featurephase.foundation.errors import InputError
+    from featurephase.sweeps.boundaries import plan_from, run_boundary
     from featurephase.sweeps.file import SweepFile
     from featurephase.sweeps.runs import dry_run as plan_only
     from featurephase.sweeps.runs import plan_of, run_sweep
@@ -55,14 +58,19 @@ def sweep(
     asked = SweepFile.read(file).with_samples(shared.samples, shared.replicates, shared.seed, quick=shared.quick)
     if shared.quick:
         shared.note = "quick: a tenth of the samples"
-    plan = plan_of(asked.base, asked.grid, asked.quantities)
-    if dry_run:
-        return plan_only(asked.base, plan, asked.quantities, store, shared.executor)
 
     def report(line: str) -> None:
         if not shared.quiet:
             say(line)
 
+    if asked.boundary is not None:
+        if dry_run or force:
+            raise InputError("--dry-run and --force do not go with [boundary]: its points are not known before")
+        followed = plan_from(asked.base, asked.boundary)
+        return run_boundary(followed, store, executor=shared.executor, retry=retry, report=report)
+    plan = plan_of(asked.base, asked.grid, asked.quantities)
+    if dry_run:
+        return plan_only(asked.base, plan, asked.quantities, store, shared.executor)
     return run_sweep(
         asked.base,
         plan,

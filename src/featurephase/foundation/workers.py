@@ -171,7 +171,7 @@ class Worker:
                     process.terminate()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            pool.shutdown(wait=False, kill_workers=kill)
+            pool.shutdown(wait=kill, kill_workers=kill)
 
 
 def _in_words(error: BrokenExecutor) -> WorkerError:

@@ -24,6 +24,7 @@ __all__ = ["PRESENTERS", "bibtex_of", "figure_of", "page_of", "presenter", "tabl
 #: Class of the result -> module of this package that presents it, loaded when it is needed.
 PRESENTERS = {
     "AlgorithmicThreshold": "algorithmic",
+    "Boundary": "boundary",
     "Citations": "documents",
     "Comparison": "comparison",
     "CoordinateCheck": "coordinate_check",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,12 @@ _KEYS = ("title", "base", "quantities", "axis", "simulate", "boundary")
 
 @dataclass(frozen=True)
 class SweepFile:
-    """What a sweep file says."""
+    """What a sweep file says: a grid and its quantities, or a ``boundary`` that is followed."""
 
     base: Base
     grid: Grid
     quantities: tuple[str, ...]
+    boundary: Mapping[str, Any] | None = None
 
     @classmethod
     def read(cls, path: str | os.PathLike[str], *, base_only: bool = False) -> SweepFile:
@@ -45,6 +46,10 @@ class SweepFile:
             if key not in _KEYS:
                 raise InputError(f"{source}: unknown key {show(key)} in a sweep file: {suggest(key, _KEYS)}")
         base = _base(document, Path(path).parent, source)
+        if "boundary" in document:
+            if also := {"axis", "quantities"} & document.keys():
+                raise InputError(f"{source}: [boundary] and {min(also)} exclude each other: give one")
+            return cls(base, Grid(()), (), document["boundary"])
         quantities = document.get("quantities")
         if not isinstance(quantities, list):
             raise InputError(f'{source}: quantities = {show(quantities)}: must be a list, such as ["delta_nn"]')
@@ -67,7 +72,7 @@ class SweepFile:
         changes = {key: value for key, value in given.items() if value is not None}
         if not changes and not quick:
             return self
-        return SweepFile(self.base.with_samples(changes, quick), self.grid, self.quantities)
+        return replace(self, base=self.base.with_samples(changes, quick))
 
 
 def _base(document: Mapping[str, Any], folder: Path, source: str) -> Base:

@@ -407,6 +407,8 @@ def _asked(problem: Any, axes: Any, quantities: Any) -> SweepFile:
     """What is swept, from the arguments of :func:`sweep`."""
     if isinstance(problem, (str, os.PathLike)):
         file = SweepFile.read(problem, base_only=axes is not None)
+        if axes is None and file.boundary is not None:
+            raise InputError("the file has a table [boundary]: that is for fp.boundary(..) or the command sweep")
         if axes is None:
             return file if quantities is None else SweepFile(file.base, file.grid, tuple(quantities))
         base = file.base

@@ -1,0 +1,53 @@
+"""Table and figure of a boundary: a threshold against one parameter."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from featurephase.present.figures import PALETTE, axes_for
+from featurephase.present.tables import aligned, ending
+from featurephase.results.words import with_error
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from featurephase.results.boundary import Boundary
+
+__all__ = ["figure", "table"]
+
+
+def table(result: Boundary) -> str:
+    """A line for each point."""
+    lines = [result.title] if result.title else []
+    lines.append(f"{result.cells.total} points, {result.cells.reused} of them computed before; value +- standard error")
+    points = zip(result.values, result.threshold, result.threshold_se, result.statuses, strict=True)
+    rows = [[f"{x:g}", with_error(y, se), status] for x, y, se, status in points]
+    lines += ["", *aligned(rows, (result.key, result.quantity, "status"))]
+    return "\n".join([*lines, *ending(result.message)])
+
+
+def figure(result: Boundary, ax: Axes | None = None) -> Figure:
+    """The threshold with two standard errors, and that of the best first-order method."""
+    drawn, axes = axes_for(ax)
+    axes.errorbar(
+        result.values,
+        result.threshold,
+        yerr=2 * result.threshold_se,
+        marker="o",
+        markersize=3,
+        capsize=2,
+        color=PALETTE[0],
+        label=result.quantity,
+    )
+    if np.any(result.delta_alg > 0):
+        axes.plot(result.values, result.delta_alg, color=PALETTE[1], linestyle="--", label="delta_alg")
+    axes.set_yscale("log")
+    if result.logarithmic:
+        axes.set_xscale("log")
+    axes.set_xlabel(result.key)
+    axes.set_ylabel("n/d")
+    axes.legend()
+    return drawn
