@@ -261,6 +261,9 @@ def _begin(parent: int) -> None:
     warnings.simplefilter("ignore")  # what is meant for people is said in the parent
     with contextlib.suppress(OSError):
         os.dup2(2, 1)
+    from tqdm import tqdm
+
+    tqdm.set_lock(threading.RLock())  # or it takes a semaphore of the system, which a killed worker leaves behind
 
 
 def _end_with(parent: int) -> None:

@@ -122,28 +122,43 @@ def locked(folder: Path) -> Iterator[None]:
     InputError
         If another process has it.
     """
-    import fcntl
-
     path = folder / _LOCK
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    path.touch()
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _lock(descriptor, path):
             holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
             raise InputError(
-                f"{_named(folder)} is in use{f' by {show(holder)}' if holder else ''}: a sweep is written by one "
-                "process at a time; wait for it, or give another --store"
-            ) from None
+                f"{_named(folder)} is in use{f' by {holder}' if holder else ''}: a sweep is written by one process at "
+                "a time; wait for it, or give another --store"
+            )
         same = os.path.exists(path) and os.path.samestat(os.fstat(descriptor), path.stat())
         if not same:
             raise InputError(f"{_named(folder)} was just replaced by another process: try again")
         with contextlib.suppress(OSError):  # a full disk has no room for a name
-            os.truncate(descriptor, 0)
-            os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+            path.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
         yield
     finally:
         os.close(descriptor)
+
+
+def _lock(descriptor: int, path: Path) -> bool:
+    """Whether nobody else has it. Opened for reading, so that a file system can be made read-only meanwhile."""
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a network file system: only what is open for writing can be locked
+        writable = os.open(path, os.O_RDWR)
+        os.dup2(writable, descriptor, inheritable=False)
+        os.close(writable)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
 
 
 def forget_consolidated(folder: Path) -> None:
