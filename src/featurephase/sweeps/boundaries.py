@@ -310,7 +310,6 @@ def boundary(
     points: int = 40,
     store: str | os.PathLike[str] | None = None,
     workers: Workers = None,
-    retry: bool = False,
     quiet: bool = True,
 ) -> Boundary:
     """How a threshold in delta = n/d moves with one parameter, computed where the curve is uncertain.
@@ -333,7 +332,7 @@ def boundary(
         Most points that are computed.
     store
         Folder that keeps the points; ``None``: nothing is kept.
-    workers, retry, quiet
+    workers, quiet
         As in :func:`.sweep`.
 
     Returns
@@ -356,7 +355,7 @@ def boundary(
     if len(ends) != 2:
         raise InputError(f"bounds = {show(bounds)}: must be two numbers, the lowest and the highest value")
     plan = BoundaryPlan(problem, key, ends[0], ends[1], logarithmic, quantity, tolerance, points)
-    run = functools.partial(run_boundary, plan, executor=as_executor(workers, quiet=quiet), retry=retry)
+    run = functools.partial(run_boundary, plan, executor=as_executor(workers, quiet=quiet))
     if store is not None:
         return run(Path(store))
     with tempfile.TemporaryDirectory(prefix="featurephase-") as folder:
