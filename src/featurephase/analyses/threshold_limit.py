@@ -63,9 +63,6 @@ _FEWEST_SAMPLES = 2**13
 _LONGEST_ROUND = 300.0
 #: Nor where the last one did not shrink the error by this factor.
 _HELPS = 0.8
-#: Of the basis of visited directions. What a looser one leaves out is far below the noise of the paths: at 1e-4 the
-#: margins of the worked example (theory/thresholds) change by 3e-5, and a run to t = 480 takes half the time.
-_TOLERANCE = 1e-4
 #: Times that further deltas are added for a crossing that has left those that were to enclose it.
 _MORE_ROUNDS = 6
 
@@ -90,7 +87,7 @@ class _Following:
         bases = (self.spaces.easy_basis, self.spaces.hard_basis)
         sectors = tuple(sector.basis for sector in self.sectors)
         full = width <= FULL_WIDTH
-        return MarginCurve(self.problem, *bases, samples, full, not full, sectors, _TOLERANCE)
+        return MarginCurve(self.problem, *bases, samples, full, not full, sectors)
 
     def read(
         self, plan: dict[float, int], times: Sequence[int], samples: dict[float, int], replicates: int, label: str

@@ -39,8 +39,7 @@ __all__ = [
 #: of sample paths; from here on single precision holds the histories, whose round-off is smaller still.
 PATH_TOLERANCE = 1e-6
 #: From here on the work of a step is in single precision too: what is left out of the basis is a hundred times larger
-#: than its round-off. Margins of the worked example (theory/thresholds), 24 replicates of 4096 paths, agree within
-#: their errors for tolerances of 1e-7 to 3e-4 in either precision.
+#: than its round-off. In either precision the margins of the worked example (theory/thresholds) are the same.
 ROUGH_TOLERANCE = 1e-5
 #: Visited directions of sample space that a run may keep: bounds the memory of thousands of steps.
 BASIS_CAPACITY = 600
