@@ -62,6 +62,8 @@ __all__ = ["NetworkThreshold", "network_threshold"]
 #: Replicates of the coarse scan in delta, and its samples relative to those asked for.
 _SCAN_REPLICATES = 2
 _SCAN_SAMPLES = 0.1
+#: Sample paths of the scan per unit of delta from which on more do not matter: the dimension that they stand for.
+_SCAN_DIMENSION = 100
 _FEWEST_SAMPLES = 4000
 #: Replicates that close in on what the scan shows, with its samples, before the runs with all samples begin.
 _NEAR_REPLICATES = 4
@@ -196,14 +198,21 @@ def _read(curve: MarginCurve, delta: float, seed: np.random.SeedSequence, time: 
 
 
 def _scanned(search: _Search) -> Scan:
-    """The coarse scan, with a tenth of the samples."""
-    curve = search.curve(
-        search.few, full=search.full, blocks=not search.full or (search.width > 1 and not search.value_only)
-    )
+    """The coarse scan, with a tenth of the samples; with fewer still at small delta, where these are enough."""
+    blocks = not search.full or (search.width > 1 and not search.value_only)
     grid = scan_grid(*search.delta_range)
+    fewest = min(search.few, _fewest_samples(search.problem))
+    curves = [
+        search.curve(int(np.clip(_SCAN_DIMENSION * d, fewest, search.few)), full=search.full, blocks=blocks)
+        for d in grid
+    ]
     readings = run_tasks(
         _read,
-        [(curve, float(d), s, search.time) for d in grid for s in search.seeds[:_SCAN_REPLICATES]],
+        [
+            (curve, float(d), s, search.time)
+            for d, curve in zip(grid, curves, strict=True)
+            for s in search.seeds[:_SCAN_REPLICATES]
+        ],
         label=f"scan t = {search.time}",
         quiet=search.quiet,
         workers=search.workers,
