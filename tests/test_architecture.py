@@ -77,9 +77,7 @@ PENDING_LARGE = {
     "dynamics.asymptotic.run_replicate",
     "dynamics.dense._run_on_user_data",
     "dynamics.training.train",
-    "hessian.bulk.Bulk.edge",
     "hessian.spectrum.spectrum",
-    "thresholds.algorithmic.algorithmic_threshold",
 }
 
 

@@ -333,71 +333,48 @@ class Bulk:
         """
         if not np.any(self.curvature):
             return None
-        factor = 2.0
         if hint is None and self.samples > _COARSE_FROM:
             coarse = self._subsample(_COARSE_STRIDE).edge()
             hint = None if coarse is None else coarse.point
-        if hint is not None:
-            near = self._critical_edge(hint)
-            if near is not None:
-                return near
-        if hint is None:
-            low = self._start()
-        else:
-            low, factor = 0.8 * float(np.sum(hint.root**2)), 1.25
-        point = self.point(low, hint)
-        for _ in range(200):
-            if point is not None and point.radius < 1.0:
-                break
-            low /= 2.0 * factor
-            point = self.point(low)
-        if point is None or point.radius >= 1.0:
-            raise ArithmeticError("no branch of the Stieltjes transform was found far below the bulk")
-        inside, known = {low: point}, {low: point}
+        near = None if hint is None else self._critical_edge(hint)
+        return near or self._followed_edge(hint)
 
-        def radius_excess(log_trace: float) -> float:
-            trace = float(np.exp(log_trace))
-            found = known.get(trace) or self.point(trace, nearest(inside, trace))
-            if found is None:
-                return np.inf
-            known[trace] = found
-            if found.radius < 1.0:
-                inside[trace] = found
-            return min(found.radius - 1.0, 10.0)  # bounded, so that the bracketing stays quick
-
-        limit = 1e18 * low
+    def _followed_edge(self, hint: BranchPoint | None) -> Edge:
+        """The end of the branch, followed from far below the bulk or from below a hint."""
+        first, factor = self._outside(hint), 2.0 if hint is None else 1.25
+        low = float(np.sum(first.root**2))
+        walk, limit = _Walk(self, first), 1e18 * low
         for _ in range(_ATTEMPTS):
             high = factor * low
-            while True:
-                excess = radius_excess(float(np.log(high)))
-                if excess >= 0.0:
-                    break
+            while (excess := walk.excess(float(np.log(high)))) < 0.0:
                 low, high = high, factor * high
                 factor = min(factor * 1.5, 4.0)
                 if high > limit:
                     # W >= 0 with so heavy an atom at 0 that the bulk starts at 0 and the branch never ends.
-                    return Edge(replace(nearest(inside, low), value=0.0), critical=False)
-            a, b = float(np.log(low)), float(np.log(high))
-            # Shrink to where the branch exists on both sides, or to the end of positivity.
-            while not np.isfinite(excess) and b - a > 1e-9:
-                middle = (a + b) / 2
-                value = radius_excess(middle)
-                if value < 0.0:
-                    a = middle
-                else:
-                    b, excess = middle, value
+                    return Edge(replace(nearest(walk.inside, low), value=0.0), critical=False)
+            a, b, excess = walk.narrowed(float(np.log(low)), float(np.log(high)), excess)
             if not np.isfinite(excess):
-                return Edge(nearest(inside, float(np.exp(a))), critical=False)
-            end = _bracketed_zero(radius_excess, a, b)
+                return Edge(nearest(walk.inside, float(np.exp(a))), critical=False)
+            end = _bracketed_zero(walk.excess, a, b)
             # A long step can land on another solution, which looks like an end: then the branch goes on beyond it.
-            last = max(inside)
-            beyond = self.point(_BEYOND * last, inside[last])
+            last = max(walk.inside)
+            beyond = self.point(_BEYOND * last, walk.inside[last])
             if beyond is None or beyond.radius >= 1.0:
-                return Edge(nearest(known, float(np.exp(end))), critical=True)
+                return Edge(nearest(walk.known, float(np.exp(end))), critical=True)
             low, factor = _BEYOND * last, 1.02
-            inside[low] = beyond
-            known = dict(inside)
+            walk.restart(low, beyond)
         raise ArithmeticError("the end of the branch of the Stieltjes transform was not found")
+
+    def _outside(self, hint: BranchPoint | None) -> BranchPoint:
+        """A point of the branch outside the bulk: below a hint, or far below the bulk."""
+        low, factor = (self._start(), 2.0) if hint is None else (0.8 * float(np.sum(hint.root**2)), 1.25)
+        point = self.point(low, hint)
+        for _ in range(200):
+            if point is not None and point.radius < 1.0:
+                return point
+            low /= 2.0 * factor
+            point = self.point(low)
+        raise ArithmeticError("no branch of the Stieltjes transform was found far below the bulk")
 
     def _critical_edge(self, hint: BranchPoint) -> Edge | None:
         """The critical edge close to a point, by secants for the logarithm of the radius; ``None`` if that fails.
@@ -478,6 +455,42 @@ class Bulk:
         """dlambda/dlog tr s: positive below the edge, 0 at a critical one."""
         growth = float(np.sum(point.root * (point.root @ self.slope(point))))
         return float(np.sum(point.root**2)) / growth
+
+
+class _Walk:
+    """Points met on the way to the end of the branch, by ``tr s``: all of them, and those outside the bulk."""
+
+    def __init__(self, bulk: Bulk, first: BranchPoint) -> None:
+        self.bulk = bulk
+        trace = float(np.sum(first.root**2))
+        self.inside, self.known = {trace: first}, {trace: first}
+
+    def restart(self, trace: float, point: BranchPoint) -> None:
+        """Go on beyond an end that was none."""
+        self.inside[trace] = point
+        self.known = dict(self.inside)
+
+    def excess(self, log_trace: float) -> float:
+        """The radius less 1, at most 10, so that bracketing stays quick; inf where positivity fails."""
+        trace = float(np.exp(log_trace))
+        found = self.known.get(trace) or self.bulk.point(trace, nearest(self.inside, trace))
+        if found is None:
+            return np.inf
+        self.known[trace] = found
+        if found.radius < 1.0:
+            self.inside[trace] = found
+        return min(found.radius - 1.0, 10.0)
+
+    def narrowed(self, a: float, b: float, excess: float) -> tuple[float, float, float]:
+        """Log traces and the excess at the upper one, shrunk to where the branch exists at both, or to its end."""
+        while not np.isfinite(excess) and b - a > 1e-9:
+            middle = (a + b) / 2
+            value = self.excess(middle)
+            if value < 0.0:
+                a = middle
+            else:
+                b, excess = middle, value
+        return a, b, excess
 
 
 def _bracketed_zero(function: Callable[[float], float], low: float, high: float) -> float:

@@ -97,36 +97,44 @@ def algorithmic_threshold(
             f"samples = {samples}: from 1024 per replicate, {1024 * replicates}, to max_samples = {max_samples} "
             "are accepted"
         )
-    dim = teacher.latent_dim
-
-    def known(value: float, status: str, message: str, bound: float) -> AlgorithmicThreshold:
-        return AlgorithmicThreshold(
-            status=status,
-            message=message,
-            seed=seed,
-            delta_alg=value,
-            delta_alg_se=0.0 if status == OK else math.nan,
-            lower_bound=bound,
-            window_bias=0.0,
-            exact=status == OK,
-            direction=np.zeros((dim, dim)),
-            samples=0,
-            replicates=replicates,
-        )
-
-    if not subspaces.ok:
-        return known(math.nan, subspaces.status, subspaces.message, 0.0)
-    if subspaces.relevant_hard_basis.shape[1] == 0:
-        message = "no direction that the response depends on is hard: delta_alg is 0"
-        return known(0.0, OK, message, 0.0)
-    if subspaces.relevant_hard_basis.shape[1] > MAX_HARD:
-        message = f"delta_alg is computed for up to {MAX_HARD} hard directions"
-        return known(math.nan, UNRESOLVED, message, 0.0)
-    family = _Family(teacher.link, subspaces, seed)
-    if family.responses.shape[0] == 0:
-        message = "symmetries of the link make E[ g_H g_H' | y, g_E ] the identity: no first-order method learns U_H"
-        return known(math.inf, OK, message, math.inf)
+    family = _Family(teacher.link, subspaces, seed) if _is_estimated(subspaces) else None
+    if family is None or family.responses.shape[0] == 0:
+        return _known(teacher, subspaces, seed, replicates)
     return _Estimator(teacher.link, subspaces, family, replicates, resolution, seed).run(samples, max_samples, quiet)
+
+
+def _is_estimated(subspaces: LatentSubspaces) -> bool:
+    """Whether there are hard directions, and not too many."""
+    return subspaces.ok and 0 < subspaces.relevant_hard_basis.shape[1] <= MAX_HARD
+
+
+def _known(teacher: Teacher, subspaces: LatentSubspaces, seed: int, replicates: int) -> AlgorithmicThreshold:
+    """What is known without a draw: 0, infinity, or why there is no value."""
+    hard = subspaces.relevant_hard_basis.shape[1]
+    if not subspaces.ok:
+        value, status, message, bound = math.nan, subspaces.status, subspaces.message, 0.0
+    elif hard == 0:
+        value, status, bound = 0.0, OK, 0.0
+        message = "no direction that the response depends on is hard: delta_alg is 0"
+    elif hard > MAX_HARD:
+        value, status, bound = math.nan, UNRESOLVED, 0.0
+        message = f"delta_alg is computed for up to {MAX_HARD} hard directions"
+    else:
+        value, status, bound = math.inf, OK, math.inf
+        message = "symmetries of the link make E[ g_H g_H' | y, g_E ] the identity: no first-order method learns U_H"
+    return AlgorithmicThreshold(
+        status=status,
+        message=message,
+        seed=seed,
+        delta_alg=value,
+        delta_alg_se=0.0 if status == OK else math.nan,
+        lower_bound=bound,
+        window_bias=0.0,
+        exact=status == OK,
+        direction=np.zeros((teacher.latent_dim,) * 2),
+        samples=0,
+        replicates=replicates,
+    )
 
 
 class _Family:
