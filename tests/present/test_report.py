@@ -16,7 +16,8 @@ from featurephase.present.report import page_of
 from featurephase.present.reproduce import commands
 from featurephase.present.saved import kind_of, open_saved
 
-from ..cli.conftest import ONE_NEURON, invoke
+from .. import cases
+from ..cli.conftest import invoke
 from .browser import needs_browser, visit
 
 pytest.importorskip("plotly")
@@ -142,7 +143,7 @@ def test_long_tables_are_thinned_and_say_so() -> None:
 @needs_browser
 def test_in_a_browser(tmp_path: Path) -> None:
     """Curves and bands are drawn, nothing is complained of, nobody is asked."""
-    problem = fp.Problem.from_toml(ONE_NEURON)
+    problem = fp.Problem.from_toml(cases.file_text())
     page = fp.report(fp.predict(problem, density=True, workers=1, quiet=True), tmp_path / "page.html")
     seen = visit(page, tmp_path)
     assert (seen.console, seen.requests) == ([], [])
@@ -167,12 +168,16 @@ MADE = {
 }
 
 
-@pytest.mark.parametrize("name", MADE)
+#: Those that take seconds.
+SLOW = {"explain"}
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in MADE])
 def test_the_command_on_the_page_makes_the_same_numbers(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("e.toml").write_text(ONE_NEURON)
+    Path("e.toml").write_text(cases.file_text())
     assert invoke(*MADE[name], "--quiet", "--save", "first.nc").code in (0, 3)
     first = open_saved("first.nc")
     (line,), _ = commands(first, kind_of(first))
@@ -182,6 +187,7 @@ def test_the_command_on_the_page_makes_the_same_numbers(
     xarray.testing.assert_identical(first, open_saved("second.nc"))
 
 
+@pytest.mark.slow
 def test_a_probe_can_be_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torch")
     monkeypatch.chdir(tmp_path)
