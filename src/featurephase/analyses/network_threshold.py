@@ -381,9 +381,11 @@ def _windows(
 
 
 def _sectors(
-    search: _Search, targets: Sequence[Target], roots: Sequence[tuple[Root, ...]]
+    search: _Search, targets: Sequence[Target], roots: Sequence[tuple[Root, ...]], means: _Means
 ) -> tuple[DirectionThreshold, ...]:
-    """The thresholds of each hard direction by itself."""
+    """The thresholds of each hard direction by itself; a single sector is the whole."""
+    if len(search.sectors) == 1:
+        return (_direction(search.sectors[0], means.value, means.windows),)
     summary = [(float(v), float(se)) for v, se in (mean_and_se([r.delta for r in each]) for each in roots)]
     result = []
     for number, sector in enumerate(search.sectors):
@@ -393,20 +395,22 @@ def _sectors(
             if target.quantity == SectorMargin(number, zero=False) and not target.rising
         ]
         windows = _windows(targets, summary, SectorMargin(number, zero=True))
-        value = at_edge[-1] if at_edge else (np.nan, np.nan)
-        last = windows[-1] if windows and np.isinf(windows[-1].high) else None
-        result.append(
-            DirectionThreshold(
-                name=sector.name,
-                basis=sector.basis,
-                value=value[0],
-                value_se=value[1],
-                value_negative=np.nan if last is None else last.low,
-                value_negative_se=np.nan if last is None else last.low_se,
-                windows=windows,
-            )
-        )
+        result.append(_direction(sector, at_edge[-1] if at_edge else (np.nan, np.nan), windows))
     return tuple(result)
+
+
+def _direction(sector: HardSector, value: tuple[float, float], windows: tuple[Window, ...]) -> DirectionThreshold:
+    """One sector; it is negative for good where its last window has no upper end."""
+    last = windows[-1] if windows and np.isinf(windows[-1].high) else None
+    return DirectionThreshold(
+        name=sector.name,
+        basis=sector.basis,
+        value=value[0],
+        value_se=value[1],
+        value_negative=np.nan if last is None else last.low,
+        value_negative_se=np.nan if last is None else last.low_se,
+        windows=windows,
+    )
 
 
 def _lowest_of_means(means: _Means, hard: int) -> _Means:
@@ -466,7 +470,7 @@ def _assembled(
         continuous=None if undefined else bool(np.mean([r.critical for r in here]) >= 0.5),
         directions=directions,
         directions_se=directions_se,
-        sectors=() if search.value_only or undefined else _sectors(search, targets, roots),
+        sectors=() if search.value_only or undefined else _sectors(search, targets, roots, means),
         blocks=tuple(by_neuron),
         block_minimum=np.nan if first is None else first.value,
         block_minimum_se=np.nan if first is None else first.value_se,

@@ -161,7 +161,7 @@ def scanned_targets(scan: Scan, low: float, *, directions: bool, neurons: bool) 
         targets += [Target.at(ZeroMargin(), c) for c in sign_changes(scan.delta, scan.zero)]
         for j in range(1, scan.edge.shape[1]):
             targets += [Target.at(EdgeMargin(j), c) for c in sign_changes(scan.delta, scan.edge[:, j])[-1:]]
-        targets += sector_targets(scan)
+        targets += sector_targets(scan) if scan.sectors.shape[1] > 1 else []  # a single sector is the whole
     if neurons:
         for i in range(scan.neurons.shape[1]):
             if scan.neurons[-1, i] < 0:
