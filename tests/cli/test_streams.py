@@ -5,8 +5,11 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import signal
+import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -132,6 +135,28 @@ def test_an_interruption_while_files_are_written_says_that_numbers_are_printed(
     monkeypatch.setattr(type(result), "save", interrupt)
     with pytest.raises(KeyboardInterrupt, match="the numbers are printed"):
         deliver(result, Delivery(save=tmp_path / "a.nc"))
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_document_is_printed_whole(number: signal.Signals, unbuffered: str, tmp_path: Path) -> None:
+    """An interruption while a pipe is full, because nobody has read yet."""
+    fcntl, termios = pytest.importorskip("fcntl"), pytest.importorskip("termios")
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    command = [sys.executable, "-m", "featurephase", "latent", "--width", "3000", "--cross-moment", "1", "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path, env=environment)
+    assert process.stdout is not None
+    size = 0
+    while size < 2**16:
+        time.sleep(0.05)
+        (size,) = struct.unpack("i", fcntl.ioctl(process.stdout, termios.FIONREAD, b"    "))
+        assert process.poll() is None
+    process.send_signal(number)
+    time.sleep(0.3)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert json.loads(out)["status"] == "ok"
+    assert err == b"interrupted; the numbers are printed, and every file is whole or as it was\n"
 
 
 def test_an_error_stream_without_isatty(monkeypatch: pytest.MonkeyPatch) -> None:

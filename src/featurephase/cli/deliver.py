@@ -8,11 +8,15 @@ so that a full disk never costs a computation.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from featurephase.cli import exits
@@ -103,8 +107,45 @@ def deliver(result: Result, where: Delivery) -> int:
 
 
 def _print(document: str, result: Result, where: Delivery) -> None:
-    sys.stdout.write(document + "\n")
-    sys.stdout.flush()
+    with _whole():
+        _write(document + "\n")
+
+
+def _write(text: str) -> None:
+    """All of ``text`` to standard output; without a buffer (PYTHONUNBUFFERED) Python drops what a signal cut off."""
+    raw = getattr(sys.stdout, "buffer", None)
+    if not isinstance(raw, io.RawIOBase):
+        sys.stdout.write(text)
+        sys.stdout.flush()
+        return
+    rest = memoryview(text.encode(sys.stdout.encoding, sys.stdout.errors or "strict"))
+    while rest:
+        rest = rest[raw.write(rest) or 0 :]
+
+
+@contextlib.contextmanager
+def _whole() -> Iterator[None]:
+    """An interruption waits until what is inside has been done; a second one does not: perhaps nobody reads."""
+    came: list[int] = []
+
+    def wait(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        if len(came) > 1:
+            raise KeyboardInterrupt
+
+    handlers = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if callable(handler := signal.getsignal(number)):  # neither ignored nor left to the system
+                handlers[number] = handler
+                signal.signal(number, wait)
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    if came:
+        raise KeyboardInterrupt
 
 
 def _save(document: str, result: Result, where: Delivery) -> None:
