@@ -107,7 +107,7 @@ class Situation:
         codes, _, output = self.expected.partition(" ")
         if str(done.code) not in codes.split("|"):
             yield f"exit {done.code}"
-        if output == "json" and done.code in (0, 1, 3) and not _is_document(done.out):
+        if output == "json" and done.code in (0, 1, 3) and not is_document(done.out):
             yield "standard output is no document"
         if output == "silent" and done.out:
             yield f"standard output {done.out[:80]!r}"
@@ -142,7 +142,7 @@ def common_faults(done: Done, here: Path, lines: int = 1) -> Iterator[str]:
         yield f"{len(done.left)} processes left behind"
 
 
-def _is_document(text: str) -> bool:
+def is_document(text: str) -> bool:
     try:
         return text.count("\n") == 1 and "status" in json.loads(text)
     except ValueError:
