@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 
 import pytest
 
@@ -20,6 +22,9 @@ def pytest_xdist_auto_num_workers() -> int:
 def pytest_configure(config: pytest.Config) -> None:
     """In the process that starts the others, before it does: they inherit the environment."""
     os.environ["MPLBACKEND"] = "Agg"
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    if ignored and threading.current_thread() is threading.main_thread():  # in the background of a shell
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # or programs that tests interrupt would ignore it too
     processes = getattr(config.option, "numprocesses", None)
     if processes:
         from featurephase.foundation.threads import core_count
