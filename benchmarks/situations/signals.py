@@ -43,8 +43,8 @@ def _run(arguments: str, here: Path, number: int | None = None, moment: float = 
 
 def _faults(done: Done, here: Path, number: int) -> list[str]:
     """What must not happen at an interruption: a file in halves, numbers in halves, more than a line."""
-    if done.err.endswith("KeyboardInterrupt\n") and "featurephase" not in done.err:
-        return []  # Python itself was just starting, and prints its own traceback
+    if done.err.endswith("KeyboardInterrupt\n") and "in main" not in done.err:
+        return []  # Python was starting, before the first line of our main function, and prints its own traceback
     faults = list(common_faults(done, here))
     if done.code == 130 and not done.err.startswith(MESSAGE) and "interrupted" not in done.err:
         faults.append(f"exit 130 without a word: {done.err!r}")

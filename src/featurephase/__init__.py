@@ -6,9 +6,12 @@ The public names are loaded on first use, so that ``import featurephase`` costs 
 from __future__ import annotations
 
 import importlib
-from typing import Any
 
 from featurephase._version import __version__
+
+TYPE_CHECKING = False  # what checkers take for that of typing, which takes a while to import
+if TYPE_CHECKING:
+    from typing import Any
 
 #: public name -> module that defines it
 _PUBLIC: dict[str, str] = {
