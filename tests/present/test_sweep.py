@@ -34,7 +34,9 @@ def cells(dims: int) -> xarray.Dataset:
     done, status = np.ones(shape, np.int8), np.full(shape, "ok", dtype=object)
     done.flat[0], status.flat[0] = 0, ""
     status.flat[1], value.flat[1] = "no transition in the range searched", np.nan
-    done.flat[-1], status.flat[-1] = 2, "error"
+    done.flat[-1], status.flat[-1], value.flat[-1] = 2, "error", np.nan
+    if dims > 1:  # failed, because another quantity that was asked for does not exist
+        done.flat[-2], status.flat[-2] = 2, "hard outlier not negative at the end of the range"
     d = tuple(axes)
     variables = {
         "done": (d, done),
@@ -55,7 +57,7 @@ def sweep(dims: int) -> Any:
     return SimpleNamespace(data=cells(dims), title="T", message="")
 
 
-def test_only_finished_cells_have_numbers_and_the_ratio_has_an_error() -> None:
+def test_cells_have_the_numbers_that_exist_and_the_ratio_has_an_error() -> None:
     threshold, known, ratio = quantities(cells(2))
     assert np.isnan(threshold.values.flat[[0, 1, -1]]).all()
     assert np.isfinite(threshold.values).sum() == 9
@@ -88,6 +90,7 @@ def test_borders_stand_between_different_words() -> None:
 def test_a_curve_shows_values_with_intervals_of_students_t() -> None:
     data = cells(1)
     data["done"][:] = 1
+    data["delta_nn"][-1], data["delta_nn_se"][-1] = 24.0, 2.4
     (axes,) = figure(SimpleNamespace(data=data, title="", message="")).axes
     np.testing.assert_array_equal(axes.lines[0].get_ydata(), [4.0, np.nan, 24.0])
     low, high = axes.containers[0][2][0].get_segments()[-1][:, 1]
@@ -119,7 +122,7 @@ def test_axes_of_the_users_own_and_another_quantity() -> None:
 
 def test_nothing_to_draw_is_said() -> None:
     data = cells(2)
-    data["done"][:] = 2
+    data["done"][:] = 0
     drawn = figure(SimpleNamespace(data=data, title="", message="all broke"))
     assert "all broke" in drawn.axes[0].texts[0].get_text()
 

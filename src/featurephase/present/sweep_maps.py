@@ -134,7 +134,7 @@ def _maps(fig: Figure, grid: list[Axes], data: xarray.Dataset, quantity: Quantit
             _name_regions(panel, words[at])
         _tick(panel, data, axes)
         titles = [
-            f"{label(axis)} = {number(places(data, axis)[j])}" for axis, j in zip(axes[2:], (i, *rest), strict=False)
+            f"{label(axis)} = {short(places(data, axis))[j]}" for axis, j in zip(axes[2:], (i, *rest), strict=False)
         ]
         panel.set_title(", ".join(titles), fontsize="medium")
     fig.colorbar(image, ax=grid, label=_name(quantity), shrink=0.9)

@@ -69,7 +69,10 @@ def places(data: xarray.Dataset, axis: str) -> list[Any]:
 
 
 def quantities(data: xarray.Dataset) -> list[Quantity]:
-    """The numbers of finished cells; last the ratio of delta_NN to delta_alg where both were asked for."""
+    """The numbers that cells have; last the ratio of delta_NN to delta_alg where both were asked for.
+
+    A cell that counts as failed may have some: it lacks another quantity that was asked for.
+    """
     axes, names = axes_of(data), list(map(str, data.data_vars))
     errors = {f"{name}_se" for name in names}
     out = []
@@ -79,15 +82,12 @@ def quantities(data: xarray.Dataset) -> list[Quantity]:
             continue
         about = str(variable.attrs.get("long_name", ""))
         se = data[f"{name}_se"].values.astype(float) if f"{name}_se" in data else None
-        out.append(Quantity(name, about, _finished(data, variable.values), se))
+        values = np.where(data["done"].values > 0, variable.values.astype(float), np.nan)
+        out.append(Quantity(name, about, values, se))
     by_name = {q.name: q for q in out}
     if "delta_nn" in by_name and "delta_alg" in by_name:
         out.append(_ratio(by_name["delta_nn"], by_name["delta_alg"]))
     return [q for q in out if np.isfinite(q.values).any()]
-
-
-def _finished(data: xarray.Dataset, values: Any) -> Array:
-    return np.where(data["done"].values == 1, np.asarray(values, dtype=float), np.nan)
 
 
 def _ratio(above: Quantity, below: Quantity) -> Quantity:
