@@ -52,7 +52,7 @@ name = "squared"
 step_size = 0.5
 steps = 6
 [asymptotics]
-samples = 20000
+samples = 10000
 replicates = 2
 [run]
 delta = 4.0
@@ -136,15 +136,22 @@ def finish(folder: Path, store: Path, reference: Path, *flags: str) -> dict[str,
     return cells
 
 
+def cells_in(store: Path) -> int:
+    return fp.open_sweep(store).cells.done if (store / "zarr.json").exists() else 0
+
+
 def kill(folder: Path, reference: Path, times: int = 20) -> None:
     store = folder / "killed"
     finished, kills, runs = 0, 0, 0
     while kills < times:
-        if (store / "zarr.json").exists() and fp.open_sweep(store).cells.done > 80:
+        if cells_in(store) > 80:
             finish(folder, store, reference)
             store, finished, runs = folder / f"killed{kills}", 0, runs + 1
         process = start(command(folder, store, "--workers", "2"))
-        time.sleep(random.uniform(0.3, 6.0))
+        least, end = finished + random.randint(0, 12), time.perf_counter() + 60
+        while cells_in(store) < least and time.perf_counter() < end:
+            time.sleep(0.1)
+        time.sleep(random.uniform(0.0, 1.0))
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         kills += 1
