@@ -44,8 +44,9 @@ def test_a_dry_run_writes_nothing(invoke, folder) -> None:
     assert done.code == 0
     assert done.document["cells"] == {"total": 6, "done": 0, "failed": 0, "reused": 0}
     assert done.document["estimate"]["left"] == 6
-    assert done.document["estimate"]["timed"] == 3
-    assert done.document["estimate"]["seconds"] > 0
+    timed, seconds = (done.document["estimate"][name] for name in ("timed", "seconds"))
+    assert 0 <= timed <= 3  # as many as a busy machine computes in the time
+    assert seconds == "nan" if timed == 0 else seconds > 0
     assert sorted(p.name for p in folder.iterdir()) == ["base.toml", "sweep.toml"]
 
 
