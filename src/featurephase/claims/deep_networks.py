@@ -21,7 +21,7 @@ def trained(study: Study, **settings: Any) -> ProbeResult:
         "replicates": study.size(3, 8),
         "seed": study.seed,
         "hessian": "none",
-        "schedule": "logarithmic:2",
+        "schedule": study.size("logarithmic:1", "logarithmic:3"),
         "test_samples": study.size(200, 0),
     }
     return run_replicates(Experiment(**(common | settings)))
@@ -40,13 +40,11 @@ def part(result: ProbeResult, name: str) -> Number:
 def experiment(study: Study) -> Finding:
     """What the criterion asks for."""
     images: dict[str, Any] = {"task": "fashion-mnist", "train_samples": study.size(4000, 0)}
+    cnn = images | {"network": "cnn", "depth": 2, "batch_size": 32, "steps": study.size(100, 2000)}
     networks: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
-        "digits, MLP": ({"task": "digits", "depth": 2}, study.size((64, 256, 1024), (64, 256, 1024, 4096))),
+        "digits, MLP": ({"task": "digits", "depth": 2}, study.size((32, 128, 512), (64, 256, 1024, 4096))),
         "Fashion-MNIST, MLP": (images | {"depth": 2}, study.size((32, 128, 512), (32, 128, 512, 2048))),
-        "Fashion-MNIST, CNN": (
-            images | {"network": "cnn", "depth": 2, "batch_size": 32},
-            study.size((8, 16, 32), (8, 32, 128)),
-        ),
+        "Fashion-MNIST, CNN": (cnn, study.size((4, 8, 16), (8, 32, 128))),
     }
     comparisons: list[Comparison] = []
     curves = []
