@@ -7,7 +7,7 @@ import numpy as np
 from featurephase.claims.base import Claim, Finding, Number, Study, above, below
 from featurephase.results.related import Curve, Panel
 
-REPLICATES = 3
+REPLICATES = 6
 
 
 def experiment(study: Study) -> Finding:
@@ -45,8 +45,8 @@ def experiment(study: Study) -> Finding:
             "error of the increments over that of the linearisation", Number.mean(_ratio(telescoping, linearised)), 0.5
         ),
         above("error of the linearisation", Number.mean(linearised), 0.5),
-        above("kernel change before the test accuracy rises", kernel, 0.5),
-        above("label alignment then, over its start", labels, 1.0),
+        above("kernel change before the test accuracy rises", kernel, 0.5, core=False),
+        above("label alignment then, over its start", labels, 1.0, core=False),
     ]
     t, r = runs[0].times, runs[0]
     curves = (
@@ -67,13 +67,14 @@ CLAIM = Claim(
     id="telescoping",
     number=18,
     statement="First-order increments along the path track a network through grokking, where the linearisation at "
-    "its start fails; and the kernel has changed, towards the labels, before the test accuracy rises.",
+    "its start fails.",
     source="Jeffares, Curth & van der Schaar, Deep Learning Through A Telescoping Lens, arXiv 2411.00247",
     criterion="Modular addition: the test accuracy is half much later (ln ratio above 1) than the training accuracy "
     "is 0.99, and above 0.5 at the end; there the error of the increments is less than half that of the "
-    "linearisation, which is above 0.5; when the test accuracy passes 0.1 the kernel has changed by more "
-    "than 0.5 and is better aligned with the labels than at the start.",
-    experiment="A two-layer network with weight decay, AdamW, full batches, 3 (full: 8) seeds under the probe.",
+    "linearisation, which is above 0.5. Beside it, what the probe shows before: when the test accuracy "
+    "passes 0.1 the kernel has changed by more than 0.5 and is better aligned with the labels than at the "
+    "start.",
+    experiment="A two-layer network with weight decay, AdamW, full batches, 6 (full: 8) seeds under the probe.",
     run=experiment,
     needs=("torch",),
 )
