@@ -15,6 +15,7 @@ from featurephase.subspaces import latent_subspaces
 from featurephase.thresholds.algorithmic import algorithmic_threshold
 
 TIME = 5
+REPLICATES = 14
 #: What is changed in the GeLU neuron: in a quick run the first two of each are looked at.
 VARIANTS: dict[str, tuple[dict[str, Any], ...]] = {
     "loss": tuple({"loss": name} for name in ("squared", "pseudo_huber", "log_cosh", "cauchy", "welsch")),
@@ -44,15 +45,15 @@ def algorithmic(teacher: Teacher, seed: int) -> Number:
 
 def experiment(study: Study) -> Finding:
     """What the criterion asks for."""
-    samples = study.size(8000, 30_000)
+    samples = study.size(10_000, 40_000)
     comparisons: list[Comparison] = []
     curves, message = [], []
     for number, (factor, variants) in enumerate(VARIANTS.items()):
         values: list[Number] = []
         for change in variants[: study.size(2, len(variants))]:
             problem = gelu_neuron(TIME).replace(**change)
-            found = transition(problem, study, TIME, (0.5, 60.0), samples=samples)
-            value = Number.of(found.value, found.value_se, 6)
+            found = transition(problem, study, TIME, (0.5, 60.0), samples=samples, replicates=REPLICATES)
+            value = Number.of(found.value, found.value_se, REPLICATES)
             name = f"{factor} {len(values) + 1}: delta_NN above delta_alg"
             comparisons.append(above(name, value, algorithmic(problem.teacher, study.seed)))
             values.append(value)
