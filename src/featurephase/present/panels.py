@@ -44,6 +44,8 @@ def draw_panel(axes: Axes, panel: Panel) -> None:
     for number, curve in enumerate(panel.curves):
         _curve(axes, curve, number)
     for value, label in panel.vertical:
+        if not np.isfinite(value):
+            continue
         axes.axvline(value, color="0.5", linewidth=0.8, linestyle="--")
         axes.text(value, 0.98, f" {label}", transform=axes.get_xaxis_transform(), va="top", fontsize=8, color="0.35")
     for value, label in panel.horizontal:
