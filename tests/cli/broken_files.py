@@ -138,7 +138,7 @@ BROKEN: dict[str, list[tuple[str | bytes, str]]] = {
         (readout("[]"), "student.readout"),
         (readout("[0.0, 0.0]"), "student.readout"),
         (readout("[1.0, nan]"), "student.readout"),
-        (readout("[[1.0], [1.2]]"), "student.readout"),
+        (readout("[[[1.0]], [[1.2]]]"), "student.readout"),
         (readout("{width = 2}"), "student.readout"),
         (readout("{width = 1e6, value = 1}"), "student.readout.width"),
     ],

@@ -134,6 +134,7 @@ LOSS_REFERENCES: dict[str, Callable[[Any, Any], Any]] = {
     ),
     "logistic": _margin(lambda z: mp.log(1 + mp.exp(-z))),
     "cross_entropy": lambda y, f: -y * f + mp.log(1 + mp.exp(f)),
+    "binary_cross_entropy": lambda y, f: -y * mp.log(1 / (1 + mp.exp(-f))) - (1 - y) * mp.log(1 / (1 + mp.exp(f))),
     "exponential": _margin(lambda z: mp.exp(-z)),
     "hinge": _margin(lambda z: max(mp.mpf(0), 1 - z)),
     "squared_hinge": _margin(lambda z: max(mp.mpf(0), 1 - z) ** 2 / 2),

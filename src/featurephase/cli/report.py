@@ -29,7 +29,9 @@ def report(
 
     The page needs no network and loads nothing. Needs the extra `page`.
 
-    Example: featurephase predict experiment.toml --save p.nc && featurephase report p.nc -o p.html
+    Example, of a result saved by ``featurephase predict experiment.toml --save p.nc``:
+
+    featurephase report p.nc -o p.html
     """
     from featurephase.present.report import report as write
     from featurephase.results.documents import WrittenPage
