@@ -487,20 +487,20 @@ def _overlap_and_rate(
     bulk: Bulk, point: BranchPoint, directions: Directions, u: Array, image: Array | None = None
 ) -> tuple[float, float, float]:
     """Squared projection on the directions of the eigenvector with kernel vector u (m, K + p), the change of its
-    eigenvalue of B with log tr s, and E|R u Y|^2/|v|^2 (nan where no sample is read).
+    eigenvalue of B with log tr s, and E|R u Y|^2/|v|^2.
 
     The projection is 1/(1 - v'B'v/|L v|^2) with v the V part and ' = d/dlambda. ``image``: ``u Y`` (m, N), if known.
     """
-    seen, slope, square = directions.visible, bulk.slope(point), np.nan
-    if bulk.groups is not None and seen == directions.rows:
+    seen, slope = directions.visible, bulk.slope(point)
+    total = square = 0.0
+    for i, where in enumerate(directions.slices):
+        own = directions.combine(u, i) if image is None else image[:, where]
+        w = _weigh(bulk.response(point.root, where), own[None])[0]
+        products = w @ w.T
+        total, square = total + float(np.sum(products * slope)), square + float(np.trace(products))
+    if bulk.groups is not None and seen == directions.rows:  # the average over neurons of one law
         change = -float(np.einsum("ai,aibj,bj->", u, _response_to_lambda(bulk, point, directions), u))
     else:
-        total = square = 0.0
-        for i, where in enumerate(directions.slices):
-            own = directions.combine(u, i) if image is None else image[:, where]
-            w = _weigh(bulk.response(point.root, where), own[None])[0]
-            products = w @ w.T
-            total, square = total + float(np.sum(products * slope)), square + float(np.trace(products))
         hidden = u[:, seen:]
         change = -total / bulk.samples + float(np.sum(hidden * (slope @ hidden)))
     norm, length = float(np.sum((point.root @ u[:, :seen]) ** 2)), float(np.sum(u[:, :seen] ** 2))
