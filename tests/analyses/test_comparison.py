@@ -127,6 +127,7 @@ def test_an_interruption_keeps_the_deltas_that_are_finished(monkeypatch):
     assert not isinstance(stop.value, Interrupted)
 
 
+@pytest.mark.slow
 def test_what_has_left_the_plateau_is_not_compared_with_the_limit_that_stays_on_it():
     """Above delta_NN every run of d = 60 has learned its direction by step 40; the limit never does."""
     far = problem(steps=40).replace(asymptotics={"samples": 4000, "replicates": 2})
@@ -278,6 +279,7 @@ def test_power_and_false_alarms(wrong):
     assert alarms <= 1
 
 
+@pytest.mark.slow
 def test_the_users_features_beside_the_theory():
     """Gaussian features agree; heavy tails do not, nor do labels that have nothing to do with the features."""
     p = cases.easy_and_hard(steps=8).replace(asymptotics={"samples": 8192, "replicates": 4})

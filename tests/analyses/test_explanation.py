@@ -9,6 +9,7 @@ from featurephase.analyses.explanation import explain
 from .. import cases
 
 
+@pytest.mark.slow
 def test_an_instability_that_ends_is_enough_up_to_some_dimension():
     """delta_NN grows from 9 at step 4 to 18: at n/d = 12 the plateau is unstable first, and stable for good."""
     small = cases.problem(easy_basis=cases.NOTHING_EASY, steps=4)

@@ -191,7 +191,7 @@ def visited(width, sign):
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-@pytest.mark.parametrize("width", [1, 2, 4])
+@pytest.mark.parametrize("width", [1, 2, pytest.param(4, marks=pytest.mark.slow)])
 def test_outliers_on_visited_directions_are_those_of_the_formulas(width, sign):
     w, v, phi = visited(width, sign)
     bulk = Bulk(w, 16.0)

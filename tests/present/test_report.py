@@ -140,6 +140,7 @@ def test_long_tables_are_thinned_and_say_so() -> None:
     assert long.rows[-1][:2] == ["1000", "3"]
 
 
+@pytest.mark.slow
 @needs_browser
 def test_in_a_browser(tmp_path: Path) -> None:
     """Curves and bands are drawn, nothing is complained of, nobody is asked."""
@@ -169,7 +170,7 @@ MADE = {
 
 
 #: Those that take seconds.
-SLOW = {"explain"}
+SLOW = {"explain", "simulate"}
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in MADE])

@@ -138,6 +138,7 @@ def test_pages(dims: int) -> None:
     assert "montanari2026phase" in html
 
 
+@pytest.mark.slow
 @needs_browser
 def test_a_store_has_a_page(tmp_path: Path) -> None:
     """A sweep that is really run, its page from the store, in a browser."""

@@ -118,6 +118,7 @@ def test_width_one_is_pure_rescaling(dtype, tolerance):
     assert result.mechanisms["growth"] == pytest.approx(np.log(1.11803348563), abs=max(tolerance, 1e-10))
 
 
+@pytest.mark.slow
 def test_general_definition_converges_to_the_closed_form(monkeypatch):
     """Without recognising the model, the shares of norms and directions tend to theory/latent-mechanisms, to second
     order."""
@@ -207,6 +208,7 @@ def test_pure_rotation_is_alignment(dtype, tolerance):
     np.testing.assert_allclose(result.pairs[0]["singular_cosine"], [0.0, 1.0], atol=tolerance)
 
 
+@pytest.mark.slow
 def test_baseline_of_independent_layers():
     """The mean square of the alignment of rotationally independent layers is 1/c exactly: 60 draws within 4 errors."""
     torch.manual_seed(0)

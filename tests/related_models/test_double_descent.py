@@ -136,6 +136,7 @@ def test_against_real_features(features, ridge) -> None:
     assert_agrees(model.run(simulate=True, replicates=8, workers=1))
 
 
+@pytest.mark.slow
 def test_the_double_descent_of_real_features() -> None:
     """At 150 digits: 400 random features err less than 50, and 150 by far the most, in theory and measured."""
     pytest.importorskip("sklearn")

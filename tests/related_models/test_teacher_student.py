@@ -132,6 +132,7 @@ def _random(rng: np.random.Generator, case: int) -> TeacherStudent:
     )
 
 
+@pytest.mark.slow
 def test_against_training_in_random_cases() -> None:
     rng = np.random.default_rng(0)
     for case in range(12):

@@ -258,6 +258,7 @@ def test_bad_arguments():
         threshold(small(), times=[1], delta_range=(5.0, 1.0))
 
 
+@pytest.mark.slow
 def test_distance_of_the_blocks_from_the_full_equation(monkeypatch):
     """A wide network's, from two evaluations, is that of the roots on the same samples; and the message has it."""
     problem = small(readout=[0.5, 0.3])

@@ -9,6 +9,7 @@ from .blocks import QUOTED_GAP, RESOLUTION, THRESHOLD_RESOLUTION, Sizes
 from .evidence import assert_agree
 
 
+@pytest.mark.slow
 def test_single_neurons_have_their_own_thresholds():
     """delta*_r per direction and their minimum against quadrature; the network's is below the minimum."""
     found = blocks.distinct_threshold(2, 8000, 4)
