@@ -64,7 +64,7 @@ def experiment(study: Study) -> Finding:
             if t <= steps:
                 powers[t].append(power_law(sizes, [entry(run, "hard_overlap", t) for run in runs]))
     last = entry(runs[-1], "hard_overlap", steps)
-    found = transition(decaying_neuron(120), study, 120, (8.0, 14.0), samples=study.size(20_000, 100_000))
+    found = transition(decaying_neuron(120), study, 120, (5.0, 16.0), samples=study.size(20_000, 100_000))
     delta_nn = Number.of(found.value_negative, found.value_negative_se, 6)
     where = located(powers, seeds, np.random.default_rng([study.seed, 8]))
     allowed = RESOLUTION * abs(delta_nn.value)
