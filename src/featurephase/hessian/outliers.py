@@ -108,12 +108,16 @@ class Directions:
         K + p.
     visible
         K, the number of rows that belong to V.
+    noisy
+        Those among them whose averages fluctuate as with independent samples: the first coordinates of sample paths
+        are integrated far better (:mod:`featurephase.dynamics.points`). Default: all.
     """
 
     block: Callable[[int], Matrix | Sequence[Matrix]]
     slices: Sequence[slice]
     rows: int
     visible: int
+    noisy: int | None = None
 
     def parts(self, i: int) -> Sequence[Matrix]:
         """The stack on the i-th slice in parts, not copied."""
@@ -183,10 +187,11 @@ def noise_of_margins(bulk: Bulk, directions: Directions) -> float:
 def _lowering(bulk: Bulk, directions: Directions) -> float:
     """By how much the noise of N samples lowers a small margin: ``K delta/N``, to first order in 1/N.
 
-    The entries that couple it to the K rows of V, whose margins are near 1, fluctuate by (delta/N)^(1/2) and repel it
-    (theory/hessian, eq. hes-lowering).
+    The entries that couple it to the K noisy rows of V, whose margins are near 1, fluctuate by (delta/N)^(1/2) and
+    repel it (theory/hessian, eq. hes-lowering).
     """
-    return float(bulk.delta * directions.visible / bulk.samples)
+    rows = directions.visible if directions.noisy is None else directions.noisy
+    return float(bulk.delta * rows / bulk.samples)
 
 
 class _Condensed:

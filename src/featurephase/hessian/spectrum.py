@@ -205,7 +205,8 @@ def visited_directions(moment: Moment, easy_basis: Array) -> Directions:
         return [_rows(v, easy_basis).astype(v.dtype, copy=False), v[k:], design.sample_basis(i)]
 
     visible = easy_basis.shape[1] + design.visited - k
-    return Directions(block, design.slices, visible + design.met, visible)
+    integrated = getattr(design.law, "integrated", 0)
+    return Directions(block, design.slices, visible + design.met, visible, max(design.visited - integrated, 0))
 
 
 def _beyond_samples(extreme: Array, unbounded: bool) -> Array:
