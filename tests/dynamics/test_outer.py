@@ -283,5 +283,5 @@ def test_implicit_and_dense_have_one_law(name: str, training: dict[str, object])
 )
 @pytest.mark.parametrize("size", [(40, 20), (400, 100)])
 def test_implicit_and_dense_have_one_law_at_two_sizes(name: str, training: dict[str, object], size) -> None:
-    p, count = _smallest_p(PROBLEMS[name](**training), *size, 250)
+    p, count = _smallest_p(PROBLEMS[name](**training), *size, 200 if size[0] < 100 else 60)
     assert p * count * 8 > 0.01
