@@ -75,8 +75,6 @@ PARSERS = {
 #: What is still too large; an entry goes when its room is done.
 PENDING_LARGE = {
     "dynamics.asymptotic.run_replicate",
-    "dynamics.dense._run_on_user_data",
-    "dynamics.training.train",
     "hessian.spectrum.spectrum",
 }
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -147,6 +147,22 @@ def _gaussian_matrix(
     return rng.standard_normal((samples, dimension))
 
 
+class _Streams(NamedTuple):
+    """The random numbers of one run, by what they are for."""
+
+    data: np.random.Generator
+    noise: np.random.Generator
+    test: np.random.Generator
+    batches: np.random.Generator
+    start: np.random.Generator
+
+    @classmethod
+    def of(cls, seed: np.random.SeedSequence) -> Self:
+        """Five independent streams; the seed is left as it is."""
+        streams = np.random.SeedSequence(seed.entropy, spawn_key=seed.spawn_key).spawn(5)
+        return cls(*(np.random.default_rng(s) for s in streams))
+
+
 def run_dense(
     problem: Problem,
     samples: int,
@@ -174,14 +190,10 @@ def run_dense(
     steps = training.steps if steps is None else steps
     link, k, student = problem.teacher.link, problem.teacher.latent_dim, problem.student
     m = student.width
-    network = Network.of(problem)
-    rng, noise_rng, test_rng, batch_rng, start_rng = (
-        np.random.default_rng(s) for s in np.random.SeedSequence(seed.entropy, spawn_key=seed.spawn_key).spawn(5)
-    )
+    streams = _Streams.of(seed)
     if data is not None:
-        return _run_on_user_data(
-            problem, network, data, steps, start, precision, rng, noise_rng, batch_rng, start_rng, observers
-        )
+        return _run_on_user_data(problem, data, streams, steps, start, precision, observers)
+    network = Network.of(problem)
     batch = max(1, round(samples * training.batch_fraction)) if training.one_pass else samples
     itemsize = np.dtype(precision).itemsize
     require_memory(
@@ -190,12 +202,12 @@ def run_dense(
     )
 
     def draw(_: int) -> tuple[DenseDesign, Array]:
-        matrix = _gaussian_matrix(batch, dimension, precision, rng)
+        matrix = _gaussian_matrix(batch, dimension, precision, streams.data)
         latent = np.ascontiguousarray(matrix[:, :k].T, dtype=np.float64)
-        return DenseDesign(matrix), link.sample(latent, noise_rng)
+        return DenseDesign(matrix), link.sample(latent, streams.noise)
 
-    latent = start_rng.standard_normal((k, m))
-    rest = start_rng.standard_normal((max(dimension - k, 0), m))
+    latent = streams.start.standard_normal((k, m))
+    rest = streams.start.standard_normal((max(dimension - k, 0), m))
     weights = start_weights(start, student.init_gram, student.init_overlap, latent, rest, dimension)
     source: Data = FreshData(draw, None) if training.one_pass else FixedData(*draw(dimension))
     return train(
@@ -205,39 +217,35 @@ def run_dense(
         training,
         steps,
         overlap_of=lambda theta: theta[:k],
-        batch_rng=batch_rng,
-        test=TestSet(network, link, test_samples, test_rng) if test_samples else None,
+        batch_rng=streams.batches,
+        test=TestSet(network, link, test_samples, streams.test) if test_samples else None,
         observers=observers,
     )
 
 
 def _run_on_user_data(
     problem: Problem,
-    network: Network,
     data: UserData,
+    streams: _Streams,
     steps: int,
     start: str,
     precision: Precision,
-    rng: np.random.Generator,
-    noise_rng: np.random.Generator,
-    batch_rng: np.random.Generator,
-    start_rng: np.random.Generator,
     observers: Mapping[int, Callable[[Moment], Any]] | None,
 ) -> ReplicateTrajectory:
     """Train on part of the user's rows and test on the others; latent directions are drawn if the link labels."""
     training, student = problem.training, problem.student
     if training.one_pass:
         raise InputError("training.batches = 'one-pass' needs fresh samples at every step; data in a file are finite")
-    k, m = problem.teacher.latent_dim, student.width
+    network, k, m = Network.of(problem), problem.teacher.latent_dim, student.width
     features, d = data.features, data.dimension
-    kept, held = data.split(rng)
-    latent_basis = np.linalg.qr(start_rng.standard_normal((d, k)))[0]
+    kept, held = data.split(streams.data)
+    latent_basis = np.linalg.qr(streams.start.standard_normal((d, k)))[0]
     if data.labels is None:
-        responses = problem.teacher.link.sample((features @ latent_basis).T, noise_rng)
+        responses = problem.teacher.link.sample((features @ latent_basis).T, streams.noise)
     else:
         responses = data.responses(problem.teacher.link)
     known = data.labels is None
-    latent, rest = start_rng.standard_normal((k, m)), start_rng.standard_normal((d, m))
+    latent, rest = streams.start.standard_normal((k, m)), streams.start.standard_normal((d, m))
     rest -= latent_basis @ (latent_basis.T @ rest)
     rows = start_weights(start, student.init_gram, student.init_overlap, latent, rest, d)
     weights = latent_basis @ rows[:k] + rows[k:]
@@ -257,7 +265,7 @@ def _run_on_user_data(
         training,
         steps,
         overlap_of=overlap_of,
-        batch_rng=batch_rng,
+        batch_rng=streams.batches,
         test=test if len(held) else None,
         observers=observers,
     )

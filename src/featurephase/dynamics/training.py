@@ -211,10 +211,14 @@ def measured(network: Network, h: Array, y: Array, *, total: bool = False) -> Me
 
 
 class _Record:
-    """What is written down at every step; nan where training did not come."""
+    """What is written down at every step; nan where training did not come.
 
-    def __init__(self, steps: int, network: Network, latent_dim: int, outer: bool) -> None:
+    Outer parameters only where they move, or there are more than the readout of one output that is no class.
+    """
+
+    def __init__(self, steps: int, network: Network, latent_dim: int, outer_moves: bool) -> None:
         m, outputs = network.width, network.outputs
+        outer = outer_moves or network.bias is not None or outputs > 1 or bool(network.labels)
 
         def empty(*shape: int) -> Array:
             return np.full((steps + 1, *shape), np.nan)
@@ -242,6 +246,23 @@ class _Record:
         return ReplicateTrajectory(*losses, diverged_at, basis, dropped, observations, *self.outer, *self.accuracy)
 
 
+class _Shares:
+    """The weights of the samples in the gradient of each step; ``None`` where a step uses all it has."""
+
+    def __init__(self, training: GradientDescent, rng: np.random.Generator) -> None:
+        self.training, self.rng = training, rng
+        self.batches: BatchSequence | None = None
+
+    def __call__(self, t: int, samples: int) -> Array | None:
+        """(n,); steps must come in order."""
+        if not self.training.reuses_batches:
+            return None
+        if self.batches is None:
+            reshuffled = self.training.batches == "reshuffled"
+            self.batches = BatchSequence(samples, self.training.batch_count, reshuffled, self.rng)
+        return self.batches.weights(t)
+
+
 @blas_on_one_thread()
 def train(
     data: Data,
@@ -262,16 +283,12 @@ def train(
     ----------
     data
         Where samples come from.
-    weights
-        Theta(0) in the basis of the first design, (K, m).
-    network
-        At the start.
-    training
-        The rules and the batches.
+    weights, network
+        Theta(0) in the basis of the first design, (K, m), and the network at the start.
+    training, batch_rng
+        The rules and the batches, and what decides who is in which batch.
     overlap_of
         Theta_star'Theta (k, m) of weights (K, m).
-    batch_rng
-        Decides who is in which batch.
     test
         What is measured on fresh samples of (network, weights, Gram, overlap).
     project
@@ -279,24 +296,21 @@ def train(
     observers
         Called at their times with the :class:`Moment`; what they return is kept.
     """
-    rule, observers = FirstOrderRule.of(training), observers or {}
+    rule, observers, shares = FirstOrderRule.of(training), observers or {}, _Shares(training, batch_rng)
     state, outer = rule.start(weights), OuterTraining.of(network, training)
-    beyond_plain = outer.moves or network.bias is not None or network.outputs > 1 or bool(network.labels)
-    record = _Record(steps, network, len(overlap_of(weights)), beyond_plain)
+    record = _Record(steps, network, len(overlap_of(weights)), outer.moves)
     observations: dict[int, Any] = {}
-    limit, outer_limit = (DIVERGENCE_FACTOR * max(1.0, size) for size in (np.linalg.norm(weights), outer.size()))
-    batches: BatchSequence | None = None
+    limits = tuple(DIVERGENCE_FACTOR * max(1.0, size) for size in (float(np.linalg.norm(weights)), outer.size()))
     diverged_at: int | None = None
     design: Any = None
     losses = np.empty(0)
     with np.errstate(over="ignore", invalid="ignore"):
         for t in range(steps + 1):
-            current, present = state.weights, outer.network
-            if not (np.linalg.norm(current) <= limit and (not outer.moves or outer.size() <= outer_limit)):
+            if not (np.linalg.norm(state.weights) <= limits[0] and (not outer.moves or outer.size() <= limits[1])):
                 diverged_at = t
                 break
             design, responses, state = data.draw(state)
-            current = state.weights
+            current, present = state.weights, outer.network
             record.state(t, current, overlap_of(current), present)
             if t in observers:
                 observations[t] = observers[t](Moment(t, current, design, responses, present))
@@ -307,11 +321,7 @@ def train(
                 record.write(t, measured(present, design.preactivations(current), responses), test=False)
             if t == steps:
                 break
-            if training.reuses_batches and batches is None:
-                batches = BatchSequence(
-                    design.samples, training.batch_count, training.batches == "reshuffled", batch_rng
-                )
-            share = None if batches is None else batches.weights(t)
+            share = shares(t, design.samples)
             losses = np.empty(design.samples) if len(losses) != design.samples else losses
             samples = _Samples(queried(rule, present, outer.previous), responses, losses, share, outer.moves)
             gradient = design.gradient(query, samples.gradient)
