@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import xarray
 
+import featurephase as fp
 from featurephase.cli.app import run
 from featurephase.cli.templates import read_template
 
@@ -47,9 +48,10 @@ def test_predict(experiment: Path, capsys: pytest.CaptureFixture[str], tmp_path:
 
 
 @pytest.mark.parametrize("method", ["dense", "implicit"])
-def test_simulate(experiment: Path, capsys: pytest.CaptureFixture[str], method: str) -> None:
-    arguments = ("simulate", str(experiment), "--dimension", "30", "--seeds", "2", "--no-recovery", "--method", method)
-    (of_delta,) = document(capsys, *arguments)["runs"]
+def test_simulate(experiment: Path, method: str) -> None:
+    problem = fp.load(experiment)
+    result = fp.simulate(problem, dimension=30, seeds=2, method=method, recovery=False, predicted=False)
+    (of_delta,) = result.to_dict()["runs"]
     for name, shape in FIELDS.items():
         assert np.shape(of_delta[name]) == np.shape(of_delta[f"{name}_se"]) == shape
     assert {"train_accuracy_time", "test_accuracy_time", "accuracy_delay"} <= set(of_delta["grokking"])
