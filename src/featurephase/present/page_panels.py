@@ -40,11 +40,13 @@ class Panel:
 
 
 _LOSSES = Panel("Training and test loss", ("train_loss", "test_loss"), "loss", "time")
+_ACCURACY = Panel("Training and test accuracy", ("train_accuracy", "test_accuracy"), "fraction right", "time")
 
 #: Class of the result -> the charts of its page; of other classes every variable has a chart of its own.
 PANELS: dict[str, tuple[Panel, ...]] = {
     "Prediction": (
         _LOSSES,
+        _ACCURACY,
         Panel(
             "Overlap of the weights with the latent directions",
             ("overlap",),
@@ -83,6 +85,7 @@ PANELS: dict[str, tuple[Panel, ...]] = {
     ),
     "Simulation": (
         _LOSSES,
+        _ACCURACY,
         Panel("Share of the weights in the hard subspace", ("hard_overlap",), "hard overlap", "time"),
         Panel("Smallest eigenvalues of the Hessian", ("smallest",), "eigenvalue", "hessian_time", points=("smallest",)),
     ),
@@ -109,6 +112,7 @@ PANELS: dict[str, tuple[Panel, ...]] = {
     ),
     "ProbeResult": (
         Panel("Loss", ("loss", "heldout_loss"), "loss", "time"),
+        _ACCURACY,
         Panel("Change of the tangent kernel", ("kernel_change", "kernel_alignment"), "change, cosine", "time"),
         Panel(
             "Mechanisms: parts of the change of ln(kernel)",

@@ -174,7 +174,7 @@ def _chart(data: xarray.Dataset, panel: Panel) -> tuple[str, Chart] | None:
 def _axis(data: xarray.Dataset, panel: Panel, name: str) -> str | None:
     """The variable or dimension on the horizontal axis."""
     variable = data[name]
-    if panel.x in data.variables or panel.x in variable.dims:
+    if panel.x in variable.dims or (panel.x in data.variables and set(data[panel.x].dims) <= set(variable.dims)):
         return panel.x
     numeric = [str(d) for d in variable.dims if d not in data.coords or data[d].dtype.kind in "fiu"]
     return max(numeric, key=lambda dim: data.sizes[dim], default=None)
