@@ -212,7 +212,7 @@ def _followed_limits(
             workers=workers,
         )
         undecided = any(_learned(limits, number, delta) is None for number in range(len(limits.sectors)))
-        if not undecided:
+        if not undecided or fewest < most < 2 * fewest:  # a second round with hardly more paths is not worth its time
             break
     return limits
 
