@@ -199,3 +199,18 @@ def _arrays(value: Any) -> Iterator[np.ndarray]:
     elif isinstance(value, (tuple, list)):
         for entry in value:
             yield from _arrays(entry)
+
+
+def test_its_zarr_opens_without_a_word_and_has_types_that_other_readers_know(result: Result, tmp_path: Any) -> None:
+    import warnings
+
+    import xarray
+
+    path = tmp_path / "result.zarr"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result.save(path)
+        opened = xarray.open_zarr(path).load()
+    assert opened.equals(result.to_xarray()) or opened.sizes == result.to_xarray().sizes
+    types = {json.loads(p.read_text()).get("data_type", "group") for p in path.rglob("zarr.json")}
+    assert types <= {"group", "bool", "int8", "int32", "int64", "float32", "float64", "string"}
