@@ -18,7 +18,7 @@ explicit maximum of ``z(S)``. Above the bulk, the same with -W.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -39,8 +39,6 @@ _COARSE_STRIDE = 16
 #: An edge is accepted if the branch does not go on at this multiple of tr s: an error of second order in it.
 _BEYOND = 1.001
 _ATTEMPTS = 50
-#: An edge that is bracketed is located to this, in log tr s: an error of second order in it.
-_LOCATED = 1e-5
 #: A critical edge is where the logarithm of the radius is this close to 0; so many secants are tried.
 _CRITICAL = 1e-8
 _SECANTS = 10
@@ -355,7 +353,10 @@ class Bulk:
             a, b, excess = walk.narrowed(float(np.log(low)), float(np.log(high)), excess)
             if not np.isfinite(excess):
                 return Edge(nearest(walk.inside, float(np.exp(a))), critical=False)
-            end = _bracketed_zero(walk.excess, a, b)
+            from scipy.optimize import brentq
+
+            end = float(brentq(walk.excess, a, b, xtol=1e-5))
+            walk.excess(end)
             # A long step can land on another solution, which looks like an end: then the branch goes on beyond it.
             last = max(walk.inside)
             beyond = self.point(_BEYOND * last, walk.inside[last])
@@ -491,25 +492,6 @@ class _Walk:
             else:
                 b, excess = middle, value
         return a, b, excess
-
-
-def _bracketed_zero(function: Callable[[float], float], low: float, high: float) -> float:
-    """Where a function that changes sign between two arguments is 0, to :data:`_LOCATED`: the Illinois method.
-
-    Importing that of SciPy takes longer than a short prediction.
-    """
-    at_low, at_high, x = function(low), function(high), high
-    while abs(high - low) > _LOCATED:
-        previous, x = x, high - at_high * (high - low) / (at_high - at_low)
-        value = function(x)
-        if value == 0.0 or abs(x - previous) < _LOCATED:
-            break
-        if (value < 0.0) == (at_high < 0.0):
-            at_low /= 2.0  # the same end again: the other one counts less
-        else:
-            low, at_low = high, at_high
-        high, at_high = x, value
-    return x
 
 
 def nearest(points: dict[float, BranchPoint], trace: float) -> BranchPoint:
