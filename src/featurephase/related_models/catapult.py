@@ -204,7 +204,8 @@ class Catapult(RelatedModel):
         for part, label, style in ((theory, "exact map", "line"), (measured, "gradient descent", "points")):
             if part is not None:
                 q = part.quantities
-                losses.append(Curve(steps, np.asarray(q["f"].value) ** 2 / 2.0, label, style))
+                with np.errstate(over="ignore"):  # a divergent run leaves the picture
+                    losses.append(Curve(steps, np.asarray(q["f"].value) ** 2 / 2.0, label, style))
                 kernels.append(Curve(steps, self.eta * np.asarray(q["ntk"].value), label, style))
         x = np.linspace(0.02, 3.99, 300)
         y = np.minimum(self.c0**2 / max(self.x0, 1e-300) ** 2, 0.25) * x**2
