@@ -223,7 +223,8 @@ def test_the_limit_is_that_of_the_finite_law():
 def test_round_off_near_the_tolerance_is_no_direction():
     """Two neurons and three classes whose residual stays at the tolerance of single precision for a hundred steps.
 
-    Seed 2 left a direction that four rounds could not make orthogonal. A run in double precision is the reference.
+    Seed 2 once left a direction that four rounds could not make orthogonal: a round may take rows in another order, and
+    the overlaps must follow. A run in double precision is the reference.
     """
     problem = Problem(
         teacher=Teacher(2, classes=3, logits=["1.5*g1", "2*(g2**2 - 1)", "0"]),

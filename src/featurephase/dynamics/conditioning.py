@@ -43,8 +43,6 @@ ORTHOGONALITY = {np.float64: 1e-11, np.float32: 1e-6}
 ROUGH_ORTHOGONALITY = 1e-5
 #: A direction of which another orthogonalisation leaves less than this was round-off inside the basis, and is left out.
 _GENUINE = 0.3
-#: In single precision a residual below so many tolerances that cannot be made orthogonal was round-off.
-_ROUND_OFF = 10.0
 #: Relative residuals that E[F F'] and E[F Phi'] tell from none.
 _RESOLVED = 1e-4
 #: Relative pivots that the products of rows do not resolve.
@@ -337,7 +335,6 @@ class ConditionedDesign:
             return basis
         # The measured overlap of the residual gives that of the basis unless the triangle amplifies round-off.
         pivots = np.abs(np.diag(triangle))
-        size = float(pivots[0]) / scale
         if len(overlap) and pivots[-1] > 1e-3 * pivots[0]:
             overlap = solve_triangular(triangle[:q, :q], overlap[order[:q]], trans="T")
         else:
@@ -347,15 +344,14 @@ class ConditionedDesign:
             if np.max(np.abs(overlap), initial=0.0) < accepted:
                 return basis
             overlap = self._sweep(basis, overlap, len(basis))
-            basis, triangle, _ = split(basis, _GENUINE)
-            if len(basis) < len(overlap):
+            basis, triangle, order = split(basis, _GENUINE)  # which may take the rows in another order
+            if len(basis) == len(overlap):
+                overlap = solve_triangular(triangle, overlap[order], trans="T")
+            else:
                 self.dropped = max(self.dropped, tolerance)
                 overlap = self._sweep(basis, np.zeros((len(basis), self.met)), len(basis))
         if np.max(np.abs(overlap), initial=0.0) < 10 * accepted:
             return basis
-        if self.precision is np.float32 and size < _ROUND_OFF * tolerance:  # what single precision leaves of nothing
-            self.dropped = max(self.dropped, size)
-            return basis[:0]
         raise ArithmeticError(
             f"the basis of sample space lost its orthogonality ({np.max(np.abs(overlap)):.1e}): please report this"
         )
