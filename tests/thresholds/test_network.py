@@ -16,7 +16,14 @@ from featurephase.problem import Problem
 from featurephase.results.status import NO_TRANSITION, NOT_CONVERGED, NOT_NEGATIVE
 from featurephase.results.words import with_error
 from featurephase.subspaces import problem_subspaces
-from featurephase.thresholds.roots import EdgeMargin, Target, ZeroMargin, negative_windows, replicate_roots
+from featurephase.thresholds.roots import (
+    EdgeMargin,
+    Target,
+    ZeroMargin,
+    last_crossing,
+    negative_windows,
+    replicate_roots,
+)
 from featurephase.thresholds.scan import MarginReading, SignChange, sign_changes
 
 from .. import cases
@@ -213,6 +220,19 @@ def test_no_transition_in_the_range():
 
 def test_a_range_above_the_transition():
     entry = threshold(small(), times=[1], delta_range=(100.0, 1000.0)).delta_nn[0]
+    assert entry.status == NO_TRANSITION
+    assert "lies below" in entry.message
+
+
+def test_an_outlier_that_always_stands_may_change_its_sign():
+    """No crossing at the edge in the range searched, though one at 0: there is no delta_NN in it."""
+    assert last_crossing([Target(ZeroMargin(), 10.0)]) is None
+    assert last_crossing([Target(EdgeMargin(0), 9.0, rising=True), Target(ZeroMargin(), 10.0)]) is None
+    assert last_crossing([Target(ZeroMargin(), 10.0), Target(EdgeMargin(0), 9.0)]) == 1
+    problem = cases.problem(weight_decay=0.3, steps=40).replace(
+        student={"init_norm": 0.6}, asymptotics={"samples": 3000, "replicates": 2}
+    )
+    entry = threshold(problem, times=[40], delta_range=(8.0, 14.0)).delta_nn[0]
     assert entry.status == NO_TRANSITION
     assert "lies below" in entry.message
 

@@ -181,7 +181,7 @@ def network_threshold(
         unbounded = unbounded_status(Network.of(problem), problem.teacher.link)
         return NetworkThreshold(time=time, status=unbounded, message=unbounded.explained(f"t = {time}"))
     targets = _targets(search, scan, guess)
-    if not targets or (guess is None and not scan.ends_outside):
+    if last_crossing(targets) is None or (guess is None and not scan.ends_outside):
         return _none_found(search, scan, targets)
     if guess is None:
         targets = _approached(search, targets)
@@ -344,6 +344,13 @@ class _Means:
     neurons: tuple[Array, Array]
 
 
+def _last(targets: Sequence[Target]) -> int:
+    """Which target is delta_NN, where there is one."""
+    last = last_crossing(targets)
+    assert last is not None
+    return last
+
+
 def _means(search: _Search, targets: Sequence[Target], roots: Sequence[tuple[Root, ...]]) -> _Means:
     summary = [(float(v), float(se)) for v, se in (mean_and_se([r.delta for r in each]) for each in roots)]
     size = search.width * search.hard
@@ -363,7 +370,7 @@ def _means(search: _Search, targets: Sequence[Target], roots: Sequence[tuple[Roo
     windows = _windows(targets, summary, ZeroMargin())
     crossings.sort(key=lambda crossing: crossing[0])
     zeros.sort()
-    means = _Means(summary[last_crossing(targets)], crossings, zeros, windows, directions, neurons)
+    means = _Means(summary[_last(targets)], crossings, zeros, windows, directions, neurons)
     if search.full:
         return means
     return _lowest_of_means(means, search.hard)
@@ -439,7 +446,7 @@ def _assembled(
     search: _Search, scan: Scan, targets: Sequence[Target], roots: Sequence[tuple[Root, ...]]
 ) -> NetworkThreshold:
     """Means over replicates of every root, with what they say in words."""
-    means, here = _means(search, targets, roots), roots[last_crossing(targets)]
+    means, here = _means(search, targets, roots), roots[_last(targets)]
     stays_negative = len(scan.delta) == 0 or search.value_only or scan.ends_negative
     status, message = _judged(search, targets, here, means, stays_negative)
     value, (directions, directions_se), (own, own_se) = means.value, means.directions, means.neurons
@@ -488,7 +495,7 @@ def _judged(
     where = f"t = {search.time}"
     if np.isnan(value):
         missing = sum(np.isnan(r.delta) for r in here)
-        guess = targets[last_crossing(targets)].guess
+        guess = targets[_last(targets)].guess
         return NO_TRANSITION, (
             f"{where}: a transition was sought near delta = {guess:.3g} but {missing} of {len(here)} "
             "replicates have none there: more samples are needed, or gradient descent diverges before it"
@@ -531,7 +538,7 @@ def _with_block_gap(
     block = NeuronMargin((_lowest(entry.blocks).neuron - 1) * search.hard)
     if search.full:
         part = next(i for i, t in enumerate(targets) if t.quantity == block)
-        both = zip(roots[part], roots[last_crossing(targets)], strict=True)
+        both = zip(roots[part], roots[_last(targets)], strict=True)
         gaps = [b.delta / w.delta - 1.0 for b, w in both]
     else:
         curve = search.curve(CHECK_SAMPLES, full=True, blocks=True)

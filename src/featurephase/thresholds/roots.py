@@ -188,9 +188,13 @@ def guessed_targets(guess: float, neurons: int, directions: int) -> list[Target]
     return [Target(EdgeMargin(0), guess), *first]
 
 
-def last_crossing(targets: Sequence[Target]) -> int:
-    """Which target is delta_NN: the last crossing of the smallest eigenvalue from which on an outlier stands."""
-    return [i for i, t in enumerate(targets) if t.quantity == EdgeMargin(0) and not t.rising][-1]
+def last_crossing(targets: Sequence[Target]) -> int | None:
+    """Which target is delta_NN: the last crossing of the smallest eigenvalue from which on an outlier stands.
+
+    ``None`` if there is none: an outlier that stands at every delta may still change its sign.
+    """
+    falling = [i for i, t in enumerate(targets) if t.quantity == EdgeMargin(0) and not t.rising]
+    return falling[-1] if falling else None
 
 
 # ---- roots
