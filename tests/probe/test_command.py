@@ -81,6 +81,13 @@ def test_same_seed_same_document(capsys):
     assert first == second
 
 
+def test_seeds_side_by_side_are_the_same_seeds(capsys):
+    """On the single thread that torch has here, to the last digit."""
+    alone, beside = (_json(capsys, "--replicates", "2", *flags) for flags in ((), ("--workers", "2")))
+    del alone[1]["cost"], beside[1]["cost"]
+    assert alone == beside
+
+
 def test_replicates_are_single_runs(capsys):
     """The mean and standard error over seeds 0, 1 are those of the two runs."""
     experiment = Experiment(**SMALL, replicates=2)

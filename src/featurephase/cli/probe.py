@@ -18,7 +18,7 @@ def _option(*names: str, text: str) -> Any:
     return typer.Option(*names, help=text)
 
 
-@command("replicates", "seed", "quick", "figure", "save")
+@command("replicates", "seed", "quick", "workers", "dask", "figure", "save")
 def probe(
     file: Annotated[str | None, _FILE] = None,
     task: Annotated[
@@ -88,7 +88,8 @@ def probe(
     Example: featurephase probe --task digits --network mlp --width 512 --parameterisation ntk --figure digits.png
 
     A FILE has a table [probe] with the same names, underscores for dashes; a flag overrides its key.
-    Needs the extra `torch`. To watch your own training loop: `with featurephase.Probe(model, x, y,
+    Seeds train one after the other on all cores; --workers or --dask trains them side by side. Needs the extra
+    `torch`. To watch your own training loop: `with featurephase.Probe(model, x, y,
     loss=loss) as probe: .. probe.step()`.
     """
     given = dict(locals()) | {"replicates": shared.replicates, "seed": shared.seed}
@@ -103,4 +104,5 @@ def probe(
     if shared.quick:
         experiment = experiment.quick()
         shared.note = "quick: a tenth of the training samples"
-    return run_replicates(experiment, progress=not shared.quiet)
+    elsewhere = shared.workers is not None or shared.dask is not None
+    return run_replicates(experiment, progress=not shared.quiet, workers=shared.executor if elsewhere else 1)

@@ -13,6 +13,7 @@ from torch import nn
 
 from featurephase.foundation import tomlfile
 from featurephase.foundation.errors import InputError
+from featurephase.foundation.executors import Workers, run_tasks
 from featurephase.foundation.progress import progress_bar
 from featurephase.probe.averaging import average
 from featurephase.probe.functional import Tensor, TorchNetwork
@@ -370,10 +371,16 @@ def _score(model: nn.Module, x: Tensor, y: Tensor, loss: Any, classes: int) -> t
         return value, float((outputs.argmax(1) == wanted).double().mean())
 
 
-def run_replicates(experiment: Experiment, *, progress: bool = False) -> ProbeResult:
+def run_replicates(experiment: Experiment, *, progress: bool = False, workers: Workers = 1) -> ProbeResult:
     """``experiment.replicates`` seeds, seed, seed + 1, ..: other data, initialisation and batches; their
-    mean with errors."""
-    results = [
-        run(replace(experiment, seed=experiment.seed + k), progress=progress) for k in range(experiment.replicates)
-    ]
+    mean with errors.
+
+    One after the other with all threads of torch, unless ``workers`` says where they run side by side: with fewer
+    threads each, sums of single precision may round differently.
+    """
+    seeds = [replace(experiment, seed=experiment.seed + k) for k in range(experiment.replicates)]
+    if workers == 1:
+        results = [run(one, progress=progress) for one in seeds]
+    else:
+        results = run_tasks(run, [(one,) for one in seeds], label="seeds", quiet=not progress, workers=workers)
     return results[0] if len(results) == 1 else average(results)
