@@ -13,7 +13,7 @@ visited directions, Phi included. To the right of the bulk, the same with -W.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -426,20 +426,31 @@ def _small_outlier(branch: _Branch, directions: Directions, index: int, lowered:
         point = branch.at(x)
         whole = _Condensed(bulk, point, directions)
         value, v = float(whole.values[index]), whole.vectors[:, index]
-        overlap, rate, size = _overlap_and_rate(bulk, point, directions, v.reshape(m, -1))
+        u = v.reshape(m, -1)
+        overlap, rate = _overlap_and_rate(bulk, point, directions, u)
         low, high = (max(low, x), high) if value > 0.0 else (low, min(high, x))  # the eigenvalue falls towards the edge
         moved = x + max(min(-value / rate if rate < 0.0 else np.inf, _STRIDE), -_STRIDE)
         if not low < moved < high:
             moved = (low + high) / 2 if np.isfinite(low) else high - _STRIDE
         if abs(moved - x) <= _STILL:
-            return Outlier(_raised(branch, x, size, rate, lowered).value, overlap)
+            return Outlier(_raised(branch, x, directions, u, None, rate, lowered).value, overlap)
         x = moved
     return None
 
 
-def _raised(branch: _Branch, x: float, size: float, rate: float, lowered: float) -> BranchPoint:
-    """Where an eigenvalue of B with a root at ``x`` has it without what noise has lowered it by, to first order."""
-    return branch.at(min(x - size * lowered / rate, branch.end) if lowered and rate < 0.0 else x)
+def _raised(
+    branch: _Branch, x: float, directions: Directions, u: Array, image: Array | None, rate: float, lowered: float
+) -> BranchPoint:
+    """Where an eigenvalue of B with a root at ``x`` has it without what noise has lowered it by, to first order.
+
+    ``u`` is its kernel vector there, ``rate`` its change with log tr s.
+    """
+    point, bulk = branch.at(x), branch.bulk
+    if not lowered or rate >= 0.0:
+        return point
+    square = sum(float(np.trace(w @ w.T)) for w in _weighed_images(bulk, point, directions, u, image))
+    size = square / bulk.samples / float(np.sum(u[:, : directions.visible] ** 2))  # E|R u Y|^2/|v|^2
+    return branch.at(min(x - size * lowered / rate, branch.end))
 
 
 def _response_to_lambda(bulk: Bulk, point: BranchPoint, directions: Directions) -> Array:
@@ -476,38 +487,42 @@ def _large_outlier(
         residual[:, :seen] -= values[index] * u[:, :seen]  # the root is not exact
         correction = whole.solve(residual)
         error = float(np.linalg.norm(np.concatenate(correction)))
-        overlap, rate, size = _overlap_and_rate(bulk, point, subspace.directions, u, image)
+        overlap, rate = _overlap_and_rate(bulk, point, subspace.directions, u, image)
         step = -float(values[index]) / rate if rate < 0.0 else -_STRIDE
         moved = min(x + max(min(step, _STRIDE), -_STRIDE), best)
         still = abs(moved - x) <= _STILL
         if still and (error <= _CONVERGED or not subspace.add(*correction)):
-            return Outlier(_raised(branch, x, size, rate, lowered).value, overlap), x
+            raised = _raised(branch, x, subspace.directions, u, image, rate, lowered)
+            return Outlier(raised.value, overlap), x
         if not still:
             subspace.add(*correction)
         x = moved
     return None, start
 
 
+def _weighed_images(
+    bulk: Bulk, point: BranchPoint, directions: Directions, u: Array, image: Array | None
+) -> Iterator[Array]:
+    """R u Y (m, n) on each slice of the samples; ``image``: ``u Y`` (m, N), if known."""
+    for i, where in enumerate(directions.slices):
+        own = directions.combine(u, i) if image is None else image[:, where]
+        yield _weigh(bulk.response(point.root, where), own[None])[0]
+
+
 def _overlap_and_rate(
     bulk: Bulk, point: BranchPoint, directions: Directions, u: Array, image: Array | None = None
-) -> tuple[float, float, float]:
-    """Squared projection on the directions of the eigenvector with kernel vector u (m, K + p), the change of its
-    eigenvalue of B with log tr s, and E|R u Y|^2/|v|^2.
+) -> tuple[float, float]:
+    """Squared projection on the directions of the eigenvector with kernel vector u (m, K + p), and the change of its
+    eigenvalue of B with log tr s.
 
     The projection is 1/(1 - v'B'v/|L v|^2) with v the V part and ' = d/dlambda. ``image``: ``u Y`` (m, N), if known.
     """
     seen, slope = directions.visible, bulk.slope(point)
-    total = square = 0.0
-    for i, where in enumerate(directions.slices):
-        own = directions.combine(u, i) if image is None else image[:, where]
-        w = _weigh(bulk.response(point.root, where), own[None])[0]
-        products = w @ w.T
-        total, square = total + float(np.sum(products * slope)), square + float(np.trace(products))
     if bulk.groups is not None and seen == directions.rows:  # the average over neurons of one law
         change = -float(np.einsum("ai,aibj,bj->", u, _response_to_lambda(bulk, point, directions), u))
     else:
+        total = sum(float(np.sum((w @ w.T) * slope)) for w in _weighed_images(bulk, point, directions, u, image))
         hidden = u[:, seen:]
         change = -total / bulk.samples + float(np.sum(hidden * (slope @ hidden)))
     norm, length = float(np.sum((point.root @ u[:, :seen]) ** 2)), float(np.sum(u[:, :seen] ** 2))
-    rate = (change - norm) / length * bulk.rate(point)
-    return 1.0 / (1.0 - change / norm), rate, square / bulk.samples / length
+    return 1.0 / (1.0 - change / norm), (change - norm) / length * bulk.rate(point)
