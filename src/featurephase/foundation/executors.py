@@ -12,8 +12,9 @@ import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar, runtime_checkable
 
@@ -103,6 +104,19 @@ class Executor(Protocol):
         """
 
 
+@contextmanager
+def _watched(count: int, label: str, progress: bool, keep: Keep | None) -> Iterator[Keep]:
+    """What is called with every finished task and its number: the result is kept, and the bar moves."""
+    with progress_bar(count, label, quiet=not progress) as bar:
+
+        def finished(index: int, result: Any) -> None:
+            if keep is not None:
+                keep(index, result)
+            bar.update()
+
+        yield finished
+
+
 @dataclass(frozen=True)
 class ThisProcess:
     """One task after another in this process, each on all its threads."""
@@ -120,13 +134,11 @@ class ThisProcess:
         lost: Lost | None = None,
     ) -> list[T]:
         """``[function(*task) for task in tasks]``; see :class:`Executor`."""
-        with blas_on_one_thread(), progress_bar(len(tasks), label, quiet=not self.progress) as bar:
+        with blas_on_one_thread(), _watched(len(tasks), label, self.progress, keep) as finished:
             results = []
             for index, task in enumerate(tasks):
                 results.append(function(*task))
-                if keep is not None:
-                    keep(index, results[-1])
-                bar.update()
+                finished(index, results[-1])
             return results
 
 
@@ -179,13 +191,7 @@ class Processes:
             most = min(most, int(_MEMORY_SHARE * available_memory() / memory))
         if most < 2 or multiprocessing.current_process().daemon:  # which may have no children
             return ThisProcess(self.progress).run(function, tasks, label=label, memory=memory, keep=keep)
-        with progress_bar(len(tasks), label, quiet=not self.progress) as bar:
-
-            def finished(index: int, result: T) -> None:
-                if keep is not None:
-                    keep(index, result)
-                bar.update()
-
+        with _watched(len(tasks), label, self.progress, keep) as finished:
             return _Crew(function, tasks, most, at_once=self.count is not None, keep=finished, lost=lost).run()
 
 
@@ -390,15 +396,13 @@ class Dask:
     ) -> list[T]:
         """``[function(*task) for task in tasks]``; see :class:`Executor`."""
         results: list[Any] = [None] * len(tasks)
-        with progress_bar(len(tasks), label, quiet=not self.progress) as bar:
+        with _watched(len(tasks), label, self.progress, keep) as finished:
 
-            def finished(index: int, result: T) -> None:
+            def received(index: int, result: T) -> None:
                 results[index] = result
-                if keep is not None:
-                    keep(index, result)
-                bar.update()
+                finished(index, result)
 
-            run_on_cluster(self.address, function, tasks, finished, lost)
+            run_on_cluster(self.address, function, tasks, received, lost)
         return results
 
 
