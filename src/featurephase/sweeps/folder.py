@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ __all__ = [
     "is_store",
     "locked",
     "put_in_place",
+    "put_new",
     "refuse_others",
     "scratch_beside",
 ]
@@ -91,19 +93,27 @@ def scratch_beside(folder: Path) -> Iterator[Path]:
         raise
 
 
-def put_in_place(scratch: Path, folder: Path) -> None:
-    """Give a scratch folder the name of a store; what had it before goes."""
-    if folder.is_dir() and any(folder.iterdir()):
-        old = Path(tempfile.mkdtemp(prefix=".featurephase-", dir=folder.absolute().parent))
-        os.replace(folder, old / "old")
-        try:
-            os.replace(scratch, folder)
-        except BaseException:
-            os.replace(old / "old", folder)
+def put_new(scratch: Path, folder: Path) -> None:
+    """Give a scratch folder the name of a new store, unless another process has made one meanwhile: then it goes."""
+    scratch.chmod(0o777 & ~_umask())
+    try:
+        os.replace(scratch, folder)  # over an empty folder at most
+    except OSError as error:
+        shutil.rmtree(scratch, ignore_errors=True)
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
-        shutil.rmtree(old, ignore_errors=True)
-    else:
+
+
+def put_in_place(scratch: Path, folder: Path) -> None:
+    """Give a scratch folder the name of a store that is locked; what had it before goes."""
+    old = Path(tempfile.mkdtemp(prefix=".featurephase-", dir=folder.absolute().parent))
+    os.replace(folder, old / "old")
+    try:
         os.replace(scratch, folder)
+    except BaseException:
+        os.replace(old / "old", folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
     folder.chmod(0o777 & ~_umask())
 
 

@@ -28,6 +28,7 @@ from featurephase.sweeps.folder import (
     is_store,
     locked,
     put_in_place,
+    put_new,
     refuse_others,
     scratch_beside,
 )
@@ -123,8 +124,7 @@ class Store:
         """
         if not is_store(folder):
             refuse_others(folder)
-            with contextlib.suppress(FileExistsError):
-                put_in_place(_new_store(folder, plan), folder)
+            put_new(_new_store(folder, plan), folder)
         with contextlib.ExitStack() as stack:
             stack.enter_context(locked(folder))
             store = Store(folder, write=True)
