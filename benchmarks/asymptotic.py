@@ -96,7 +96,7 @@ def _stream(steps: int, samples: int, *, growing: bool) -> float:
 
 def recursion(_: argparse.Namespace) -> list[tuple[str, str]]:
     """N = 2e5, T = 200, m = 1 against streaming its two histories."""
-    from featurephase.dynamics.asymptotic import run_replicate
+    from featurephase.dynamics.asymptotic import PathAccuracy, run_replicate
     from featurephase.problem import Problem
 
     problem = Problem.from_toml(ONE_NEURON)
@@ -109,8 +109,8 @@ def recursion(_: argparse.Namespace) -> list[tuple[str, str]]:
         easy_basis=np.zeros((1, 0)),
         steps=steps,
         samples=samples,
-        capacity=None,
         test=False,
+        accuracy=PathAccuracy(capacity=None),
     )
     seconds, peak = time.perf_counter() - begin, _peak_gigabytes()
     whole, growing = _stream(steps, samples, growing=False), _stream(steps, samples, growing=True)

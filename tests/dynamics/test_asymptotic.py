@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from featurephase.dynamics.asymptotic import PATH_TOLERANCE, TestSet, run_replicate
+from featurephase.dynamics.asymptotic import PATH_TOLERANCE, PathAccuracy, TestSet, run_replicate
 from featurephase.dynamics.network import Network
 from featurephase.dynamics.points import PathCoordinates
 from featurephase.foundation.executors import replicate_seeds
@@ -17,12 +17,19 @@ ONE_NEURON = cases.problem(steps=1000)
 HARD = np.zeros((1, 0))
 
 
-def norms(delta, steps, samples, replicates, seed, **options):
+def norms(delta, steps, samples, replicates, seed, **accuracy):
     """|theta|^2 at the last step, (replicates,)."""
     return np.array(
         [
             run_replicate(
-                ONE_NEURON, delta, s, easy_basis=HARD, steps=steps, samples=samples, test=False, **options
+                ONE_NEURON,
+                delta,
+                s,
+                easy_basis=HARD,
+                steps=steps,
+                samples=samples,
+                test=False,
+                accuracy=PathAccuracy(**accuracy),
             ).gram[-1, 0, 0]
             for s in replicate_seeds(seed, replicates)
         ]

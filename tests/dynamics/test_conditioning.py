@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
-from featurephase.dynamics.asymptotic import run_replicate
+from featurephase.dynamics.asymptotic import PathAccuracy, run_replicate
 from featurephase.dynamics.conditioning import AsymptoticLaw, ConditionedDesign, FiniteLaw
 from featurephase.problem import GradientDescent, Problem, Student, Teacher
 
@@ -234,9 +234,15 @@ def test_round_off_near_the_tolerance_is_no_direction():
     )
     runs = [
         run_replicate(
-            problem, 24.0, np.random.SeedSequence(2), easy_basis=np.eye(2)[:, :1], samples=5000, test=False, **options
+            problem,
+            24.0,
+            np.random.SeedSequence(2),
+            easy_basis=np.eye(2)[:, :1],
+            samples=5000,
+            test=False,
+            accuracy=accuracy,
         )
-        for options in ({}, {"tolerance": 1e-8, "capacity": None})
+        for accuracy in (PathAccuracy(), PathAccuracy(tolerance=1e-8, capacity=None))
     ]
     assert runs[0].dropped < 1e-4
     # The runs part where one adds a direction that the other leaves out: .0017 here, .004 between seeds.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from featurephase.dynamics.asymptotic import run_replicate
+from featurephase.dynamics.asymptotic import PathAccuracy, run_replicate
 from featurephase.dynamics.points import QUASI_RANDOM, PathCoordinates
 
 from .. import cases
@@ -67,9 +67,10 @@ def test_replicates_are_independent_and_beat_independent_paths():
     """|theta|^2 after 8 steps: the mean is that of independent paths within errors, its variance a tenth at most."""
     problem = cases.problem(steps=8)
 
-    def sizes(seed, **keys):
+    def sizes(seed, **accuracy):
         common = {"easy_basis": cases.NOTHING_EASY, "samples": 2000, "test": False}
-        runs = (run_replicate(problem, 8.0, s, **common, **keys) for s in np.random.SeedSequence(seed).spawn(60))
+        common["accuracy"] = PathAccuracy(**accuracy)
+        runs = (run_replicate(problem, 8.0, s, **common) for s in np.random.SeedSequence(seed).spawn(60))
         return np.array([r.gram[-1, 0, 0] for r in runs])
 
     quasi = sizes(0)

@@ -34,7 +34,6 @@ def moment():
 
 def analysed(moment, **options):
     return spectra.spectrum(
-        NETWORK,
         PROBLEM.teacher.link,
         moment,
         delta=20.0,

@@ -94,7 +94,6 @@ def test_outputs_that_share_nothing_have_the_spectrum_of_one(width):
     def look(moment):
         asked = two if moment.network.outputs == 2 else one
         return spectrum(
-            moment.network,
             asked.teacher.link,
             moment,
             delta=20.0,

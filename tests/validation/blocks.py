@@ -82,7 +82,6 @@ def theory(
 
     def look(moment):
         s = spectrum(
-            network,
             case.problem.teacher.link,
             moment,
             delta=case.delta,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from featurephase.analyses.threshold import network_threshold
-from featurephase.dynamics.asymptotic import run_replicate
+from featurephase.dynamics.asymptotic import PathAccuracy, run_replicate
 from featurephase.foundation.executors import replicate_seeds
 from featurephase.foundation.statistics import mean_and_se, student_interval
 from featurephase.hessian.spectrum import spectrum
@@ -16,7 +16,6 @@ from featurephase.subspaces import problem_subspaces
 
 from .cases import CASES, Case
 from .evidence import Estimate
-from .experiments import network_of
 
 #: A hard outlier well clear of the bulk, on the example of theory/thresholds.
 CASE, TIME = replace(CASES["one neuron"], delta=20.0), 6
@@ -24,11 +23,10 @@ CASE, TIME = replace(CASES["one neuron"], delta=20.0), 6
 
 def numbers(case: Case, time: int, samples: int, seed: np.random.SeedSequence) -> dict[str, float]:
     """Losses, norm, edges, hard outlier and overlap of one replicate; nan for an outlier that it does not show."""
-    network, link = network_of(case), case.problem.teacher.link
+    link = case.problem.teacher.link
 
     def look(moment):
         return spectrum(
-            network,
             link,
             moment,
             delta=case.delta,
@@ -182,7 +180,7 @@ def long_runs(rows: list[tuple[int, int]], replicates: int) -> Iterator[str]:
                 easy_basis=CASE.easy_basis,
                 steps=150,
                 samples=samples,
-                quasi=quasi,
+                accuracy=PathAccuracy(quasi=quasi),
                 test=False,
             )
             for s in replicate_seeds(5000, replicates)

@@ -119,7 +119,6 @@ def theory_spectra(
             w = network.curvature(moment.design.preactivations(moment.weights), moment.responses)
             curvatures.append((edge_curvature(Bulk(w, case.delta)), edge_curvature(Bulk(-w, case.delta))))
         return spectrum(
-            network,
             link,
             moment,
             delta=case.delta,

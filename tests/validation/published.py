@@ -9,7 +9,7 @@ from scipy.optimize import brentq
 from scipy.special import ndtri
 from scipy.stats import qmc
 
-from featurephase.dynamics.asymptotic import run_replicate
+from featurephase.dynamics.asymptotic import PathAccuracy, run_replicate
 from featurephase.foundation.executors import replicate_seeds
 from featurephase.hessian.bulk import Bulk
 from featurephase.hessian.outliers import Directions, margins, outliers
@@ -17,7 +17,7 @@ from featurephase.hessian.spectrum import hard_margins
 
 from .cases import CASES, Case
 from .evidence import Comparison, Estimate, compare, estimates, extrapolated
-from .experiments import dense_trajectory, network_of, theory_spectra, theory_trajectory
+from .experiments import dense_trajectory, theory_spectra, theory_trajectory
 
 # ---- Dandi, Troiani, Arnaboldi, Pesce, Zdeborova, Krzakala (arXiv 2402.03220), data of IdePHICS/benefit-reusing-batch:
 # mean of 32 simulations at d = 5000, standard errors at most .0014.
@@ -77,9 +77,15 @@ def quoted(value: float, own: Estimate, replicates: int, samples: int) -> Estima
 def one_neuron_trajectory(samples: int, replicates: int) -> list[Comparison]:
     case = CASES["one neuron"]
 
-    def runs(seed: int, **keys: int) -> dict[str, Estimate]:
-        common = {"easy_basis": case.easy_basis, "steps": 10, "samples": samples, "test": False}
-        found = [run_replicate(case.problem, 4.0, s, **common, **keys) for s in replicate_seeds(seed, replicates)]
+    def runs(seed: int, **accuracy: int) -> dict[str, Estimate]:
+        common = {
+            "easy_basis": case.easy_basis,
+            "steps": 10,
+            "samples": samples,
+            "test": False,
+            "accuracy": PathAccuracy(**accuracy),
+        }
+        found = [run_replicate(case.problem, 4.0, s, **common) for s in replicate_seeds(seed, replicates)]
         return estimates(
             [
                 {f"train loss, t={t}": r.train_loss[t] for t in ONE_NEURON_TIMES}
@@ -115,12 +121,10 @@ def one_neuron_edges(
 
 def hard_margin(case: Case, delta: float, time: int, samples: int, replicates: int) -> Estimate:
     """Smallest margin of the hard outliers: negative where one stands left of the bulk."""
-    network, link = network_of(case), case.problem.teacher.link
+    link = case.problem.teacher.link
 
     def look(moment):
-        return hard_margins(network, link, moment, delta=delta, weight_decay=case.lam, hard_basis=case.hard_basis)[
-            0
-        ].at_edge[0]
+        return hard_margins(link, moment, delta=delta, weight_decay=case.lam, hard_basis=case.hard_basis)[0].at_edge[0]
 
     runs = (
         run_replicate(

@@ -81,7 +81,6 @@ def theory_spectra(case: Trained, samples: int, replicates: int, seed: int = 6) 
 
     def look(moment):
         return spectrum(
-            moment.network,
             asked.teacher.link,
             moment,
             delta=delta,

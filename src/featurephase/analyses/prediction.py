@@ -127,7 +127,6 @@ class _Observer:
 
     def _spectrum(self, moment: Any) -> Spectrum:
         return spectrum(
-            moment.network,
             self.problem.teacher.link,
             moment,
             delta=self.problem.training.data_ratio(self.delta),

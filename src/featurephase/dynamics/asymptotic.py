@@ -8,6 +8,7 @@ arXiv 2602.01434), randomised quasi-Monte Carlo points whose population noise is
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from featurephase.dynamics.conditioning import AsymptoticLaw, ConditionedDesign
 from featurephase.dynamics.network import Network
 from featurephase.dynamics.outer import outer_rows
 from featurephase.dynamics.points import INTEGRATED, QUASI_RANDOM, PathCoordinates
-from featurephase.dynamics.training import Data, FixedData, FreshData, Moment, ReplicateTrajectory, TestSet, train
+from featurephase.dynamics.training import FixedData, FreshData, Moment, ReplicateTrajectory, TestSet, train
 from featurephase.foundation.types import Array
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "PATH_TOLERANCE",
     "Moment",
+    "PathAccuracy",
     "ReplicateTrajectory",
     "TestSet",
     "initial_weights",
@@ -76,6 +78,63 @@ def _test_set(network: Network, link: Link, samples: int, rng: np.random.Generat
     return TestSet(network, link, count, PathCoordinates(count, rng, min(quasi, coordinates)))
 
 
+@dataclass(frozen=True)
+class PathAccuracy:
+    """How well sample paths stand for their population, and how exactly their histories are kept.
+
+    Attributes
+    ----------
+    tolerance, capacity
+        Of :class:`ConditionedDesign`; below :data:`PATH_TOLERANCE` the histories are in double precision.
+    quasi
+        Quasi-random coordinates of a sample path; 0: paths are independent.
+    """
+
+    tolerance: float = PATH_TOLERANCE
+    capacity: int | None = BASIS_CAPACITY
+    quasi: int = QUASI_RANDOM
+
+
+@dataclass(frozen=True)
+class _SamplePaths:
+    """Draws the sample paths of one replicate: once, or anew at every step."""
+
+    link: Link
+    samples: int
+    law: AsymptoticLaw
+    rng: np.random.Generator
+    accuracy: PathAccuracy
+    expected: int  # visited directions of sample space to come
+
+    def draw(self, visited: int) -> tuple[ConditionedDesign, Array]:
+        """A design with this number of visited directions, the latent ones first, and its responses."""
+        tolerance = self.accuracy.tolerance
+        paths = PathCoordinates(self.samples, self.rng, self.accuracy.quasi)
+        rows = paths.standard_normal((visited, self.samples))
+        responses = self.link.sample(rows[: self.link.latent_dim], paths)
+        design = ConditionedDesign(
+            rows,
+            self.law,
+            paths,
+            tolerance=tolerance,
+            capacity=self.accuracy.capacity,
+            expected=self.expected,
+            precision=np.float32 if tolerance >= PATH_TOLERANCE else np.float64,
+            rough=tolerance >= ROUGH_TOLERANCE,
+        )
+        return design, responses
+
+
+def _onto_easy(easy_basis: Array) -> Callable[[Array], None]:
+    """Projects the latent rows of a gradient, in place, on the easy subspace."""
+    projector = easy_basis @ easy_basis.T
+
+    def project(gradient: Array) -> None:
+        gradient[: len(projector)] = projector @ gradient[: len(projector)]
+
+    return project
+
+
 def run_replicate(
     problem: Problem,
     delta: float,
@@ -86,9 +145,7 @@ def run_replicate(
     samples: int | None = None,
     observers: Mapping[int, Callable[[Moment], Any]] | None = None,
     test: bool = True,
-    tolerance: float = PATH_TOLERANCE,
-    capacity: int | None = BASIS_CAPACITY,
-    quasi: int = QUASI_RANDOM,
+    accuracy: PathAccuracy = PathAccuracy(),
 ) -> ReplicateTrajectory:
     """Simulate one replicate of the asymptotic dynamics.
 
@@ -109,49 +166,21 @@ def run_replicate(
         Called at their times with the :class:`Moment`; what they return is kept.
     test
         Whether to estimate the test loss.
-    tolerance, capacity
-        Of :class:`ConditionedDesign`; below :data:`PATH_TOLERANCE` the histories are in double precision.
-    quasi
-        Quasi-random coordinates of a sample path; 0: paths are independent.
+    accuracy
+        Of the sample paths and of their histories.
     """
-    training = problem.training
+    training, quasi, capacity = problem.training, accuracy.quasi, accuracy.capacity
     steps = training.steps if steps is None else steps
     samples = problem.asymptotics.samples if samples is None else samples
     link, k = problem.teacher.link, problem.teacher.latent_dim
     network = Network.of(problem)
     rng, test_rng, batch_rng = replicate_streams(seed)
     law = AsymptoticLaw(training.data_ratio(delta), samples, min(quasi, INTEGRATED))
-
-    precision = np.float32 if tolerance >= PATH_TOLERANCE else np.float64
     expected = network.width * (1 if training.one_pass else min(steps, (capacity or steps) // network.width))
-
-    def draw(visited: int) -> tuple[ConditionedDesign, Array]:
-        paths = PathCoordinates(samples, rng, quasi)
-        rows = paths.standard_normal((visited, samples))
-        responses = link.sample(rows[:k], paths)
-        design = ConditionedDesign(
-            rows,
-            law,
-            paths,
-            tolerance=tolerance,
-            capacity=capacity,
-            expected=expected,
-            precision=precision,
-            rough=tolerance >= ROUGH_TOLERANCE,
-        )
-        return design, responses
-
+    paths = _SamplePaths(link, samples, law, rng, accuracy, expected)
     weights = initial_weights(problem.student.init_gram, problem.student.init_overlap)
-    data: Data = FreshData(draw, k) if training.one_pass else FixedData(*draw(len(weights)))
-    project: Callable[[Array], None] | None = None
-    if easy_basis is not None:
-        projector = easy_basis @ easy_basis.T
-
-        def project(gradient: Array) -> None:
-            gradient[:k] = projector @ gradient[:k]
-
     return train(
-        data,
+        FreshData(paths.draw, k) if training.one_pass else FixedData(*paths.draw(len(weights))),
         weights,
         network,
         training,
@@ -159,6 +188,6 @@ def run_replicate(
         overlap_of=lambda c: c[:k],
         batch_rng=batch_rng,
         test=_test_set(network, link, samples, test_rng, quasi) if test else None,
-        project=project,
+        project=None if easy_basis is None else _onto_easy(easy_basis),
         observers=observers,
     )

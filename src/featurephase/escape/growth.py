@@ -208,7 +208,6 @@ def _unstable_at_end(
 ) -> list[bool | None]:
     """Whether a hard outlier stands left of the bulk and below 0 at the last step: of all, then of each sector."""
     margins = hard_margins(
-        moment.network,
         problem.teacher.link,
         moment,
         delta=problem.training.data_ratio(delta),

@@ -253,7 +253,6 @@ def _each(width: int) -> list[list[int]]:
 
 
 def hard_margins(
-    network: Network,
     link: Link,
     moment: Moment,
     *,
@@ -278,7 +277,7 @@ def hard_margins(
     sectors
         Orthonormal columns (k, s) inside the hard subspace, one array for each sector.
     """
-    inside = [hard_basis.T @ sector for sector in sectors]
+    network, inside = moment.network, [hard_basis.T @ sector for sector in sectors]
     support = curvature_support(network, link, moment.weights) if support is None else support
     h, directions = moment.design.preactivations(moment.weights), hard_directions(moment, hard_basis)
     lowest = _beyond_samples(support.lowest, support.unbounded_below)
@@ -337,7 +336,6 @@ def _within(matrix: Array, sector: Array) -> Array:
 
 
 def spectrum(
-    network: Network,
     link: Link,
     moment: Moment,
     *,
@@ -366,48 +364,31 @@ def spectrum(
     density_points
         Number of abscissae of the density, 0 for none.
     """
+    network = moment.network
     if network.singular_curvature:
         return Spectrum(SINGULAR_CURVATURE)
     support = curvature_support(network, link, moment.weights)
     blocks = network.width > FULL_WIDTH if blocks is None else blocks
     if blocks:
         groups = _each(network.width) if groups is None else groups
-        found = _block_spectrum(network, link, moment, delta, weight_decay, hard_basis, support, groups)
-        gap = _block_gap(network, moment, delta, hard_basis, groups) if compared and not found.left_drifts else None
+        found = _block_spectrum(link, moment, delta, weight_decay, hard_basis, support, groups)
+        gap = _block_gap(moment, delta, hard_basis, groups) if compared and not found.left_drifts else None
         return replace(found, gap=gap)
-    h = moment.design.preactivations(moment.weights)
-    curvature = network.curvature(h, moment.responses)
-    hard = hard_directions(moment, hard_basis) if hard_basis.shape[1] else None
-    visited = visited_directions(moment, easy_basis)
-
+    curvature = network.curvature(moment.design.preactivations(moment.weights), moment.responses)
     if not np.any(curvature):
         return Spectrum(OK, weight_decay, weight_decay)
+    hard = hard_directions(moment, hard_basis) if hard_basis.shape[1] else None
+    visited = visited_directions(moment, easy_basis)
     lowest = _beyond_samples(support.lowest, support.unbounded_below)
     highest = _beyond_samples(support.highest, support.unbounded_above)
     tail = _left_tail(network, link, support)
     left = _side(Bulk(curvature, delta, lowest, groups), tail, hard, visited)
     right = _side(Bulk(-curvature, delta, -highest, groups), _right_tail(support), hard, visited)
-    left_edge, right_edge = left.edge.point.value + weight_decay, -right.edge.point.value + weight_decay
-    density = None
-    if density_points:
-        density = _density(curvature, delta, weight_decay, left_edge, right_edge, density_points)
-    shifted, mirrored = _shift(1.0, weight_decay), _shift(-1.0, weight_decay)
-    return Spectrum(
-        OK,
-        left_edge,
-        right_edge,
-        left.edge.critical,
-        left.drifts,
-        right.drifts,
-        shifted(left.hard),
-        mirrored(right.hard),
-        shifted(left.visited.found),
-        mirrored(right.visited.found),
-        bool(left.visited.doubtful or right.visited.doubtful),
-        max(left.visited.needed, right.visited.needed),
-        left.visited.complete and right.visited.complete,
-        density,
-    )
+    result = _both_sides(left, right, weight_decay)
+    if not density_points:
+        return result
+    edges = result.left_edge, result.right_edge
+    return replace(result, density=_density(curvature, delta, weight_decay, *edges, density_points))
 
 
 @dataclass(frozen=True)
@@ -472,12 +453,31 @@ def _side(bulk: Bulk, tail: _Tail | None, hard: Directions | None, visited: Dire
     return _Side(edge, tail is not None and tail.moves(bulk, edge), aligned, others)
 
 
+def _both_sides(left: _Side, right: _Side, weight_decay: float) -> Spectrum:
+    """The spectrum from its left side and from that of the negative Hessian."""
+    shifted, mirrored = _shift(1.0, weight_decay), _shift(-1.0, weight_decay)
+    return Spectrum(
+        OK,
+        left.edge.point.value + weight_decay,
+        -right.edge.point.value + weight_decay,
+        left.edge.critical,
+        left.drifts,
+        right.drifts,
+        shifted(left.hard),
+        mirrored(right.hard),
+        shifted(left.visited.found),
+        mirrored(right.visited.found),
+        bool(left.visited.doubtful or right.visited.doubtful),
+        max(left.visited.needed, right.visited.needed),
+        left.visited.complete and right.visited.complete,
+    )
+
+
 def _shift(sign: float, weight_decay: float) -> Callable[[list[Outlier]], list[Outlier]]:
     return lambda found: [Outlier(sign * o.value + weight_decay, o.overlap) for o in found]
 
 
 def _block_spectrum(
-    network: Network,
     link: Link,
     moment: Moment,
     delta: float,
@@ -487,6 +487,7 @@ def _block_spectrum(
     groups: Sequence[Sequence[int]],
 ) -> Spectrum:
     """The lower edge and the hard outliers left of it, neuron by neuron (theory/thresholds, eq. thr-blocks)."""
+    network = moment.network
     h, hard = moment.design.preactivations(moment.weights), hard_directions(moment, hard_basis)
     lowest_w = _beyond_samples(support.lowest, support.unbounded_below)
     edges: list[tuple[Edge, bool]] = []
@@ -513,11 +514,9 @@ def _block_spectrum(
     )
 
 
-def _block_gap(
-    network: Network, moment: Moment, delta: float, hard_basis: Array, groups: Sequence[Sequence[int]]
-) -> BlockGap | None:
+def _block_gap(moment: Moment, delta: float, hard_basis: Array, groups: Sequence[Sequence[int]]) -> BlockGap | None:
     h = moment.design.preactivations(moment.weights)[:, :CHECK_SAMPLES]
-    curvature = network.curvature(h, moment.responses[: h.shape[1]])
+    curvature = moment.network.curvature(h, moment.responses[: h.shape[1]])
     hard = _first(hard_directions(moment, hard_basis), h.shape[1])
 
     def lowest(bulk: Bulk, directions: Directions) -> tuple[float, float]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from featurephase.dynamics.asymptotic import Moment, run_replicate
+from featurephase.dynamics.asymptotic import Moment, PathAccuracy, run_replicate
 from featurephase.foundation.statistics import mean_and_se
 from featurephase.foundation.types import Array
 from featurephase.hessian.spectrum import HardMargins, hard_margins
@@ -75,7 +75,6 @@ class _Observer:
 
         def margins(blocks: bool) -> list[HardMargins]:
             return hard_margins(
-                moment.network,
                 link,
                 moment,
                 delta=training.data_ratio(self.delta),
@@ -143,7 +142,7 @@ class MarginCurve:
             samples=self.samples,
             observers=dict.fromkeys(times, self.observer(delta)),
             test=False,
-            tolerance=self.tolerance,
+            accuracy=PathAccuracy(tolerance=self.tolerance),
         )
         return [trajectory.observations.get(t) for t in times]
 
