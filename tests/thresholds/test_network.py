@@ -14,12 +14,14 @@ from featurephase.analyses.threshold import NetworkThreshold, network_threshold,
 from featurephase.foundation.errors import InputError, Interrupted
 from featurephase.problem import Problem
 from featurephase.results.status import NO_TRANSITION, NOT_CONVERGED, NOT_NEGATIVE
+from featurephase.results.threshold import Window
 from featurephase.results.words import with_error
 from featurephase.subspaces import problem_subspaces
 from featurephase.thresholds.roots import (
     EdgeMargin,
     Target,
     ZeroMargin,
+    joined_windows,
     last_crossing,
     negative_windows,
     replicate_roots,
@@ -101,6 +103,26 @@ def test_an_end_of_a_window_that_some_replicate_lacks_has_no_error():
     assert np.isnan(first.high_se)
     assert (second.low, second.high) == (95.0, np.inf)
     assert first.contains(30.0) is None  # how far it is from the end is not known
+
+
+def test_windows_of_several_margins_are_joined():
+    def window(low, high):
+        return Window(low=low, low_se=0.1 * low, high=high, high_se=0.0)
+
+    assert joined_windows([window(5.0, np.inf), window(1.0, 3.0), window(2.0, 4.0), window(6.0, 9.0)]) == (
+        Window(low=1.0, low_se=0.1, high=4.0, high_se=0.0),
+        window(5.0, np.inf),
+    )
+    assert joined_windows([]) == ()
+
+
+def test_of_several_directions_the_lowest_mean_counts_not_the_mean_of_the_lowest():
+    """Two directions of one strength: in every replicate one of both has the lower root, by noise alone."""
+    problem = small(latent_dim=2, link="tanh(g1**2) + 1.001*tanh(g2**2)").replace(asymptotics={"replicates": 3})
+    found = network_threshold(problem, 1, problem_subspaces(problem), delta_range=(3.0, 40.0))
+    first, second = found.sectors
+    assert found.value == min(first.value, second.value) == found.directions[0] == found.crossings[-1]
+    assert found.value_negative == min(first.value_negative, second.value_negative) == found.windows[-1].low
 
 
 def test_sign_changes_are_interpolated_in_log_delta():

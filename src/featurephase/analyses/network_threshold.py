@@ -46,6 +46,7 @@ from featurephase.thresholds.roots import (
     Target,
     ZeroMargin,
     guessed_targets,
+    joined_windows,
     last_crossing,
     negative_windows,
     replicate_roots,
@@ -115,6 +116,11 @@ class _Search:
     def sectors(self) -> tuple[HardSector, ...]:
         """Hard directions that symmetry decouples."""
         return hard_sectors(self.spaces)
+
+    @property
+    def numbers(self) -> range:
+        """Of the sectors."""
+        return range(len(self.sectors))
 
     def curve(self, samples: int, *, full: bool, blocks: bool) -> MarginCurve:
         """margin(delta) with so many sample paths."""
@@ -344,15 +350,43 @@ class _Means:
     neurons: tuple[Array, Array]
 
 
-def _last(targets: Sequence[Target]) -> int:
-    """Which target is delta_NN, where there is one."""
+def _summary(roots: Sequence[tuple[Root, ...]]) -> list[tuple[float, float]]:
+    """Mean and standard error of the roots of each target."""
+    return [(float(v), float(se)) for v, se in (mean_and_se([r.delta for r in each]) for each in roots)]
+
+
+def _last(search: _Search, targets: Sequence[Target], roots: Sequence[tuple[Root, ...]]) -> int:
+    """Which target is delta_NN, where there is one: with several sectors that of the lowest one.
+
+    The lowest of the means, never the mean of the lowest: of several noisy margins the lowest one is too low.
+    """
     last = last_crossing(targets)
     assert last is not None
-    return last
+    if not search.full:
+        return last
+    own = [[i for i, t in enumerate(targets) if t.quantity == SectorMargin(n, zero=False)] for n in search.numbers]
+    ends = [each[-1] for each in own if each and not targets[each[-1]].rising]
+    where = [t.guess if np.isnan(mean) else mean for t, (mean, _) in zip(targets, _summary(roots), strict=True)]
+    return min(ends, key=lambda i: where[i], default=last)
+
+
+def _joined(search: _Search, means: _Means, targets: Sequence[Target], summary: list[tuple[float, float]]) -> _Means:
+    """For several sectors: the crossings of the smallest margin are those of the lowest sector there."""
+
+    def ends(windows: Sequence[Window]) -> list[tuple[float, float]]:
+        both = [end for w in windows for end in ((w.low, w.low_se), (w.high, w.high_se))]
+        return [(end, se) for end, se in both if 0.0 < end < np.inf]
+
+    edge, zero = (
+        joined_windows(w for n in search.numbers for w in _windows(targets, summary, SectorMargin(n, zero=at_zero)))
+        for at_zero in (False, True)
+    )
+    first = [np.concatenate([[x], rest[1:]]) for x, rest in zip(means.value, means.directions, strict=True)]
+    return replace(means, crossings=ends(edge), zeros=ends(zero), windows=zero, directions=(first[0], first[1]))
 
 
 def _means(search: _Search, targets: Sequence[Target], roots: Sequence[tuple[Root, ...]]) -> _Means:
-    summary = [(float(v), float(se)) for v, se in (mean_and_se([r.delta for r in each]) for each in roots)]
+    summary = _summary(roots)
     size = search.width * search.hard
     directions, neurons = ((np.full(size, np.nan), np.full(size, np.nan)) for _ in range(2))
     crossings, zeros = [], []
@@ -370,9 +404,10 @@ def _means(search: _Search, targets: Sequence[Target], roots: Sequence[tuple[Roo
     windows = _windows(targets, summary, ZeroMargin())
     crossings.sort(key=lambda crossing: crossing[0])
     zeros.sort()
-    means = _Means(summary[_last(targets)], crossings, zeros, windows, directions, neurons)
+    means = _Means(summary[_last(search, targets, roots)], crossings, zeros, windows, directions, neurons)
     if search.full:
-        return means
+        several = any(isinstance(t.quantity, SectorMargin) for t in targets)
+        return _joined(search, means, targets, summary) if several else means
     return _lowest_of_means(means, search.hard)
 
 
@@ -393,7 +428,7 @@ def _sectors(
     """The thresholds of each hard direction by itself; a single sector is the whole."""
     if len(search.sectors) == 1:
         return (_direction(search.sectors[0], means.value, means.windows),)
-    summary = [(float(v), float(se)) for v, se in (mean_and_se([r.delta for r in each]) for each in roots)]
+    summary = _summary(roots)
     result = []
     for number, sector in enumerate(search.sectors):
         at_edge = [
@@ -446,9 +481,10 @@ def _assembled(
     search: _Search, scan: Scan, targets: Sequence[Target], roots: Sequence[tuple[Root, ...]]
 ) -> NetworkThreshold:
     """Means over replicates of every root, with what they say in words."""
-    means, here = _means(search, targets, roots), roots[_last(targets)]
+    last = _last(search, targets, roots)
+    means, here = _means(search, targets, roots), roots[last]
     stays_negative = len(scan.delta) == 0 or search.value_only or scan.ends_negative
-    status, message = _judged(search, targets, here, means, stays_negative)
+    status, message = _judged(search, targets[last].guess, here, means, stays_negative)
     value, (directions, directions_se), (own, own_se) = means.value, means.directions, means.neurons
     negative_value = means.zeros[-1] if means.zeros and stays_negative else (np.nan, np.nan)
     if status == UNBOUNDED_CURVATURE:
@@ -488,14 +524,13 @@ def _assembled(
 
 
 def _judged(
-    search: _Search, targets: Sequence[Target], here: Sequence[Root], means: _Means, stays_negative: bool
+    search: _Search, guess: float, here: Sequence[Root], means: _Means, stays_negative: bool
 ) -> tuple[str, str]:
     """Status and message of a threshold."""
     value = means.value[0]
     where = f"t = {search.time}"
     if np.isnan(value):
         missing = sum(np.isnan(r.delta) for r in here)
-        guess = targets[_last(targets)].guess
         return NO_TRANSITION, (
             f"{where}: a transition was sought near delta = {guess:.3g} but {missing} of {len(here)} "
             "replicates have none there: more samples are needed, or gradient descent diverges before it"
@@ -538,7 +573,7 @@ def _with_block_gap(
     block = NeuronMargin((_lowest(entry.blocks).neuron - 1) * search.hard)
     if search.full:
         part = next(i for i, t in enumerate(targets) if t.quantity == block)
-        both = zip(roots[part], roots[_last(targets)], strict=True)
+        both = zip(roots[part], roots[_last(search, targets, roots)], strict=True)
         gaps = [b.delta / w.delta - 1.0 for b, w in both]
     else:
         curve = search.curve(CHECK_SAMPLES, full=True, blocks=True)

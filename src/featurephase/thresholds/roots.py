@@ -7,7 +7,7 @@ it. What a reading costs is shared: all targets of a replicate read the same run
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Protocol
 
@@ -27,6 +27,7 @@ __all__ = [
     "ZeroMargin",
     "bracketed_root",
     "guessed_targets",
+    "joined_windows",
     "last_crossing",
     "negative_windows",
     "replicate_roots",
@@ -137,6 +138,17 @@ def negative_windows(crossings: Iterable[tuple[float, float, bool]], starts_nega
     if low is not None:
         windows.append(Window(low=low[0], low_se=low[1], high=np.inf, high_se=0.0))
     return tuple(windows)
+
+
+def joined_windows(windows: Iterable[Window]) -> tuple[Window, ...]:
+    """The union of windows: where at least one of several margins is negative."""
+    joined: list[Window] = []
+    for window in sorted(windows, key=lambda w: w.low):
+        if not joined or window.low > joined[-1].high:
+            joined.append(window)
+        elif window.high > joined[-1].high:
+            joined[-1] = replace(joined[-1], high=window.high, high_se=window.high_se)
+    return tuple(joined)
 
 
 # ---- what to look for
