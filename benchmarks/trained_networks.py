@@ -1,18 +1,21 @@
 """What training the second layer and the biases does to delta_NN and to grokking, for three problems.
 
-    python benchmarks/trained_networks.py                  all of docs/trained-networks.md: five minutes of CPU
+    python benchmarks/trained_networks.py                  all of docs/trained-networks.md: an hour of CPU
     python benchmarks/trained_networks.py --problems one   one of them
 
 Each problem is trained three ways: the first layer alone, with the read-out, with the read-out and all biases. For each
-way: delta_NN(t) at three times, and at one n/d above it the times at which the losses fall in runs at finite d. What is
-finished is kept in a file (``--store``), which a restart reuses. Prints the tables and draws the figure of the page.
+way: delta_NN(t) at two times, and at three values of n/d the times at which the losses fall in runs at finite d. A cell
+that is finished is kept in a file (``--store``), which a restart reuses; a Ctrl-C loses the cell that runs. Prints the
+tables and draws the figure of the page.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ import numpy as np
 
 from featurephase.analyses.simulation import simulate
 from featurephase.analyses.threshold import threshold
+from featurephase.foundation.files import write_text
 from featurephase.present.figures import PALETTE, house_style, new_figure
 from featurephase.problem import Asymptotics, GradientDescent, Problem, Student, Teacher
 from featurephase.subspaces import problem_subspaces
@@ -28,14 +32,16 @@ from featurephase.thresholds.algorithmic import algorithmic_threshold
 FIGURE = Path(__file__).resolve().parents[1] / "docs" / "images" / "trained-networks.png"
 #: Which rates are on: of the read-out, and of the biases.
 WAYS = {"first layer alone": (0, 0), "and read-out": (1, 0), "and read-out and biases": (1, 1)}
+#: Where delta_NN is looked for.
+SEARCHED = (1.0, 200.0)
 
 
 @dataclass(frozen=True)
 class Setting:
     """A problem: ``rate`` is that of everything in the second layer where it is trained.
 
-    ``times`` of delta_NN(t), ``paths`` and ``replicates`` of the limit; ``delta``, ``dimension``, ``steps`` and
-    ``seeds`` of the runs at finite size.
+    ``times`` of delta_NN(t), ``paths`` and ``replicates`` of the limit, chosen for standard errors below 2 %;
+    ``deltas``, ``dimension``, ``steps`` and ``seeds`` of the runs at finite size.
     """
 
     title: str
@@ -44,13 +50,13 @@ class Setting:
     loss: str
     step_size: float
     steps: int
+    paths: int
+    deltas: tuple[float, ...]
     rate: float = 0.2
     times: tuple[int, ...] = (10, 60)
-    paths: int = 5_000
-    replicates: int = 4
-    delta: float = 24.0
+    replicates: int = 8
     dimension: int = 200
-    seeds: int = 8
+    seeds: int = 24
 
     def problem(self, way: str) -> Problem:
         """The problem trained in one of the :data:`WAYS`."""
@@ -76,8 +82,8 @@ SETTINGS = {
         "squared",
         step_size=0.8,
         steps=300,
-        dimension=400,
-        seeds=16,
+        paths=12_000,
+        deltas=(24.0, 36.0, 60.0),
     ),
     "three": Setting(
         "three classes, two neurons",
@@ -86,6 +92,8 @@ SETTINGS = {
         "cross_entropy",
         step_size=1.5,
         steps=150,
+        paths=20_000,
+        deltas=(16.0, 24.0, 48.0),
     ),
     "xor": Setting(
         "exclusive or, four neurons",
@@ -94,17 +102,26 @@ SETTINGS = {
         "logistic",
         step_size=1.0,
         steps=150,
+        paths=6_000,
+        deltas=(20.0, 24.0, 48.0),
     ),
 }
 
 
-def thresholds(setting: Setting, way: str) -> dict[str, Any]:
+def thresholds(setting: Setting, way: str, workers: int) -> dict[str, Any]:
     """delta_NN at each time, with its error and its status; delta_alg is the same in all ways."""
     problem = setting.problem(way)
     spaces = problem_subspaces(problem)
     known = algorithmic_threshold(problem.teacher, spaces, quiet=True)
     answer = threshold(
-        problem, times=setting.times, limit=False, subspaces=spaces, algorithmic=known, quiet=True, workers=1
+        problem,
+        times=setting.times,
+        limit=False,
+        delta_range=SEARCHED,
+        subspaces=spaces,
+        algorithmic=known,
+        quiet=True,
+        workers=workers,
     )
     return {
         "delta_alg": [known.delta_alg, known.error],
@@ -112,37 +129,40 @@ def thresholds(setting: Setting, way: str) -> dict[str, Any]:
     }
 
 
-def grokking(setting: Setting, way: str) -> dict[str, Any]:
-    """Medians over the seeds of the steps at which the losses have made half of their drop, and the final losses."""
+def grokking(setting: Setting, way: str, delta: float, workers: int) -> dict[str, Any]:
+    """Medians over the seeds of the steps at which losses and accuracies have made half of their way; the last ones."""
     run = simulate(
         setting.problem(way),
         dimension=setting.dimension,
-        delta=setting.delta,
+        delta=delta,
         method="implicit",
         seeds=setting.seeds,
         recovery=False,
         predicted=False,
-        workers=1,
+        workers=workers,
     ).runs[0]
-    names = ("train_time", "test_time", "delay", "fraction", "escape_time")
-    found = {n: [getattr(run.grokking, n), getattr(run.grokking, f"{n}_se")] for n in names}
-    found |= {n: [getattr(run, n)[-1], getattr(run, f"{n}_se")[-1]] for n in ("train_loss", "test_loss")}
-    if run.test_accuracy is not None:
-        found |= {n: [getattr(run, n)[-1], getattr(run, f"{n}_se")[-1]] for n in ("train_accuracy", "test_accuracy")}
-    return {n: [float(x) for x in pair] for n, pair in found.items()}
+    medians = ("train_time", "test_time", "delay", "fraction", "escape_time", "accuracy_delay")
+    found = {n: [getattr(run.grokking, n), getattr(run.grokking, f"{n}_se")] for n in medians}
+    means = ("train_loss", "test_loss", "train_accuracy", "test_accuracy")
+    found |= {n: [getattr(run, n)[-1], getattr(run, f"{n}_se")[-1]] for n in means if getattr(run, n) is not None}
+    return {n: [float(x) for x in pair] for n, pair in found.items() if pair[0] is not None}
 
 
-def measured(names: list[str], store: Path) -> dict[str, Any]:
+def measured(names: list[str], store: Path, workers: int) -> dict[str, Any]:
     """Everything asked for, from the store where it is there."""
-    found = json.loads(store.read_text()) if store.exists() else {}
+    found: dict[str, Any] = json.loads(store.read_text()) if store.exists() else {}
     for name in names:
+        setting = SETTINGS[name]
+        cells: dict[str, Callable[[], dict[str, Any]]] = {}
         for way in WAYS:
-            for what in (thresholds, grokking):
-                key = f"{name}, {way}, {what.__name__}"
-                if key not in found:
-                    found[key] = what(SETTINGS[name], way)
-                    store.write_text(json.dumps(found, indent=1))
-                    print(key, found[key], flush=True)
+            cells[f"{name}, {way}, thresholds"] = partial(thresholds, setting, way, workers)
+            for delta in setting.deltas:
+                cells[f"{name}, {way}, grokking at {delta:g}"] = partial(grokking, setting, way, delta, workers)
+        for key, cell in cells.items():
+            if key not in found:
+                found[key] = cell()
+                write_text(store, json.dumps(found, indent=1), overwrite=True)
+                print(key, found[key], flush=True)
     return found
 
 
@@ -153,49 +173,66 @@ def _words(pair: list[Any]) -> str:
     return f"{value:.3g} ± {error:.1g}"
 
 
+def _table(heads: list[str], rows: dict[str, list[str]]) -> None:
+    print("\n| trained | " + " | ".join(heads) + " |\n|" + "---|" * (len(heads) + 1))
+    for way, cells in rows.items():
+        print(f"| {way} | " + " | ".join(cells) + " |")
+
+
 def tables(names: list[str], found: dict[str, Any]) -> None:
     """The tables of the page, in Markdown."""
     for name in names:
         setting = SETTINGS[name]
-        print(f"\n{setting.title}: delta_alg {_words(found[f'{name}, {next(iter(WAYS))}, thresholds']['delta_alg'])}\n")
-        heads = [f"$t = {t}$" for t in setting.times]
-        heads += ["training loss falls", "test loss falls", "hard directions learned"]
-        print("| trained | " + " | ".join(heads) + " |\n|" + "---|" * (len(heads) + 1))
-        for way in WAYS:
-            late = found[f"{name}, {way}, grokking"]
-            cells = [_words(t) for t in found[f"{name}, {way}, thresholds"]["delta_nn"]]
-            cells += [_words(late[n]) for n in ("train_time", "test_time", "escape_time")]
-            print(f"| {way} | " + " | ".join(cells) + " |")
+        late = {
+            (way, delta): found[f"{name}, {way}, grokking at {delta:g}"] for way in WAYS for delta in setting.deltas
+        }
+        limits = {way: found[f"{name}, {way}, thresholds"] for way in WAYS}
+        print(f"\n{setting.title}: delta_alg {_words(next(iter(limits.values()))['delta_alg'])}")
+        _table(
+            [f"$\\delta_{{NN}}({t})$" for t in setting.times],
+            {way: [_words(t) for t in limits[way]["delta_nn"]] for way in WAYS},
+        )
+        for n in late[next(iter(late))]:
+            rows = {way: [_words(late[way, delta][n]) for delta in setting.deltas] for way in WAYS}
+            print(f"\n{n}", end="")
+            _table([f"$n/d = {delta:g}$" for delta in setting.deltas], rows)
 
 
 @house_style()
 def draw(names: list[str], found: dict[str, Any]) -> None:
-    """delta_NN(t) above, the times at which the losses fall below."""
-    figure = new_figure(2.9 * len(names), 4.6)
-    axes = figure.subplots(2, len(names), squeeze=False)
+    """delta_NN(t); below, against n/d, the delay of the test loss, and the step from which hard directions dominate."""
+    figure = new_figure(2.9 * len(names), 6.6)
+    axes = figure.subplots(3, len(names), squeeze=False)
     for j, name in enumerate(names):
         setting = SETTINGS[name]
         for i, (way, colour) in enumerate(zip(WAYS, PALETTE, strict=False)):
             points = np.array([t[:2] for t in found[f"{name}, {way}, thresholds"]["delta_nn"]], dtype=float)
-            axes[0, j].errorbar(setting.times, points[:, 0], points[:, 1], fmt="o-", ms=4, color=colour, label=way)
-            late = found[f"{name}, {way}, grokking"]
-            for key, marker in (("train_time", "o"), ("test_time", "s"), ("escape_time", "d")):
-                axes[1, j].errorbar(*late[key][:1], i, xerr=late[key][1], fmt=marker, color=colour, ms=6, mfc="none")
-            axes[1, j].plot([late["train_time"][0], late["test_time"][0]], [i, i], color=colour, lw=1)
+            style: dict[str, Any] = {"fmt": "o-", "ms": 4, "color": colour, "label": way, "capsize": 2}
+            axes[0, j].errorbar(setting.times, points[:, 0], points[:, 1], **style)
+            aside = np.array(setting.deltas) * 1.02 ** (i - 1)  # so that error bars do not cover each other
+            for row, key in ((1, "delay"), (2, "escape_time")):
+                late = np.array([found[f"{name}, {way}, grokking at {delta:g}"][key] for delta in setting.deltas])
+                axes[row, j].errorbar(aside, late[:, 0], late[:, 1], **style)
         axes[0, j].set(title=setting.title, xlabel="step t", ylim=(0, None))
-        axes[1, j].set(xlabel=f"step, n/d = {setting.delta:g}, d = {setting.dimension}", yticks=[], ylim=(-0.6, 2.6))
+        for row in (1, 2):
+            axes[row, j].set(xscale="log", xlabel=f"n/d, d = {setting.dimension}", xticks=setting.deltas)
+            axes[row, j].set_xticks([], minor=True)
+            axes[row, j].set_xticklabels([f"{delta:g}" for delta in setting.deltas])
+        axes[2, j].set(ylim=(0, None))
     axes[0, 0].set_ylabel(r"$\delta_{NN}(t)$")
+    axes[1, 0].set_ylabel("from training loss\nto test loss, steps")
+    axes[2, 0].set_ylabel("hard directions\nlearned, step")
     axes[0, -1].legend(fontsize=8, loc="lower right")
-    axes[1, 0].set_ylabel("○ training, □ test loss falls\n◇ hard directions learned", fontsize=8)
     figure.savefig(FIGURE, dpi=100)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Trained second layers: thresholds and grokking.")
     parser.add_argument("--problems", nargs="+", choices=SETTINGS, default=list(SETTINGS))
+    parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--store", type=Path, default=Path("trained-networks.json"))
     options = parser.parse_args()
-    found = measured(options.problems, options.store)
+    found = measured(options.problems, options.store, options.workers)
     tables(options.problems, found)
     draw(options.problems, found)
 

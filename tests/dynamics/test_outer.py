@@ -243,6 +243,14 @@ def test_curvature_is_the_derivative_of_the_gradient(name: str) -> None:
         np.testing.assert_allclose(w[r], (up - down) / 2e-5, atol=1e-7)
 
 
+def test_a_hit_is_the_first_largest_output() -> None:
+    """Against argmax, with ties of two and of all outputs."""
+    p = three_classes()
+    output = np.random.default_rng(0).integers(0, 3, (3, 300)).astype(float)
+    y = np.arange(300.0) % 3
+    np.testing.assert_array_equal(Network.of(p).hits(output, y), np.argmax(output, axis=0) == y)
+
+
 # ---- implicit and dense
 
 

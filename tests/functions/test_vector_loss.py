@@ -75,3 +75,10 @@ def test_own_functions_and_their_checks() -> None:
     ):
         with pytest.raises(InputError, match=words):
             VectorLoss.from_callables(*wrong, outputs=2)
+    for more, words in (
+        ({"outputs": 1}, r"outputs = 1: must be a whole number >= 2; a loss of one output is a Loss"),
+        ({"outputs": 2.5}, "outputs = 2.5"),
+        ({"outputs": 2, "responses": np.ones((3, 4))}, r"responses of shape \(3, 4\)"),
+    ):
+        with pytest.raises(InputError, match=words):
+            VectorLoss.from_callables(_value, _first, _second, **more)

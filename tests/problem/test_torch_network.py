@@ -64,6 +64,17 @@ def test_overlaps_with_given_directions() -> None:
     assert problem.trains_outer
 
 
+class Written(nn.Module):
+    """Two layers whose ``forward`` is a function of them and the input."""
+
+    def __init__(self, forward) -> None:
+        super().__init__()
+        self.first, self.second, self.written = nn.Linear(3, 2), nn.Linear(2, 1), forward
+
+    def forward(self, x):
+        return self.written(self.first, self.second, x)
+
+
 @pytest.mark.parametrize(
     ("model", "more", "words"),
     [
@@ -77,6 +88,12 @@ def test_overlaps_with_given_directions() -> None:
         (nn.Sequential(nn.Linear(3, 2), nn.Hardswish(), nn.Linear(2, 1)), {}, "activation like Hardswish"),
         (nn.Sequential(nn.Linear(3, 2), nn.Tanh(), nn.Linear(2, 1)), {"directions": np.ones((3, 1))}, "orthonormal"),
         (nn.Sequential(nn.Linear(3, 2), nn.Tanh(), nn.Linear(2, 3)), {}, "student.readout has 3 outputs"),
+        (lambda x: x, {}, "got function"),
+        (Written(lambda a, b, x: b(torch.relu(a(x)))), {}, "sigma = linear: they differ"),
+        (Written(lambda a, b, x: b(torch.relu(a(x)))), {"activation": "tanh"}, "sigma = tanh: they differ"),
+        (Written(lambda a, b, x: b(a(x)) + x[:, :1]), {}, "shortcut"),
+        (Written(lambda a, b, x: a(b(x))), {}, "failed on inputs of shape"),
+        (Written(lambda a, b, x: (b(a(x)), x)), {}, "failed on inputs of shape"),
     ],
 )
 def test_refusals(model: nn.Module, more: dict[str, object], words: str) -> None:
@@ -87,3 +104,8 @@ def test_refusals(model: nn.Module, more: dict[str, object], words: str) -> None
 def test_another_activation_may_be_given() -> None:
     model = nn.Sequential(nn.Linear(3, 2), nn.Hardswish(), nn.Linear(2, 1))
     assert Problem.from_torch(model, "g1", activation="h*clip(h + 3, 0, 6)/6").student.width == 2
+
+
+def test_an_activation_of_forward_is_given_by_name() -> None:
+    model = Written(lambda a, b, x: b(torch.relu(a(x)))[:, 0]).bfloat16()
+    assert Problem.from_torch(model, "g1", activation="relu").student.activation.name == "relu"

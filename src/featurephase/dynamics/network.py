@@ -148,11 +148,14 @@ class Network:
         where the loss does not take the output for a logit.
         """
         if output.ndim == 2:
-            largest, best = output[0].copy(), np.zeros(len(y))
+            largest, hit = output[0].copy(), np.asarray(y == 0)
             for c in range(1, len(output)):  # several times faster than argmax along the short axis
-                np.copyto(best, c, where=output[c] > largest)
+                larger = output[c] > largest
+                hit &= ~larger
+                larger &= y == c
+                hit |= larger
                 np.maximum(largest, output[c], out=largest)
-            return np.asarray(best == y)
+            return hit
         border = 0.0 if self.loss.expected_labels is not None else float(np.mean(self.labels))
         return np.asarray((output > border) == (y == self.labels[1]))
 

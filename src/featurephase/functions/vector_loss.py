@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from featurephase.foundation.errors import InputError, SingularCurvatureError
+from featurephase.foundation.errors import InputError, SingularCurvatureError, show
+from featurephase.foundation.numbers import is_whole, plain
 from featurephase.foundation.types import Array
 from featurephase.functions.facts import LossFacts
 from featurephase.functions.loss import Loss
@@ -120,7 +121,7 @@ class VectorLoss(Specified):
         value, first, second
             The loss (N,), its derivatives in f (C, N) and (C, C, N); without the last, it is an error when asked for.
         outputs
-            C.
+            C, at least 2.
         name, facts
             As of :meth:`~featurephase.functions.Loss.from_callables`.
         responses
@@ -129,10 +130,18 @@ class VectorLoss(Specified):
         Raises
         ------
         InputError
-            If a function fails, returns another shape or numbers that are not finite, or is not the derivative it is
-            said to be.
+            If C is not at least 2, or a function fails, returns another shape or numbers that are not finite, or is not
+            the derivative it is said to be.
         """
+        if not is_whole(outputs) or plain(outputs) < 2:
+            raise InputError(
+                f"loss {name!r}: outputs = {show(outputs)}: must be a whole number >= 2; "
+                "a loss of one output is a Loss (Loss.from_callables)"
+            )
+        outputs = int(plain(outputs))
         at = np.eye(outputs) if responses is None else np.asarray(responses, dtype=np.float64)
+        if at.ndim != 2 or len(at) != outputs or at.size == 0:
+            raise InputError(f"loss {name!r}: responses of shape {at.shape}: must be columns of {outputs} numbers")
         functions = (value, first, second)
         _check(name, functions, at)
 
@@ -218,15 +227,16 @@ def _softmax_cross_entropy(orders: tuple[int, ...], y: Array, f: Array) -> tuple
 
 
 def _softmax_block(orders: tuple[int, ...], y: Array, f: Array, out: list[Array]) -> None:
-    total = np.sum(y, axis=0)
-    shifted = f - np.max(f, axis=0)
+    total = _row_sum(y)
+    shifted = f - _row_max(f)
     p = np.exp(shifted)
-    sums = np.sum(p, axis=0)
-    p /= sums
+    sums = _row_sum(p)
+    p *= 1.0 / sums
     for order, target in zip(orders, out, strict=True):
         if order == 0:
             np.multiply(total, np.log(sums), out=target)
-            target -= np.einsum("cn,cn->n", y, shifted)
+            shifted *= y
+            target -= _row_sum(shifted)
         elif order == 1:
             np.multiply(total, p, out=target)
             target -= y
@@ -235,6 +245,21 @@ def _softmax_block(orders: tuple[int, ...], y: Array, f: Array, out: list[Array]
             diagonal = np.arange(len(p))
             target[diagonal, diagonal] += p
             target *= total
+
+
+def _row_sum(rows: Array) -> Array:
+    """The sum over a short first axis: several times faster row by row than along it."""
+    total: Array = rows[0].copy()
+    for row in rows[1:]:
+        total += row
+    return total
+
+
+def _row_max(rows: Array) -> Array:
+    largest: Array = rows[0].copy()
+    for row in rows[1:]:
+        np.maximum(largest, row, out=largest)
+    return largest
 
 
 def _check(name: str, functions: tuple[Any, Any, Any], at: Array) -> None:

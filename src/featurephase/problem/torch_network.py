@@ -16,6 +16,9 @@ __all__ = ["student_from_torch"]
 
 _SHAPE = "a network of two linear layers with an activation between them: Sequential(Linear, activation, Linear)"
 
+#: On so many inputs the network and what is made of it are compared.
+_INPUTS = 32
+
 
 def student_from_torch(model: Any, directions: ArrayLike | None = None, activation: Activation | str = "") -> Student:
     """The student that a PyTorch network is: Gram matrix, overlaps, readout and biases of its present weights.
@@ -33,10 +36,12 @@ def student_from_torch(model: Any, directions: ArrayLike | None = None, activati
     Raises
     ------
     InputError
-        If the model is no such network, or the directions do not fit.
+        If the model is no such network, does anything else with its inputs, or the directions do not fit.
     """
     from torch import nn
 
+    if not isinstance(model, nn.Module):
+        raise InputError(f"model: {_SHAPE} is needed; got {type(model).__name__}")
     leaves = [module for module in model.modules() if not list(module.children())]
     kinds = ", ".join(type(module).__name__ for module in leaves) or "no modules"
     linear = [module for module in leaves if isinstance(module, nn.Linear)]
@@ -55,7 +60,7 @@ def student_from_torch(model: Any, directions: ArrayLike | None = None, activati
         if frame.ndim != 2 or len(frame) != len(theta) or not np.allclose(frame.T @ frame, np.eye(frame.shape[1])):
             raise InputError(f"directions: orthonormal columns of {len(theta)} numbers are needed; got {frame.shape}")
         overlap = frame.T @ theta
-    return Student(
+    student = Student(
         activation or _activation(between),
         _numbers(second.weight).T,
         theta.T @ theta,
@@ -63,10 +68,33 @@ def student_from_torch(model: Any, directions: ArrayLike | None = None, activati
         bias=0.0 if first.bias is None else _numbers(first.bias),
         output_bias=0.0 if second.bias is None else _numbers(second.bias),
     )
+    _require_same_function(model, first.weight, student, theta)
+    return student
+
+
+def _require_same_function(model: Any, weight: Any, student: Student, theta: Array) -> None:
+    """The layers do not say what ``forward`` does with them: an activation, a scale or a shortcut may stand there."""
+    import torch
+
+    x = np.random.default_rng(0).standard_normal((_INPUTS, len(theta)))
+    hidden = student.activation.value(x @ theta + student.bias)
+    ours = hidden @ student.readout_matrix + student.output_bias
+    try:
+        with torch.no_grad():
+            theirs = _numbers(model(torch.as_tensor(x).to(weight))).reshape(ours.shape)
+    except Exception as error:
+        raise InputError(f"model: it failed on inputs of shape {x.shape}: {error}") from error
+    off = float(np.max(np.abs(theirs - ours)))
+    if not off <= np.sqrt(torch.finfo(weight.dtype).eps) * (1.0 + np.max(np.abs(ours))):
+        raise InputError(
+            f"model: its outputs are not A'sigma(Theta'x + b) + c with the weights of its layers and sigma = "
+            f"{student.activation.name}: they differ by {off:.2g}; if forward applies another activation, give it as "
+            "activation=; anything else, such as dropout or a shortcut, is not covered"
+        )
 
 
 def _numbers(parameter: Any) -> Array:
-    return np.asarray(parameter.detach().cpu().numpy(), dtype=np.float64)
+    return np.asarray(parameter.detach().cpu().double().numpy())
 
 
 def _activation(between: list[Any]) -> str:
