@@ -9,28 +9,16 @@ is thereby decided exactly for the floating-point numbers given.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featurephase.foundation.precise import Numbers, Precise, exact, exact_products, rounded, where
 from featurephase.foundation.types import Array
-from featurephase.latent_model.model import Model
+from featurephase.latent_model.model import Flags, Model
 
-__all__ = [
-    "Coefficients",
-    "Flags",
-    "cancelled",
-    "coefficients",
-    "modes",
-    "precise_coefficients",
-    "precise_modes",
-    "precise_rate",
-    "unbalance",
-]
-
-Flags: TypeAlias = NDArray[np.bool_]
+__all__ = ["Coefficients", "cancelled", "coefficients", "modes", "precise_coefficients", "precise_modes", "unbalance"]
 
 #: Products of four numbers within these bounds stay in the range of float64.
 _LOW, _HIGH = 1e-70, 1e70
@@ -84,8 +72,7 @@ class Coefficients:
         return Coefficients(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Sums:
+class _Sums(NamedTuple):
     """Sums over the units."""
 
     P: Numbers
@@ -143,8 +130,7 @@ def precise_rate(model: Model, rows: NDArray[np.intp]) -> Array:
 
 def cancelled(difference: Numbers, *terms: Numbers) -> Flags:
     """Whether a difference of float64 terms has lost digits, or may be zero."""
-    flags: Flags = ~(abs(difference) > _CANCELLED * sum(map(abs, terms)))
-    return flags
+    return np.asarray(~(abs(difference) > _CANCELLED * sum(map(abs, terms))))
 
 
 def _sums(model: Model) -> tuple[_Sums, Flags]:
@@ -166,8 +152,7 @@ def _sums(model: Model) -> tuple[_Sums, Flags]:
         square = np.zeros_like(square)
     if model.saddle_tolerance > 0.0:
         lost |= np.logical_or(*_absent(w, ru, model.saddle_tolerance))
-    sums = _Sums(P=P, Q=Q, uu=uu, ww=ww, uw=uw, gram=square * ww, unbalance=0.5 * (ww / r - r * uu), residual=residual)
-    return sums, lost
+    return _Sums(P, Q, uu, ww, uw, square * ww, 0.5 * (ww / r - r * uu), residual), lost
 
 
 def _exact_sums(model: Model) -> _Sums:
@@ -190,16 +175,7 @@ def _exact_sums(model: Model) -> _Sums:
         no_p, no_q = _absent(Precise(model.w), ru, model.saddle_tolerance)
         P, Q = where(no_p, 0.0, P), where(no_q, 0.0, Q)
         gram, unbalance = (where(no_p | no_q, 0.0, value) for value in (gram, unbalance))
-    return _Sums(
-        P=P,
-        Q=Q,
-        uu=rounded(uu),
-        ww=rounded(ww),
-        uw=rounded(uw),
-        gram=gram,
-        unbalance=unbalance,
-        residual=rounded(A * gamma * uw - B),
-    )
+    return _Sums(P, Q, rounded(uu), rounded(ww), rounded(uw), gram, unbalance, rounded(A * gamma * uw - B))
 
 
 def _absent(w: Numbers, ru: Numbers, tolerance: float) -> tuple[Flags, Flags]:
@@ -244,10 +220,8 @@ def _closed_form(model: Model, y: _Sums, numbers: Any = np.asarray) -> Coefficie
     decaying = small * (1.0 + where(slow, 0.0, 2.0 * large / where(slow, 1.0, target_part)))
     A_safe, gamma_safe = where(model.A == 0.0, 1.0, A), where(model.gamma == 0.0, 1.0, gamma)
 
-    special = bool(np.any(frozen | linear))
-
     def settled(value: Numbers, when_linear: Numbers) -> Numbers:
-        return where(frozen, 0.0, where(linear, when_linear, value)) if special else value
+        return where(frozen, 0.0, where(linear, when_linear, value))
 
     rate = 4.0 * model.loss_factor * size * speed
     nothing = (model.u == 0.0).all(axis=-1) & (model.w == 0.0).all(axis=-1)
@@ -300,8 +274,8 @@ def _inside(model: Model, sums: _Sums, c: Coefficients) -> Flags:
     """Whether nothing over- or underflowed on the way: then every number is nonzero and of moderate size."""
     given = (model.A, model.eta_u, model.eta_w, model.gamma)
     sized = (sums.uu, sums.ww, sums.P, sums.Q, c.n, c.m, c.total, c.rate, c.drift, c.kernel_p, c.kernel_q, c.product)
-    flags: Flags = np.logical_or(model.B == 0.0, _within(model.B, c.target))
-    return flags & _within(*given, *sized, c.start, c.residual, c.shift, c.loss_factor)
+    target = (model.B == 0.0) | _within(model.B, c.target)
+    return np.asarray(target & _within(*given, *sized, c.start, c.residual, c.shift, c.loss_factor))
 
 
 def _ordinary(c: Coefficients) -> Flags:
@@ -311,61 +285,65 @@ def _ordinary(c: Coefficients) -> Flags:
     moderate = ((sizes == 0.0) | (sizes > _LOW) & (sizes < _HIGH)).all(axis=0)
     moves = _within(c.n, c.m, c.rate)
     angle = (c.root_gram != 0.0) | (c.target != 0.0) | (c.frozen & (c.product != 0.0))
-    flags: Flags = moderate & (moves | c.frozen) & angle
-    return flags
+    return np.asarray(moderate & (moves | c.frozen) & angle)
 
 
-def modes(model: Model, row: int) -> tuple[Array, bool]:
-    """``p_i/r, q_i/r, p_i, q_i`` of one initialisation, (4, unit), and whether none has left the range of float64.
+def modes(model: Model) -> tuple[Array, Flags]:
+    """``p_i/r, q_i/r, p_i, q_i``, (4, row, unit), and in which rows none of them has left the range of float64.
 
     Where one rate is 0, ``w_i, 0, 0, 0`` or ``0, 0, u_i, 0``: what the layer that moves moves along. Units in which p
     or q cancels, or a number leaves the range on the way, are done in mpmath.
     """
-    part = model.take(np.array([row]))
-    u, w, r = part.u[0], part.w[0], _rate_ratio(part, np.asarray)[0]
+    u, w, r = model.u, model.w, _rate_ratio(model, np.asarray)[:, None]
     ru = r * u
     p, q = 0.5 * (w + ru), 0.5 * (w - ru)
     parts = np.stack([p / r, q / r, p, q])
     sizes = np.abs(np.stack([w / r, u, w, ru]))
-    lost: Flags = (cancelled(p, w, ru) | cancelled(q, w, ru)) & (part.eta_u != part.eta_w)
+    lost: Flags = (cancelled(p, w, ru) | cancelled(q, w, ru)) & (model.eta_u != model.eta_w)[:, None]
     lost |= ~((sizes > _SMALL) & (sizes < _LARGE)).all(axis=0)
-    lost |= (model.saddle_tolerance > 0.0) | _one_rate(part)
-    if not lost.any():
-        return parts, True
-    fine = precise_modes(model, row, lost)
-    parts[:, lost] = fine.double()
-    size = abs(fine)
-    return parts, bool(((size == 0.0) | (size > _SMALL) & (size < _LARGE)).all())
+    lost |= _one_rate(model)[:, None] | (model.saddle_tolerance > 0.0)
+    safe = np.ones(len(u), dtype=np.bool_)
+    rows, units = np.nonzero(lost)
+    if rows.size:
+        fine = precise_modes(model, rows, units)
+        parts[:, rows, units] = fine.double()
+        size = abs(fine)
+        safe[rows[~((size == 0.0) | (size > _SMALL) & (size < _LARGE)).all(axis=0)]] = False
+    return parts, safe
 
 
-def precise_modes(model: Model, row: int, units: Flags | slice = slice(None)) -> Precise:
-    """The same for some units, from ``4 p_i q_i = w_i^2 - r^2 u_i^2``, whose zero is decided exactly."""
-    part = model.take(np.array([row]))
-    u, w, r = part.u[0, units], part.w[0, units], _rate_ratio(part, Precise)
-    if _one_rate(part)[0]:
-        along = np.stack([w * (part.eta_u > 0.0), 0.0 * u, u * (part.eta_w > 0.0), 0.0 * u])
-        return Precise(along)
-    eta_u, eta_w = exact(part.eta_u), exact(part.eta_w)
-    product = rounded(eta_u * exact(w) * exact(w) - eta_w * exact(u) * exact(u)) / rounded(eta_u) / 4.0
-    larger = (abs(Precise(w)) + r * abs(Precise(u))) / 2.0  # of |p_i| and |q_i|
+def precise_modes(model: Model, rows: NDArray[np.intp], units: NDArray[np.intp]) -> Precise:
+    """The same for pairs of a row and a unit, (4, pair), from ``4 p_i q_i = w_i^2 - r^2 u_i^2``: its zero is exact."""
+    distinct, place = np.unique(rows, return_inverse=True)
+    part = model.take(distinct)
+    u, w, r = model.u[rows, units], model.w[rows, units], _rate_ratio(part, Precise)
+    product = _exact_unbalance(model, rows, units) / Precise(part.eta_u)[place] / 4.0
+    larger = (abs(Precise(w)) + r[place] * abs(Precise(u))) / 2.0  # of |p_i| and |q_i|
     larger = larger * where(w != 0.0, np.sign(w), np.sign(u))
     smaller = where(larger == 0.0, 0.0, product / larger)
     parallel = np.sign(u) * np.sign(w) >= 0.0
     p, q = where(parallel, larger, smaller), where(parallel, smaller, larger)
     if model.saddle_tolerance > 0.0:
         no_p, no_q = _absent(Precise(part.w), r[:, None] * Precise(part.u), model.saddle_tolerance)
-        p, q = where(no_p, 0.0, p), where(no_q, 0.0, q)
-    return Precise(np.stack([x.values for x in (p / r, q / r, p, q)]))
+        p, q = where(no_p[place], 0.0, p), where(no_q[place], 0.0, q)
+    along = (w * (part.eta_u > 0.0)[place], 0.0, u * (part.eta_w > 0.0)[place], 0.0)
+    alone, both = _one_rate(part)[place], (p / r[place], q / r[place], p, q)
+    return Precise(np.stack([where(alone, x, y).values for x, y in zip(along, both, strict=True)]))
 
 
 def unbalance(model: Model) -> Array:
     """``eta_u w_i^2 - eta_w u_i^2`` of every unit, conserved; shape (row, unit)."""
-    eta_u, eta_w = (np.broadcast_to(x[:, None], model.u.shape) for x in (model.eta_u, model.eta_w))
     with np.errstate(all="ignore"):
-        x, y = eta_u * model.w * model.w, eta_w * model.u * model.u
+        x, y = model.eta_u[:, None] * model.w * model.w, model.eta_w[:, None] * model.u * model.u
         value: Array = x - y
         lost = cancelled(value, x, y) | ~((x + y > _SMALL) & (x + y < _LARGE))
         if lost.any():
-            a, b, u, w = (exact(z[lost]) for z in (eta_u, eta_w, model.u, model.w))
-            value[lost] = rounded(a * w * w - b * u * u).double()
+            value[lost] = _exact_unbalance(model, *np.nonzero(lost)).double()
     return value
+
+
+def _exact_unbalance(model: Model, rows: NDArray[np.intp], units: NDArray[np.intp]) -> Precise:
+    """The same for pairs of a row and a unit, so that its zero is exact; shape (pair,)."""
+    eta_u, eta_w = exact(model.eta_u[rows]), exact(model.eta_w[rows])
+    u, w = exact(model.u[rows, units]), exact(model.w[rows, units])
+    return rounded(eta_u * w * w - eta_w * u * u)

@@ -35,41 +35,26 @@ NAMES = ("alignment", "growth", "disalignment", "shrinkage")
 class Mechanisms:
     """The budget from the start to each time; arrays have the shape of the initialisations followed by the times'.
 
-    Attributes
-    ----------
-    times
-        Times, infinity included.
-    alignment, disalignment, growth, shrinkage
-        Parts of ``log_kernel_ratio``; the first and third are at least 0, the others at most 0.
-    log_kernel_ratio
-        ``ln K(t)/K(0)``; 0 where nothing moves, -inf at a saddle in the limit.
-    output_angle, output_scale
-        Parts of the change of the output that came by rotation and by change of norms.
-    start_alignment, end_alignment
-        Cosine of the angle between u and w at time 0 and at the time; nan where one of them vanishes.
-    norm_ratio
-        ``|u||w|`` at the time over its value at 0.
-    relative_motion_u, relative_motion_w
-        ``|u(t) - u(0)|/|u(0)|`` and the same for w. With unbalanced layers the small one may turn completely while K,
-        and with it the budget, hardly moves: look at both.
+    With unbalanced layers the small one may turn completely while K, and with it the budget, hardly moves: look at the
+    relative motions too.
     """
 
-    times: Array
-    alignment: Array
+    times: Array  # infinity included, any shape
+    alignment: Array  # parts of log_kernel_ratio: alignment and growth are at least 0, the others at most 0
     disalignment: Array
     growth: Array
     shrinkage: Array
-    log_kernel_ratio: Array
-    output_angle: Array
-    output_scale: Array
-    start_alignment: Array
-    end_alignment: Array
-    norm_ratio: Array
-    relative_motion_u: Array
+    log_kernel_ratio: Array  # ln K(t)/K(0); 0 where nothing moves, -inf at a saddle in the limit
+    output_angle: Array  # what of the change of the output came by rotation
+    output_scale: Array  # .. and by change of norms
+    start_alignment: Array  # cosine of the angle between u and w at time 0; nan where one of them vanishes
+    end_alignment: Array  # the same at the time
+    norm_ratio: Array  # |u||w| at the time over its value at 0
+    relative_motion_u: Array  # |u(t) - u(0)|/|u(0)|
     relative_motion_w: Array
 
 
-_SCALARS = ("alignment", "relative_motion_u", "relative_motion_w")
+_MOTIONS = ("relative_motion_u", "relative_motion_w")
 _EVALUATED = tuple(f.name for f in fields(Mechanisms) if f.name not in ("times", "start_alignment"))
 
 
@@ -103,7 +88,7 @@ def _budget(c: Coefficients, x: Motion) -> dict[str, Numbers]:
     rises = (np.sign(z0) + np.sign(z1)) * np.sign(dz) > 0.0
     rise, turn_up = _piece(c, where(crosses, 0.0, start), end, where(crosses, end, where(rises, step, 0.0)))
     fall, turn_down = _piece(c, where(crosses, 0.0, end), start, where(crosses, start, where(rises, 0.0, step)))
-    G, ends = c.root_gram * c.root_gram, scalars(_SCALARS, c, x)
+    G, ends = c.root_gram * c.root_gram, scalars(("alignment", *_MOTIONS), c, x)
     sine = where(G == 0.0, 1.0, c.root_gram)
     angle = c.gamma * c.root_gram * np.arctan2(dz, sine + z0 * z1 / sine)
     norms = (z1 * z1 + G) / (z0 * z0 + G)
@@ -117,8 +102,7 @@ def _budget(c: Coefficients, x: Motion) -> dict[str, Numbers]:
         "output_scale": c.gamma * dz - angle,
         "norm_ratio": np.sqrt(norms),
         "end_alignment": ends["alignment"],
-        "relative_motion_u": ends["relative_motion_u"],
-        "relative_motion_w": ends["relative_motion_w"],
+        **{name: ends[name] for name in _MOTIONS},
     }
 
 

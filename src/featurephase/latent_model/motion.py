@@ -1,24 +1,38 @@
-"""The closed form at given times, for float64 and precise numbers alike; symbols in :mod:`.solution`."""
+"""The closed form at given times, in float64, and in mpmath where that is not enough; symbols in :mod:`.solution`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from featurephase.foundation.precise import Numbers, Precise, where
 from featurephase.foundation.types import Array
-from featurephase.latent_model.coefficients import Coefficients, Flags
+from featurephase.latent_model.coefficients import Coefficients, coefficients, precise_coefficients, precise_rate
+from featurephase.latent_model.model import Flags, Model
 
-__all__ = ["DECAYING", "SCALARS", "Motion", "Trajectory", "arrival", "growth", "motion", "product", "scalars"]
+__all__ = ["SCALARS", "Evaluation", "Formula", "Motion", "Trajectory", "arrival", "growth", "product", "scalars"]
 
 #: Stands for infinite time in precise numbers, in units of 1/(4 c D): ratios of vanishing numbers keep their meaning.
 _ENDLESS: Numbers = np.exp(Precise(1e4))
 #: Below every product of float64 numbers, above exp(-_ENDLESS).
 _VANISHED: Numbers = np.exp(Precise(-1e5))
 
+#: Points evaluated at once: their intermediate arrays stay in cache.
+_BLOCK = 16384
+#: Earlier than this in units of 1/(4 c D), products with coefficients down to 1e-70 may underflow.
+_EARLIEST = 1e-70
+#: Later than this, exp(-4 c D t) magnifies the rounding of D: there D is formed with more digits.
+_LATE = 100.0
+_SMALLEST, _LARGEST = np.finfo(np.float64).tiny, np.finfo(np.float64).max
+#: Quantities of which it is said when they leave the range.
+_RANGED = frozenset({"output", "residual", "loss", "excess_loss", "kernel"})
+
 #: What goes to 0, or what is left of it.
-DECAYING = frozenset({"residual", "loss", "excess_loss"})
+_DECAYING = frozenset({"residual", "loss", "excess_loss"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,51 +40,27 @@ class Trajectory:
     """Scalars of the flow on a grid; every array has the shape of the initialisations followed by that of the times.
 
     A number beyond the range of float64 is 0 or infinite; ``out_of_range`` says to which quantities this happened.
-
-    Attributes
-    ----------
-    times
-        Times, infinity included.
-    output
-        ``s``: the network's output per unit of latent input, ``f = s a``.
-    residual
-        ``A s - B``: half the slope of the loss in s (for loss factor 1), with full relative accuracy.
-    loss, excess_loss
-        ``c E (f - y)^2``, and what of it training can remove, with full relative accuracy.
-    kernel
-        ``K``: the learning-rate weighted neural tangent kernel per ``a a'``.
-    alignment
-        ``zeta``: cosine of the angle between u and w; nan where one of them vanishes.
-    misalignment
-        ``1 - zeta^2`` with full relative accuracy.
-    log_xi
-        Logarithm of the scalar that carries the motion.
-    relative_motion_u, relative_motion_w
-        ``|u(t) - u(0)| / |u(0)|`` and the same for w: how far each layer has moved.
-    out_of_range
-        Quantities that left the range at some finite time: name -> "overflow", "underflow" or "both".
     """
 
-    times: Array
-    output: Array
-    residual: Array
-    loss: Array
-    excess_loss: Array
-    kernel: Array
-    alignment: Array
-    misalignment: Array
-    log_xi: Array
-    relative_motion_u: Array
+    times: Array  # infinity included, any shape
+    output: Array  # s: the network's output per unit of latent input, f = s a
+    residual: Array  # A s - B: half the slope of the loss in s (for loss factor 1), with full relative accuracy
+    loss: Array  # c E (f - y)^2
+    excess_loss: Array  # what of it training can remove, with full relative accuracy
+    kernel: Array  # K: the learning-rate weighted neural tangent kernel per a a'
+    alignment: Array  # zeta: cosine of the angle between u and w; nan where one of them vanishes
+    misalignment: Array  # 1 - zeta^2 with full relative accuracy
+    log_xi: Array  # logarithm of the scalar that carries the motion
+    relative_motion_u: Array  # |u(t) - u(0)| / |u(0)|: how far the layer has moved
     relative_motion_w: Array
-    out_of_range: dict[str, str]
+    out_of_range: dict[str, str]  # left the range at some finite time: name -> "overflow", "underflow" or "both"
 
 
 #: What :func:`scalars` gives.
 SCALARS = tuple(f.name for f in fields(Trajectory) if f.name not in ("times", "out_of_range"))
 
 
-@dataclass(frozen=True)
-class Motion:
+class Motion(NamedTuple):
     """What has happened by some time: N, M, moved and phi of the table; keep is ``left * right``."""
 
     N: Numbers
@@ -80,6 +70,10 @@ class Motion:
     moved: Numbers
     phi: Numbers
     endless: Flags  # whether the time is infinite
+
+
+#: Quantities of the coefficients and the motion by their names; must hold for float64 and for precise numbers.
+Formula: TypeAlias = Callable[[Coefficients, Motion], dict[str, Numbers]]
 
 
 def motion(c: Coefficients, times: Numbers, endless: Flags) -> Motion:
@@ -156,7 +150,7 @@ def _ratio(shift: Numbers, norm: Numbers) -> Numbers:
 def scalars(wanted: tuple[str, ...], c: Coefficients, x: Motion) -> dict[str, Numbers]:
     """Quantities of a trajectory."""
     values: dict[str, Numbers] = {}
-    if not DECAYING.isdisjoint(wanted):
+    if not _DECAYING.isdisjoint(wanted):
         values["residual"] = residual = c.residual * x.left * x.right
         values["excess_loss"] = c.loss_factor * residual / c.A * residual
         values["loss"] = values["excess_loss"] + c.loss_factor * c.floor
@@ -205,3 +199,95 @@ def arrival(c: Coefficients, s: Numbers, residual: Numbers, gap: Numbers) -> Num
     reached = (rho > 0.0) & (done > 0.0) & ~c.frozen
     reached &= ~c.saddle | (np.sign(s) * np.sign(c.start) > 0.0)  # it stops short of the target, at output 0
     return where(gap == 0.0, 0.0, where(reached, time, np.nan))
+
+
+class Evaluation:
+    """Evaluation of formulas for one model, at all times or row by row."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        # All of the wild rows is done in mpmath: their coefficients are beyond the range of float64.
+        self.c, fine, self.wild = coefficients(model)
+        self._fine_rate = np.where(fine, self.c.rate, np.nan)  # with more digits, once it is needed
+
+    def __call__(
+        self, formula: Formula, names: tuple[str, ...], times: Array, pairwise: bool = False
+    ) -> tuple[dict[str, Array], dict[str, str]]:
+        """What a formula gives under some names, shape: initialisations, times; and ``out_of_range`` of a trajectory.
+
+        Every initialisation is evaluated at every time; with ``pairwise`` there is one time for each.
+        """
+        if not names:
+            return {}, {}
+        t = times.reshape((-1, 1) if pairwise else (1, -1))
+        rows, count = len(self.wild), t.shape[1]
+        values, ways = {name: np.empty((rows, count)) for name in names}, set[tuple[str, str]]()
+        step = max(_BLOCK // max(count, 1), 1)
+        with np.errstate(all="ignore"):
+            c = self._with_rates(t, not _DECAYING.isdisjoint(names))
+            for i in range(0, rows, step):
+                for j in range(0, count, _BLOCK):
+                    lines, columns = slice(i, i + step), slice(j, j + _BLOCK)
+                    part = t[lines if pairwise else slice(None), columns]
+                    block = {name: x[lines, columns] for name, x in values.items()}
+                    ways |= self._fill(block, formula, c.take((lines, None)), np.arange(rows)[lines], part)
+        shape = self.model.batch if pairwise else (*self.model.batch, *times.shape)
+        beyond = {name: [way for other, way in ways if other == name] for name in names}
+        return (
+            {name: x.reshape(shape) for name, x in values.items()},
+            {name: way[0] if len(way) == 1 else "both" for name, way in beyond.items() if way},
+        )
+
+    def _with_rates(self, t: Array, decays: bool) -> Coefficients:
+        """The coefficients, with more digits of D where exp(-4 c D t) is wanted at late times."""
+        c = self.c
+        last = where(np.isinf(t), 0.0, t).max(axis=1, initial=0.0)
+        late = (c.rate * last > _LATE) & ~self.wild & (decays | (c.target == 0.0))
+        if not late.any():
+            return c
+        rows = np.flatnonzero(late & np.isnan(self._fine_rate))
+        if rows.size:
+            self._fine_rate[rows] = precise_rate(self.model, rows)
+        return replace(c, rate=where(late, self._fine_rate, c.rate))
+
+    def _fill(
+        self, values: dict[str, Array], formula: Formula, c: Coefficients, rows: NDArray[np.intp], t: Array
+    ) -> set[tuple[str, str]]:
+        """Fill one block of ``values`` (rows, times); returns which quantities left the range, and how."""
+        shape, ways = next(iter(values.values())).shape, set[tuple[str, str]]()
+        new = formula(c, motion(c, np.minimum(t, _LARGEST), np.isinf(t)))
+        lost = np.broadcast_to(self.wild[rows, None], shape)
+        if (t[t > 0.0].min(initial=np.inf) * c.rate < _EARLIEST).any():
+            lost = lost | (t > 0.0) & (c.rate > 0.0) & (t * c.rate < _EARLIEST)
+        for name, array in values.items():
+            np.add(new[name], 0.0, out=array)  # no -0.0
+            if not (known := np.isfinite(array)).all():
+                lost = lost | ~known
+            alive = (c.residual != 0.0) & (_DECAYING.issuperset({name}) | (c.start != 0.0) & (c.target == 0.0))
+            if name in _RANGED and alive.any() and (np.abs(array) < _SMALLEST)[alive & np.isfinite(t) & ~lost].any():
+                ways.add((name, "underflow"))
+        if lost.any():
+            i, j = np.nonzero(lost)
+            times = np.broadcast_to(t, shape)[i, j]
+            for name, fine in self.precisely(formula, rows[i], times).items():
+                if name in values:
+                    values[name][i, j] = numbers = fine.double() + 0.0
+                    over, under = np.isinf(numbers), (np.abs(numbers) < _SMALLEST) & (fine != 0.0)
+                    beyond = {"overflow": over, "underflow": under} if name in _RANGED else {}
+                    ways |= {(name, way) for way, flags in beyond.items() if flags[np.isfinite(times)].any()}
+        return ways
+
+    def precisely(self, formula: Formula, rows: NDArray[np.intp], times: Array) -> dict[str, Precise]:
+        """The formula in mpmath, at pairs of a row and a time."""
+        distinct, place = np.unique(rows, return_inverse=True)
+        c = precise_coefficients(self.model, distinct).take(place)
+        return formula(c, motion(c, Precise(np.minimum(times, _LARGEST)), np.isinf(times)))
+
+    def rowwise(self, formula: Callable[[Coefficients], Numbers]) -> Array:
+        """A number of each initialisation, in mpmath where its coefficients are beyond the range of float64."""
+        with np.errstate(all="ignore"):
+            values = np.array(formula(self.c), dtype=np.float64)
+            rows = np.flatnonzero(self.wild)
+            if rows.size:
+                values[rows] = formula(precise_coefficients(self.model, rows)).double()
+        return values.reshape(self.model.batch)

@@ -25,16 +25,7 @@ _EDGE = 1e-9
 
 @dataclass(frozen=True, kw_only=True)
 class Slice:
-    """A plane of scalings: two exponents vary, the others stay at ``fixed``.
-
-    Attributes
-    ----------
-    x, y
-        Names of the exponents on the axes.
-    fixed
-        The scaling that gives the others.
-    x_range, y_range
-        The window.
+    """A plane of scalings: the two exponents on the axes vary in a window, the others stay at ``fixed``.
 
     Raises
     ------
@@ -98,9 +89,8 @@ class Slice:
 
     def disalignment_line(self) -> Segment | None:
         """At fixed width: where balanced layers with ``c_h > 0`` disalign instead of staying in the kernel phase."""
-        if "c_width" in (self.x, self.y) or sign(self.fixed.c_width) != 0:
-            return None
-        return self.segment(self.affine("imbalance"), [self.kernel_sides[0]])
+        fixed_width = "c_width" not in (self.x, self.y) and sign(self.fixed.c_width) == 0
+        return self.segment(self.affine("imbalance"), [self.kernel_sides[0]]) if fixed_width else None
 
     def rich_region(self) -> list[Point]:
         """Corners of the region ``c_h < 0`` (convex: two half-planes and the window); empty if there is none."""
@@ -117,18 +107,13 @@ class Slice:
             return None
         foot, along = np.array([-a * c, -b * c]) / square, np.array([-b, a])
         (x0, x1), (y0, y1) = self.x_range, self.y_range
-        low, high = -np.inf, np.inf
-        window = np.array([(1, 0, -x0), (-1, 0, x1), (0, 1, -y0), (0, -1, y1)])
-        for p, q, r in [*window, *conditions]:
-            value, slope = p * foot[0] + q * foot[1] + r, p * along[0] + q * along[1]
-            if abs(slope) < 1e-12:
-                if value < -_EDGE:
-                    return None
-            elif slope > 0.0:
-                low = max(low, -value / slope)
-            else:
-                high = min(high, -value / slope)
-        if not low < high:
+        p, q, r = np.array([(1, 0, -x0), (-1, 0, x1), (0, 1, -y0), (0, -1, y1), *conditions]).T
+        value, slope = p * foot[0] + q * foot[1] + r, p * along[0] + q * along[1]
+        flat = np.abs(slope) < 1e-12
+        ends = -value / np.where(flat, 1.0, slope)
+        low = ends[~flat & (slope > 0.0)].max(initial=-np.inf)
+        high = ends[~flat & (slope < 0.0)].min(initial=np.inf)
+        if (value[flat] < -_EDGE).any() or not low < high:
             return None
         (ax, ay), (bx, by) = foot + low * along, foot + high * along
         return (float(ax), float(ay)), (float(bx), float(by))
@@ -142,10 +127,9 @@ class Slice:
         distance = np.subtract(astuple(scaling), astuple(self.at(0.0, 0.0)))
         axes = np.eye(len(AXES))[[AXES.index(self.x), AXES.index(self.y)]]
         # u -> kappa^c u: gamma - c, eta_u + 2c, sigma_u + c; the same for w
-        sizes = [(-1, 2, 0, 1, 0, 0), (-1, 0, 2, 0, 1, 0)]
-        time = [(0, 1, 1, 0, 0, 0)]
-        for own_time, directions in ((True, [*axes, *sizes]), (False, [*axes, *sizes, *time])):
-            columns = np.array(directions, dtype=np.float64).T
+        sizes, time = [(-1, 2, 0, 1, 0, 0), (-1, 0, 2, 0, 1, 0)], [(0, 1, 1, 0, 0, 0)]
+        for own_time in (True, False):
+            columns = np.array([*axes, *sizes, *([] if own_time else time)], dtype=np.float64).T
             solution, _, rank, _ = np.linalg.lstsq(columns, distance, rcond=None)
             if rank == columns.shape[1] and np.abs(columns @ solution - distance).max() < _EDGE:
                 return float(solution[0]), float(solution[1]), own_time
@@ -187,16 +171,12 @@ def finite_width_map(
 
     Parameters
     ----------
-    plane
-        The slice.
     kappa
         The large number, above 1; the width is ``kappa**c_width``.
     points
         Grid points on each axis.
-    replicates
-        Random initialisations per point, at least 2.
-    seed
-        Their seed; the same at every point, so that the map is smooth.
+    replicates, seed
+        Random initialisations per point, at least 2; the same at every point, so that the map is smooth.
     cross_moment
         ``B``, and with A = 1 the target of the output.
 
@@ -210,8 +190,13 @@ def finite_width_map(
     check_kappa(kappa)
     x, y = np.linspace(*plane.x_range, points), np.linspace(*plane.y_range, points)
     at = dict(zip(AXES, astuple(plane.fixed), strict=True)) | {plane.x: x[None, :, None], plane.y: y[:, None, None]}
-    uu, uw, ww = _sums(kappa, np.broadcast_to(at["c_width"], (points, points, 1))[..., 0], replicates, seed)
-    # K(inf)/K(0) = sqrt(1 - rho^2 + sigma^2) in logarithms; only three sums of the weights enter
+    # only three sums of the weights enter, each (y, x, replicate)
+    c_width = np.broadcast_to(at["c_width"], (points, points, 1))
+    widths, place = np.unique([width_at(kappa, c) for c in c_width.flat], return_inverse=True)
+    draws = [draw(int(width), replicates, seed) for width in widths]
+    sums = np.array([[np.sum(a * b, axis=-1) for a, b in ((u, u), (u, w), (w, w))] for u, w in draws])
+    uu, uw, ww = np.moveaxis(sums[place.reshape(points, points)], 2, 0)
+    # K(inf)/K(0) = sqrt(1 - rho^2 + sigma^2) in logarithms
     unit, half = np.log(kappa), 0.5 * (at["c_eta_u"] - at["c_eta_w"])
     hidden = np.log(ww) + unit * (2.0 * at["c_sigma_w"] + half)
     readout = np.log(uu) + unit * (2.0 * at["c_sigma_u"] - half)
@@ -221,23 +206,8 @@ def finite_width_map(
     stays = np.log1p(-np.exp(np.minimum(2.0 * log_rho, 0.0)))
     value = 0.5 * np.logaddexp(stays, 2.0 * log_sigma) / unit
     sides = [a * x + b * y[:, None] + c for a, b, c in plane.kernel_sides]
+    limit = np.maximum(-np.maximum(*sides), 0.0)
+    mean, se = value.mean(axis=-1), value.std(axis=-1, ddof=1) / np.sqrt(replicates)
     return FiniteWidthMap(
-        plane=plane,
-        kappa=kappa,
-        x=x,
-        y=y,
-        value=value.mean(axis=-1),
-        value_se=value.std(axis=-1, ddof=1) / np.sqrt(replicates),
-        limit=np.maximum(-np.maximum(*sides), 0.0),
-        replicates=replicates,
-        seed=seed,
+        plane=plane, kappa=kappa, x=x, y=y, value=mean, value_se=se, limit=limit, replicates=replicates, seed=seed
     )
-
-
-def _sums(kappa: float, c_width: Array, replicates: int, seed: int) -> tuple[Array, Array, Array]:
-    """``u . u``, ``u . w`` and ``w . w`` of standard normal u and w, each (y, x, replicate), for exponents (y, x)."""
-    widths, place = np.unique([width_at(kappa, c) for c in c_width.flat], return_inverse=True)
-    draws = [draw(int(width), replicates, seed) for width in widths]
-    sums = np.array([[np.sum(a * b, axis=-1) for a, b in ((u, u), (u, w), (w, w))] for u, w in draws])
-    uu, uw, ww = np.moveaxis(sums[place.reshape(c_width.shape)], 2, 0)
-    return uu, uw, ww

@@ -30,20 +30,7 @@ from featurephase.foundation.errors import InputError
 from featurephase.foundation.types import Array
 from featurephase.latent_model.solution import Flow
 
-__all__ = [
-    "AXES",
-    "PARAMETERISATIONS",
-    "WEIGHTS",
-    "Exponents",
-    "Parameterisation",
-    "Scaling",
-    "Verdict",
-    "check_kappa",
-    "draw",
-    "parameterisation",
-    "sign",
-    "width_at",
-]
+__all__ = ["AXES", "PARAMETERISATIONS", "Exponents", "Parameterisation", "Scaling", "Verdict", "parameterisation"]
 
 #: Exponents closer to 0 than this count as 0: a few roundings of sums of numbers of order 1.
 _ZERO = 1e-9
@@ -81,41 +68,23 @@ class Exponents:
 class Verdict:
     """What a scaling does as the width grows.
 
-    Attributes
-    ----------
-    phase
-        ``"kernel"`` (the kernel stays), ``"feature-learning"`` (it changes by a factor of order one) or ``"rich"``
-        (by a factor that diverges).
-    stability
-        ``"well-defined"`` (learning takes a time of order one, up to a logarithm), ``"frozen"`` (a diverging time) or
-        ``"unstable"`` (no fixed step size is small enough).
-    mechanism
-        In the change of ln K: ``"none"``, ``"alignment and growth"``, ``"alignment then growth"``, ``"growth"``,
-        ``"disalignment"`` or ``"all four"``.
-    kernel_ratio_exponent
-        K(inf)/K(0) grows like this power of kappa.
-    kernel_change_exponent
-        In the kernel phase ``|K(inf)/K(0) - 1|`` falls like this power; otherwise 0.
-    learning_time_exponent, learning_time_logarithm
-        The learning time grows like this power of kappa, times ln kappa if so.
-    angle
-        ``"right angle"`` (the final alignment falls like kappa^-c_g), ``"order one"`` or ``"aligned"``.
-    initial_output
-        ``"vanishing"``, ``"order one"`` or ``"diverging"``.
-    description
-        The same in a sentence or two.
+    The phase is ``"kernel"`` (the kernel stays), ``"feature-learning"`` (it changes by a factor of order one) or
+    ``"rich"`` (by a factor that diverges). The stability is ``"well-defined"`` (learning takes a time of order one, up
+    to a logarithm), ``"frozen"`` (a diverging time) or ``"unstable"`` (no fixed step size is small enough). The
+    mechanism of the change of ln K is ``"none"``, ``"alignment and growth"``, ``"alignment then growth"``,
+    ``"growth"``, ``"disalignment"`` or ``"all four"``.
     """
 
     phase: str
     stability: str
     mechanism: str
-    kernel_ratio_exponent: float
-    kernel_change_exponent: float
-    learning_time_exponent: float
-    learning_time_logarithm: bool
-    angle: str
-    initial_output: str
-    description: str
+    kernel_ratio_exponent: float  # K(inf)/K(0) grows like this power of kappa
+    kernel_change_exponent: float  # in the kernel phase |K(inf)/K(0) - 1| falls like this power; otherwise 0
+    learning_time_exponent: float  # the learning time grows like this power of kappa
+    learning_time_logarithm: bool  # .. times ln kappa, if so
+    angle: str  # "right angle" (the final alignment falls like kappa^-c_g), "order one" or "aligned"
+    initial_output: str  # "vanishing", "order one" or "diverging"
+    description: str  # the same in a sentence or two
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,10 +133,9 @@ class Scaling:
 
     def equivalent(self, other: Scaling) -> bool:
         """Whether both learn the same functions, up to the unit of time."""
-        a, b = (
-            np.array([n.c_width, n.c_gamma, n.c_eta_u - n.c_eta_w]) for n in (self.normal_form(), other.normal_form())
-        )
-        return bool(np.all(np.abs(a - b) < _ZERO))
+        a, b = self.normal_form(), other.normal_form()
+        gaps = (a.c_width - b.c_width, a.c_gamma - b.c_gamma, (a.c_eta_u - a.c_eta_w) - (b.c_eta_u - b.c_eta_w))
+        return all(abs(gap) < _ZERO for gap in gaps)
 
     def verdict(self, *, symmetrised: bool = False) -> Verdict:
         """Phase, stability and mechanism as kappa grows.
@@ -179,14 +147,13 @@ class Scaling:
         """
         x = self.exponents
         time = -(x.c_k + max(x.c_h, 0.0)) + 0.0
-        stability = {0: "well-defined", 1: "frozen", -1: "unstable"}[sign(time)]
-        pace = {
-            0: "learning takes a time of order " + ("ln kappa" if sign(x.c_h) < 0 else "one"),
-            1: f"frozen: learning takes a time of order kappa^{time:g}",
-            -1: f"unstable: a step size must fall like kappa^{time:g}",
+        stability, pace = {
+            0: ("well-defined", "learning takes a time of order " + ("ln kappa" if sign(x.c_h) < 0 else "one")),
+            1: ("frozen", f"frozen: learning takes a time of order kappa^{time:g}"),
+            -1: ("unstable", f"unstable: a step size must fall like kappa^{time:g}"),
         }[sign(time)]
         phase, mechanism, words, change = self._phase(x, symmetrised)
-        start = "vanishing" if symmetrised else {1: "diverging", 0: "order one", -1: "vanishing"}[sign(x.c_s0)]
+        start = -1 if symmetrised else sign(x.c_s0)
         return Verdict(
             phase=phase,
             stability=stability,
@@ -196,7 +163,7 @@ class Scaling:
             learning_time_exponent=time,
             learning_time_logarithm=sign(x.c_h) < 0,
             angle={1: "right angle", 0: "order one", -1: "aligned"}[sign(x.c_g)],
-            initial_output=start,
+            initial_output={1: "diverging", 0: "order one", -1: "vanishing"}[start],
             description=f"{phase}: {words}; {pace}",
         )
 
@@ -277,36 +244,39 @@ class Parameterisation:
     rule: str
 
 
-def _named(name: str, label: str, exponents: tuple[float, ...], rule: str, c_width: float = 1.0) -> Parameterisation:
-    scaling = Scaling(**dict(zip(AXES, (*exponents, c_width), strict=True)))
-    return Parameterisation(name=name, label=label, scaling=scaling, rule=rule)
+_STANDARD = (0.0, -1.0, -1.0, -0.5, 0.0, 1.0)
 
-
-_STANDARD = (0.0, -1.0, -1.0, -0.5, 0.0)
-
-#: All with a fixed number of inputs. Constants (the 2 of Kaiming, uniform or normal) do not change an exponent.
-PARAMETERISATIONS: tuple[Parameterisation, ...] = (
-    _named("ntk", "NTK", (-0.5, 0, 0, 0, 0), "gamma = d^-1/2, weights N(0, 1), rates 1"),
-    _named("standard", "standard", _STANDARD, "u ~ N(0, 1/d), w of order 1, rates 1/d"),
-    _named("pytorch", "PyTorch default", _STANDARD, "uniform within 1/sqrt(fan in), rates 1/d"),
-    _named("lecun", "LeCun", _STANDARD, "variance 1/fan in, rates 1/d"),
-    _named("kaiming", "Kaiming", _STANDARD, "variance 2/fan in, rates 1/d"),
-    _named("standard-unit-rate", "standard, rate 1", (0, 0, 0, -0.5, 0), "as standard, rates 1"),
-    _named(
-        "standard-layerwise", "standard, layer-wise rates", (0, -1, 0, -0.5, 0), "as standard, eta_u = 1/d, eta_w = 1"
+_TABLE = (
+    ("ntk", "NTK", (-0.5, 0, 0, 0, 0, 1.0), "gamma = d^-1/2, weights N(0, 1), rates 1"),
+    ("standard", "standard", _STANDARD, "u ~ N(0, 1/d), w of order 1, rates 1/d"),
+    ("pytorch", "PyTorch default", _STANDARD, "uniform within 1/sqrt(fan in), rates 1/d"),
+    ("lecun", "LeCun", _STANDARD, "variance 1/fan in, rates 1/d"),
+    ("kaiming", "Kaiming", _STANDARD, "variance 2/fan in, rates 1/d"),
+    ("standard-unit-rate", "standard, rate 1", (0, 0, 0, -0.5, 0, 1.0), "as standard, rates 1"),
+    (
+        "standard-layerwise",
+        "standard, layer-wise rates",
+        (0, -1, 0, -0.5, 0, 1.0),
+        "as standard, eta_u = 1/d, eta_w = 1",
     ),
-    _named("xavier", "Xavier", (0, 0, 0, -0.5, -0.5), "variance 2/(fan in + fan out) ~ 1/d in both layers, rates 1"),
-    _named("mean-field", "mean-field", (-1, 1, 1, 0, 0), "gamma = 1/d, weights N(0, 1), rates d"),
-    _named("mup", "muP (SGD)", (0, -1, 1, -1, 0), "u ~ N(0, 1/d^2), w of order 1, eta_u = 1/d, eta_w = d"),
-    _named("yang-hu", "muP (Yang-Hu)", (0, 0, 0, -0.5, -0.5), "u and w ~ N(0, 1/d), rates 1"),
-    _named(
+    ("xavier", "Xavier", (0, 0, 0, -0.5, -0.5, 1.0), "variance 2/(fan in + fan out) ~ 1/d in both layers, rates 1"),
+    ("mean-field", "mean-field", (-1, 1, 1, 0, 0, 1.0), "gamma = 1/d, weights N(0, 1), rates d"),
+    ("mup", "muP (SGD)", (0, -1, 1, -1, 0, 1.0), "u ~ N(0, 1/d^2), w of order 1, eta_u = 1/d, eta_w = d"),
+    ("yang-hu", "muP (Yang-Hu)", (0, 0, 0, -0.5, -0.5, 1.0), "u and w ~ N(0, 1/d), rates 1"),
+    (
         "small-readout",
         "NTK, small read-out",
-        (-0.5, 0, 0, -0.5, 0),
+        (-0.5, 0, 0, -0.5, 0, 1.0),
         "gamma = d^-1/2, u ~ N(0, 1/d), w ~ N(0, 1), rates 1",
     ),
-    _named("tiny", "tiny initialisation", (0, 0, 0, -1, -1), "fixed width, weights of order 1/kappa, rates 1", 0.0),
-    _named("large", "large initialisation", (0, 0, 0, 1, 1), "fixed width, weights of order kappa, rates 1", 0.0),
+    ("tiny", "tiny initialisation", (0, 0, 0, -1, -1, 0.0), "fixed width, weights of order 1/kappa, rates 1"),
+    ("large", "large initialisation", (0, 0, 0, 1, 1, 0.0), "fixed width, weights of order kappa, rates 1"),
+)
+
+#: All with a fixed number of inputs. Constants (the 2 of Kaiming, uniform or normal) do not change an exponent.
+PARAMETERISATIONS = tuple(
+    Parameterisation(name=name, label=label, scaling=Scaling(**dict(zip(AXES, exponents, strict=True))), rule=rule)
+    for name, label, exponents, rule in _TABLE
 )
 
 

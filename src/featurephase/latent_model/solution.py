@@ -36,32 +36,39 @@ used here theory/latent-solution.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property, partial
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from featurephase.foundation.errors import InputError
 from featurephase.foundation.precise import Numbers, Precise, exact, exact_dot, rounded, where
 from featurephase.foundation.types import Array
-from featurephase.latent_model.coefficients import (
-    Coefficients,
-    Flags,
-    cancelled,
-    modes,
-    precise_coefficients,
-    precise_modes,
-    unbalance,
-)
-from featurephase.latent_model.descent import Descent, descend
-from featurephase.latent_model.evaluation import Evaluation, Formula
-from featurephase.latent_model.model import Model, check_times, finite
-from featurephase.latent_model.motion import SCALARS, Trajectory, arrival, growth
+from featurephase.latent_model.coefficients import Coefficients, cancelled, modes, precise_coefficients, precise_modes
+from featurephase.latent_model.coefficients import unbalance as unbalances
+from featurephase.latent_model.model import Flags, Model, check_times, finite
+from featurephase.latent_model.motion import SCALARS, Evaluation, Formula, Trajectory, arrival, growth
 from featurephase.latent_model.motion import scalars as trajectory_scalars
 
 __all__ = ["Descent", "Flow", "Trajectory"]
 
 _DEFAULT = ("output", "residual", "loss", "excess_loss", "kernel", "alignment", "misalignment", "log_xi")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Descent:
+    """Full-batch gradient descent (step 1, the rates are the step sizes), beside the flow of the same model."""
+
+    steps: NDArray[np.int64]  # 0, 1, 2 .., shape (step,)
+    output: Array  # shape of the initialisations followed by (step,), as the next four
+    residual: Array
+    loss: Array
+    kernel: Array
+    alignment: Array
+    u: Array  # weights at the last step: shape of the initialisations followed by (unit,)
+    w: Array
+    diverged: Flags  # whether numbers left the range of float64, one per initialisation
 
 
 class Flow:
@@ -132,12 +139,10 @@ class Flow:
         self.linear: Flags = self._c.linear.reshape(self.batch)
         self.parallel: Flags = (self._c.root_gram == 0.0).reshape(self.batch)
 
-    # -- at given times --
-
     def evaluate(
         self, formula: Formula, names: tuple[str, ...], times: Array
     ) -> tuple[dict[str, Array], dict[str, str]]:
-        """Quantities by a formula: see :class:`~featurephase.latent_model.evaluation.Evaluation`."""
+        """Quantities by a formula: see :class:`~featurephase.latent_model.motion.Evaluation`."""
         return self._evaluation(formula, names, times)
 
     def at(self, times: ArrayLike, *, quantities: tuple[str, ...] | None = None, grid: bool = True) -> Trajectory:
@@ -183,31 +188,27 @@ class Flow:
         t = check_times(times)
         path, _ = self._evaluation(growth, ("up", "down", "near"), t.reshape(-1))
         up, down, near = (x.reshape(len(self._wild), -1) for x in path.values())
-        model, c = self._model, self._c
-        u, w = (np.empty((*up.shape, self.width)) for _ in range(2))
         with np.errstate(all="ignore"):
-            for i in range(len(u)):
-                if c.frozen[i]:
-                    u[i], w[i] = model.u[i], model.w[i]
-                    continue
-                parts, safe = modes(model, i)
-                if safe and not self._wild[i]:
-                    np.matmul(np.stack([up[i], -down[i]], axis=-1), parts[:2], out=u[i])
-                    np.matmul(np.stack([up[i], down[i]], axis=-1), parts[2:], out=w[i])
-                else:
-                    u[i], w[i] = self._precise_weights(i, t.reshape(-1))
-                u[i, near[i] != 0.0] += model.u[i]
-                w[i, near[i] != 0.0] += model.w[i]
+            u, w, safe = self._combined(up, down, near != 0.0)
+            for i in np.flatnonzero((self._wild | ~safe) & ~self._c.frozen):
+                fine = self._evaluation.precisely(growth, np.full(t.size, i), t.reshape(-1))
+                rise, fall = fine["up"][:, None], fine["down"][:, None]
+                parts = precise_modes(self._model, np.full(self.width, i), np.arange(self.width))
+                u[i], w[i] = (parts[0] * rise - parts[1] * fall).double(), (parts[2] * rise + parts[3] * fall).double()
+                u[i, near[i] != 0.0] += self._model.u[i]
+                w[i, near[i] != 0.0] += self._model.w[i]
         shape = (*self.batch, *t.shape, self.width)
         return u.reshape(shape), w.reshape(shape)
 
-    def _precise_weights(self, row: int, times: Array) -> tuple[Array, Array]:
-        """What :meth:`weights` adds up, for one initialisation in mpmath."""
-        path = self._evaluation.precisely(growth, np.full(times.size, row), times)
-        parts, up, down = precise_modes(self._model, row), path["up"][:, None], path["down"][:, None]
-        return (parts[0] * up - parts[1] * down).double(), (parts[2] * up + parts[3] * down).double()
-
-    # -- inverse, rates, limits --
+    def _combined(self, up: Array, down: Array, near: Flags) -> tuple[Array, Array, Flags]:
+        """u and w (row, time, unit) from the factors of the modes; in the last, whether a row's modes are in range."""
+        parts, safe = modes(self._model)
+        u = np.matmul(np.stack([up, -down], axis=-1), parts[:2].swapaxes(0, 1))
+        w = np.matmul(np.stack([up, down], axis=-1), parts[2:].swapaxes(0, 1))
+        for x, start in ((u, self._model.u[:, None]), (w, self._model.w[:, None])):
+            np.add(x, start, out=x, where=near[..., None])
+            x[self._c.frozen] = start[self._c.frozen]
+        return u, w, safe
 
     def time_at(self, output: ArrayLike) -> Array:
         """The time at which the output equals ``output``, shape: initialisations, shape of ``output``.
@@ -250,8 +251,7 @@ class Flow:
     @property
     def asymptotic_rate(self) -> Array:
         """Rate ``4 c D = 2 c A K(inf)`` at which the residual ends; 0 where the decay is algebraic or nothing moves."""
-        rate: Array = self._c.rate.reshape(self.batch).copy()
-        return rate
+        return np.array(self._c.rate.reshape(self.batch))
 
     @property
     def saturation_time(self) -> Array:
@@ -271,8 +271,6 @@ class Flow:
     def curvature(self) -> Array:
         """``c A K(inf)``: gradient descent with these rates can stay at the minimum only if this is below 1.
 
-        Notes
-        -----
         In the rate-weighted metric the Hessian at the minimum has the single nonzero eigenvalue ``2 c A K``.
         """
         return np.where(self.saddle, 0.0, 0.5 * self.asymptotic_rate)
@@ -299,7 +297,7 @@ class Flow:
         ``eta_u |w|^2 - eta_w |u|^2``.
         """
         model = self._model
-        unit = unbalance(model)
+        unit = unbalances(model)
         if model.saddle_tolerance > 0.0:  # an absent mode leaves nothing
             both = self._evaluation.rowwise(lambda c: where((c.P == 0.0) | (c.Q == 0.0), 0.0, np.ones_like(c.P)))
             unit *= both.reshape(-1, 1)
@@ -314,9 +312,41 @@ class Flow:
     def descend(self, steps: int) -> Descent:
         """Full-batch gradient descent with step 1 and the same rates: the discrete map beside the flow.
 
+        With ``g = 2 c k (A s - B)``, one step multiplies every ``p_i`` by ``1 - g`` and every ``q_i`` by ``1 + g``
+        (exact; theory/latent-solution, eq. lat-descent), so that the map closes on two scalars.
+
         Raises
         ------
         InputError
             If ``steps`` is negative.
         """
-        return descend(self._model, self._c, steps)
+        if steps < 0:
+            raise InputError(f"steps must be at least 0, given {steps}")
+        model, c = self._model, self._c
+        factor, k = 2.0 * model.loss_factor, 0.5 * c.twice_k
+        s, pushed, grown_p, grown_q = c.start, np.zeros_like(k), np.ones_like(k), np.ones_like(k)
+        history = np.empty((4, len(k), steps + 1))
+        with np.errstate(all="ignore"):
+            for step in range(steps + 1):
+                residual = model.A * s - model.B
+                kernel = c.kernel_p * grown_p**2 + c.kernel_q * grown_q**2
+                history[:, :, step] = s, residual, kernel, c.root_gram * grown_p * grown_q
+                if step < steps:
+                    g = factor * k * residual
+                    pushed = pushed - factor * residual
+                    grown_p, grown_q = grown_p * (1.0 - g), grown_q * (1.0 + g)
+                    change = (c.kernel_p * (grown_p**2 - 1.0) - c.kernel_q * (grown_q**2 - 1.0)) / c.twice_k
+                    s = c.start + np.where(k == 0.0, pushed * kernel, change)
+            alone = pushed * model.gamma * np.maximum(model.eta_u, model.eta_w)  # moves one layer along the other
+            up = np.where(c.linear, alone, grown_p)
+            u, w, _ = self._combined(up[:, None], grown_q[:, None], c.linear[:, None])
+            output, residual, kernel, root_gram = history
+            loss = model.loss_factor * (residual * residual / c.A[:, None] + model.floor[:, None])
+            z = np.where(c.frozen[:, None], c.product[:, None], output / c.gamma[:, None])
+            alignment = z / np.hypot(z, root_gram)
+        arrays = {"output": output, "residual": residual, "loss": loss, "kernel": kernel, "alignment": alignment}
+        return Descent(
+            steps=np.arange(steps + 1),
+            **{name: x.reshape(*model.batch, -1) for name, x in (arrays | {"u": u, "w": w}).items()},
+            diverged=np.asarray(~np.isfinite(output).all(axis=-1)).reshape(model.batch),
+        )

@@ -105,7 +105,7 @@ def two_point_data(
 def train_network(
     data: tuple[Array, Array, Array], u: ArrayLike, hidden: ArrayLike, setting: Setting, *, steps: int, step_size: float
 ) -> Measurement:
-    """Train ``f(x) = gamma sum_i u_i (w_i . x)`` by full-batch gradient descent on a data set.
+    """Train ``f(x) = gamma sum_i u_i (w_i . x)`` by full-batch gradient descent on a data set; measured at every step.
 
     Parameters
     ----------
@@ -117,11 +117,6 @@ def train_network(
         The rates, gamma and the loss factor; the moments are those of the data.
     steps, step_size
         Number of steps; one step is ``step_size`` of time.
-
-    Returns
-    -------
-    Measurement
-        At every step, time ``step * step_size``.
     """
     (x, y, direction), gamma = data, setting.gamma
     a, b = np.array(u, dtype=np.float64), np.array(hidden, dtype=np.float64)
