@@ -8,15 +8,15 @@ import numpy as np
 
 from featurephase.analyses.latent import latent
 from featurephase.claims.base import MECHANISMS, Claim, Comparison, Finding, Study, at_most
-from featurephase.claims.networks import descent
+from featurephase.claims.networks import DESCENT_BOUND, descent
 from featurephase.latent_model.training import Measurement, Setting, integrate_flow
 from featurephase.results.latent import LatentResult
 from featurephase.results.related import Curve, Panel
 
 #: Width -> rates of the two layers, prefactor, and scale of the start.
 SETTINGS = {1: (1.0, 1.0, 1.0, 0.5), 3: (0.5, 2.0, 0.7, 0.8), 30: (2.0, 0.3, 0.4, 0.2), 1000: (1.0, 1.0, 0.05, 0.5)}
-#: Relative error of a numerical integration at its tolerance, and of gradient descent extrapolated to step 0.
-FLOW_BOUND, DESCENT_BOUND = 1e-8, 1e-4
+#: Relative error of a numerical integration at its tolerance.
+FLOW_BOUND = 1e-8
 QUANTITIES = ("output", "loss", "kernel", "alignment", "u", "w")
 
 

@@ -18,6 +18,7 @@ from featurephase.results.threshold import NetworkThreshold
 from featurephase.subspaces import latent_subspaces
 
 __all__ = [
+    "EVEN",
     "decaying_neuron",
     "entry",
     "extrapolated",
