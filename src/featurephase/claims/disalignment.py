@@ -30,7 +30,7 @@ def limit(u: Array, w: Array) -> float:
 def trained(u: Array, w: Array) -> Descent:
     """Gradient descent in steps that are as small beside the rate at the start, 2 K(0), for every start."""
     time = last_time(u, w)
-    return followed(u, w, time=time, steps=round(2.0 * (u @ u + w @ w) * time / STEP))
+    return followed(u, w, time=time, steps=int(2.0 * (u @ u + w @ w) * time / STEP))
 
 
 def approach(u: Array, w: Array) -> float:
