@@ -38,6 +38,8 @@ _CLEAR = 2.0
 #: How the limits of delta_NN are followed, and again where that does not decide: the fewest sample paths, their share
 #: of those of the problem, and how far. In the README's example the first round gives 4 %, the second one 2 %.
 _ROUNDS = ((2**13, 1 / 12, 240), (2**14, 1 / 6, 480))
+#: Seconds of one core that such a round may take, for each sample path of the problem, and within which bounds.
+_SECONDS, _LONGEST = 5e-3, (10.0, 100.0)
 #: Where none is given: the growth of small overlaps scales with the dimension in a known way.
 _ANY_DIMENSION = 1000
 #: A direction that only networks of fewer features learn is not worth a word.
@@ -161,7 +163,7 @@ def gathered(
     facts = Facts(problem, delta, dimension, spaces, algorithmic, run, hessian)
     if not sectors:
         return Evidence(facts, None, (), ())
-    limits = _followed_limits(problem, delta, spaces, quiet, workers) if hessian.status == OK else None
+    limits = _followed_limits(facts, quiet, workers) if hessian.status == OK else None
     unbounded = ("", "") if limits is None or limits.sectors else (str(limits.status), limits.message)
     limits = None if unbounded[0] else limits
     warnings = list(prediction.warnings)
@@ -197,24 +199,28 @@ def _negative(margins: Array) -> bool | None:
     return bool(mean < 0)
 
 
-def _followed_limits(
-    problem: Problem, delta: float, spaces: LatentSubspaces, quiet: bool, workers: Workers
-) -> ThresholdLimit:
+def _followed_limits(facts: Facts, quiet: bool, workers: Workers) -> ThresholdLimit:
     """The limits of all directions, as sharp as the verdict at this delta needs them, or can be had."""
+    problem, delta = facts.problem, facts.delta
     steps, most = problem.training.steps, problem.asymptotics.samples
-    for fewest, share, last in _ROUNDS:
-        limits = threshold_limit(
-            problem,
-            spaces,
-            rounds=[(min(most, max(fewest, int(share * most))), max(last, steps))],
-            also=[steps],
-            quiet=quiet,
-            workers=workers,
-        )
-        undecided = any(_learned(limits, number, delta) is None for number in range(len(limits.sectors)))
-        if not undecided or fewest < most < 2 * fewest:  # a second round with hardly more paths is not worth its time
-            break
-    return limits
+    rounds = [(min(most, max(fewest, int(share * most))), max(last, steps)) for fewest, share, last in _ROUNDS]
+
+    def decided(limits: ThresholdLimit) -> bool:
+        words = [_learned(limits, i, delta) for i, s in enumerate(limits.sectors) if s.status != UNBOUNDED_CURVATURE]
+        return None not in words
+
+    return threshold_limit(
+        problem,
+        facts.spaces,
+        delta_alg=facts.algorithmic.delta_alg,
+        # a second round with hardly more paths is not worth its time
+        rounds=rounds[:1] if _ROUNDS[0][0] < most < 2 * _ROUNDS[0][0] else rounds,
+        enough=decided,
+        longest=float(np.clip(_SECONDS * most, *_LONGEST)),
+        also=[steps],
+        quiet=quiet,
+        workers=workers,
+    )
 
 
 def _learned(limits: ThresholdLimit, number: int, delta: float) -> bool | None:

@@ -82,7 +82,7 @@ def threshold(
             found.add(network_threshold(problem, t, spaces, delta_range=bounds, quiet=quiet, workers=workers))
             left.pop(0)
         if follow:
-            found.add_limit(_limit(problem, spaces, bounds, quiet, workers))
+            found.add_limit(_limit(problem, spaces, bounds, data.delta_alg, quiet, workers))
     except KeyboardInterrupt:
         if not found.entries:
             raise
@@ -137,12 +137,17 @@ def _asked(problem: Problem, times: float | Iterable[float] | None, limit: bool 
 
 
 def _limit(
-    problem: Problem, spaces: LatentSubspaces, bounds: tuple[float, float], quiet: bool, workers: Workers
+    problem: Problem,
+    spaces: LatentSubspaces,
+    bounds: tuple[float, float],
+    delta_alg: float,
+    quiet: bool,
+    workers: Workers,
 ) -> ThresholdLimit:
     """The limit, where there is a Hessian."""
     if problem.singular_curvature:
         return ThresholdLimit(status=SINGULAR_CURVATURE, message=SINGULAR_CURVATURE.explained())
-    return threshold_limit(problem, spaces, delta_range=bounds, quiet=quiet, workers=workers)
+    return threshold_limit(problem, spaces, delta_range=bounds, delta_alg=delta_alg, quiet=quiet, workers=workers)
 
 
 def _approximation(problem: Problem, found: _Found) -> str:

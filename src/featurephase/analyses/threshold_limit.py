@@ -8,7 +8,7 @@ all times are extrapolated (:mod:`featurephase.thresholds.limit`). The last time
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -40,29 +40,38 @@ if TYPE_CHECKING:
     from featurephase.problem import Problem
     from featurephase.subspaces import LatentSubspaces
 
-__all__ = ["LIMIT_GOAL", "threshold_limit"]
+__all__ = ["LIMIT_GOAL", "LONGEST_ROUND", "threshold_limit"]
 
 #: The limit counts as known when its standard error is below this share of it.
 LIMIT_GOAL = 0.02
-#: The scan: replicates, sample paths, and how far it runs.
-_SCAN_REPLICATES = 2
+#: The scan: replicates and readings on the way, of one neuron and of several, which take longer to read; sample paths,
+#: and how far it runs.
+_SCAN_REPLICATES = (2, 1)
+_SCAN_READINGS = (4, 2)
 _SCAN_SAMPLES = 4096
 _SCAN_TIME = 120
+#: The search begins at this share of delta_alg, where that is known.
+_BELOW_ALG = 0.7
 #: Sample paths per unit of delta, at least, in the scan and after it: N/delta is the dimension of the system that N
 #: paths are (dynamics.conditioning.AsymptoticLaw), and must exceed the directions that training visits.
 _SCAN_DIMENSION = 40
 _DIMENSION = 200
 _MOST_NEEDED = 2**15
-#: A threshold that was seen in the scan but could not be followed is located to about this share of it.
+#: A threshold that was seen in the scan but could not be followed is located to about this share of it, or to as many
+#: times as it has moved over the last doubling of the time.
 _LOCATED = 0.25
+_MOVES_ON = 2.0
 #: The rounds: sample paths as a share of the problem's, this many at least, and the last time. Each is made where those
 #: before leave the limit unknown.
 _ROUNDS = ((1 / 6, 480), (1.0, 480), (1.0, 960), (1.0, 1920))
 _FEWEST_SAMPLES = 2**13
-#: Another round is not begun where it would take one core longer than this, in seconds.
-_LONGEST_ROUND = 300.0
+#: A round goes no farther than it can in about this time of one core, in seconds; the first one goes this far at least.
+LONGEST_ROUND = 300.0
+_SHORTEST_WAY = 60
 #: Nor where the last one did not shrink the error by this factor.
 _HELPS = 0.8
+#: Estimated time of a reading of the margins of one neuron, per sample path, in seconds of one core.
+_READING = 1e-6
 #: Times that further deltas are added for a crossing that has left those that were to enclose it.
 _MORE_ROUNDS = 6
 
@@ -114,13 +123,13 @@ class _Following:
         return [(d, readings[i * replicates : (i + 1) * replicates]) for i, d in enumerate(plan)]
 
     def seconds(self, samples: int, steps: int) -> float:
-        """Estimated time of one run on one core, to say how long it will take."""
+        """Estimated time of one run on one core, with a reading at each followed time."""
         width = self.problem.student.width
-        return float(0.02 + samples * steps * width * (5e-8 + 2.5e-8 * width) * (1.0 + steps / 2000.0))
+        run = 0.02 + samples * steps * width * (5e-8 + 2.5e-8 * width) * (1.0 + steps / 2000.0)
+        return float(run + len(followed_times(steps)) * samples * width**3 * _READING)
 
     def work(self, plans: Sequence[dict[float, int]]) -> float:
         """Estimated time of all runs of some plans on one core."""
-        plans = _merged(plans)
         samples = _samples(self, plans)
         return self.replicates * sum(self.seconds(samples[delta], steps) for delta, steps in _union(plans).items())
 
@@ -141,7 +150,10 @@ def threshold_limit(
     spaces: LatentSubspaces,
     *,
     delta_range: tuple[float, float] | None = None,
+    delta_alg: float = 0.0,
     rounds: Sequence[tuple[int, int]] | None = None,
+    enough: Callable[[ThresholdLimit], bool] | None = None,
+    longest: float = LONGEST_ROUND,
     also: Sequence[int] = (),
     quiet: bool = True,
     workers: Workers = None,
@@ -156,11 +168,19 @@ def threshold_limit(
         U_E and U_H, known, with something hard.
     delta_range
         Where to search; default: the problem's.
+    delta_alg
+        The data's threshold, if it is known: no first-order method does better, and nothing is searched far below it.
     rounds
         Sample paths and last time of each round; more paths are taken at large delta. The next one is made where it
         would not take too long and the last one has helped: with more paths until the limit has converged, and farther
         until it is known to :data:`LIMIT_GOAL`. Default: up to t = 480 with a sixth of the problem's samples, then with
         all of them, then farther.
+    enough
+        Whether a limit is good enough, so that no further round is made; default: it has converged, or is known to
+        :data:`LIMIT_GOAL` with as many paths as there are.
+    longest
+        Seconds of one core that a round may take, about. The first one goes less far where it would take longer, and
+        says so; further ones are not begun.
     also
         Further times of the history, as far as training is followed; they are no part of the extrapolation.
     quiet
@@ -168,7 +188,8 @@ def threshold_limit(
     workers
         Processes; default: one for each core.
     """
-    bounds = problem.threshold.delta_range if delta_range is None else delta_range
+    low, high = problem.threshold.delta_range if delta_range is None else delta_range
+    bounds = (max(low, _BELOW_ALG * delta_alg), high) if _BELOW_ALG * delta_alg < high else (low, high)
     most = max([problem.threshold.max_steps, *also])
     rounds = _rounds(problem) if rounds is None else rounds
     following = _Following(
@@ -178,20 +199,49 @@ def threshold_limit(
     if scan.drifting == 1.0:
         unbounded = unbounded_status(Network.of(problem), problem.teacher.link)
         return ThresholdLimit(status=unbounded, message=unbounded.explained("limit"), time=int(scan.times[-1]))
-    limit: ThresholdLimit | None = None
-    for samples, last in rounds:
+    limit = _first_round(following, scan, rounds[0][0], min(rounds[0][1], most), longest)
+    for samples, last in rounds[1:]:
         following, last = replace(following, samples=samples), min(last, most)
+        sharp = limit.converged or (limit.status == OK and limit.samples == rounds[-1][0])
+        if enough(limit) if enough else sharp or limit.status not in (OK, NOT_CONVERGED):
+            break
         crossings, plans = _planned(following, scan, last)
-        if limit is not None and following.work(plans) > _LONGEST_ROUND:
+        if following.work(plans) > longest:
             break
-        further = _followed(following, scan, last, crossings, plans)
-        helped = limit is None or further.value_se < _HELPS * limit.value_se
-        limit = further
-        sharp = limit.converged or (limit.status == OK and samples == rounds[-1][0])
-        if sharp or limit.status not in (OK, NOT_CONVERGED) or not helped:
+        before, limit = limit, _followed(following, scan, last, crossings, plans)
+        if enough is None and not limit.value_se < _HELPS * before.value_se:
             break
-    assert limit is not None
     return limit
+
+
+def _first_round(following: _Following, scan: MarginTable, samples: int, last: int, longest: float) -> ThresholdLimit:
+    """The crossings followed as far as the time allows: half as far, and half again, where it would take too long.
+
+    Where it would even then, they stay where the scan has seen them.
+    """
+    following, wanted = replace(following, samples=samples), last
+    crossings, plans = _planned(following, scan, last)
+    while (work := following.work(plans)) > longest and last // 2 >= _SHORTEST_WAY:
+        last //= 2
+        crossings, plans = _planned(following, scan, last)
+    unknown = work > longest
+    if unknown:
+        times = sorted({*followed_times(last), *(t for t in following.also if t <= last)})
+        seen = [_Extrapolated(c, np.full((2, len(times)), np.nan), _located(c), False) for c in crossings]
+        limit = replace(_summed_up(following, scan, seen, times), time=int(scan.times[-1]))
+        words = (
+            f"not followed: to step {last} it would take one core about {_duration(work)}, more than the "
+            f"{_duration(longest)} allowed here; located by a scan to step {scan.times[-1]} with few sample paths"
+        )
+    else:
+        limit = _followed(following, scan, last, crossings, plans)
+        words = (
+            f"followed to step {last} in place of {wanted}, as far as one core comes in about {_duration(longest)}: "
+            "fewer sample paths, replicates or neurons let it come farther"
+        )
+    if not unknown and last == wanted:
+        return limit
+    return replace(limit, message="; ".join(filter(None, [limit.message, words])))
 
 
 def _rounds(problem: Problem) -> list[tuple[int, int]]:
@@ -204,11 +254,12 @@ def _rounds(problem: Problem) -> list[tuple[int, int]]:
 def _scanned(following: _Following, last: int) -> MarginTable:
     """The margins over the whole range at a few early times."""
     grid = scan_grid(*following.bounds)
-    times = followed_times(last)[::-2][::-1]
+    several = following.problem.student.width > 1
+    times = followed_times(last)[::-2][: _SCAN_READINGS[several]][::-1]
     fewest = max(_SCAN_SAMPLES, following.problem.training.batch_count)
     samples = {float(d): max(fewest, min(int(_SCAN_DIMENSION * d), _MOST_NEEDED)) for d in grid}
     plan = dict.fromkeys(samples, last)
-    rows = following.read(plan, times, samples, _SCAN_REPLICATES, "delta_NN(t -> inf), scan")
+    rows = following.read(plan, times, samples, _SCAN_REPLICATES[several], "delta_NN(t -> inf), scan")
     return MarginTable.of(times, len(following.sectors), rows)
 
 
@@ -231,8 +282,15 @@ class _Extrapolated:
         """The limit as the end of a window: where it is unknown, about where it was seen last."""
         if self.fit is not None:
             return self.value
-        seen = self.crossing.way[-1]
-        return seen, _LOCATED * seen
+        located = _located(self.crossing)
+        return located.value, located.se
+
+
+def _located(crossing: Crossing) -> LimitFit:
+    """About where the scan has seen a crossing last."""
+    before, seen = (np.nan, *crossing.way)[-2:]
+    moved = abs(np.log(seen / before)) if np.isfinite(before) else 0.0
+    return LimitFit(seen, max(_LOCATED, _MOVES_ON * moved) * seen, "", np.nan, np.nan, np.nan)
 
 
 def _planned(following: _Following, scan: MarginTable, last: int) -> tuple[list[Crossing], list[dict[float, int]]]:
@@ -260,6 +318,13 @@ def _followed(
         _extrapolated(table, c, sorted(plan), times, followed_times(last))
         for c, plan in zip(crossings, plans, strict=True)
     ]
+    return _summed_up(following, scan, found, times)
+
+
+def _summed_up(
+    following: _Following, scan: MarginTable, found: Sequence[_Extrapolated], times: Sequence[int]
+) -> ThresholdLimit:
+    """The limits of all sectors, and the lowest of them."""
     sectors = tuple(_sector(following, scan, number, found, times) for number in range(len(following.sectors)))
     return _lowest(following, sectors, times)
 
@@ -268,7 +333,6 @@ def _enclosed(
     following: _Following, crossings: Sequence[Crossing], plans: list[dict[float, int]], times: Sequence[int]
 ) -> tuple[MarginTable, list[dict[float, int]]]:
     """Run what is to enclose the crossings, and more where one has moved on."""
-    plans = _merged(plans)
     rows: dict[float, list[list[MarginReading | None]]] = {}
     wanted = _union(plans)
     label = f"delta_NN(t -> inf), t = {times[-1]}"
@@ -303,21 +367,6 @@ def _union(plans: Iterable[dict[float, int]]) -> dict[float, int]:
         for delta, last in plan.items():
             union[delta] = max(union.get(delta, 0), last)
     return union
-
-
-def _merged(plans: Sequence[dict[float, int]]) -> list[dict[float, int]]:
-    """The same plans with deltas shared where they nearly agree: thresholds at the edge and at 0 often coincide."""
-    shared: list[float] = []
-    merged = []
-    for plan in plans:
-        own: dict[float, int] = {}
-        for delta, last in plan.items():
-            near = next((x for x in shared if abs(np.log(x / delta)) < 0.03), None)
-            if near is None:
-                shared.append(delta)
-            own[delta if near is None else near] = last
-        merged.append(own)
-    return merged
 
 
 def _extrapolated(

@@ -18,11 +18,14 @@ from featurephase.thresholds.scan import MarginReading, SignChange, sign_changes
 
 __all__ = ["Crossing", "MarginTable", "enclosing_deltas", "followed_times", "missing_deltas", "replicate_crossings"]
 
-#: Distance in log delta between the deltas that enclose a crossing, how far beyond its way they reach, and how far from
-#: a root they still count.
+#: The deltas that enclose crossings are multiples of this in log delta, so that all crossings share their runs; how far
+#: beyond the way of a crossing they reach, and how far from a root they still count.
 _SPACING = 0.13
-_BEYOND = 0.08
+_BEYOND = 0.04
 _NEAR = 0.3
+#: A crossing that has moved farther than this in log delta is enclosed from there on only: its late times tell the
+#: limit.
+_LONGEST_WAY = 1.0
 #: The first time of the grid, where the last one is eight times later at least.
 _FIRST_TIME = 15.0
 
@@ -135,15 +138,20 @@ def enclosing_deltas(crossing: Crossing, times: Array, last: int, bounds: tuple[
         ahead = np.linspace(0.0, doublings, 9)[1:]
         logs = np.concatenate([logs, logs[-1] + rate * 0.7 * (1.0 - 0.7**ahead) / 0.3])
         at = np.concatenate([at, at[-1] * 2.0**ahead])
-    low, high = np.log(bounds)
-    start, end = max(logs.min() - _BEYOND, low), min(logs.max() + _BEYOND, high)
-    count = max(3, 1 + int(np.ceil((end - start) / _SPACING)))
+    farthest = np.clip(logs, logs[-1] - _LONGEST_WAY, logs[-1] + _LONGEST_WAY)
+    start, end = np.floor((farthest.min() - _BEYOND) / _SPACING), np.ceil((farthest.max() + _BEYOND) / _SPACING)
     plan: dict[float, int] = {}
-    for x in np.linspace(start, end, count):
-        near = at[np.abs(logs - x) < _NEAR * 0.8]
+    for number in range(int(start), int(end) + 1):
+        delta = _enclosing(number, bounds)
+        near = at[np.abs(logs - np.log(delta)) < _NEAR * 0.8]
         needed = last if not len(near) or near.max() >= at[-1] * 0.999 else int(np.ceil(near.max() * 1.5))
-        plan[float(np.exp(x))] = min(needed, last)
+        plan[delta] = max(plan.get(delta, 0), min(needed, last))
     return plan
+
+
+def _enclosing(number: int, bounds: tuple[float, float]) -> float:
+    """One of the deltas that all crossings share, or the end of the range."""
+    return float(np.clip(np.exp(number * _SPACING), *bounds))
 
 
 def missing_deltas(
@@ -151,28 +159,31 @@ def missing_deltas(
 ) -> dict[float, int]:
     """Further deltas to run where the mean margin has no change of sign at a time: delta -> how far; empty if none is.
 
+    None is farther from where the crossing was seen last than those that enclose its way.
+
     Parameters
     ----------
     known
         Deltas that were run for this crossing.
     """
     plan: dict[float, int] = {}
-    inside = [d for d in known if bounds[0] * 1.001 < d < bounds[1] / 1.001]
-    if len(inside) < len(known):
-        return plan
-    for t, time in enumerate(table.times):
+    latest = np.nan
+    for t, time in reversed(list(enumerate(table.times))):
         delta, mean = table.mean(crossing.sector, crossing.zero, t)
         near = np.isin(delta, known)
         delta, mean = delta[near], mean[near]
-        if len(delta) == 0 or any(c.rising == crossing.rising for c in sign_changes(delta, mean)):
+        if len(delta) == 0:
+            continue
+        same = [c.delta for c in sign_changes(delta, mean) if c.rising == crossing.rising]
+        if same:
+            latest = same[-1] if np.isnan(latest) else latest
             continue
         outwards = (mean[-1] < 0) == crossing.rising  # it lies above all deltas, or below
-        step = np.exp(_SPACING)
-        wanted = delta[-1] * step if outwards else delta[0] / step
-        wanted = float(np.clip(wanted, *bounds))
-        close = next((x for x in plan if abs(np.log(x / wanted)) < 0.5 * _SPACING), wanted)
-        plan[close] = max(plan.get(close, 0), int(time))
-    return {x: t for x, t in plan.items() if all(abs(np.log(x / d)) > 1e-6 for d in known)}
+        number = round(np.log(delta[-1] if outwards else delta[0]) / _SPACING) + (1 if outwards else -1)
+        wanted = _enclosing(number, bounds)
+        if wanted not in known and not abs(np.log(wanted / latest)) > _LONGEST_WAY:
+            plan[wanted] = max(plan.get(wanted, 0), int(time))
+    return plan
 
 
 def replicate_crossings(table: MarginTable, crossing: Crossing, known: Sequence[float]) -> Array:
