@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from featurephase.analyses.explanation import explain
+from featurephase.analyses.explanation_facts import _faster
+from featurephase.escape.law import EscapeLaw
+from featurephase.results.threshold import DirectionLimit, ThresholdLimit
 
 from .. import cases
 
@@ -24,3 +28,26 @@ def test_an_instability_that_ends_is_enough_up_to_some_dimension():
     assert "half of the networks or more learn it all the same" in entry.mechanism
     assert found.to_dict()["directions"][0]["learned_up_to_dimension"] == pytest.approx(entry.learned_up_to_dimension)
     assert "learned for a time up to d" in " ".join(found.table().split())
+
+
+def sector_limit(name: str, value: float, se: float) -> DirectionLimit:
+    return DirectionLimit(
+        name=name, basis=np.eye(1), value=value, value_se=se, value_negative=value, value_negative_se=se
+    )
+
+
+def law(median: float, se: float) -> EscapeLaw:
+    return EscapeLaw(1000, np.array([median]), 1.1, median, se, *(np.nan,) * 4)
+
+
+def test_the_direction_that_escapes_first_is_told_from_those_it_leaves_behind():
+    limits = ThresholdLimit(sectors=(sector_limit("g1", 20.0, 1.0), sector_limit("g2", 60.0, 5.0)))
+    assert _faster(1, [True, True], limits, None) == [0]
+    assert _faster(0, [True, True], limits, None) == []
+    assert _faster(1, [False, True], limits, None) == []  # what does not escape leaves nobody behind
+    close = ThresholdLimit(sectors=(sector_limit("g1", 20.0, 1.0), sector_limit("g2", 22.0, 1.0)))
+    assert _faster(1, [True, True], close, None) == []
+    # where the laws of the escape times are known, they count
+    assert _faster(0, [True, True], limits, [law(50.0, 1.0), law(30.0, 1.0)]) == [1]
+    assert _faster(1, [True, False], limits, [law(30.0, 1.0), law(np.inf, np.nan)]) == [0]
+    assert _faster(0, [False, True], limits, [law(np.inf, np.nan), law(30.0, 1.0)]) == [1]

@@ -76,6 +76,27 @@ def test_more_deltas_are_asked_for_where_a_crossing_has_moved_on():
     assert missing_deltas(short, crossing, sorted(known), (1.0, 14.0)) == {}
 
 
+def test_crossings_share_the_deltas_that_enclose_them():
+    times = np.array([60.0, 120.0])
+    first, second = (
+        enclosing_deltas(Crossing(0, False, False, way), times, 240, (0.1, 1000.0))
+        for way in ((17.0, 18.0), (16.3, 17.1))
+    )
+    assert set(second) <= set(first) or set(first) <= set(second) or len(set(first) & set(second)) >= 3
+
+
+def test_a_crossing_that_has_come_from_far_is_enclosed_at_late_times_only():
+    times = np.array([15.0, 30.0, 60.0, 120.0])
+    plan = enclosing_deltas(Crossing(0, False, False, (2.0, 8.0, 30.0, 100.0)), times, 120, (0.1, 1000.0))
+    assert 25.0 < min(plan) < 38.0
+    assert 100.0 < max(plan) < 130.0
+    # nor are deltas asked for where it was early
+    late = table(dict.fromkeys(np.exp(0.13 * np.arange(21, 26)), 240), [15, 240])
+    assert missing_deltas(late, Crossing(0, False, False, (root(15), root(240))), list(late.delta), (0.1, 1e3)) != {}
+    far = table(dict.fromkeys(np.exp(0.13 * np.arange(15, 26)), 240), [3, 240])
+    assert missing_deltas(far, Crossing(0, False, False, (root(3), root(240))), list(far.delta), (0.1, 1e3)) == {}
+
+
 def test_noise_that_hides_a_crossing_in_a_replicate_does_not_lose_it():
     rng = np.random.default_rng(1)
     times = [240]

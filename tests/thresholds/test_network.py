@@ -11,6 +11,7 @@ from scipy.special import stdtrit
 
 from featurephase.analyses import network_threshold as module
 from featurephase.analyses.threshold import NetworkThreshold, network_threshold, threshold
+from featurephase.analyses.threshold_limit import threshold_limit
 from featurephase.foundation.errors import InputError, Interrupted
 from featurephase.problem import Problem
 from featurephase.results.status import NO_TRANSITION, NOT_CONVERGED, NOT_NEGATIVE
@@ -285,6 +286,21 @@ def test_limit_reports_how_far_it_came():
     assert not limit.converged
     assert limit.value_se > 0.02 * limit.value
     assert limit.value > limit.history[-1]
+
+
+def test_a_limit_that_would_take_too_long_is_located_by_the_scan_and_says_so():
+    problem = small()
+    limit = threshold_limit(problem, problem_subspaces(problem), delta_alg=0.5, longest=0.0)
+    assert limit.status == NOT_CONVERGED
+    assert "not followed" in limit.message
+    assert "allowed here" in limit.message
+    assert limit.time == 120
+    assert np.isnan(limit.history).all()
+    # at t = 240 and beyond it lies at 17 to 20 (theory/thresholds), within the error that the scan claims
+    assert limit.value_se >= 0.25 * limit.value
+    assert abs(limit.value - 18.5) < 2.0 * limit.value_se
+    (window,) = limit.sectors[0].windows
+    assert (window.contains(18.0), window.contains(200.0), window.contains(1.0)) == (None, True, False)
 
 
 def test_too_few_steps_have_no_limit():

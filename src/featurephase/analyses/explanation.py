@@ -276,6 +276,15 @@ _GROWING = (
 _EXPLAINED = (OK, NO_TRANSITION, NOT_NEGATIVE, NOT_CONVERGED)
 
 
+def _undetermined(evidence: Evidence, directions: Sequence[DirectionExplanation]) -> list[str]:
+    """Why it is open whether some directions are learned."""
+    behind = [h for h in evidence.hard if h.learned is None and h.after]
+    words = [f"{h.after} escapes before {h.sector.name}: whether that is learned then is not decided" for h in behind]
+    if any(e.learned is None and not any(e.name in h.sector.name for h in behind) for e in directions):
+        words.append(_GROWING if evidence.facts.bulk_grows else _UNCLEAR)
+    return words
+
+
 def _failures(evidence: Evidence, directions: Sequence[DirectionExplanation]) -> list[tuple[str, str]]:
     """Statuses and messages of whatever does not exist."""
     facts, limits = evidence.facts, evidence.limits
@@ -290,5 +299,5 @@ def _failures(evidence: Evidence, directions: Sequence[DirectionExplanation]) ->
     if evidence.hard and not np.isfinite(facts.algorithmic.delta_alg):
         problems.append((facts.algorithmic.status, facts.algorithmic.message))
     if any(e.learned is None for e in directions):
-        problems.append((UNDETERMINED, _GROWING if facts.bulk_grows else _UNCLEAR))
+        problems += [(UNDETERMINED, message) for message in _undetermined(evidence, directions)]
     return [(status, message) for status, message in problems if status != OK]

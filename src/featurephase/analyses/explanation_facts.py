@@ -42,6 +42,8 @@ _ROUNDS = ((2**13, 1 / 12, 240), (2**14, 1 / 6, 480))
 _SECONDS, _LONGEST = 5e-3, (10.0, 100.0)
 #: Where none is given: the growth of small overlaps scales with the dimension in a known way.
 _ANY_DIMENSION = 1000
+#: Probability up to which the escape of another direction by the last step is left out of account.
+_NEGLIGIBLE = 0.05
 #: A direction that only networks of fewer features learn is not worth a word.
 _SMALLEST_DIMENSION = 100.0
 
@@ -96,6 +98,8 @@ class HardFacts:
         With its error.
     expressible
         Whether the network's output can follow it.
+    after
+        Names of the sectors that escape before it, so that what the plateau says of it ends there; mostly none.
     """
 
     sector: HardSector
@@ -108,6 +112,7 @@ class HardFacts:
     up_to: tuple[float, float]
     delta_alg: tuple[float, float]
     expressible: bool
+    after: str = ""
 
     @property
     def them(self) -> str:
@@ -297,20 +302,47 @@ def _hard_facts(
     laws = _laws(facts, any(for_a_time), warnings, quiet, workers)
     result = []
     for number, sector in enumerate(sectors):
+        faster = _faster(number, learned, limits, laws)
         law = None if laws is None else laws[number]
+        up_to = _up_to(law, for_a_time[number] and not faster)
+        if law is not None and laws is not None and faster:
+            law = _until(law, [laws[i] for i in faster])
         earlier = [t for t, value in zip(times, negative[number], strict=True) if value]
         result.append(
             HardFacts(
                 sector,
                 None if limits is None else limits.sectors[number],
-                learned[number],
+                None if faster and learned[number] else learned[number],
                 negative[number][-1],
                 _negative(margins[-1, :, number, 0]),
                 max(earlier, default=None),
                 law if facts.dimension else None,
-                _up_to(law, for_a_time[number]),
+                up_to,
                 alg[number],
                 expressible(problem, sector.basis),
+                ", ".join(sectors[i].name for i in faster),
             )
         )
     return result
+
+
+def _faster(
+    number: int, learned: Sequence[bool | None], limits: ThresholdLimit | None, laws: Sequence[EscapeLaw] | None
+) -> list[int]:
+    """The sectors that escape clearly before one: by the laws of their times, or else the lower delta_NN."""
+    if limits is None:
+        return []
+
+    def time(i: int) -> tuple[float, float]:
+        return (laws[i].median, laws[i].median_se) if laws else (limits.sectors[i].value, limits.sectors[i].value_se)
+
+    own, own_se = time(number)
+    clear = [i for i, word in enumerate(learned) if word and i != number]
+    return [i for i in clear if own - time(i)[0] > _CLEAR * float(np.nan_to_num(np.hypot(own_se, time(i)[1])))]
+
+
+def _until(law: EscapeLaw, faster: Sequence[EscapeLaw]) -> EscapeLaw | None:
+    """What is left of the law of a sector that others leave behind: its probability, while these are on the plateau."""
+    if max(other.by_end for other in faster) > _NEGLIGIBLE:
+        return None
+    return replace(law, median=np.nan, low=np.nan, high=np.nan)

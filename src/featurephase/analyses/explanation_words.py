@@ -111,6 +111,11 @@ def _if_training_goes_on(facts: Facts, hard: HardFacts) -> str:
             "whether it is learned if training goes on is unknown: directions of the bulk grow from step to step, and "
             "finite networks leave the limit or diverge"
         )
+    if hard.learned is None and hard.after:
+        return (
+            f"n/d is above {known}, so that it grows on the plateau, but {hard.after} escapes first; whether it is "
+            "learned after that, the plateau does not tell"
+        )
     if hard.learned is None:
         return f"n/d = {facts.delta:g} is too close to {known}, to tell whether it is learned if training goes on"
     if hard.learned:
@@ -132,7 +137,7 @@ def _if_training_goes_on(facts: Facts, hard: HardFacts) -> str:
             f"; in dimensions up to about {with_error(*hard.up_to)} half of the networks or more learn it all the "
             "same, while it is unstable for a time"
         )
-    return text
+    return text + (f" (as long as {hard.after}, which escapes first, is on the plateau)" if hard.after else "")
 
 
 def _in_this_dimension(facts: Facts, hard: HardFacts) -> str:
@@ -157,6 +162,8 @@ def _change(facts: Facts, hard: HardFacts) -> str:
         return f"{fewer}{more}{other}"
     if facts.bulk_grows:
         return f"a smaller training.step_size: below {2.0 / facts.hessian.right_edge:.3g} the bulk does not grow"
+    if hard.learned is None and hard.after:
+        return f"`featurephase simulate` follows finite networks beyond the escape of {hard.after}; {other}"
     if hard.learned is None:
         return "more sample paths (asymptotics.samples) sharpen delta_NN; more or fewer samples n leave the transition"
     alg, alg_se = hard.delta_alg

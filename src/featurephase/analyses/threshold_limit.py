@@ -71,7 +71,7 @@ _SHORTEST_WAY = 60
 #: Nor where the last one did not shrink the error by this factor.
 _HELPS = 0.8
 #: Estimated time of a reading of the margins of one neuron, per sample path, in seconds of one core.
-_READING = 1e-6
+_READING = 6e-7
 #: Times that further deltas are added for a crossing that has left those that were to enclose it.
 _MORE_ROUNDS = 6
 
@@ -108,7 +108,7 @@ class _Following:
             for delta in plan
             for seed in seeds
         ]
-        seconds = [self.seconds(samples[delta], plan[delta]) for delta in plan]
+        seconds = [self.seconds(samples[delta], plan[delta], times) for delta in plan]
         if not self.quiet and tasks:
             total = sum(seconds) * replicates / min(core_count(), len(tasks))
             runs = f"{len(tasks)} runs of up to {max(plan.values())} steps"
@@ -122,16 +122,17 @@ class _Following:
         )
         return [(d, readings[i * replicates : (i + 1) * replicates]) for i, d in enumerate(plan)]
 
-    def seconds(self, samples: int, steps: int) -> float:
-        """Estimated time of one run on one core, with a reading at each followed time."""
+    def seconds(self, samples: int, steps: int, times: Sequence[int]) -> float:
+        """Estimated time of one run on one core, read at those of the times that it reaches."""
         width = self.problem.student.width
         run = 0.02 + samples * steps * width * (5e-8 + 2.5e-8 * width) * (1.0 + steps / 2000.0)
-        return float(run + len(followed_times(steps)) * samples * width**3 * _READING)
+        return float(run + sum(t <= steps for t in times) * samples * width**3 * _READING)
 
     def work(self, plans: Sequence[dict[float, int]]) -> float:
         """Estimated time of all runs of some plans on one core."""
-        samples = _samples(self, plans)
-        return self.replicates * sum(self.seconds(samples[delta], steps) for delta, steps in _union(plans).items())
+        samples, union = _samples(self, plans), _union(plans)
+        times = followed_times(max(union.values(), default=0))
+        return self.replicates * sum(self.seconds(samples[d], steps, times) for d, steps in union.items())
 
 
 def _duration(seconds: float) -> str:
@@ -289,7 +290,7 @@ class _Extrapolated:
 def _located(crossing: Crossing) -> LimitFit:
     """About where the scan has seen a crossing last."""
     before, seen = (np.nan, *crossing.way)[-2:]
-    moved = abs(np.log(seen / before)) if np.isfinite(before) else 0.0
+    moved = float(abs(np.log(seen / before))) if np.isfinite(before) else 0.0
     return LimitFit(seen, max(_LOCATED, _MOVES_ON * moved) * seen, "", np.nan, np.nan, np.nan)
 
 
