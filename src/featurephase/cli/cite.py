@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from featurephase.cli.flags import Shared, command
-
-if TYPE_CHECKING:
-    from featurephase.results.base import Result
+from featurephase.cli.flags import Result, Shared, command
 
 
 @command()

@@ -17,7 +17,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from featurephase.cli import exits
 from featurephase.foundation.errors import FeaturephaseError, InputError, Interrupted
@@ -25,18 +27,26 @@ from featurephase.foundation.errors import FeaturephaseError, InputError, Interr
 if TYPE_CHECKING:
     from featurephase.results.base import Result
 
-__all__ = ["Delivery", "carry_out", "deliver", "say"]
+__all__ = ["DebugFlag", "Delivery", "carry_out", "deliver", "say"]
+
+DebugFlag = Annotated[bool, typer.Option("--debug", help="Show the traceback of an unexpected error.")]
+_PAGE_HELP = "Write the result as one page, FILE.html."
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """Where a result goes: a JSON document or a table, files or none, messages or none."""
+    """Where a result goes: a JSON document or a table, files or none, messages or none; each field is a flag."""
 
-    as_json: bool = False
-    figure: Path | None = None
-    save: Path | None = None
-    page: Path | None = None
-    quiet: bool = False
+    json: Annotated[bool, typer.Option("--json", help="Print exactly one JSON document on standard output.")] = False
+    figure: Annotated[
+        Path | None, typer.Option("--figure", metavar="FILE", help="Draw the result to FILE (.png, .pdf or .svg).")
+    ] = None
+    save: Annotated[
+        Path | None, typer.Option("--save", metavar="FILE", help="Save the labelled numbers to FILE (.nc or .zarr).")
+    ] = None
+    page: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE.html", help=_PAGE_HELP)] = None
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress, no messages on standard error.")] = False
+    debug: DebugFlag = False
 
     def check(self) -> None:
         """Refuse impossible output files before any work is done.
@@ -84,7 +94,7 @@ def deliver(result: Result, where: Delivery) -> int:
     OSError, FeaturephaseError
         If something cannot be written; everything else is then written all the same.
     """
-    document = json.dumps(result.to_dict(), allow_nan=False) if where.as_json else result.table().rstrip("\n")
+    document = json.dumps(result.to_dict(), allow_nan=False) if where.json else result.table().rstrip("\n")
     failures: list[Exception] = []
     try:
         for step in (_print, _save, _draw, _write_page):
@@ -96,7 +106,7 @@ def deliver(result: Result, where: Delivery) -> int:
                 failures.append(error)
     except KeyboardInterrupt:
         raise KeyboardInterrupt("the numbers are printed") from None
-    if result.message and not where.quiet and (where.as_json or (not result.ok and result.message not in document)):
+    if result.message and not where.quiet and (where.json or (not result.ok and result.message not in document)):
         say(result.message)
     if failures:
         failures.sort(key=lambda error: isinstance(error, BrokenPipeError))  # a reader that left is no failure

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from featurephase.cli.flags import COMPUTING, FileArgument, Shared, command
+from featurephase.cli.flags import COMPUTING, FileArgument, Result, Shared, command
 from featurephase.cli.parsing import parse_positive
-
-if TYPE_CHECKING:
-    from featurephase.results.base import Result
 
 OneDeltaFlag = Annotated[
     str | None,

@@ -11,20 +11,21 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from featurephase.cli.deliver import Delivery, carry_out
+from featurephase.cli.deliver import DebugFlag, Delivery, carry_out
+from featurephase.cli.parsing import Times, experiment
 
 if TYPE_CHECKING:
-    from featurephase.cli.parsing import Times
     from featurephase.foundation.executors import Executor
     from featurephase.problem import Problem
     from featurephase.results.base import Result
+else:
+    Result = Any  # what a command returns; its class is loaded when it runs
 
-__all__ = ["COMPUTING", "DebugFlag", "DeltaFlag", "FileArgument", "Shared", "TimeFlag", "command"]
+__all__ = ["COMPUTING", "DebugFlag", "DeltaFlag", "FileArgument", "Result", "Shared", "TimeFlag", "command"]
 
 FileArgument = Annotated[
     str,
@@ -35,84 +36,32 @@ DeltaFlag = Annotated[
     typer.Option("--delta", metavar="D", help="Samples over dimension, n/d. May be repeated."),
 ]
 TimeFlag = Annotated[list[str] | None, typer.Option("--time", metavar="T", help="A step. May be repeated.")]
-DebugFlag = Annotated[bool, typer.Option("--debug", help="Show the traceback of an unexpected error.")]
 
-#: Shared flag -> its declaration and default, in the order of ``--help``.
-SHARED: dict[str, tuple[Any, Any]] = {
-    "samples": (Annotated[int | None, typer.Option("--samples", help="Sample paths per replicate.")], None),
-    "replicates": (
-        Annotated[int | None, typer.Option("--replicates", help="Independent repetitions (at least 2).")],
-        None,
-    ),
-    "seed": (Annotated[int | None, typer.Option("--seed", help="Seed of all random numbers.")], None),
-    "quick": (Annotated[bool, typer.Option("--quick", help="A tenth of the samples; the result says so.")], False),
-    "workers": (
-        Annotated[
-            int | None,
-            typer.Option("--workers", metavar="N", help="Processes; default: as many as pay, at most one a core."),
-        ],
-        None,
-    ),
-    "dask": (
-        Annotated[
-            str | None,
-            typer.Option("--dask", metavar="ADDRESS", help="Compute on the Dask cluster with this scheduler."),
-        ],
-        None,
-    ),
-    "json": (
-        Annotated[bool, typer.Option("--json", help="Print exactly one JSON document on standard output.")],
-        False,
-    ),
-    "figure": (
-        Annotated[
-            Path | None, typer.Option("--figure", metavar="FILE", help="Draw the result to FILE (.png, .pdf or .svg).")
-        ],
-        None,
-    ),
-    "save": (
-        Annotated[
-            Path | None,
-            typer.Option("--save", metavar="FILE", help="Save the labelled numbers to FILE (.nc or .zarr)."),
-        ],
-        None,
-    ),
-    "page": (
-        Annotated[
-            Path | None,
-            typer.Option("-o", "--output", metavar="FILE.html", help="Write the result as one page, FILE.html."),
-        ],
-        None,
-    ),
-    "quiet": (Annotated[bool, typer.Option("--quiet", help="No progress, no messages on standard error.")], False),
-    "debug": (DebugFlag, False),
-}
-
-_ALL = ("json", "quiet", "debug")
 #: Of a command that computes with random numbers, on several cores.
 COMPUTING = ("seed", "workers", "dask", "figure", "save")
 
 
-@dataclass
-class Shared:
-    """What the shared flags were given; those that a command does not have keep the default.
+@dataclass(frozen=True)
+class Shared(Delivery):
+    """What the shared flags were given; those that a command does not have keep the default."""
 
-    ``note``: what the message of a ``--quick`` result says of itself.
-    """
+    samples: Annotated[int | None, typer.Option("--samples", help="Sample paths per replicate.")] = None
+    replicates: Annotated[int | None, typer.Option("--replicates", help="Independent repetitions (at least 2).")] = None
+    seed: Annotated[int | None, typer.Option("--seed", help="Seed of all random numbers.")] = None
+    quick: Annotated[bool, typer.Option("--quick", help="A tenth of the samples; the result says so.")] = False
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", metavar="N", help="Processes; default: as many as pay, at most one a core."),
+    ] = None
+    dask: Annotated[
+        str | None,
+        typer.Option("--dask", metavar="ADDRESS", help="Compute on the Dask cluster with this scheduler."),
+    ] = None
 
-    samples: int | None = None
-    replicates: int | None = None
-    seed: int | None = None
-    quick: bool = False
-    workers: int | None = None
-    dask: str | None = None
-    json: bool = False
-    figure: Path | None = None
-    save: Path | None = None
-    page: Path | None = None
-    quiet: bool = False
-    debug: bool = False
-    note: str = ""
+    @functools.cached_property
+    def notes(self) -> list[str]:
+        """What the message of a ``--quick`` result says of itself; a command adds it."""
+        return []
 
     @functools.cached_property
     def executor(self) -> Executor:
@@ -131,8 +80,6 @@ class Shared:
         self, file: str, *, delta: list[str] | None = None, times: Times | None = None, delta_range: str | None = None
     ) -> Problem:
         """The problem of an experiment file with the flags in place of its keys (:func:`.parsing.experiment`)."""
-        from featurephase.cli.parsing import experiment
-
         problem = experiment(
             file,
             delta=delta,
@@ -144,8 +91,13 @@ class Shared:
         )
         if self.quick:
             problem = problem.quick()
-            self.note = f"quick: a tenth of the samples ({problem.asymptotics.samples})"
+            self.notes.append(f"quick: a tenth of the samples ({problem.asymptotics.samples})")
         return problem
+
+
+#: Shared flag -> its declaration, in the order of ``--help``.
+_DECLARED = get_type_hints(Shared, include_extras=True)
+SHARED = {name: _DECLARED[name] for name in (*Shared.__annotations__, *Delivery.__annotations__)}
 
 
 def command(*flags: str) -> Callable[[Callable[..., Result]], Callable[..., None]]:
@@ -153,7 +105,7 @@ def command(*flags: str) -> Callable[[Callable[..., Result]], Callable[..., None
 
     ``flags``: names in :data:`SHARED`; ``--json``, ``--quiet`` and ``--debug`` come by themselves.
     """
-    names = [name for name in SHARED if name in (*flags, *_ALL)]
+    names = [name for name in SHARED if name in (*flags, "json", "quiet", "debug")]
 
     def decorate(function: Callable[..., Result]) -> Callable[..., None]:
         @functools.wraps(function)
@@ -164,15 +116,18 @@ def command(*flags: str) -> Callable[[Callable[..., Result]], Callable[..., None
                 if "workers" in names:
                     shared.executor  # noqa: B018  a number of workers that makes no sense is refused first
                 result = function(**values, shared=shared)
-                return result.noted(shared.note) if shared.note else result
+                for note in shared.notes:
+                    result = result.noted(note)
+                return result
 
-            where = Delivery(shared.json, shared.figure, shared.save, shared.page, shared.quiet)
-            raise typer.Exit(carry_out(compute, where))
+            raise typer.Exit(carry_out(compute, shared))
 
-        own = inspect.signature(function, eval_str=True, globals=_names(function)).parameters.values()
+        own = inspect.signature(function, eval_str=True).parameters.values()
         added = [
-            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-            for name, (annotation, default) in ((name, SHARED[name]) for name in names)
+            inspect.Parameter(
+                name, inspect.Parameter.KEYWORD_ONLY, default=getattr(Shared, name), annotation=SHARED[name]
+            )
+            for name in names
         ]
         kept = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own if p.name != "shared"]
         run.__signature__ = inspect.Signature([*kept, *added])  # type: ignore[attr-defined]
@@ -181,10 +136,3 @@ def command(*flags: str) -> Callable[[Callable[..., Result]], Callable[..., None
         return run
 
     return decorate
-
-
-def _names(function: Callable[..., Any]) -> dict[str, Any]:
-    """What annotations of a command may name, with a stand-in for the types that only type checkers import."""
-    from typing import Any as Anything
-
-    return {"Result": Anything} | function.__globals__

@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from featurephase.cli.flags import Shared, command
+from featurephase.cli.flags import Result, Shared, command
 from featurephase.cli.parsing import parse_vector
 from featurephase.foundation.errors import InputError, show, suggest
 
-if TYPE_CHECKING:
-    from featurephase.results.base import Result
-
-_SCALARS = (
-    "eta_u",
-    "eta_w",
-    "second_moment",
-    "cross_moment",
-    "response_moment",
-    "gamma",
-    "loss_factor",
-    "saddle_tolerance",
-)
+_MOMENTS = ("second_moment", "cross_moment", "response_moment")
+_SCALARS = ("eta_u", "eta_w", *_MOMENTS, "gamma", "loss_factor", "saddle_tolerance")
+_EXPONENTS = ("c_gamma", "c_eta_u", "c_eta_w", "c_sigma_u", "c_sigma_w", "c_width")
 _VECTORS = ("u", "w", "time")
 
 
@@ -36,6 +26,10 @@ def _number(key: str, value: object) -> float:
         return float(value)
     except OverflowError:
         raise InputError(f"latent.{key} = {show(value)}: too large") from None
+
+
+def _vector(key: str, value: object) -> list[float]:
+    return [_number(key, item) for item in (value if isinstance(value, list) else [value])]
 
 
 def _from_file(file: str) -> dict[str, Any]:
@@ -55,14 +49,7 @@ def _from_file(file: str) -> dict[str, Any]:
     for key in table:
         if key not in (*_VECTORS, *_SCALARS):
             raise InputError(f"{source}: unknown key latent.{key}; {suggest(key, (*_VECTORS, *_SCALARS))}")
-    values: dict[str, Any] = {}
-    for key, value in table.items():
-        if key in _VECTORS:
-            items = value if isinstance(value, list) else [value]
-            values[key] = [_number(key, item) for item in items]
-        else:
-            values[key] = _number(key, value)
-    return values
+    return {key: _vector(key, value) if key in _VECTORS else _number(key, value) for key, value in table.items()}
 
 
 @command("seed", "figure", "save")
@@ -116,9 +103,9 @@ def latent(
 
     featurephase latent --width 1000 --seed 1 --cross-moment 1 --json
     """
+    flags = dict(locals())
     values: dict[str, Any] = _from_file(file) if file is not None else {}
-    given = (eta_u, eta_w, second_moment, cross_moment, response_moment, gamma, loss_factor, saddle_tolerance)
-    values |= {key: value for key, value in zip(_SCALARS, given, strict=True) if value is not None}
+    values |= {key: flags[key] for key in _SCALARS if flags[key] is not None}
     values |= {key: parse_vector(f"--{key}", text) for key, text in (("u", u), ("w", w)) if text is not None}
     if width is not None:
         values |= _random_units(values, width, sigma_u, sigma_w, shared)
@@ -194,15 +181,8 @@ def latent_phase(
 
     Example: featurephase latent-phase --c-gamma -1 --c-eta-u 1 --c-eta-w 1 --figure phase.png
     """
-    given = {
-        "c_gamma": c_gamma,
-        "c_eta_u": c_eta_u,
-        "c_eta_w": c_eta_w,
-        "c_sigma_u": c_sigma_u,
-        "c_sigma_w": c_sigma_w,
-        "c_width": c_width,
-    }
-    exponents = {key: value for key, value in given.items() if value is not None}
+    flags = dict(locals())
+    exponents = {key: flags[key] for key in _EXPONENTS if flags[key] is not None}
 
     from featurephase.analyses.latent_phase import latent_phase as solve
     from featurephase.analyses.latent_phase import parameterisation_table

@@ -2,84 +2,58 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from featurephase.cli.flags import Shared, command
-
-if TYPE_CHECKING:
-    from featurephase.results.base import Result
+from featurephase.cli.flags import Result, Shared, command
 
 _FILE = typer.Argument(metavar="[FILE]", help="A TOML file with a table [probe]; - reads standard input.")
+_TASKS = (
+    "fashion-mnist, mnist, digits, breast-cancer, wine, modular-addition, polynomial, or FILE.npz with arrays x, y "
+    "[digits]."
+)
+_EFFECTIVE = "Also effective parameters; the probe batch is then the training set [no]."
 
 
-def _option(*names: str, text: str) -> Any:
-    return typer.Option(*names, help=text)
+def _says(text: str) -> Any:
+    return typer.Option(help=text)
 
 
 @command("replicates", "seed", "quick", "workers", "dask", "figure", "save")
 def probe(
     file: Annotated[str | None, _FILE] = None,
-    task: Annotated[
-        str | None,
-        _option(
-            "--task",
-            text="fashion-mnist, mnist, digits, breast-cancer, wine, modular-addition, polynomial, or FILE.npz with "
-            "arrays x, y [digits].",
-        ),
-    ] = None,
-    network: Annotated[str | None, _option("--network", text="mlp or cnn [mlp].")] = None,
-    parameterisation: Annotated[
-        str | None, _option("--parameterisation", text="standard, ntk, mean-field or mup [standard].")
-    ] = None,
-    depth: Annotated[int | None, _option("--depth", text="Hidden layers [1].")] = None,
-    width: Annotated[int | None, _option("--width", text="Units or channels of a hidden layer [256].")] = None,
-    activation: Annotated[str | None, _option("--activation", text="relu, gelu, silu, tanh, linear [relu].")] = None,
-    bias: Annotated[bool | None, _option("--bias/--no-bias", text="Give the layers biases [no].")] = None,
-    init_scale: Annotated[float | None, _option("--init-scale", text="Multiplies the initial weights [1].")] = None,
-    output_scale: Annotated[
-        float | None, _option("--output-scale", text="Multiplies the network's output [1].")
-    ] = None,
-    layer_rates: Annotated[
-        str | None, _option("--layer-rates", text="Factors of the learning rates, first layer to last: 1,1,10.")
-    ] = None,
-    loss: Annotated[str | None, _option("--loss", text="squared or cross-entropy [squared].")] = None,
-    optimiser: Annotated[str | None, _option("--optimiser", text="sgd, adam or adamw [sgd].")] = None,
-    weight_decay: Annotated[float | None, _option("--weight-decay", text="Weight decay of the optimiser [0].")] = None,
-    steps: Annotated[int | None, _option("--steps", text="Steps of gradient descent [1000].")] = None,
+    task: Annotated[str | None, _says(_TASKS)] = None,
+    network: Annotated[str | None, _says("mlp or cnn [mlp].")] = None,
+    parameterisation: Annotated[str | None, _says("standard, ntk, mean-field or mup [standard].")] = None,
+    depth: Annotated[int | None, _says("Hidden layers [1].")] = None,
+    width: Annotated[int | None, _says("Units or channels of a hidden layer [256].")] = None,
+    activation: Annotated[str | None, _says("relu, gelu, silu, tanh, linear [relu].")] = None,
+    bias: Annotated[bool | None, _says("Give the layers biases [no].")] = None,
+    init_scale: Annotated[float | None, _says("Multiplies the initial weights [1].")] = None,
+    output_scale: Annotated[float | None, _says("Multiplies the network's output [1].")] = None,
+    layer_rates: Annotated[str | None, _says("Factors of the learning rates, first layer to last: 1,1,10.")] = None,
+    loss: Annotated[str | None, _says("squared or cross-entropy [squared].")] = None,
+    optimiser: Annotated[str | None, _says("sgd, adam or adamw [sgd].")] = None,
+    weight_decay: Annotated[float | None, _says("Weight decay of the optimiser [0].")] = None,
+    steps: Annotated[int | None, _says("Steps of gradient descent [1000].")] = None,
     step_size: Annotated[
-        float | None,
-        _option("--step-size", text="Learning rate [a quarter of the stability limit; adam, adamw: 0.001]."),
+        float | None, _says("Learning rate [a quarter of the stability limit; adam, adamw: 0.001].")
     ] = None,
-    batch_size: Annotated[int | None, _option("--batch-size", text="Samples a step; 0: all [128].")] = None,
-    train_samples: Annotated[int | None, _option("--train-samples", text="Training samples; 0: all [0].")] = None,
-    train_fraction: Annotated[
-        float | None, _option("--train-fraction", text="Share of the samples to train on, e.g. 0.4.")
-    ] = None,
-    test_samples: Annotated[int | None, _option("--test-samples", text="Test samples; 0: all [0].")] = None,
-    probe_samples: Annotated[int | None, _option("--probe-samples", text="Samples of the probe batch [32].")] = None,
-    data_folder: Annotated[
-        str | None, _option("--data-folder", text="Folder of the IDX files of (Fashion-)MNIST.")
-    ] = None,
-    modulus: Annotated[int | None, _option("--modulus", text="Of modular addition [23].")] = None,
-    expression: Annotated[
-        str | None, _option("--expression", text="Polynomial target in g1..gk [g1*g2 + hermite(3, g1)].")
-    ] = None,
-    dimension: Annotated[int | None, _option("--dimension", text="Inputs of a polynomial target [20].")] = None,
-    schedule: Annotated[
-        str | None, _option("--schedule", text="logarithmic[:K], linear:M or demand [logarithmic].")
-    ] = None,
-    kernel: Annotated[str | None, _option("--kernel", text="auto, exact or sketch [auto].")] = None,
-    hessian: Annotated[str | None, _option("--hessian", text="ends, all or none [ends].")] = None,
-    effective_parameters: Annotated[
-        bool | None,
-        _option(
-            "--effective-parameters/--no-effective-parameters",
-            text="Also effective parameters; the probe batch is then the training set [no].",
-        ),
-    ] = None,
-    precision: Annotated[str | None, _option("--precision", text="float32 or float64 [float32].")] = None,
+    batch_size: Annotated[int | None, _says("Samples a step; 0: all [128].")] = None,
+    train_samples: Annotated[int | None, _says("Training samples; 0: all [0].")] = None,
+    train_fraction: Annotated[float | None, _says("Share of the samples to train on, e.g. 0.4.")] = None,
+    test_samples: Annotated[int | None, _says("Test samples; 0: all [0].")] = None,
+    probe_samples: Annotated[int | None, _says("Samples of the probe batch [32].")] = None,
+    data_folder: Annotated[str | None, _says("Folder of the IDX files of (Fashion-)MNIST.")] = None,
+    modulus: Annotated[int | None, _says("Of modular addition [23].")] = None,
+    expression: Annotated[str | None, _says("Polynomial target in g1..gk [g1*g2 + hermite(3, g1)].")] = None,
+    dimension: Annotated[int | None, _says("Inputs of a polynomial target [20].")] = None,
+    schedule: Annotated[str | None, _says("logarithmic[:K], linear:M or demand [logarithmic].")] = None,
+    kernel: Annotated[str | None, _says("auto, exact or sketch [auto].")] = None,
+    hessian: Annotated[str | None, _says("ends, all or none [ends].")] = None,
+    effective_parameters: Annotated[bool | None, _says(_EFFECTIVE)] = None,
+    precision: Annotated[str | None, _says("float32 or float64 [float32].")] = None,
     *,
     shared: Shared,
 ) -> Result:
@@ -103,6 +77,6 @@ def probe(
     experiment = Experiment.from_toml("" if file is None else read_text(file), flags)
     if shared.quick:
         experiment = experiment.quick()
-        shared.note = "quick: a tenth of the training samples"
+        shared.notes.append("quick: a tenth of the training samples")
     elsewhere = shared.workers is not None or shared.dask is not None
     return run_replicates(experiment, progress=not shared.quiet, workers=shared.executor if elsewhere else 1)

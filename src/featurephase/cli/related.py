@@ -10,14 +10,13 @@ import typer
 from typer.core import TyperGroup
 
 from featurephase.cli.deliver import Delivery, carry_out
-from featurephase.cli.flags import COMPUTING, DebugFlag, Shared, command
+from featurephase.cli.flags import COMPUTING, DebugFlag, Result, Shared, command
 from featurephase.cli.parsing import parse_matrix, parse_vector
 from featurephase.foundation.errors import InputError
 from featurephase.related_models.registry import MODELS, model_class, model_list, related
 
 if TYPE_CHECKING:
     from featurephase.related_models.base import RelatedModel
-    from featurephase.results.base import Result
 
 __all__ = ["related_app"]
 
@@ -126,4 +125,4 @@ def _list(
         if json or quiet:
             raise InputError("related: flags of a model come after its name")
         return
-    raise typer.Exit(carry_out(model_list, Delivery(as_json=json, quiet=quiet)))
+    raise typer.Exit(carry_out(model_list, Delivery(json=json, quiet=quiet)))

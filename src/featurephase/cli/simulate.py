@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import Annotated, Any, cast
 
 import typer
 
 from featurephase.cli.features import DataFlag, HeaderFlag, HeldOutFlag, LabelsFlag, WhitenFlag, user_data
-from featurephase.cli.flags import COMPUTING, DeltaFlag, FileArgument, Shared, TimeFlag, command
+from featurephase.cli.flags import COMPUTING, DeltaFlag, FileArgument, Result, Shared, TimeFlag, command
 from featurephase.cli.parsing import finite_times
-
-if TYPE_CHECKING:
-    from featurephase.results.base import Result
 
 DimensionFlag = Annotated[
     int | None, typer.Option("--dimension", metavar="D", help="d, the dimension of the features.")

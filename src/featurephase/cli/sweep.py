@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from featurephase.cli.deliver import say
-from featurephase.cli.flags import Shared, command
-
-if TYPE_CHECKING:
-    from featurephase.results.base import Result
+from featurephase.cli.flags import Result, Shared, command
 
 
 @command("samples", "replicates", "seed", "quick", "workers", "dask", "figure", "save")
@@ -57,7 +54,7 @@ def sweep(
         raise InputError("--store DIR is missing: the folder that keeps the cells")
     asked = SweepFile.read(file).with_samples(shared.samples, shared.replicates, shared.seed, quick=shared.quick)
     if shared.quick:
-        shared.note = "quick: a tenth of the samples"
+        shared.notes.append("quick: a tenth of the samples")
 
     def report(line: str) -> None:
         if not shared.quiet:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from featurephase.cli.flags import COMPUTING, FileArgument, Shared, TimeFlag, command
+from featurephase.cli.flags import COMPUTING, FileArgument, Result, Shared, TimeFlag, command
 from featurephase.cli.parsing import parse_times
-
-if TYPE_CHECKING:
-    from featurephase.results.base import Result
 
 DeltaRangeFlag = Annotated[
     str | None,
