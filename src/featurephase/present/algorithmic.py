@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-from featurephase.present.figures import axes_for
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-    from featurephase.results.algorithmic import AlgorithmicThreshold
+from featurephase.present.figures import Axes, Figure, axes_for
+from featurephase.results.algorithmic import AlgorithmicThreshold
 
 __all__ = ["figure", "table"]
 

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-from featurephase.present.figures import PALETTE, axes_for
+from featurephase.present.figures import PALETTE, Axes, Figure, axes_for
 from featurephase.present.tables import aligned, ending
+from featurephase.results.boundary import Boundary
 from featurephase.results.words import with_error
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-    from featurephase.results.boundary import Boundary
 
 __all__ = ["figure", "table"]
 
@@ -47,7 +40,6 @@ def figure(result: Boundary, ax: Axes | None = None) -> Figure:
     axes.set_yscale("log")
     if result.logarithmic:
         axes.set_xscale("log")
-    axes.set_xlabel(result.key)
-    axes.set_ylabel("n/d")
+    axes.set(xlabel=result.key, ylabel="n/d")
     axes.legend()
     return drawn

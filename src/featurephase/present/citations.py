@@ -7,16 +7,12 @@ import re
 from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING
 
 from featurephase._version import __version__
 from featurephase.foundation.errors import InputError, suggest
-from featurephase.present.saved import SWEEP, kind_of, open_saved, said
+from featurephase.present.saved import SWEEP, Dataset, kind_of, open_saved, said
 from featurephase.results.base import Result
 from featurephase.results.documents import Citations
-
-if TYPE_CHECKING:
-    import xarray
 
 __all__ = ["OWN", "bibtex", "cite", "cited_by", "entries"]
 
@@ -68,7 +64,7 @@ def bibtex(keys: Iterable[str] = OWN) -> str:
     return "\n\n".join(known[key] for key in chosen) + "\n"
 
 
-def cited_by(data: xarray.Dataset, kind: str) -> list[str]:
+def cited_by(data: Dataset, kind: str) -> list[str]:
     """Keys of what a saved result used: the software, the theory, its model, and what its setting names.
 
     ``kind``: class of the result, as :func:`~featurephase.present.saved.kind_of` tells it.

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from featurephase.foundation.statistics import student_quantile
-from featurephase.present.figures import PALETTE, band, new_figure
+from featurephase.present.figures import PALETTE, Figure, band, new_figure
 from featurephase.present.tables import aligned, ending
+from featurephase.results.comparison import Comparison
 from featurephase.results.words import with_error
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from featurephase.results.comparison import Comparison
 
 __all__ = ["figure", "table"]
 

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from featurephase.present.figures import PALETTE, band, new_figure
+from featurephase.present.figures import PALETTE, Figure, band, new_figure
 from featurephase.present.tables import aligned, ending
+from featurephase.results.probe import CoordinateCheck
 from featurephase.results.words import with_error
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from featurephase.results.probe import CoordinateCheck
 
 __all__ = ["figure", "table"]
 

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from featurephase.foundation.memory import format_bytes
-from featurephase.present.figures import axes_for
+from featurephase.present.figures import Axes, Figure, axes_for
 from featurephase.results.documents import Citations, WrittenPage
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 __all__ = ["figure", "table"]
 

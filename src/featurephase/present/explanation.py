@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import textwrap
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from featurephase.present.figures import PALETTE, new_figure
+from featurephase.present.figures import PALETTE, Axes, Figure, new_figure
 from featurephase.present.tables import ending
+from featurephase.results.explanation import DirectionExplanation, Explanation
 from featurephase.results.words import with_error
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-    from featurephase.results.explanation import DirectionExplanation, Explanation
 
 __all__ = ["figure", "table"]
 
@@ -104,9 +98,7 @@ def figure(explanation: Explanation) -> Figure:
     axes.axvline(explanation.delta, color="0.2", linewidth=0.8, zorder=0)
     labels = [f"{e.name}\n{_label(e)}" for e in reversed(entries)]
     axes.set_yticks(range(len(entries)), labels)
-    axes.set_ylim(-0.5, len(entries) - 0.3)
-    axes.set_xscale("log")
-    axes.set_xlim(low, high)
+    axes.set(ylim=(-0.5, len(entries) - 0.3), xscale="log", xlim=(low, high))
     axes.grid(False, axis="y")
     axes.set_xlabel(rf"$n/d$; this experiment: {explanation.delta:g}; shaded: learned if training goes on")
     axes.set_title(explanation.title or "What is learned")

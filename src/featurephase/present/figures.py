@@ -19,8 +19,10 @@ from featurephase.foundation.statistics import student_interval
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+else:  # names for annotations: a table must not wait for Matplotlib
+    Axes = Figure = Any
 
-__all__ = ["PALETTE", "axes_for", "band", "house_style", "new_figure", "write_figure"]
+__all__ = ["PALETTE", "Axes", "Figure", "axes_for", "band", "house_style", "new_figure", "write_figure"]
 
 #: Okabe-Ito, readable with every kind of colour vision.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from featurephase.present.figures import PALETTE, axes_for, band
+from featurephase.present.figures import PALETTE, Axes, Figure, axes_for, band
 from featurephase.present.tables import aligned, ending
+from featurephase.results.probe import BlockSpectrum, HessianSpectrum
 from featurephase.results.words import with_error
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-    from featurephase.results.probe import BlockSpectrum, HessianSpectrum
 
 __all__ = ["figure", "table"]
 
@@ -44,8 +37,6 @@ def figure(result: HessianSpectrum, ax: Axes | None = None) -> Figure:
     for name, colour in (("smallest", PALETTE[1]), ("largest", PALETTE[2])):
         for place, value in enumerate(getattr(result.whole, name)):
             axes.axvline(value, color=colour, lw=1, ls="--", label=name if place == 0 else None)
-    axes.set_xlabel("eigenvalue")
-    axes.set_ylabel("spectral density")
-    axes.set_title(f"Hessian at step {result.time:g}")
+    axes.set(xlabel="eigenvalue", ylabel="spectral density", title=f"Hessian at step {result.time:g}")
     axes.legend(fontsize=8)
     return drawn

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-from featurephase.present.figures import axes_for
+from featurephase.present.figures import Axes, Figure, axes_for
 from featurephase.present.tables import aligned, ending
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-    from featurephase.results.probe import KernelMatrix
+from featurephase.results.probe import KernelMatrix
 
 __all__ = ["figure", "table"]
 

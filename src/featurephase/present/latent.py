@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from featurephase.analyses.latent import default_times
+from featurephase.foundation.types import Array
 from featurephase.latent_model.mechanisms import NAMES, Mechanisms, mechanisms
-from featurephase.present.figures import PALETTE, new_figure
+from featurephase.present.figures import PALETTE, Axes, Figure, new_figure
+from featurephase.results.latent import LatentResult
 from featurephase.results.status import OK
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-    from featurephase.foundation.types import Array
-    from featurephase.results.latent import LatentResult
 
 __all__ = ["figure", "table"]
 

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import textwrap
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from featurephase.latent_model.phase_diagram import FiniteWidthMap, Slice
 from featurephase.latent_model.scaling import PARAMETERISATIONS, Scaling
-from featurephase.present.figures import PALETTE, new_figure
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-    from featurephase.results.latent import LatentPhaseResult
+from featurephase.present.figures import PALETTE, Axes, Figure, new_figure
+from featurephase.results.latent import LatentPhaseResult
 
 __all__ = ["figure", "phase_figure", "table"]
 
@@ -110,10 +104,7 @@ def _phases(axis: Axes, plane: Slice, scaling: Scaling | None) -> None:
         axis.plot(
             [], [], marker="*", markersize=11, color=ORANGE, markeredgecolor=BLACK, linestyle="none", label="asked for"
         )
-    axis.set_xlim(plane.x_range)
-    axis.set_ylim(plane.y_range)
-    axis.set_xlabel(LABELS[plane.x])
-    axis.set_ylabel(LABELS[plane.y])
+    axis.set(xlim=plane.x_range, ylim=plane.y_range, xlabel=LABELS[plane.x], ylabel=LABELS[plane.y])
     others = [n for n in LABELS if n not in (plane.x, plane.y)]
     fixed = ", ".join(f"${LABELS[n].split('$')[1]}={getattr(plane.fixed, n):g}$" for n in others)
     axis.set_title(f"Phases at {fixed}", fontsize=10)
@@ -177,9 +168,6 @@ def _map(figure: Figure, axis: Axes, plane: Slice, finite: FiniteWidthMap) -> No
         axis.contour(finite.x, finite.y, finite.limit, levels=levels, colors="0.3", linewidths=0.7, linestyles=":")
     for a, b in plane.phase_boundary():
         axis.plot(*zip(a, b, strict=True), color=BLACK, linewidth=2)
-    axis.set_xlim(plane.x_range)
-    axis.set_ylim(plane.y_range)
-    axis.set_xlabel(LABELS[plane.x])
-    axis.set_ylabel(LABELS[plane.y])
+    axis.set(xlim=plane.x_range, ylim=plane.y_range, xlabel=LABELS[plane.x], ylabel=LABELS[plane.y])
     axis.set_title(rf"Finite networks, $\kappa={finite.kappa:g}$ (dotted: levels of the limit)", fontsize=10)
     figure.colorbar(image, ax=axis, label=r"$\ln(K_\infty/K_0)\,/\,\ln\kappa$")

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import math
 import textwrap
-from typing import TYPE_CHECKING
 
-from featurephase.present.figures import axes_for, house_style, new_figure
+from featurephase.present.figures import Figure, axes_for, house_style, new_figure
 from featurephase.present.panels import draw_panel
 from featurephase.present.tables import aligned, ending
+from featurephase.results.ledger import ClaimResult, Evidence, Ledger
 from featurephase.results.words import with_error
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from featurephase.results.ledger import ClaimResult, Evidence, Ledger
 
 __all__ = ["claim_figure", "duration", "evidence_cells", "figure", "summary_cells", "table"]
 

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from featurephase.present.ledger import claim_figure, duration, evidence_cells, summary_cells
 from featurephase.present.page import Block, Cell, Code, Marked, Picture, Section, Table, Text, page
-
-if TYPE_CHECKING:
-    from featurephase.results.ledger import ClaimResult, Ledger
+from featurephase.results.ledger import ClaimResult, Ledger
 
 __all__ = ["ledger_page"]
 

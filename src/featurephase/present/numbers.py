@@ -5,15 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from featurephase.present.page import Table
+from featurephase.present.saved import DataArray, Dataset
 from featurephase.results.words import with_error
-
-if TYPE_CHECKING:
-    import xarray
 
 __all__ = ["error_of", "glossary", "measured_variables", "number", "place", "short", "tables"]
 
@@ -50,24 +48,24 @@ def short(values: Iterable[Any]) -> list[str]:
     return [f"{v:.4g}" if isinstance(v, (float, np.floating)) else str(v) for v in values]
 
 
-def measured_variables(data: xarray.Dataset) -> list[str]:
+def measured_variables(data: Dataset) -> list[str]:
     """Names of the variables with entries, errors apart: they belong to what they are the errors of."""
     errors = {f"{name}_se" for name in data.data_vars}
     return [str(name) for name, v in data.data_vars.items() if name not in errors and v.size]
 
 
-def error_of(data: xarray.Dataset, name: str) -> xarray.DataArray | None:
+def error_of(data: Dataset, name: str) -> DataArray | None:
     """The standard errors of a variable, if it has any."""
     return data[f"{name}_se"] if f"{name}_se" in data.data_vars else None
 
 
-def place(data: xarray.Dataset, dim: str, index: int) -> str:
+def place(data: Dataset, dim: str, index: int) -> str:
     """Where an entry stands along a dimension: ``"δ = 4"``, ``"g1"``, ``"neuron 2"``."""
     word = number(data[dim].values[index]) if dim in data.coords else str(index + 1)
     return _PLACES.get(dim, dim.replace("_", " ") + " {}").format(word)
 
 
-def tables(data: xarray.Dataset, names: Sequence[str] | None = None) -> list[Table]:
+def tables(data: Dataset, names: Sequence[str] | None = None) -> list[Table]:
     """All variables (or those named): those over the same dimensions in one table, single numbers first."""
     chosen = measured_variables(data) if names is None else [n for n in names if n in data.data_vars and data[n].size]
     groups: dict[tuple[str, ...], list[str]] = {}
@@ -77,7 +75,7 @@ def tables(data: xarray.Dataset, names: Sequence[str] | None = None) -> list[Tab
     return [table for dims, group in ordered for table in _group(data, dims, group)]
 
 
-def _group(data: xarray.Dataset, dims: tuple[str, ...], names: list[str]) -> Iterator[Table]:
+def _group(data: Dataset, dims: tuple[str, ...], names: list[str]) -> Iterator[Table]:
     if not dims:
         rows = [[f"`{n}`", _entry(data, n, ()), str(data[n].attrs.get("long_name", "")), _unit(data, n)] for n in names]
         yield _without_empty(Table(["quantity", "value", "meaning", "unit"], rows))
@@ -98,11 +96,11 @@ def _without_empty(table: Table) -> Table:
     return Table([table.header[i] for i in kept], [[row[i] for i in kept] for row in table.rows], table.caption)
 
 
-def _coordinate(data: xarray.Dataset, dim: str, index: int) -> str:
+def _coordinate(data: Dataset, dim: str, index: int) -> str:
     return number(data[dim].values[index]) if dim in data.coords else str(index + 1)
 
 
-def _entry(data: xarray.Dataset, name: str, index: tuple[int, ...]) -> str:
+def _entry(data: Dataset, name: str, index: tuple[int, ...]) -> str:
     se = error_of(data, name)
     return number(data[name].values[index], None if se is None else float(se.values[index]))
 
@@ -122,12 +120,12 @@ def _entries(shape: Sequence[int]) -> tuple[list[tuple[int, ...]], str]:
     return shown, f"{len(shown)} of {total} rows; the saved file holds all of them."
 
 
-def _unit(data: xarray.Dataset, name: str) -> str:
+def _unit(data: Dataset, name: str) -> str:
     unit = str(data[name].attrs.get("units", ""))
     return "" if unit == "1" else unit
 
 
-def glossary(data: xarray.Dataset) -> Table:
+def glossary(data: Dataset) -> Table:
     """What each variable is, over which dimensions and in which unit."""
     rows = [
         [f"`{n}`", str(data[n].attrs.get("long_name", "")), ", ".join(map(str, data[n].dims)), _unit(data, n)]

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
 
-from featurephase.present.figures import PALETTE, band
+from featurephase.foundation.types import Array
+from featurephase.present.figures import PALETTE, Axes, band
+from featurephase.results.outer import OuterTrajectory
 from featurephase.results.words import with_error
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-    from featurephase.foundation.types import Array
-    from featurephase.results.outer import OuterTrajectory
 
 __all__ = ["accuracies", "accuracy_bands", "outer_bands", "outer_rows"]
 

@@ -16,14 +16,12 @@ from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 from urllib.parse import quote
 
 from featurephase.foundation.errors import MissingDependencyError
 from featurephase.foundation.files import write_bytes
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from featurephase.present.figures import Figure
 
 __all__ = [
     "PAGES",

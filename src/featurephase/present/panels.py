@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from featurephase.present.figures import PALETTE
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-    from featurephase.results.related import Curve, Panel
+from featurephase.present.figures import PALETTE, Axes
+from featurephase.results.related import Curve, Panel
 
 __all__ = ["draw_panel"]
 

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from featurephase.latent_model.phase_diagram import Slice
+from featurephase.present.figures import Figure
 from featurephase.present.latent_phase import phase_figure
 from featurephase.present.tables import aligned
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from featurephase.results.latent import ParameterisationTable
+from featurephase.results.latent import ParameterisationTable
 
 __all__ = ["figure", "table"]
 

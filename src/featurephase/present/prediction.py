@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from featurephase.foundation.statistics import mean_and_se, student_interval, student_quantile
-from featurephase.present.figures import PALETTE, band, new_figure
+from featurephase.foundation.types import Array
+from featurephase.present.figures import PALETTE, Axes, Figure, band, new_figure
 from featurephase.present.outer import accuracies, accuracy_bands, outer_bands, outer_rows
 from featurephase.present.tables import MOST, aligned, basis_words, ending, heading
+from featurephase.results.prediction import HessianPrediction, Prediction, TrajectoryPrediction
 from featurephase.results.words import with_error
 from featurephase.subspaces.symmetry import direction_name
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-    from featurephase.foundation.types import Array
-    from featurephase.results.prediction import HessianPrediction, Prediction, TrajectoryPrediction
 
 __all__ = ["figure", "table"]
 

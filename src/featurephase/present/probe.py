@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from featurephase.foundation.statistics import student_interval
-from featurephase.present.figures import PALETTE, new_figure
+from featurephase.present.figures import PALETTE, Axes, Figure, new_figure
 from featurephase.present.tables import aligned
+from featurephase.results.probe import HessianAnalysis, ProbeResult
 from featurephase.results.status import OK
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-    from featurephase.results.probe import HessianAnalysis, ProbeResult
 
 __all__ = ["figure", "table"]
 
@@ -154,8 +149,7 @@ def figure(result: ProbeResult) -> Figure:
     drawn = new_figure(12.0, 7.0)
     kernel, layers, pairs, budget, hessian, telescoping = drawn.subplots(2, 3).flat
     _kernel_panel(kernel, result)
-    layers.set_title("Layers: relative movement")
-    layers.set_ylabel("|W - W(0)| / |W(0)|")
+    layers.set(title="Layers: relative movement", ylabel="|W - W(0)| / |W(0)|")
     for colour, entry in zip(PALETTE * 9, result.layers, strict=False):
         _curve(layers, result, entry.movement, entry.movement_se, colour, f"layer {entry.name}")
     _pair_panel(pairs, result)
@@ -168,8 +162,7 @@ def figure(result: ProbeResult) -> Figure:
             telescoping, result, errors.linearisation_error, errors.linearisation_error_se, PALETTE[1], "at the start"
         )
         telescoping.set_yscale("log")
-    telescoping.set_title("First-order approximations")
-    telescoping.set_ylabel("error over the outputs' motion")
+    telescoping.set(title="First-order approximations", ylabel="error over the outputs' motion")
     for axes in (kernel, layers, pairs, budget, telescoping):
         _time_axis(axes, result.times)
         if 0 < len(axes.get_legend_handles_labels()[0]) <= 12:
@@ -208,16 +201,14 @@ def _kernel_panel(axes: Axes, result: ProbeResult) -> None:
         if np.isfinite(accuracy).any():
             axes.plot(result.times, accuracy, color="0.3", ls=style, lw=1.2, label=f"{kind} accuracy")
     axes.axhline(0.1, color="0.5", lw=0.8, ls=":", label="kernel phase below")
-    axes.set_title("Neural tangent kernel")
-    axes.set_ylabel("relative change, cosine, accuracy")
+    axes.set(title="Neural tangent kernel", ylabel="relative change, cosine, accuracy")
     if np.nanmax(result.kernel_change, initial=0.0) > 3:
         axes.set_yscale("symlog", linthresh=1.0)
     axes.set_ylim(bottom=0)
 
 
 def _pair_panel(axes: Axes, result: ProbeResult) -> None:
-    axes.set_title("Alignment of adjacent layers")
-    axes.set_ylabel("cosine")
+    axes.set(title="Alignment of adjacent layers", ylabel="cosine")
     for colour, entry in zip(PALETTE, result.pairs, strict=False):
         _curve(axes, result, entry.alignment, entry.alignment_se, colour, f"{entry.lower} to {entry.upper}")
         axes.axhline(entry.baseline, color=colour, lw=0.8, ls=":")
@@ -230,8 +221,7 @@ def _pair_panel(axes: Axes, result: ProbeResult) -> None:
 
 def _budget_panel(axes: Axes, result: ProbeResult) -> None:
     series = result.mechanisms_over_time
-    axes.set_title("Mechanisms")
-    axes.set_ylabel("parts of ln K(t)/K(0)")
+    axes.set(title="Mechanisms", ylabel="parts of ln K(t)/K(0)")
     if not series.alignment.size:
         return
     up, down = ("alignment", "growth"), ("disalignment", "shrinkage")
@@ -244,8 +234,7 @@ def _budget_panel(axes: Axes, result: ProbeResult) -> None:
 
 
 def _hessian_panel(axes: Axes, entries: Sequence[HessianAnalysis]) -> None:
-    axes.set_title("Hessian")
-    axes.set_ylabel("extreme eigenvalues")
+    axes.set(title="Hessian", ylabel="extreme eigenvalues")
     entries = [e for e in entries if np.isfinite(e.largest).any()]
     if not entries:
         axes.text(0.5, 0.5, "none", transform=axes.transAxes, ha="center", color="0.4")

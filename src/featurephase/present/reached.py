@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from featurephase.foundation.statistics import student_quantile
-from featurephase.present.figures import PALETTE, axes_for
+from featurephase.present.figures import PALETTE, Axes, Figure, axes_for
 from featurephase.present.tables import aligned, ending
+from featurephase.results.subspaces import ReachedSubspace
 from featurephase.results.words import with_error
 from featurephase.subspaces.symmetry import direction_name
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-    from featurephase.results.subspaces import ReachedSubspace
 
 __all__ = ["figure", "table"]
 

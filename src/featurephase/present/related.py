@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import textwrap
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from featurephase.present.figures import axes_for, new_figure
+from featurephase.present.figures import Figure, axes_for, new_figure
 from featurephase.present.panels import draw_panel
 from featurephase.present.tables import aligned, ending
-from featurephase.results.related import RelatedList, RelatedResult
+from featurephase.results.related import Quantity, RelatedList, RelatedResult
 from featurephase.results.words import with_error
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from featurephase.results.related import Quantity
 
 __all__ = ["figure", "table"]
 

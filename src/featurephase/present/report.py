@@ -6,7 +6,7 @@ import json
 import os
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -17,12 +17,9 @@ from featurephase.present.numbers import error_of, glossary, measured_variables,
 from featurephase.present.page import PAGES, Block, Chart, Code, Section, Table, Text, page, write_page
 from featurephase.present.page_panels import FIRST, PANELS, Panel
 from featurephase.present.reproduce import commands
-from featurephase.present.saved import SWEEP, kind_of, open_saved, replicates_of, said
+from featurephase.present.saved import SWEEP, Dataset, kind_of, open_saved, replicates_of, said
 from featurephase.present.sweep_page import sweep_sections
 from featurephase.results.base import Result
-
-if TYPE_CHECKING:
-    import xarray
 
 __all__ = ["page_of", "report"]
 
@@ -69,7 +66,7 @@ def report(source: Result | str | os.PathLike[str], path: str | os.PathLike[str]
     return write_page(path, page_of(source.to_xarray() if isinstance(source, Result) else open_saved(source)))
 
 
-def page_of(data: xarray.Dataset) -> str:
+def page_of(data: Dataset) -> str:
     """The page of a data set with the attributes of a result."""
     kind = kind_of(data)
     title = said(data, "title") or _WHAT.get(kind, "result")
@@ -80,13 +77,13 @@ def page_of(data: xarray.Dataset) -> str:
 # ---- the head
 
 
-def _lead(data: xarray.Dataset) -> str:
+def _lead(data: Dataset) -> str:
     words = [said(data, name) for name in ("verdict", "regime", "phase_note", "message")]
     words += [f"Warning: {line}" for line in said(data, "warnings").splitlines()]
     return "\n\n".join(word[0].upper() + word[1:] for word in words if word)
 
 
-def _facts(data: xarray.Dataset, kind: str) -> dict[str, str]:
+def _facts(data: Dataset, kind: str) -> dict[str, str]:
     seed, exact = said(data, "seed"), said(data, "seed") in ("", "-1")
     verdict = {"1": "agree", "0": "disagree"}.get(said(data, "agree"), "")
     facts = {
@@ -105,7 +102,7 @@ def _facts(data: xarray.Dataset, kind: str) -> dict[str, str]:
 # ---- the charts
 
 
-def _results(data: xarray.Dataset, kind: str) -> list[Section]:
+def _results(data: Dataset, kind: str) -> list[Section]:
     if kind == SWEEP:
         return sweep_sections(data)
     panels = PANELS.get(kind)
@@ -115,7 +112,7 @@ def _results(data: xarray.Dataset, kind: str) -> list[Section]:
     return sections + [Section(panel_title, [chart]) for panel_title, chart in charts]
 
 
-def _first(data: xarray.Dataset, kind: str) -> list[Block]:
+def _first(data: Dataset, kind: str) -> list[Block]:
     """The tables at the top: single numbers, the variables that come first, statuses that are not ok, and words."""
     names = measured_variables(data)
     scalars = [name for name in names if data[name].ndim == 0]
@@ -130,7 +127,7 @@ def _first(data: xarray.Dataset, kind: str) -> list[Block]:
     return blocks
 
 
-def _sentences(data: xarray.Dataset) -> list[Block]:
+def _sentences(data: Dataset) -> list[Block]:
     """What an explanation says of each direction."""
     rows = [
         [str(name), *(str(data[part].values[i]) for part in ("mechanism", "change"))]
@@ -139,7 +136,7 @@ def _sentences(data: xarray.Dataset) -> list[Block]:
     return [Table(["direction", "mechanism", "what would change it"], rows)]
 
 
-def _every_variable(data: xarray.Dataset) -> tuple[Panel, ...]:
+def _every_variable(data: Dataset) -> tuple[Panel, ...]:
     """A chart for each variable that runs over numbers, with what a simulation measured of it."""
     panels = []
     for name in measured_variables(data):
@@ -151,7 +148,7 @@ def _every_variable(data: xarray.Dataset) -> tuple[Panel, ...]:
     return tuple(panels)
 
 
-def _chart(data: xarray.Dataset, panel: Panel) -> tuple[str, Chart] | None:
+def _chart(data: Dataset, panel: Panel) -> tuple[str, Chart] | None:
     names = [n for n in panel.y if n in data.data_vars and data[n].size and np.isfinite(data[n].values).any()]
     running = [name for name in names if data[name].dims]
     if not running:
@@ -171,7 +168,7 @@ def _chart(data: xarray.Dataset, panel: Panel) -> tuple[str, Chart] | None:
     return panel.title, Chart(drawn, f"{panel.title}: the numbers are in the table of all numbers.", caption)
 
 
-def _axis(data: xarray.Dataset, panel: Panel, name: str) -> str | None:
+def _axis(data: Dataset, panel: Panel, name: str) -> str | None:
     """The variable or dimension on the horizontal axis."""
     variable = data[name]
     if panel.x in variable.dims or (panel.x in data.variables and set(data[panel.x].dims) <= set(variable.dims)):
@@ -180,7 +177,7 @@ def _axis(data: xarray.Dataset, panel: Panel, name: str) -> str | None:
     return max(numeric, key=lambda dim: data.sizes[dim], default=None)
 
 
-def _axis_title(data: xarray.Dataset, x: str) -> str:
+def _axis_title(data: Dataset, x: str) -> str:
     if x not in data.variables:
         return x.replace("_", " ")
     about, unit = (str(data[x].attrs.get(key, "")) for key in ("long_name", "units"))
@@ -188,7 +185,7 @@ def _axis_title(data: xarray.Dataset, x: str) -> str:
     return words if unit in ("", "1") or unit in words else f"{words} ({unit})"
 
 
-def _curves(data: xarray.Dataset, panel: Panel, name: str, series: int | None) -> list[Curve]:
+def _curves(data: Dataset, panel: Panel, name: str, series: int | None) -> list[Curve]:
     """A curve for each entry along the dimensions that are not on the axis; one without any has no ``x``."""
     variable, se = data[name], error_of(data, name)
     word = name.replace("_", " ") if series is not None else ""
@@ -218,7 +215,7 @@ def _curves(data: xarray.Dataset, panel: Panel, name: str, series: int | None) -
     return out
 
 
-def _along(data: xarray.Dataset, x: str, along: str, chosen: dict[str, int]) -> Any:
+def _along(data: Dataset, x: str, along: str, chosen: dict[str, int]) -> Any:
     if x not in data.variables:
         return np.arange(1, data.sizes[along] + 1)
     values = data[x].isel({dim: i for dim, i in chosen.items() if dim in data[x].dims}).values
@@ -242,7 +239,7 @@ def _levelled(curves: list[Curve], levels: list[Curve]) -> list[Curve]:
 # ---- the rest
 
 
-def _inputs(data: xarray.Dataset) -> Section:
+def _inputs(data: Dataset) -> Section:
     blocks: list[Block] = []
     rows = [[name, value] for name, value in _parameters(data).items()]
     if rows:
@@ -253,7 +250,7 @@ def _inputs(data: xarray.Dataset) -> Section:
     return Section("Inputs", blocks)
 
 
-def _parameters(data: xarray.Dataset) -> dict[str, str]:
+def _parameters(data: Dataset) -> dict[str, str]:
     """What was computed, from the attributes of the results that have no experiment file."""
     out: dict[str, str] = {}
     text = said(data, "parameters")
@@ -267,7 +264,7 @@ def _parameters(data: xarray.Dataset) -> dict[str, str]:
     return out
 
 
-def _again(data: xarray.Dataset, kind: str) -> Section:
+def _again(data: Dataset, kind: str) -> Section:
     lines, note = commands(data, kind)
     version, seed = said(data, "version"), said(data, "seed")
     words = f"featurephase {version}" + ("" if seed in ("", "-1") else f", seed {seed}")
@@ -277,12 +274,12 @@ def _again(data: xarray.Dataset, kind: str) -> Section:
     return Section("How to make it again", blocks)
 
 
-def _numbers(data: xarray.Dataset) -> Section:
+def _numbers(data: Dataset) -> Section:
     shown = tables(data)
     return Section("All numbers", [glossary(data), *shown] if shown else [], folded=True)
 
 
-def _citations(data: xarray.Dataset, kind: str) -> Section:
+def _citations(data: Dataset, kind: str) -> Section:
     keys = cited_by(data, kind)
     words = "If this is used in a publication, please cite what it rests on."
     return Section("Citations", [Text(words), Code(bibtex(keys), "references.bib")])

@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from featurephase.present.saved import SWEEP, said
-
-if TYPE_CHECKING:
-    import xarray
+from featurephase.present.saved import SWEEP, Dataset, said
 
 __all__ = ["commands"]
 
@@ -21,7 +18,7 @@ _OF_FILE = f"Save the experiment above as `{_FILE}`."
 _UNKNOWN = "Its inputs are not all in the file: it was made in Python, or by an older version."
 
 
-def commands(data: xarray.Dataset, kind: str) -> tuple[list[str], str]:
+def commands(data: Dataset, kind: str) -> tuple[list[str], str]:
     """Lines for a shell, and what is to be done besides; no lines where the inputs are not all in the file."""
     known = {
         "Prediction": _predict,
@@ -40,35 +37,35 @@ def commands(data: xarray.Dataset, kind: str) -> tuple[list[str], str]:
     return ([shlex.join(["featurephase", *words])] if words else []), note
 
 
-def _nothing(data: xarray.Dataset) -> tuple[list[str], str]:
+def _nothing(data: Dataset) -> tuple[list[str], str]:
     return [], _UNKNOWN
 
 
-def _experiment(data: xarray.Dataset, command: str, flags: Iterable[str] = ()) -> tuple[list[str], str]:
+def _experiment(data: Dataset, command: str, flags: Iterable[str] = ()) -> tuple[list[str], str]:
     """A command that reads the experiment file; none where the file does not hold it."""
     return ([command, _FILE, *flags], _OF_FILE) if said(data, "experiment") else ([], _UNKNOWN)
 
 
-def _predict(data: xarray.Dataset) -> tuple[list[str], str]:
+def _predict(data: Dataset) -> tuple[list[str], str]:
     analysed = data.sizes.get("hessian_time", 0) > 0
     flags = [] if analysed else ["--no-hessian"]
     flags += [f"--time={t}" for t in data["hessian_time"].values] if analysed else []
     return _experiment(data, "predict", flags)
 
 
-def _threshold(data: xarray.Dataset) -> tuple[list[str], str]:
+def _threshold(data: Dataset) -> tuple[list[str], str]:
     times = data["threshold_time"].values if "threshold_time" in data.coords else ()
     limit = ["--time=inf"] if "delta_nn_limit" in data.data_vars else []
     return _experiment(data, "threshold", [*(f"--time={t}" for t in times), *limit])
 
 
-def _explain(data: xarray.Dataset) -> tuple[list[str], str]:
+def _explain(data: Dataset) -> tuple[list[str], str]:
     dimension = said(data, "dimension")
     flags = [f"--delta={said(data, 'delta')}", *([f"--dimension={dimension}"] if dimension else [])]
     return _experiment(data, "explain", flags)
 
 
-def _simulate(data: xarray.Dataset) -> tuple[list[str], str]:
+def _simulate(data: Dataset) -> tuple[list[str], str]:
     if "labels" in data.attrs or "dimension" not in data.data_vars:
         return [], _UNKNOWN
     flags = [f"--dimension={int(data['dimension'].values.flat[0])}", f"--seeds={said(data, 'replicates')}"]
@@ -77,13 +74,13 @@ def _simulate(data: xarray.Dataset) -> tuple[list[str], str]:
     return _experiment(data, "simulate", flags)
 
 
-def _compare(data: xarray.Dataset) -> tuple[list[str], str]:
+def _compare(data: Dataset) -> tuple[list[str], str]:
     dimensions = np.atleast_1d(data.attrs.get("dimensions", ()))
     flags = [*(f"--dimension={int(d)}" for d in dimensions), f"--seeds={said(data, 'replicates')}"]
     return _experiment(data, "compare", flags)
 
 
-def _latent(data: xarray.Dataset) -> tuple[list[str], str]:
+def _latent(data: Dataset) -> tuple[list[str], str]:
     if data["time"].values[0] != 0:
         return [], "The weights at time 0 are not in the file."
     names = ("eta_u", "eta_w", "second_moment", "cross_moment", "response_moment", "gamma", "loss_factor")
@@ -92,13 +89,13 @@ def _latent(data: xarray.Dataset) -> tuple[list[str], str]:
     return ["latent", *flags, _flag("time", data["time"].values.tolist())], ""
 
 
-def _latent_phase(data: xarray.Dataset) -> tuple[list[str], str]:
+def _latent_phase(data: Dataset) -> tuple[list[str], str]:
     scaling = {str(k).removeprefix("scaling_"): v for k, v in data.attrs.items() if str(k).startswith("scaling_")}
     map_flags = [_flag(name, data.attrs[name]) for name in ("kappa", "replicates", "seed") if "kappa" in data.attrs]
     return ["latent-phase", *(_flag(name, value) for name, value in scaling.items()), *map_flags], ""
 
 
-def _related(data: xarray.Dataset) -> tuple[list[str], str]:
+def _related(data: Dataset) -> tuple[list[str], str]:
     parameters = json.loads(said(data, "parameters") or "{}")
     flags = [_flag(name, value) for name, value in parameters.items() if value is not None]
     if said(data, "replicates"):
@@ -106,7 +103,7 @@ def _related(data: xarray.Dataset) -> tuple[list[str], str]:
     return ["related", said(data, "model"), *flags], ""
 
 
-def _probe(data: xarray.Dataset) -> tuple[list[str], str]:
+def _probe(data: Dataset) -> tuple[list[str], str]:
     setting = {str(k).removeprefix("setting_"): v for k, v in data.attrs.items() if str(k).startswith("setting_")}
     if not setting:
         return [], "It was made by a probe in a training loop of the user's."
@@ -122,7 +119,7 @@ def _probe(data: xarray.Dataset) -> tuple[list[str], str]:
     return ["probe", *flags, f"--replicates={said(data, 'replicates')}", f"--seed={said(data, 'seed')}"], ""
 
 
-def _sweep(data: xarray.Dataset) -> tuple[list[str], str]:
+def _sweep(data: Dataset) -> tuple[list[str], str]:
     note = "Save the sweep above as `sweep.toml` and its base, as `experiment.toml`, beside it."
     return ["sweep", "sweep.toml", "--store", "store"], note
 

@@ -11,16 +11,19 @@ from featurephase.foundation.errors import InputError, show
 from featurephase.foundation.memory import require_memory
 
 if TYPE_CHECKING:
-    import xarray
+    from xarray import DataArray, Dataset
+else:  # names for annotations: xarray takes its time
+    DataArray = Dataset = Any
 
-__all__ = ["SWEEP", "kind_of", "open_saved", "replicates_of", "said"]
+
+__all__ = ["SWEEP", "DataArray", "Dataset", "kind_of", "open_saved", "replicates_of", "said"]
 
 #: What :func:`kind_of` says of a sweep.
 SWEEP = "Sweep"
 _ACCEPTED = "a result saved with --save FILE.nc or FILE.zarr, or the store of a sweep, is needed"
 
 
-def open_saved(path: str | os.PathLike[str]) -> xarray.Dataset:
+def open_saved(path: str | os.PathLike[str]) -> Dataset:
     """The labelled numbers of a saved result or of a sweep's store, in memory.
 
     Raises
@@ -52,7 +55,7 @@ def open_saved(path: str | os.PathLike[str]) -> xarray.Dataset:
             raise InputError(f"{name} holds {show(contents)}, not a result; {_ACCEPTED}")
 
 
-def _read(place: Path, name: str) -> xarray.Dataset:
+def _read(place: Path, name: str) -> Dataset:
     """The data set of a file or folder; whatever the libraries complain of, it is no file that can be read."""
     import xarray
 
@@ -75,7 +78,7 @@ def _read(place: Path, name: str) -> xarray.Dataset:
         raise InputError(f"{name} cannot be read, it is damaged or no result: {reason}; {_ACCEPTED}") from None
 
 
-def _sweep(data: xarray.Dataset, place: Path, name: str) -> xarray.Dataset:
+def _sweep(data: Dataset, place: Path, name: str) -> Dataset:
     """The cells of a sweep: of a store also those that a run left which was stopped."""
     if place.is_dir() and place.suffix.lower() != ".zarr":
         from featurephase.sweeps import open_sweep
@@ -86,18 +89,18 @@ def _sweep(data: xarray.Dataset, place: Path, name: str) -> xarray.Dataset:
     return data
 
 
-def kind_of(data: xarray.Dataset) -> str:
+def kind_of(data: Dataset) -> str:
     """Class of the result, ``"Sweep"``, or ``""`` where the file does not say."""
     return SWEEP if data.attrs.get("contents") == "sweep" else said(data, "result")
 
 
-def said(data: xarray.Dataset, name: str) -> str:
+def said(data: Dataset, name: str) -> str:
     """An attribute as text, empty where there is none."""
     value = data.attrs.get(name, "")
     return "" if value is None else str(value)
 
 
-def replicates_of(data: xarray.Dataset) -> int:
+def replicates_of(data: Dataset) -> int:
     """Over how many replicates means were taken; 0 where nothing is stochastic or the file does not say."""
     text = said(data, "replicates")
     return int(text) if text.isdecimal() else 0

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-from featurephase.present.figures import PALETTE, band, new_figure
+from featurephase.present.figures import PALETTE, Figure, band, new_figure
 from featurephase.present.outer import accuracies, accuracy_bands, outer_rows
 from featurephase.present.tables import aligned, ending
+from featurephase.results.simulation import Simulation, SimulationRun
 from featurephase.results.words import with_error
 from featurephase.subspaces.symmetry import direction_name
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from featurephase.results.simulation import Simulation, SimulationRun
 
 __all__ = ["figure", "table"]
 
@@ -129,8 +123,7 @@ def figure(result: Simulation) -> Figure:
                 column[1].axvline(g.predicted_time, color="0.4", ls="--", lw=1)
         column[1].set_xlabel("step")
     axes[0, 0].set_ylabel("loss")
-    axes[1, 0].set_ylabel("hard overlap")
-    axes[1, 0].set_ylim(0.0, 1.02)
+    axes[1, 0].set(ylabel="hard overlap", ylim=(0.0, 1.02))
     axes[0, 0].legend(fontsize="small")
     max(axes[1], key=lambda a: len(a.get_legend_handles_labels()[0])).legend(fontsize="small", loc="upper left")
     fig.suptitle(f"{result.title or 'Simulation'} ({result.method}, {result.replicates} seeds)")

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from featurephase.present.figures import PALETTE, axes_for
+from featurephase.foundation.types import Array
+from featurephase.present.figures import PALETTE, Axes, Figure, axes_for
+from featurephase.results.subspaces import LatentSubspaces
 from featurephase.subspaces.symmetry import direction_name
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-    from featurephase.foundation.types import Array
-    from featurephase.results.subspaces import LatentSubspaces
 
 __all__ = ["figure", "table"]
 

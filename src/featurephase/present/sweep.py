@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from featurephase.present.sweep_maps import figure
 from featurephase.present.tables import aligned, ending
+from featurephase.results.sweep import Sweep
 from featurephase.results.words import with_error
-
-if TYPE_CHECKING:
-    from featurephase.results.sweep import Sweep
 
 __all__ = ["figure", "table"]
 

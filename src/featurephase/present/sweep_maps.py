@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from featurephase.foundation.errors import InputError
 from featurephase.foundation.statistics import student_quantile
 from featurephase.foundation.types import Array
-from featurephase.present.figures import PALETTE, axes_for, new_figure
+from featurephase.present.figures import PALETTE, Axes, Figure, axes_for, new_figure
 from featurephase.present.numbers import number, short
-from featurephase.present.saved import replicates_of
+from featurephase.present.saved import Dataset, replicates_of
 from featurephase.present.sweep_numbers import Quantity, axes_of, borders, label, places, quantities, words_of
-
-if TYPE_CHECKING:
-    import xarray
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-    from featurephase.results.sweep import Sweep
+from featurephase.results.sweep import Sweep
 
 __all__ = ["draw_map", "figure"]
 
@@ -95,7 +89,7 @@ def _chosen(known: list[Quantity], name: str | None) -> Quantity:
     raise InputError(f"quantity {name!r}: must be one of {', '.join(q.name for q in known)}")
 
 
-def _curve(axes: Axes, data: xarray.Dataset, quantity: Quantity, replicates: int) -> None:
+def _curve(axes: Axes, data: Dataset, quantity: Quantity, replicates: int) -> None:
     (axis,) = axes_of(data)
     x = places(data, axis)
     numbers = np.asarray(x).dtype.kind in "fiu"
@@ -109,8 +103,7 @@ def _curve(axes: Axes, data: xarray.Dataset, quantity: Quantity, replicates: int
         axes.set_xscale("log")
     if quantity.wide:
         axes.set_yscale("log")
-    axes.set_xlabel(label(axis))
-    axes.set_ylabel(_name(quantity))
+    axes.set(xlabel=label(axis), ylabel=_name(quantity))
 
 
 def _width(replicates: int) -> float:
@@ -118,7 +111,7 @@ def _width(replicates: int) -> float:
     return student_quantile(replicates) if replicates > 1 else 2.0
 
 
-def _maps(fig: Figure, grid: list[Axes], data: xarray.Dataset, quantity: Quantity) -> None:
+def _maps(fig: Figure, grid: list[Axes], data: Dataset, quantity: Quantity) -> None:
     """A map of the first two axes for each place on the third; all share one scale of colours."""
     from matplotlib.colors import LogNorm, Normalize
 
@@ -166,15 +159,14 @@ def _name_regions(axes: Axes, words: Any) -> None:
         axes.text(x[middle], y[middle], word, ha="center", va="center", fontsize="small", style="italic", bbox=plate)
 
 
-def _tick(panel: Axes, data: xarray.Dataset, axes: tuple[str, ...]) -> None:
+def _tick(panel: Axes, data: Dataset, axes: tuple[str, ...]) -> None:
     """Every place of an axis by its word, or some of many."""
     for axis, set_ticks, rotation in ((axes[0], panel.set_yticks, 0), (axes[1], panel.set_xticks, 45)):
         words = short(places(data, axis))
         every = max(1, -(-len(words) // 12))
         crowded = rotation and max(map(len, words)) * len(words) > 40
         set_ticks(range(0, len(words), every), words[::every], rotation=rotation if crowded else 0)
-    panel.set_xlabel(label(axes[1]))
-    panel.set_ylabel(label(axes[0]))
+    panel.set(xlabel=label(axes[1]), ylabel=label(axes[0]))
 
 
 def _name(quantity: Quantity) -> str:

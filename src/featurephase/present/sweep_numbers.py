@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from featurephase.foundation.types import Array
 from featurephase.present.numbers import number
-
-if TYPE_CHECKING:
-    import xarray
+from featurephase.present.saved import Dataset
 
 __all__ = [
     "Quantity",
@@ -53,7 +51,7 @@ class Quantity:
         return bool(known.size and known.min() > 0 and known.max() > 20 * known.min())
 
 
-def axes_of(data: xarray.Dataset) -> tuple[str, ...]:
+def axes_of(data: Dataset) -> tuple[str, ...]:
     """Names of the axes, in their order."""
     return tuple(map(str, data["done"].dims))
 
@@ -63,12 +61,12 @@ def label(axis: str) -> str:
     return axis.removesuffix(".name").rpartition(".")[2].replace("_", " ")
 
 
-def places(data: xarray.Dataset, axis: str) -> list[Any]:
+def places(data: Dataset, axis: str) -> list[Any]:
     """Values along an axis: numbers, or words."""
     return list(data[axis].values) if axis in data.coords else list(range(1, data.sizes[axis] + 1))
 
 
-def quantities(data: xarray.Dataset) -> list[Quantity]:
+def quantities(data: Dataset) -> list[Quantity]:
     """The numbers that cells have; last the ratio of delta_NN to delta_alg where both were asked for.
 
     A cell that counts as failed may have some: it lacks another quantity that was asked for.
@@ -99,7 +97,7 @@ def _ratio(above: Quantity, below: Quantity) -> Quantity:
     return Quantity(f"{above.name} / {below.name}", "what gradient descent needs over what is needed at all", value, se)
 
 
-def words_of(data: xarray.Dataset) -> tuple[str, Any]:
+def words_of(data: Dataset) -> tuple[str, Any]:
     """The word that each cell has: a phase or another answer in words, else its status; name and array."""
     axes = axes_of(data)
     for name in data.data_vars:
@@ -120,12 +118,12 @@ def borders(words: Any) -> Iterator[tuple[tuple[float, float], tuple[float, floa
                 yield (x - 0.5, x + 0.5), (y + 0.5, y + 0.5)
 
 
-def cell_words(data: xarray.Dataset, index: tuple[int, ...]) -> list[str]:
+def cell_words(data: Dataset, index: tuple[int, ...]) -> list[str]:
     """Where a cell stands, one word an axis."""
     return [number(places(data, axis)[i]) for axis, i in zip(axes_of(data), index, strict=True)]
 
 
-def extremes(data: xarray.Dataset, quantity: Quantity, count: int = 5) -> tuple[list[list[str]], list[list[str]]]:
+def extremes(data: Dataset, quantity: Quantity, count: int = 5) -> tuple[list[list[str]], list[list[str]]]:
     """The cells with the smallest and with the largest finite values: place and value with its error, a row each."""
     flat = quantity.values.reshape(-1)
     known = np.flatnonzero(np.isfinite(flat))
@@ -140,7 +138,7 @@ def extremes(data: xarray.Dataset, quantity: Quantity, count: int = 5) -> tuple[
     return [row(w) for w in ordered[:shown]], [row(w) for w in ordered[::-1][:shown]]
 
 
-def effects(data: xarray.Dataset, quantity: Quantity) -> dict[str, list[list[str]]]:
+def effects(data: Dataset, quantity: Quantity) -> dict[str, list[list[str]]]:
     """For each axis and value on it: median, least, largest over the other axes, and the number of cells with one."""
     out: dict[str, list[list[str]]] = {}
     for position, axis in enumerate(axes_of(data)):

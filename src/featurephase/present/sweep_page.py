@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from featurephase.present.charts import Curve, curves_chart, map_chart
 from featurephase.present.numbers import number
 from featurephase.present.page import Block, Chart, Section, Table, Text
-from featurephase.present.saved import replicates_of
+from featurephase.present.saved import Dataset, replicates_of
 from featurephase.present.sweep_numbers import (
     Quantity,
     axes_of,
@@ -24,9 +24,6 @@ from featurephase.present.sweep_numbers import (
     words_of,
 )
 
-if TYPE_CHECKING:
-    import xarray
-
 __all__ = ["sweep_sections"]
 
 #: Maps of one quantity: a place on the third axis each.
@@ -35,7 +32,7 @@ _MOST_MAPS = 12
 _BORDERED = 400
 
 
-def sweep_sections(data: xarray.Dataset) -> list[Section]:
+def sweep_sections(data: Dataset) -> list[Section]:
     """Counts, then for each quantity its extremes, its maps or its curve, and what each axis moves."""
     done = data["done"].values
     counts = [[str(done.size), *(str(int((done == state).sum())) for state in (1, 2, 0))]]
@@ -47,7 +44,7 @@ def sweep_sections(data: xarray.Dataset) -> list[Section]:
     return sections + [_quantity(data, quantity) for quantity in quantities(data)]
 
 
-def _quantity(data: xarray.Dataset, quantity: Quantity) -> Section:
+def _quantity(data: Dataset, quantity: Quantity) -> Section:
     about: list[Block] = [Text(f"{quantity.about}.")] if quantity.about else []
     if quantity.same:
         return Section(quantity.name, [*about, Text("It is the same in all cells."), *_extremes(data, quantity)[:1]])
@@ -56,7 +53,7 @@ def _quantity(data: xarray.Dataset, quantity: Quantity) -> Section:
     )
 
 
-def _failures(data: xarray.Dataset) -> Table | None:
+def _failures(data: Dataset) -> Table | None:
     """Every status that is not ok: how many cells have it, and what the first of them says."""
     status, message = (data[name].values.astype(str).reshape(-1) for name in ("status", "message"))
     seen = [word for word in dict.fromkeys(status) if word not in ("", "ok")]
@@ -66,13 +63,13 @@ def _failures(data: xarray.Dataset) -> Table | None:
     return Table(["status", "cells", "of the first"], rows)
 
 
-def _extremes(data: xarray.Dataset, quantity: Quantity) -> list[Block]:
+def _extremes(data: Dataset, quantity: Quantity) -> list[Block]:
     low, high = extremes(data, quantity)
     header = [*map(label, axes_of(data)), f"`{quantity.name}`"]
     return [Table(header, low, "The smallest"), Table(header, high, "The largest")]
 
 
-def _effects(data: xarray.Dataset, quantity: Quantity) -> list[Block]:
+def _effects(data: Dataset, quantity: Quantity) -> list[Block]:
     """Median and range over all other axes, for each value of each axis."""
     header = ["median", "least", "largest", "cells with a number"]
     return [
@@ -81,7 +78,7 @@ def _effects(data: xarray.Dataset, quantity: Quantity) -> list[Block]:
     ]
 
 
-def _drawn(data: xarray.Dataset, quantity: Quantity) -> list[Block]:
+def _drawn(data: Dataset, quantity: Quantity) -> list[Block]:
     axes = axes_of(data)
     if len(axes) == 1:
         return [_curve(data, quantity)]
@@ -92,7 +89,7 @@ def _drawn(data: xarray.Dataset, quantity: Quantity) -> list[Block]:
     return blocks
 
 
-def _curve(data: xarray.Dataset, quantity: Quantity) -> Chart:
+def _curve(data: Dataset, quantity: Quantity) -> Chart:
     (axis,) = axes_of(data)
     x: Any = np.asarray(places(data, axis))
     numeric = x.dtype.kind in "fiu"
@@ -104,7 +101,7 @@ def _curve(data: xarray.Dataset, quantity: Quantity) -> Chart:
     return Chart(figure, f"{quantity.name} over {label(axis)}")
 
 
-def _map(data: xarray.Dataset, quantity: Quantity, place: tuple[int, ...]) -> Chart:
+def _map(data: Dataset, quantity: Quantity, place: tuple[int, ...]) -> Chart:
     """The map of the first two axes at one place on the others."""
     axes = axes_of(data)
     at: tuple[Any, ...] = (slice(None), slice(None), *place)
@@ -125,7 +122,7 @@ def _map(data: xarray.Dataset, quantity: Quantity, place: tuple[int, ...]) -> Ch
     return Chart(figure, f"{quantity.name} as a map. {', '.join(words)}", ", ".join(words))
 
 
-def _said(data: xarray.Dataset, quantity: Quantity, index: tuple[int, ...]) -> str:
+def _said(data: Dataset, quantity: Quantity, index: tuple[int, ...]) -> str:
     """What stands under the pointer: where the cell is, its value with the error, its word and status."""
     name, words = words_of(data)
     where = [f"{label(axis)} = {word}" for axis, word in zip(axes_of(data), cell_words(data, index), strict=True)]

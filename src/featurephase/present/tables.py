@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from featurephase.results.prediction import Prediction
+from featurephase.results.threshold import Threshold
 from featurephase.subspaces.symmetry import direction_name
-
-if TYPE_CHECKING:
-    from featurephase.results.prediction import Prediction
-    from featurephase.results.threshold import Threshold
 
 __all__ = ["MOST", "aligned", "basis_words", "ending", "heading"]
 

@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from featurephase.present.figures import axes_for
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-    from featurephase.results.templates import TemplateList
+from featurephase.present.figures import Axes, Figure, axes_for
+from featurephase.results.templates import TemplateList
 
 __all__ = ["figure", "table"]
 

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from featurephase.foundation.statistics import student_interval, student_quantile
-from featurephase.present.figures import PALETTE, new_figure
+from featurephase.present.figures import PALETTE, Axes, Figure, new_figure
 from featurephase.present.tables import MOST, aligned, basis_words, ending, heading
 from featurephase.results.status import OK
+from featurephase.results.threshold import (
+    DirectionThreshold,
+    NetworkThreshold,
+    Threshold,
+    ThresholdLimit,
+    Window,
+)
 from featurephase.results.words import with_error
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-    from featurephase.results.threshold import (
-        DirectionThreshold,
-        NetworkThreshold,
-        Threshold,
-        ThresholdLimit,
-        Window,
-    )
 
 __all__ = ["figure", "table"]
 
@@ -199,8 +193,7 @@ def _margins(axes: Axes, threshold: Threshold) -> None:
     axes.axhline(0.0, color="0.3", linewidth=0.8)
     axes.set_xscale("log")
     axes.set_yscale("symlog", linthresh=1.0)
-    axes.set_xlabel(r"$\delta = n/d$")
-    axes.set_ylabel("margin of the hard directions")
+    axes.set(xlabel=r"$\delta = n/d$", ylabel="margin of the hard directions")
     axes.legend(fontsize="small", loc="upper right")
 
 
@@ -233,6 +226,5 @@ def _against_time(axes: Axes, threshold: Threshold) -> None:
     if len(every) <= 6:
         axes.set_xticks(every, [str(t) for t in every])
         axes.set_xticks([], minor=True)
-    axes.set_xlabel("step t")
-    axes.set_ylabel(r"$\delta_{\rm NN}(t)$")
+    axes.set(xlabel="step t", ylabel=r"$\delta_{\rm NN}(t)$")
     axes.legend(fontsize="small")
