@@ -35,7 +35,7 @@ PRESENTERS = {
     "LatentResult": "latent",
     "LatentSubspaces": "subspaces",
     "Ledger": "ledger",
-    "ParameterisationTable": "parameterisations",
+    "ParameterisationTable": "latent_phase",
     "Prediction": "prediction",
     "ProbeResult": "probe",
     "ReachedSubspace": "reached",
@@ -43,7 +43,7 @@ PRESENTERS = {
     "RelatedResult": "related",
     "Simulation": "simulation",
     "Sweep": "sweep",
-    "TemplateList": "templates",
+    "TemplateList": "documents",
     "Threshold": "threshold",
     "WrittenPage": "documents",
 }

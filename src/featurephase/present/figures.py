@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 else:  # names for annotations: a table must not wait for Matplotlib
     Axes = Figure = Any
 
-__all__ = ["PALETTE", "Axes", "Figure", "axes_for", "band", "house_style", "new_figure", "write_figure"]
+__all__ = ["PALETTE", "Axes", "Figure", "axes_for", "band", "house_style", "new_figure", "text_figure", "write_figure"]
 
 #: Okabe-Ito, readable with every kind of colour vision.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
@@ -67,6 +67,14 @@ def axes_for(ax: Axes | None, width: float = 7.0, height: float = 4.2) -> tuple[
     if root is None:
         raise InputError("ax: these axes are in no figure")
     return root, ax
+
+
+def text_figure(text: str, ax: Axes | None, width: float, height: float, size: str = "medium") -> Figure:
+    """A picture of text, for results that have nothing to draw (inches)."""
+    fig, axes = axes_for(ax, width, height)
+    axes.axis("off")
+    axes.text(0.0, 1.0, text, family="monospace", size=size, va="top", transform=axes.transAxes)
+    return fig
 
 
 def band(axes: Axes, x: Any, mean: Any, se: Any, replicates: int, colour: str, label: str | None = None) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from featurephase.latent_model.phase_diagram import FiniteWidthMap, Slice
 from featurephase.latent_model.scaling import PARAMETERISATIONS, Scaling
 from featurephase.present.figures import PALETTE, Axes, Figure, new_figure
-from featurephase.results.latent import LatentPhaseResult
+from featurephase.present.tables import aligned
+from featurephase.results.latent import LatentPhaseResult, ParameterisationTable
 
 __all__ = ["figure", "phase_figure", "table"]
 
@@ -25,8 +28,10 @@ LABELS = {
 }
 
 
-def table(result: LatentPhaseResult) -> str:
-    """The verdict."""
+def table(result: LatentPhaseResult | ParameterisationTable) -> str:
+    """The verdict; or one line per named parameterisation, and the rule behind each."""
+    if isinstance(result, ParameterisationTable):
+        return _named(result.parameterisations)
     names = " ".join(f"{name} = {value:g}" for name, value in result.exponents.items())
     lines = [
         f"phase        {result.phase}",
@@ -45,8 +50,18 @@ def table(result: LatentPhaseResult) -> str:
     return "\n".join(lines)
 
 
-def figure(result: LatentPhaseResult) -> Figure:
-    """The slice of the phase diagram through this scaling."""
+def _named(every: Sequence[Mapping[str, Any]]) -> str:
+    columns = ("name", "c_k", "c_h", "c_g", "c_s0", "phase", "stability", "mechanism")
+    rows = [
+        [p["name"], *(f"{p['exponents'][c]:g}" for c in columns[1:5]), *(str(p[c]) for c in columns[5:])] for p in every
+    ]
+    return "\n".join([*aligned(rows, columns, indent=""), "", *(f"  {p['name']}: {p['rule']}" for p in every)])
+
+
+def figure(result: LatentPhaseResult | ParameterisationTable) -> Figure:
+    """The slice of the phase diagram through this scaling; or that with the named parameterisations alone."""
+    if isinstance(result, ParameterisationTable):
+        return phase_figure(Slice())
     return phase_figure(result.plane, scaling=Scaling(**result.scaling), finite=result.finite_width)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 
-from featurephase.present.figures import Figure, axes_for, house_style, new_figure
+from featurephase.present.figures import Figure, house_style, new_figure, text_figure
 from featurephase.present.panels import draw_panel
 from featurephase.present.tables import aligned, ending
 from featurephase.results.ledger import ClaimResult, Evidence, Ledger
@@ -87,10 +87,7 @@ def figure(result: Ledger) -> Figure:
     """The first panel of every claim."""
     shown = [claim for claim in result.claims if claim.panels]
     if not shown:
-        drawn, axes = axes_for(None, 9.0, 0.6 + 0.25 * len(result.claims))
-        axes.axis("off")
-        axes.text(0.0, 1.0, table(result), family="monospace", va="top", transform=axes.transAxes)
-        return drawn
+        return text_figure(table(result), None, 9.0, 0.6 + 0.25 * len(result.claims))
     columns = min(_COLUMNS, len(shown))
     rows = math.ceil(len(shown) / columns)
     drawn = new_figure(4.8 * columns, 3.8 * rows)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,37 +12,27 @@ from featurephase.present.figures import PALETTE, Axes, band
 from featurephase.results.outer import OuterTrajectory
 from featurephase.results.words import with_error
 
-__all__ = ["accuracies", "accuracy_bands", "outer_bands", "outer_rows"]
+__all__ = ["accuracies", "accuracy_bands", "loss_bands", "outer_bands", "outer_rows"]
 
 #: Numbers of the readout or of the biases that a table and a figure still show one by one.
 _MOST = 6
 
 
-def accuracies(run: OuterTrajectory) -> dict[str, tuple[Array, Array]]:
-    """Name -> accuracy and its standard error against time; empty where responses are no classes."""
-    pairs = {
-        "training accuracy": (run.train_accuracy, run.train_accuracy_se),
-        "test accuracy": (run.test_accuracy, run.test_accuracy_se),
-    }
-    return {name: (x, se) for name, (x, se) in pairs.items() if x is not None and se is not None}
+def accuracies(run: OuterTrajectory) -> dict[str, str]:
+    """Name for people -> field with the accuracy against time; empty where responses are no classes."""
+    names = {"training accuracy": "train_accuracy", "test accuracy": "test_accuracy"}
+    return {words: name for words, name in names.items() if getattr(run, name) is not None}
 
 
 def _numbers(run: OuterTrajectory) -> list[tuple[str, str, Array, Array]]:
     """Symbol, name of one entry, values and errors against time of all parameters of order one."""
     out = []
-    for symbol, values, errors in (
-        ("A", run.readout, run.readout_se),
-        ("b", run.bias, run.bias_se),
-        ("c", run.output_bias, run.output_bias_se),
-    ):
-        if values is None or errors is None:
-            continue
-        for index in np.ndindex(values.shape[1:]):
+    for symbol, name in (("A", "readout"), ("b", "bias"), ("c", "output_bias")):
+        values, errors = getattr(run, name), getattr(run, f"{name}_se")
+        for index in () if values is None else np.ndindex(values.shape[1:]):
             place = ",".join(str(i + 1) for i in index)
-            at = (slice(None), *index)
-            out.append(
-                (symbol, f"{symbol}{place}" if len(index) == 1 else f"{symbol}({place})", values[at], errors[at])
-            )
+            entry, at = f"{symbol}{place}" if len(index) == 1 else f"{symbol}({place})", (slice(None), *index)
+            out.append((symbol, entry, values[at], errors[at]))
     return out
 
 
@@ -55,17 +47,24 @@ def outer_rows(run: OuterTrajectory) -> list[str]:
     shown = _shown(run)
     if not shown:
         return []
-    words = [f"{name} {x[0]:.4g} -> {with_error(float(x[-1]), float(se[-1]))}" for _, name, x, se in shown]
+    words = [f"{name} {x[0]:.4g} -> {with_error(x[-1], se[-1])}" for _, name, x, se in shown]
     count = sum(bool(np.any(x != x[0])) for _, _, x, _ in _numbers(run))
     more = [f"and {count - len(shown)} more"] if count > len(shown) else []
     lines = [", ".join(words[i : i + 3]) for i in range(0, len(words), 3)]
     return ["  trained second layer and biases, from first to last step", *(f"    {line}" for line in lines + more)]
 
 
+def loss_bands(axes: Axes, run: Any, replicates: int, *labels: str) -> None:
+    """Training and test loss of a trajectory."""
+    for name, colour, label in zip(("train_loss", "test_loss"), PALETTE, labels, strict=False):
+        band(axes, run.times, getattr(run, name), getattr(run, f"{name}_se"), replicates, colour, label)
+
+
 def accuracy_bands(axes: Axes, run: OuterTrajectory, times: NDArray[np.int64], replicates: int) -> None:
     """Training and test accuracy."""
-    for (name, (value, se)), colour in zip(accuracies(run).items(), PALETTE, strict=False):
-        band(axes, times, value, se, replicates, colour, name.removesuffix(" accuracy"))
+    for (words, name), colour in zip(accuracies(run).items(), PALETTE, strict=False):
+        value, se = getattr(run, name), getattr(run, f"{name}_se")
+        band(axes, times, value, se, replicates, colour, words.removesuffix(" accuracy"))
     axes.set_xlabel("step")
 
 

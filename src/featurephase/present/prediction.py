@@ -9,9 +9,9 @@ import numpy as np
 
 from featurephase.foundation.statistics import mean_and_se, student_interval, student_quantile
 from featurephase.foundation.types import Array
-from featurephase.present.figures import PALETTE, Axes, Figure, band, new_figure
-from featurephase.present.outer import accuracies, accuracy_bands, outer_bands, outer_rows
-from featurephase.present.tables import MOST, aligned, basis_words, ending, heading
+from featurephase.present.figures import PALETTE, Axes, Figure, new_figure
+from featurephase.present.outer import accuracies, accuracy_bands, loss_bands, outer_bands, outer_rows
+from featurephase.present.tables import MOST, aligned, basis_words, ending, heading, number
 from featurephase.results.prediction import HessianPrediction, Prediction, TrajectoryPrediction
 from featurephase.results.words import with_error
 from featurephase.subspaces.symmetry import direction_name
@@ -20,7 +20,7 @@ __all__ = ["figure", "table"]
 
 #: Columns that still can be read side by side.
 MOST_COLUMNS = 6
-TRAIN, TEST, BULK, HARD, VISITED = PALETTE[0], PALETTE[1], "0.6", PALETTE[1], PALETTE[0]
+BULK, HARD, VISITED = "0.6", PALETTE[1], PALETTE[0]
 
 
 def latent_directions(prediction: Prediction) -> Iterator[tuple[str, bool, Array]]:
@@ -59,26 +59,24 @@ def table(prediction: Prediction) -> str:
 
 def _trajectory_rows(prediction: Prediction, run: TrajectoryPrediction) -> list[str]:
     easy = [(name, direction) for name, is_easy, direction in latent_directions(prediction) if is_easy][:MOST]
-    columns = [share(run, direction) for _, direction in easy]
-    accuracy = accuracies(run)
-    header = ["step", "training loss", "test loss", *accuracy, *(f"|{name}|/|Theta|" for name, _ in easy)]
+    columns = {"training loss": "train_loss", "test loss": "test_loss", **accuracies(run)}
+    shares = {f"|{name}|/|Theta|": share(run, direction) for name, direction in easy}
     rows = []
     for t in _chosen_times(run):
-        losses = [(run.train_loss, run.train_loss_se), (run.test_loss, run.test_loss_se)]
-        numbers = [*losses, *accuracy.values(), *columns]
-        rows.append([str(t), *(with_error(float(x[t]), float(se[t])) for x, se in numbers)])
-    return [*aligned(rows, header), *outer_rows(run)]
+        numbers = [number(run, name, t) for name in columns.values()]
+        rows.append([str(t), *numbers, *(with_error(x[t], se[t]) for x, se in shares.values())])
+    return [*aligned(rows, ["step", *columns, *shares]), *outer_rows(run)]
 
 
 def _hessian_rows(entry: HessianPrediction, replicates: int) -> list[str]:
     if entry.status != "ok":
         return [f"  Hessian at t = {entry.time}: {entry.status}"]
-    rows = [(entry.left_edge, ["left edge", with_error(entry.left_edge, entry.left_edge_se)])]
+    rows = [(entry.left_edge, ["left edge", number(entry, "left_edge")])]
     if not np.isnan(entry.right_edge):
-        rows.append((entry.right_edge, ["right edge", with_error(entry.right_edge, entry.right_edge_se)]))
+        rows.append((entry.right_edge, ["right edge", number(entry, "right_edge")]))
     for name, outliers in (("hard outlier", entry.hard_outliers), ("outlier", entry.outliers)):
         for o in outliers:
-            row = [name, with_error(o.value, o.value_se), "overlap " + with_error(o.overlap, o.overlap_se)]
+            row = [name, number(o, "value"), "overlap " + number(o, "overlap")]
             if o.fraction < 1:
                 row.append(f"in {round(o.fraction * replicates)} of {replicates} replicates")
             rows.append((o.value, row))
@@ -113,7 +111,8 @@ def figure(prediction: Prediction) -> Figure:
     axes = fig.subplots(len(heights), len(runs), squeeze=False, height_ratios=heights, sharey="row")
     for column, run in zip(axes.T, runs, strict=True):
         column[0].set_title(rf"$\delta = {run.delta:g}$" + ("" if run.status == "ok" else f"\n{run.status}"))
-        _losses(column[0], run, prediction.replicates)
+        loss_bands(column[0], run, prediction.replicates, "training", "test")
+        column[0].set_xlabel("step")
         _overlaps(column[1], run, prediction)
         for panel, draw in zip(column[2:], more.values(), strict=False):
             draw(panel, run, run.times, prediction.replicates)
@@ -145,15 +144,6 @@ def _more_rows(runs: Sequence[TrajectoryPrediction]) -> dict[str, Callable[..., 
     if any(outer_rows(run) for run in runs):
         rows["second layer, biases"] = outer_bands
     return rows
-
-
-def _losses(axes: Axes, run: TrajectoryPrediction, replicates: int) -> None:
-    for name, value, se, colour in (
-        ("training", run.train_loss, run.train_loss_se, TRAIN),
-        ("test", run.test_loss, run.test_loss_se, TEST),
-    ):
-        band(axes, run.times, value, se, replicates, colour, name)
-    axes.set_xlabel("step")
 
 
 def _overlaps(axes: Axes, run: TrajectoryPrediction, prediction: Prediction) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from featurephase.present.figures import Figure, axes_for, new_figure
+from featurephase.present.figures import Figure, new_figure, text_figure
 from featurephase.present.panels import draw_panel
 from featurephase.present.tables import aligned, ending
 from featurephase.results.related import Quantity, RelatedList, RelatedResult
@@ -64,10 +64,7 @@ def _numbers(values: Any, errors: Any) -> str:
 def figure(result: RelatedResult | RelatedList) -> Figure:
     """The panels side by side."""
     if isinstance(result, RelatedList):
-        drawn, axes = axes_for(None, 9.0, 0.6 + 0.25 * len(result.models))
-        axes.axis("off")
-        axes.text(0.0, 1.0, table(result), family="monospace", va="top", transform=axes.transAxes)
-        return drawn
+        return text_figure(table(result), None, 9.0, 0.6 + 0.25 * len(result.models))
     count = max(len(result.panels), 1)
     drawn = new_figure(4.6 * count, 4.0)
     drawn.suptitle(textwrap.fill(result.title, 60 * count), fontsize=11.0)

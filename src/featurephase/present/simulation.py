@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from featurephase.present.figures import PALETTE, Figure, band, new_figure
-from featurephase.present.outer import accuracies, accuracy_bands, outer_rows
-from featurephase.present.tables import aligned, ending
-from featurephase.results.simulation import Simulation, SimulationRun
-from featurephase.results.words import with_error
+from featurephase.present.outer import accuracies, accuracy_bands, loss_bands, outer_rows
+from featurephase.present.tables import aligned, ending, number
+from featurephase.results.simulation import Grokking, HessianMeasurement, Simulation, SimulationRun
 from featurephase.subspaces.symmetry import direction_name
 
 __all__ = ["figure", "table"]
@@ -29,62 +28,53 @@ def table(result: Simulation) -> str:
 
 
 def _run(run: SimulationRun, hard: bool) -> list[str]:
-    lines = [f"delta = {run.delta:g}: d = {run.dimension}, n = {run.samples}, {run.method}" + f" ({run.status})"]
     accuracy = accuracies(run)
-    rows = [
-        [
-            f"{t}",
-            with_error(run.train_loss[t], run.train_loss_se[t]),
-            with_error(run.test_loss[t], run.test_loss_se[t]),
-            *(with_error(x[t], se[t]) for x, se in accuracy.values()),
-            *([with_error(run.hard_overlap[t], run.hard_overlap_se[t])] if hard else []),
-        ]
-        for t in _shown_times(len(run.times) - 1)
-    ]
-    lines += aligned(rows, ("t", "training loss", "test loss", *accuracy, *(["hard overlap"] if hard else [])))
-    lines += outer_rows(run)
+    columns = {"training loss": "train_loss", "test loss": "test_loss", **accuracy}
+    if hard:
+        columns["hard overlap"] = "hard_overlap"
+    rows = [[f"{t}", *(number(run, name, t) for name in columns.values())] for t in _shown_times(len(run.times) - 1)]
+    lines = [f"delta = {run.delta:g}: d = {run.dimension}, n = {run.samples}, {run.method} ({run.status})"]
+    lines += [*aligned(rows, ("t", *columns)), *outer_rows(run)]
     for h in run.hessian:
-        if h.smallest is None or h.smallest_se is None or h.largest is None or h.largest_se is None:
-            where, words = f"Hessian at t = {h.time}: ", h.message or str(h.status)
-            lines.append(f"  {where}{words.removeprefix(where)}")
-            continue
-        low, high = with_error(h.smallest[0], h.smallest_se[0]), with_error(h.largest[-1], h.largest_se[-1])
-        lines.append(f"  Hessian at t = {h.time}: smallest eigenvalue {low}, largest {high}")
-        if h.status != "ok":
-            lines.append(f"    {h.message}")
-        if h.hard_overlaps is not None and h.hard_overlaps_se is not None and np.isfinite(h.hard_overlaps[0]):
-            lines.append(
-                f"    squared overlap of the smallest with U_H {with_error(h.hard_overlaps[0], h.hard_overlaps_se[0])}"
-            )
-    g = run.grokking
+        lines += _hessian(h)
+    lines += _grokking(run.grokking)
+    for r in run.recovery:
+        trend = f"~ d^({number(r, 'exponent')})" if np.isfinite(r.exponent) else "(one dimension only)"
+        lines.append(
+            f"  recovery of {direction_name(r.direction)}: {r.verdict}; capture {number(r, 'capture')} {trend}"
+        )
+    return lines
+
+
+def _hessian(h: HessianMeasurement) -> list[str]:
+    where = f"  Hessian at t = {h.time}: "
+    if h.smallest is None or h.largest is None:
+        return [where + (h.message or str(h.status)).removeprefix(where.lstrip())]
+    lines = [f"{where}smallest eigenvalue {number(h, 'smallest', 0)}, largest {number(h, 'largest', -1)}"]
+    if h.status != "ok":
+        lines.append(f"    {h.message}")
+    if h.hard_overlaps is not None and np.isfinite(h.hard_overlaps[0]):
+        lines.append(f"    squared overlap of the smallest with U_H {number(h, 'hard_overlaps', 0)}")
+    return lines
+
+
+def _grokking(g: Grokking) -> list[str]:
+    lines = ["  the test loss does not drop for good in most of the seeds: no grokking to time"]
     if np.isfinite(g.delay):
-        lines.append(
-            "  half of the drop, medians of the seeds: training loss at step "
-            f"{with_error(g.train_time, g.train_time_se)}, test loss at step "
-            f"{with_error(g.test_time, g.test_time_se)}; from one to the other "
-            f"{with_error(g.delay, g.delay_se)} steps"
-        )
-    else:
-        lines.append("  the test loss does not drop for good in most of the seeds: no grokking to time")
-    if g.accuracy_delay is not None and g.accuracy_delay_se is not None and np.isfinite(g.accuracy_delay):
-        lines.append(
-            "  half of the rise of the accuracy: from training to test "
-            f"{with_error(g.accuracy_delay, g.accuracy_delay_se)} steps"
-        )
+        lines = [
+            f"  half of the drop, medians of the seeds: training loss at step {number(g, 'train_time')}, test loss at "
+            f"step {number(g, 'test_time')}; from one to the other {number(g, 'delay')} steps"
+        ]
+    if g.accuracy_delay is not None and np.isfinite(g.accuracy_delay):
+        delay = number(g, "accuracy_delay")
+        lines.append(f"  half of the rise of the accuracy: from training to test {delay} steps")
     if not np.isnan(g.predicted_time):
         lines.append(
-            f"  escape: measured at step {with_error(g.escape_time, g.escape_time_se)}, predicted at "
-            f"{with_error(g.predicted_time, g.predicted_time_se)} "
+            f"  escape: measured at step {number(g, 'escape_time')}, predicted at {number(g, 'predicted_time')} "
             f"(90 %: {g.predicted_low:.4g} to {g.predicted_high:.4g})"
         )
     elif g.message:
         lines.append(f"  {g.message}")
-    for r in run.recovery:
-        trend = f"~ d^({with_error(r.exponent, r.exponent_se)})" if np.isfinite(r.exponent) else "(one dimension only)"
-        lines.append(
-            f"  recovery of {direction_name(r.direction)}: {r.verdict}; "
-            f"capture {with_error(r.capture, r.capture_se)} {trend}"
-        )
     return lines
 
 
@@ -102,11 +92,7 @@ def figure(result: Simulation) -> Figure:
     for column, run in zip(axes.T, runs, strict=True):
         t = run.times
         column[0].set_title(rf"$\delta = {run.delta:g}$, $d = {run.dimension}$")
-        for curve, error, colour, label in (
-            (run.train_loss, run.train_loss_se, PALETTE[0], "training loss"),
-            (run.test_loss, run.test_loss_se, PALETTE[1], "test loss"),
-        ):
-            band(column[0], t, curve, error, run.replicates, colour, label)
+        loss_bands(column[0], run, run.replicates, "training loss", "test loss")
         label = r"$|P_H\Theta|/|\Theta|$"
         band(column[1], t, run.hard_overlap, run.hard_overlap_se, run.replicates, PALETTE[2], label)
         g = run.grokking

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
 from featurephase.results.prediction import Prediction
 from featurephase.results.threshold import Threshold
+from featurephase.results.words import with_error
 from featurephase.subspaces.symmetry import direction_name
 
-__all__ = ["MOST", "aligned", "basis_words", "ending", "heading"]
+__all__ = ["MOST", "aligned", "basis_words", "ending", "heading", "number"]
 
 #: Directions and neurons that a table still shows one by one.
 MOST = 4
@@ -21,6 +23,11 @@ def aligned(rows: Iterable[Sequence[str]], header: Sequence[str] = (), indent: s
     table = [list(header)] * bool(header) + [list(row) for row in rows]
     widths = [max(len(row[i]) for row in table if i < len(row)) for i in range(max(map(len, table), default=0))]
     return [indent + "  ".join(word.ljust(w) for word, w in zip(row, widths, strict=False)).rstrip() for row in table]
+
+
+def number(record: Any, name: str, index: Any = ()) -> str:
+    """A number of a record with its error, or one entry of an array of it."""
+    return with_error(*(np.asarray(getattr(record, field))[index] for field in (name, f"{name}_se")))
 
 
 def ending(message: str, warnings: Iterable[str] = ()) -> list[str]:

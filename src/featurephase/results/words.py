@@ -14,6 +14,7 @@ def with_error(value: float, se: float) -> str:
     ends at the same place. An error of 0: the value is exact. An error that is nan: it could not be determined, and the
     value has three digits. ``"-"``: no value.
     """
+    value, se = float(value), float(se)  # NumPy rounds its own numbers otherwise
     if math.isnan(value):
         return "-"
     if math.isinf(value):
