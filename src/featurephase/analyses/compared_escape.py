@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from featurephase.analyses.finite_size import judged
 from featurephase.analyses.observables import Observable
+from featurephase.analyses.seeds import SeedRun
 from featurephase.escape.detection import ESCAPE_LEVEL, median_and_se
 from featurephase.escape.law import EscapeLaw
 from featurephase.results.comparison import ComparedQuantity
 from featurephase.results.status import OK
-
-if TYPE_CHECKING:
-    from featurephase.analyses.seeds import SeedRun
-
-__all__ = ["escape_quantities", "escaped_fraction", "left_plateau"]
 
 #: A share of runs that have left the plateau, from which on their means are not those of the plateau.
 _ESCAPED = 0.05

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -33,22 +33,19 @@ from featurephase.analyses.observables import Observable, hessian_observables, t
 from featurephase.analyses.prediction import predict
 from featurephase.analyses.seeds import FiniteSize, SeedRun
 from featurephase.analyses.stability import step_size_words
+from featurephase.dynamics.training import ReplicateTrajectory
 from featurephase.escape.law import predicted_escape
 from featurephase.foundation.errors import InputError, Interrupted, MemoryLimitError
 from featurephase.foundation.executors import Workers
 from featurephase.foundation.statistics import mean_and_se
 from featurephase.foundation.types import Array
+from featurephase.problem import Problem
 from featurephase.problem.asked import asked_deltas, asked_times, check_problem, experiment_text
+from featurephase.problem.data import UserData
 from featurephase.results.comparison import ComparedCurves, ComparedQuantity, Comparison
-from featurephase.results.prediction import HessianPrediction, Prediction, Trajectory, TrajectoryPrediction
+from featurephase.results.prediction import HessianPrediction, Prediction, TrajectoryPrediction
 from featurephase.results.status import DIVERGED, INTERRUPTED, OK
-from featurephase.subspaces import problem_subspaces
-
-if TYPE_CHECKING:
-    from featurephase.problem import Problem
-    from featurephase.problem.data import UserData
-    from featurephase.subspaces import LatentSubspaces
-
+from featurephase.subspaces import LatentSubspaces, problem_subspaces
 
 __all__ = ["ComparedCurves", "ComparedQuantity", "Comparison", "compare"]
 
@@ -421,7 +418,7 @@ def _converged(time: int, runs: Sequence[SeedRun]) -> bool:
 
 
 def _curves(run: TrajectoryPrediction, runs: Sequence[SeedRun]) -> ComparedCurves:
-    def over(paths: Sequence[Trajectory]) -> list[tuple[Array, Array]]:
+    def over(paths: Sequence[ReplicateTrajectory]) -> list[tuple[Array, Array]]:
         sizes = [np.einsum("trr->t", r.gram) for r in paths]
         return [
             mean_and_se([r.train_loss for r in paths]),

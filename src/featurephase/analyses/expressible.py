@@ -8,16 +8,10 @@ along it. Under any other convex loss this is known where the odd part vanishes 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from featurephase.foundation.types import Array
-
-if TYPE_CHECKING:
-    from featurephase.problem import Problem
-
-__all__ = ["expressible", "why_not"]
+from featurephase.problem import Problem
 
 _POINTS = 4096
 #: Relative difference of two responses that counts as rounding.

@@ -12,8 +12,6 @@ from featurephase.analyses.seeds import SeedRun
 from featurephase.foundation.statistics import mean_and_se, welch_degrees
 from featurephase.results.comparison import ComparedQuantity
 
-__all__ = ["Error", "eigenvalue_shift", "extrapolated", "judged", "law_shift", "mean_over_seeds"]
-
 #: A standard error and its degrees of freedom.
 Error: TypeAlias = tuple[float, int]
 

@@ -17,8 +17,6 @@ from featurephase.latent_model.training import Measurement, Setting, integrate_f
 from featurephase.results.latent import LatentResult
 from featurephase.results.status import FROZEN, OK, SADDLE
 
-__all__ = ["default_times", "latent"]
-
 _BUDGET = (*NAMES, "log_kernel_ratio", "output_angle", "output_scale")
 _EXTRA = ("norm_ratio", "relative_motion_u", "relative_motion_w")
 _SCALARS = ("output", "loss", "kernel", "alignment", "residual", "excess_loss")

@@ -10,8 +10,6 @@ from featurephase.latent_model.phase_diagram import Slice, finite_width_map
 from featurephase.latent_model.scaling import PARAMETERISATIONS, Scaling, parameterisation
 from featurephase.results.latent import LatentPhaseResult, ParameterisationTable
 
-__all__ = ["latent_phase", "parameterisation_table"]
-
 
 def latent_phase(
     *,

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from featurephase.analyses.outputs import OUTER
+from featurephase.dynamics.training import ReplicateTrajectory
 from featurephase.foundation.statistics import mean_and_se
 from featurephase.foundation.types import Array
-from featurephase.results.prediction import HessianPrediction, OutlierPrediction, Trajectory, TrajectoryPrediction
-
-__all__ = ["Observable", "hessian_observables", "trajectory_observables"]
+from featurephase.results.prediction import HessianPrediction, OutlierPrediction, TrajectoryPrediction
 
 #: An outlier is compared if every replicate shows it, and its distance from the edge is this share of the bulk's width.
 _CLEAR = 0.02
@@ -40,7 +39,7 @@ class Observable:
     time: int
     theory: float
     theory_se: float
-    read: Callable[[Trajectory], float]
+    read: Callable[[ReplicateTrajectory], float]
     exponent: float = 1.0
     eigenvalue: bool = False
 
@@ -52,7 +51,7 @@ def trajectory_observables(run: TrajectoryPrediction, times: Sequence[int], easy
     """
     m = run.gram.shape[1]
 
-    def over_replicates(name: str, t: int, read: Callable[[Trajectory], float]) -> Observable:
+    def over_replicates(name: str, t: int, read: Callable[[ReplicateTrajectory], float]) -> Observable:
         value, se = mean_and_se([read(r) for r in run.trajectories])
         return Observable(name, t, float(value), float(se), read)
 
@@ -82,24 +81,24 @@ def _outer(run: TrajectoryPrediction) -> Iterable[tuple[str, Array]]:
             yield name, values
 
 
-def _entry(name: str, *index: int) -> Callable[[Trajectory], float]:
+def _entry(name: str, *index: int) -> Callable[[ReplicateTrajectory], float]:
     """Reads one entry of an array of the trajectory."""
 
-    def read(run: Trajectory) -> float:
+    def read(run: ReplicateTrajectory) -> float:
         return float(getattr(run, name)[index])
 
     return read
 
 
-def _change(t: int) -> Callable[[Trajectory], float]:
-    def read(run: Trajectory) -> float:
+def _change(t: int) -> Callable[[ReplicateTrajectory], float]:
+    def read(run: ReplicateTrajectory) -> float:
         return float(run.train_loss[t] - run.train_loss[0])
 
     return read
 
 
-def _along(direction: Array, t: int, neuron: int) -> Callable[[Trajectory], float]:
-    def read(run: Trajectory) -> float:
+def _along(direction: Array, t: int, neuron: int) -> Callable[[ReplicateTrajectory], float]:
+    def read(run: ReplicateTrajectory) -> float:
         return float(direction @ run.overlap[t, :, neuron])
 
     return read
@@ -136,10 +135,10 @@ def _eigenvalues(
     yield Observable(f"{side}_edge", time, edge, edge_se, read, 2.0 / 3.0, True)
 
 
-def _eigenvalue(time: int, side: str, rank: int) -> Callable[[Trajectory], float]:
+def _eigenvalue(time: int, side: str, rank: int) -> Callable[[ReplicateTrajectory], float]:
     """Reads the eigenvalue of that rank from its end of the spectrum; nan after divergence."""
 
-    def read(run: Trajectory) -> float:
+    def read(run: ReplicateTrajectory) -> float:
         if time not in run.observations:
             return float("nan")
         sample = run.observations[time]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -20,17 +20,13 @@ from featurephase.foundation.errors import InputError
 from featurephase.foundation.executors import Workers, replicate_seeds, run_tasks
 from featurephase.foundation.statistics import mean_and_se
 from featurephase.foundation.types import Array
+from featurephase.problem import Problem
 from featurephase.problem.asked import asked_deltas
 from featurephase.results.status import AMBIGUOUS_RANK, DIVERGED, OK
 from featurephase.results.subspaces import ReachedSubspace
-from featurephase.subspaces import problem_subspaces
+from featurephase.subspaces import LatentSubspaces, problem_subspaces
 from featurephase.subspaces.rank import decide_rank
 from featurephase.subspaces.symmetry import canonical_basis, direction_name
-
-if TYPE_CHECKING:
-    from featurephase.problem import Problem
-    from featurephase.subspaces import LatentSubspaces
-
 
 __all__ = ["ReachedSubspace", "reached_subspace"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -19,12 +19,8 @@ from featurephase.foundation.executors import Workers, run_tasks
 from featurephase.foundation.memory import require_memory
 from featurephase.foundation.types import Array
 from featurephase.hessian.empirical import EmpiricalHessian, extreme_eigenpairs
-
-if TYPE_CHECKING:
-    from featurephase.problem import Problem
-    from featurephase.problem.data import UserData
-
-__all__ = ["FiniteSize", "HessianSample", "Method", "SeedPlan", "SeedRun"]
+from featurephase.problem import Problem
+from featurephase.problem.data import UserData
 
 #: On a real data matrix, or exactly in law without one.
 Method = Literal["dense", "implicit"]

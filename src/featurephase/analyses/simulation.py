@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,7 +23,9 @@ from featurephase.escape.recovery import smaller_dimensions
 from featurephase.foundation.errors import FeaturephaseWarning, InputError, Interrupted, show
 from featurephase.foundation.executors import Workers, replicate_seeds
 from featurephase.foundation.numbers import is_whole, plain
+from featurephase.problem import Problem
 from featurephase.problem.asked import asked_deltas, asked_times, check_problem, experiment_text
+from featurephase.problem.data import UserData
 from featurephase.results.base import Result, averaged
 from featurephase.results.simulation import Grokking, HessianMeasurement, Recovery, Simulation, SimulationRun
 from featurephase.results.status import (
@@ -37,12 +39,7 @@ from featurephase.results.status import (
     Status,
     diverged,
 )
-from featurephase.subspaces import problem_subspaces
-
-if TYPE_CHECKING:
-    from featurephase.problem import Problem
-    from featurephase.problem.data import UserData
-    from featurephase.subspaces import LatentSubspaces
+from featurephase.subspaces import LatentSubspaces, problem_subspaces
 
 __all__ = ["Grokking", "HessianMeasurement", "Recovery", "Simulation", "SimulationRun", "predicted_escape", "simulate"]
 

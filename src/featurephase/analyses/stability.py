@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from featurephase.dynamics.optimisers import FirstOrderRule
-
-if TYPE_CHECKING:
-    from featurephase.problem import Problem
-    from featurephase.results.prediction import HessianPrediction, TrajectoryPrediction
-    from featurephase.results.simulation import SimulationRun
-
-__all__ = ["bulk_grows", "measured_words", "step_size_words"]
+from featurephase.problem import Problem
+from featurephase.results.prediction import HessianPrediction, TrajectoryPrediction
+from featurephase.results.simulation import SimulationRun
 
 #: From a part of 1/sqrt(d) to one that matters takes at least such a factor.
 _LEAVES = 10.0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from featurephase.analyses.threshold_limit import threshold_limit
 from featurephase.foundation.errors import InputError, Interrupted
 from featurephase.foundation.executors import Workers
 from featurephase.hessian.spectrum import FULL_WIDTH, block_words
-from featurephase.problem import ACCEPTED
+from featurephase.problem import ACCEPTED, Problem
 from featurephase.problem.asked import check_problem, experiment_text, flat_numbers, whole_steps
 from featurephase.problem.checks import MAX_DELTA
 from featurephase.results.algorithmic import AlgorithmicThreshold
@@ -22,10 +21,6 @@ from featurephase.results.status import AMBIGUOUS_RANK, INTERRUPTED, OK, SINGULA
 from featurephase.results.threshold import Threshold, ThresholdLimit
 from featurephase.subspaces import LatentSubspaces, problem_subspaces
 from featurephase.thresholds.algorithmic import algorithmic_threshold
-
-if TYPE_CHECKING:
-    from featurephase.problem import Problem
-
 
 __all__ = ["NetworkThreshold", "Threshold", "ThresholdLimit", "network_threshold", "threshold"]
 

@@ -18,24 +18,6 @@ from numpy.typing import ArrayLike
 from featurephase.foundation.statistics import mean_and_se, welch_degrees
 from featurephase.results.related import Panel
 
-__all__ = [
-    "MECHANISMS",
-    "TRANSITIONS",
-    "Claim",
-    "Comparison",
-    "Finding",
-    "NotDeterminedError",
-    "Number",
-    "Study",
-    "above",
-    "at_most",
-    "below",
-    "equals",
-    "fact",
-    "power_law",
-    "slope",
-]
-
 TRANSITIONS = "Montanari & Wang, Phase Transitions for Feature Learning in Neural Networks, arXiv 2602.01434"
 MECHANISMS = "Xu & Ziyin, Three Mechanisms of Feature Learning in the Exact Solution .., arXiv 2401.07085"
 

@@ -27,8 +27,6 @@ from featurephase.results.ledger import ClaimResult, Evidence, Ledger
 from featurephase.results.related import Curve, Panel, Region
 from featurephase.sweeps.tasks import TaskOutcome, run_keyed
 
-__all__ = ["assembled", "execute", "reproduce"]
-
 
 def reproduce(
     claims: str | Sequence[str] = (),

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from featurephase.claims.base import Claim
 from featurephase.foundation.errors import InputError, show, suggest
 
-__all__ = ["CLAIMS", "claim", "selected"]
-
 #: Name of a claim -> module of this package, in the order of the numbers.
 CLAIMS = {
     "hard-directions": "hard_directions",

@@ -17,8 +17,6 @@ from collections.abc import Sequence
 from featurephase.claims.base import Comparison, Finding, Number
 from featurephase.results.ledger import Evidence
 
-__all__ = ["CONFIRMED", "LIMITED", "NOT_CONFIRMED", "NOT_DETERMINED", "judged", "verdict"]
-
 CONFIRMED = "confirmed"
 LIMITED = "confirmed within limits"
 NOT_CONFIRMED = "not confirmed"

@@ -27,7 +27,6 @@ from featurephase.foundation.errors import FeaturephaseError, InputError, Interr
 if TYPE_CHECKING:
     from featurephase.results.base import Result
 
-__all__ = ["DebugFlag", "Delivery", "carry_out", "deliver", "say"]
 
 DebugFlag = Annotated[bool, typer.Option("--debug", help="Show the traceback of an unexpected error.")]
 _PAGE_HELP = "Write the result as one page, FILE.html."

@@ -1,7 +1,5 @@
 """What the exit codes mean (the page on the command line has the table)."""
 
-__all__ = ["DEFECT", "INPUT", "INTERRUPTED", "MISSING", "OK"]
-
 #: All that was asked exists.
 OK = 0
 #: Anything else: a full disk, a dead worker, a defect.

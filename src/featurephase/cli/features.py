@@ -10,7 +10,6 @@ import typer
 if TYPE_CHECKING:
     from featurephase.problem.data import UserData
 
-__all__ = ["DataFlag", "HeaderFlag", "HeldOutFlag", "LabelsFlag", "WhitenFlag", "user_data"]
 
 DataFlag = Annotated[
     Path | None, typer.Option("--data", metavar="FILE", help="Your features (.npy, .npz, .csv), a row a sample.")

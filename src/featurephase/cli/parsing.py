@@ -12,16 +12,6 @@ from featurephase.foundation.errors import InputError, show
 if TYPE_CHECKING:
     from featurephase.problem import Problem
 
-__all__ = [
-    "Times",
-    "experiment",
-    "finite_times",
-    "parse_matrix",
-    "parse_positive",
-    "parse_times",
-    "parse_vector",
-]
-
 
 class Times(NamedTuple):
     """What ``--time`` asked for: ``steps`` in ascending order, and whether ``inf`` was among them."""

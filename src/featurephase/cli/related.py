@@ -18,7 +18,6 @@ from featurephase.related_models.registry import MODELS, model_class, model_list
 if TYPE_CHECKING:
     from featurephase.related_models.base import RelatedModel
 
-__all__ = ["related_app"]
 
 #: How the command line writes a parameter of each kind, and what it is then called.
 _TYPES: dict[str, tuple[Any, str]] = {

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from featurephase.dynamics.training import ReplicateTrajectory
 from featurephase.foundation.statistics import mean_and_se
 from featurephase.foundation.types import Array
-from featurephase.results.prediction import Trajectory
 from featurephase.results.simulation import Recovery
 
 __all__ = ["captures", "recovery", "smaller_dimensions"]
@@ -27,7 +27,7 @@ def smaller_dimensions(dimension: int, delta: float, least: int) -> list[int]:
     return [size for size in sizes if size >= 4 * least and round(delta * size) >= 4]
 
 
-def captures(runs: Sequence[Trajectory], direction: Array) -> Array:
+def captures(runs: Sequence[ReplicateTrajectory], direction: Array) -> Array:
     """Length of the projection of a latent direction (k,) on the span of the final weights, (runs,); nan: diverged."""
     out = np.full(len(runs), np.nan)
     for i, run in enumerate(runs):
@@ -38,7 +38,7 @@ def captures(runs: Sequence[Trajectory], direction: Array) -> Array:
     return out
 
 
-def recovery(direction: Array, runs: Mapping[int, Sequence[Trajectory]]) -> Recovery:
+def recovery(direction: Array, runs: Mapping[int, Sequence[ReplicateTrajectory]]) -> Recovery:
     """The verdict on one hard direction (k,) from runs at several dimensions."""
     dimensions = tuple(sorted(runs))
     means = [_mean_capture(captures(runs[d], direction)) for d in dimensions]

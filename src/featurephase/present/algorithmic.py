@@ -7,8 +7,6 @@ import numpy as np
 from featurephase.present.figures import Axes, Figure, axes_for
 from featurephase.results.algorithmic import AlgorithmicThreshold
 
-__all__ = ["figure", "table"]
-
 
 def table(threshold: AlgorithmicThreshold) -> str:
     """One line: the value, its error, where it comes from."""

@@ -9,8 +9,6 @@ from featurephase.present.tables import aligned, ending
 from featurephase.results.boundary import Boundary
 from featurephase.results.words import with_error
 
-__all__ = ["figure", "table"]
-
 
 def table(result: Boundary) -> str:
     """A line for each point."""

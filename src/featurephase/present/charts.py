@@ -18,8 +18,6 @@ from featurephase.foundation.types import Array
 from featurephase.present.figures import PALETTE
 from featurephase.present.numbers import short
 
-__all__ = ["COLOURS", "Curve", "curves_chart", "map_chart"]
-
 #: The colours of the palette that can be told from black and from white.
 COLOURS = tuple(colour for colour in PALETTE if colour not in ("#000000", "#F0E442"))
 #: Curves from which on the legend stands beside the chart, and that the pointer shows one at a time.

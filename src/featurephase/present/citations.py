@@ -14,8 +14,6 @@ from featurephase.present.saved import SWEEP, Dataset, kind_of, open_saved, said
 from featurephase.results.base import Result
 from featurephase.results.documents import Citations
 
-__all__ = ["OWN", "bibtex", "cite", "cited_by", "entries"]
-
 SOFTWARE, PHASES, MECHANISMS, TELESCOPING = (
     "featurephase",
     "montanari2026phase",

@@ -10,8 +10,6 @@ from featurephase.present.tables import aligned, ending
 from featurephase.results.comparison import Comparison
 from featurephase.results.words import with_error
 
-__all__ = ["figure", "table"]
-
 #: Where the axis of the z-scores ends.
 _HIGHEST_Z = 12
 

@@ -7,8 +7,6 @@ from featurephase.present.tables import aligned, ending
 from featurephase.results.probe import CoordinateCheck
 from featurephase.results.words import with_error
 
-__all__ = ["figure", "table"]
-
 
 def table(result: CoordinateCheck) -> str:
     """Exponents of every module."""

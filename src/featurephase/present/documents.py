@@ -7,8 +7,6 @@ from featurephase.present.figures import Axes, Figure, text_figure
 from featurephase.results.documents import Citations, WrittenPage
 from featurephase.results.templates import TemplateList
 
-__all__ = ["figure", "table"]
-
 
 def table(result: WrittenPage | Citations | TemplateList) -> str:
     """The entries; or what was written; or the list, and what to do with it."""

@@ -11,8 +11,6 @@ from featurephase.present.tables import ending
 from featurephase.results.explanation import DirectionExplanation, Explanation
 from featurephase.results.words import with_error
 
-__all__ = ["figure", "table"]
-
 _LEARNED = {True: "learned", False: "not learned", None: "undetermined"}
 _UNSTABLE = {True: "unstable", False: "stable", None: "stability undetermined"}
 

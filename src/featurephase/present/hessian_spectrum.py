@@ -7,8 +7,6 @@ from featurephase.present.tables import aligned, ending
 from featurephase.results.probe import BlockSpectrum, HessianSpectrum
 from featurephase.results.words import with_error
 
-__all__ = ["figure", "table"]
-
 
 def _row(name: str, block: BlockSpectrum) -> list[str]:
     lowest = with_error(float(block.smallest[0]), float(block.smallest_se[0]))

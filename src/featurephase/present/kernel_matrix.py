@@ -8,8 +8,6 @@ from featurephase.present.figures import Axes, Figure, axes_for
 from featurephase.present.tables import aligned, ending
 from featurephase.results.probe import KernelMatrix
 
-__all__ = ["figure", "table"]
-
 
 def table(result: KernelMatrix) -> str:
     """Size, trace by outputs, and top eigenvalues of the traced kernel."""

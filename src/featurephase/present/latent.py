@@ -14,8 +14,6 @@ from featurephase.present.figures import PALETTE, Axes, Figure, new_figure
 from featurephase.results.latent import LatentResult
 from featurephase.results.status import OK
 
-__all__ = ["figure", "table"]
-
 BLUE, ORANGE, GREEN, PINK, YELLOW, SKY, BLACK, _ = PALETTE
 
 #: Colours of the mechanisms; rotation is warm, change of norm is cold, losses are the paler of each.

@@ -14,8 +14,6 @@ from featurephase.present.figures import PALETTE, Axes, Figure, new_figure
 from featurephase.present.tables import aligned
 from featurephase.results.latent import LatentPhaseResult, ParameterisationTable
 
-__all__ = ["figure", "phase_figure", "table"]
-
 BLUE, ORANGE, GREEN, PINK, YELLOW, SKY, BLACK, _ = PALETTE
 
 LABELS = {

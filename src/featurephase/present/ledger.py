@@ -11,8 +11,6 @@ from featurephase.present.tables import aligned, ending
 from featurephase.results.ledger import ClaimResult, Evidence, Ledger
 from featurephase.results.words import with_error
 
-__all__ = ["claim_figure", "duration", "evidence_cells", "figure", "summary_cells", "table"]
-
 _WIDTH = 110
 _COLUMNS = 3
 

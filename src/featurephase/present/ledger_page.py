@@ -6,8 +6,6 @@ from featurephase.present.ledger import claim_figure, duration, evidence_cells, 
 from featurephase.present.page import Block, Cell, Code, Marked, Picture, Section, Table, Text, page
 from featurephase.results.ledger import ClaimResult, Ledger
 
-__all__ = ["ledger_page"]
-
 #: Verdict -> tone of its mark.
 _TONES = {"confirmed": "good", "confirmed within limits": "fair", "not confirmed": "bad", "not determined": "none"}
 

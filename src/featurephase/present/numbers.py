@@ -13,8 +13,6 @@ from featurephase.present.page import Table
 from featurephase.present.saved import DataArray, Dataset
 from featurephase.results.words import with_error
 
-__all__ = ["error_of", "glossary", "measured_variables", "number", "place", "short", "tables"]
-
 #: Rows that a table shows; of more, every so-manieth.
 MOST_ROWS = 200
 #: Columns that a table shows side by side.

@@ -12,8 +12,6 @@ from featurephase.present.figures import PALETTE, Axes, band
 from featurephase.results.outer import OuterTrajectory
 from featurephase.results.words import with_error
 
-__all__ = ["accuracies", "accuracy_bands", "loss_bands", "outer_bands", "outer_rows"]
-
 #: Numbers of the readout or of the biases that a table and a figure still show one by one.
 _MOST = 6
 

@@ -23,21 +23,6 @@ from featurephase.foundation.errors import MissingDependencyError
 from featurephase.foundation.files import write_bytes
 from featurephase.present.figures import Figure
 
-__all__ = [
-    "PAGES",
-    "Block",
-    "Cell",
-    "Chart",
-    "Code",
-    "Marked",
-    "Picture",
-    "Section",
-    "Table",
-    "Text",
-    "page",
-    "write_page",
-]
-
 #: Endings of pages.
 PAGES = (".html", ".htm")
 #: Sections from which on there is a list of contents.

@@ -9,8 +9,6 @@ import numpy as np
 from featurephase.present.figures import PALETTE, Axes
 from featurephase.results.related import Curve, Panel
 
-__all__ = ["draw_panel"]
-
 #: So few places on a logarithmic axis are labelled one by one.
 _FEW = 8
 #: How a curve is drawn.

@@ -16,8 +16,6 @@ from featurephase.results.prediction import HessianPrediction, Prediction, Traje
 from featurephase.results.words import with_error
 from featurephase.subspaces.symmetry import direction_name
 
-__all__ = ["figure", "table"]
-
 #: Columns that still can be read side by side.
 MOST_COLUMNS = 6
 BULK, HARD, VISITED = "0.6", PALETTE[1], PALETTE[0]

@@ -13,8 +13,6 @@ from featurephase.present.tables import aligned
 from featurephase.results.probe import HessianAnalysis, ProbeResult
 from featurephase.results.status import OK
 
-__all__ = ["figure", "table"]
-
 _SETTING = (
     "task", "network", "depth", "width", "activation", "parameterisation", "init_scale", "loss", "optimiser", "steps",
     "step_size", "weight_decay",

@@ -11,8 +11,6 @@ from featurephase.results.subspaces import ReachedSubspace
 from featurephase.results.words import with_error
 from featurephase.subspaces.symmetry import direction_name
 
-__all__ = ["figure", "table"]
-
 _COLOURS = {"nonzero": PALETTE[2], "zero": PALETTE[1], "ambiguous": PALETTE[3]}
 
 

@@ -13,8 +13,6 @@ from featurephase.present.tables import aligned, ending
 from featurephase.results.related import Quantity, RelatedList, RelatedResult
 from featurephase.results.words import with_error
 
-__all__ = ["figure", "table"]
-
 #: Entries of an array that a table shows; longer ones by their first and last few.
 _SHOWN = 6
 

@@ -21,8 +21,6 @@ from featurephase.present.saved import SWEEP, Dataset, kind_of, open_saved, repl
 from featurephase.present.sweep_page import sweep_sections
 from featurephase.results.base import Result
 
-__all__ = ["page_of", "report"]
-
 #: Curves of one chart; what is beyond stands in the tables.
 _MOST_CURVES = 24
 _WHAT = {

@@ -11,8 +11,6 @@ import numpy as np
 
 from featurephase.present.saved import SWEEP, Dataset, said
 
-__all__ = ["commands"]
-
 _FILE = "experiment.toml"
 _OF_FILE = f"Save the experiment above as `{_FILE}`."
 _UNKNOWN = "Its inputs are not all in the file: it was made in Python, or by an older version."

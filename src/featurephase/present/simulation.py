@@ -10,8 +10,6 @@ from featurephase.present.tables import aligned, ending, number
 from featurephase.results.simulation import Grokking, HessianMeasurement, Simulation, SimulationRun
 from featurephase.subspaces.symmetry import direction_name
 
-__all__ = ["figure", "table"]
-
 
 def _shown_times(steps: int) -> list[int]:
     """A few times, closer together at the start."""

@@ -7,8 +7,6 @@ from featurephase.present.figures import PALETTE, Axes, Figure, axes_for
 from featurephase.results.subspaces import LatentSubspaces
 from featurephase.subspaces.symmetry import direction_name
 
-__all__ = ["figure", "table"]
-
 #: Colour, marker and label of each decision.
 LOOKS = {
     "nonzero": (PALETTE[0], "o", "nonzero: easy"),

@@ -16,8 +16,6 @@ from featurephase.present.saved import Dataset, replicates_of
 from featurephase.present.sweep_numbers import Quantity, axes_of, borders, label, places, quantities, words_of
 from featurephase.results.sweep import Sweep
 
-__all__ = ["draw_map", "figure"]
-
 #: Panels of small multiples, and values of a map up to which each is written into its cell.
 _MOST_PANELS, _WRITTEN = 9, 80
 

@@ -12,19 +12,6 @@ from featurephase.foundation.types import Array
 from featurephase.present.numbers import number
 from featurephase.present.saved import Dataset
 
-__all__ = [
-    "Quantity",
-    "axes_of",
-    "borders",
-    "cell_words",
-    "effects",
-    "extremes",
-    "label",
-    "places",
-    "quantities",
-    "words_of",
-]
-
 #: Variables over the axes that are no answers.
 _BOOKS = {"done", "status", "message", "seconds", "memory"}
 

@@ -24,8 +24,6 @@ from featurephase.present.sweep_numbers import (
     words_of,
 )
 
-__all__ = ["sweep_sections"]
-
 #: Maps of one quantity: a place on the third axis each.
 _MOST_MAPS = 12
 #: Cells of a map up to which lines between different phases (or statuses) are drawn.

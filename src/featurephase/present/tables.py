@@ -12,8 +12,6 @@ from featurephase.results.threshold import Threshold
 from featurephase.results.words import with_error
 from featurephase.subspaces.symmetry import direction_name
 
-__all__ = ["MOST", "aligned", "basis_words", "ending", "heading", "number"]
-
 #: Directions and neurons that a table still shows one by one.
 MOST = 4
 

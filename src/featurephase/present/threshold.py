@@ -19,8 +19,6 @@ from featurephase.results.threshold import (
 )
 from featurephase.results.words import with_error
 
-__all__ = ["figure", "table"]
-
 #: Replicates behind the error bars of the coarse scan.
 _SCAN_REPLICATES = 2
 

@@ -8,8 +8,6 @@ from featurephase.foundation.types import Array
 from featurephase.results.base import Result
 from featurephase.results.labels import labelled, record
 
-__all__ = ["AlgorithmicThreshold"]
-
 
 @record
 class AlgorithmicThreshold(Result):

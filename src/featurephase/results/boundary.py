@@ -11,8 +11,6 @@ from featurephase.results.base import Result
 from featurephase.results.labels import Variable, labelled, record
 from featurephase.results.sweep import CellCounts
 
-__all__ = ["Boundary"]
-
 
 @record
 class Boundary(Result):

@@ -6,8 +6,6 @@ from featurephase.foundation.types import Array
 from featurephase.results.base import Record, Result
 from featurephase.results.labels import labelled, record
 
-__all__ = ["ComparedCurves", "ComparedQuantity", "Comparison"]
-
 
 @record
 class ComparedQuantity(Record):

@@ -5,8 +5,6 @@ from __future__ import annotations
 from featurephase.results.base import Result
 from featurephase.results.labels import labelled, record
 
-__all__ = ["Citations", "WrittenPage"]
-
 
 @record
 class WrittenPage(Result):

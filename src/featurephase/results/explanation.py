@@ -13,8 +13,6 @@ from featurephase.results.base import Record, Result
 from featurephase.results.labels import Variable, labelled, record
 from featurephase.results.threshold import Window
 
-__all__ = ["DirectionExplanation", "Explanation"]
-
 _WORDS = {True: "yes", False: "no", None: "undetermined"}
 
 

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import xarray
 
-__all__ = ["Variable", "attributes", "dataset", "jsonable", "labelled", "record", "schema", "variables"]
 
 T = TypeVar("T")
 

@@ -11,8 +11,6 @@ from featurephase.foundation.types import Array
 from featurephase.results.base import Result
 from featurephase.results.labels import Variable, labelled, record
 
-__all__ = ["LatentPhaseResult", "LatentResult", "ParameterisationTable"]
-
 
 @record
 class LatentResult(Result):

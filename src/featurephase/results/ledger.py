@@ -7,8 +7,6 @@ from featurephase.results.labels import labelled, record
 from featurephase.results.related import Panel
 from featurephase.results.status import OK
 
-__all__ = ["ClaimResult", "Evidence", "Ledger"]
-
 
 @record
 class Evidence(Record):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,69 +13,6 @@ from featurephase.results.base import Record, Result
 from featurephase.results.labels import Variable, labelled, record
 from featurephase.results.outer import OuterTrajectory
 from featurephase.results.status import OK, Status
-
-__all__ = [
-    "BlockComparison",
-    "HessianPrediction",
-    "OutlierPrediction",
-    "Prediction",
-    "Trajectory",
-    "TrajectoryPrediction",
-]
-
-
-class Trajectory(Protocol):
-    """One replicate, as :class:`~featurephase.dynamics.training.ReplicateTrajectory` has it; times come first."""
-
-    @property
-    def train_loss(self) -> Array:
-        """(T + 1,), penalty excluded."""
-        ...
-
-    @property
-    def test_loss(self) -> Array:
-        """(T + 1,), penalty excluded."""
-        ...
-
-    @property
-    def gram(self) -> Array:
-        """Theta'Theta, (T + 1, m, m)."""
-        ...
-
-    @property
-    def overlap(self) -> Array:
-        """Theta_star'Theta, (T + 1, k, m)."""
-        ...
-
-    @property
-    def readout(self) -> Array | None:
-        """A, (T + 1, m, C), where it or more than it may move, or there are several outputs or classes."""
-        ...
-
-    @property
-    def bias(self) -> Array | None:
-        """b, (T + 1, m), with A."""
-        ...
-
-    @property
-    def output_bias(self) -> Array | None:
-        """c, (T + 1, C), with A."""
-        ...
-
-    @property
-    def train_accuracy(self) -> Array | None:
-        """(T + 1,), for classes."""
-        ...
-
-    @property
-    def test_accuracy(self) -> Array | None:
-        """(T + 1,), for classes."""
-        ...
-
-    @property
-    def observations(self) -> Mapping[int, Any]:
-        """What was looked at on the way, by time; empty in a prediction."""
-        ...
 
 
 @record
@@ -202,7 +139,8 @@ class TrajectoryPrediction(OuterTrajectory):
     basis, dropped
         Visited directions of sample space, and the largest relative residual at which one was left out.
     trajectories
-        What the means are over, without Hessians: for errors of what is made of several numbers. Not in JSON.
+        What the means are over (:class:`~featurephase.dynamics.training.ReplicateTrajectory`), without Hessians: for
+        errors of what is made of several numbers. Not in JSON.
     """
 
     delta: float = labelled(about="samples over dimension, n/d", unit="1")
@@ -231,7 +169,7 @@ class TrajectoryPrediction(OuterTrajectory):
     basis: int
     dropped: float
     replicates: int
-    trajectories: tuple[Trajectory, ...] = labelled(json=False, saved=False, default=(), repr=False)
+    trajectories: tuple[Any, ...] = labelled(json=False, saved=False, default=(), repr=False)
 
 
 @record

@@ -13,22 +13,6 @@ from featurephase.results.base import Record, Result
 from featurephase.results.labels import Variable, labelled, record
 from featurephase.results.status import OK, Status
 
-__all__ = [
-    "BlockSpectrum",
-    "CoordinateCheck",
-    "Cost",
-    "HessianAnalysis",
-    "HessianSpectrum",
-    "KernelMatrix",
-    "LayerSeries",
-    "MechanismBudget",
-    "MechanismSeries",
-    "PairSeries",
-    "ProbeResult",
-    "TelescopingSeries",
-    "Verdict",
-]
-
 
 def _empty() -> Array:
     return np.empty(0)

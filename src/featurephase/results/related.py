@@ -13,8 +13,6 @@ from featurephase.foundation.types import Array
 from featurephase.results.base import Record, Result
 from featurephase.results.labels import Variable, jsonable, labelled, record
 
-__all__ = ["Agreement", "Curve", "ModelLine", "Panel", "Quantity", "Region", "RelatedList", "RelatedResult"]
-
 
 @dataclass(frozen=True, eq=False)
 class Quantity(Record):

@@ -13,8 +13,6 @@ from featurephase.results.labels import labelled, record
 from featurephase.results.outer import OuterTrajectory
 from featurephase.results.status import OK, Status
 
-__all__ = ["Grokking", "HessianMeasurement", "Recovery", "Simulation", "SimulationRun"]
-
 
 @record
 class HessianMeasurement(Record):

@@ -8,44 +8,6 @@ from __future__ import annotations
 
 from typing import Self
 
-__all__ = [
-    "AMBIGUOUS_RANK",
-    "DIVERGED",
-    "FINE",
-    "FROZEN",
-    "GIVEN",
-    "INTERRUPTED",
-    "NOT_AVAILABLE",
-    "NOT_CONFIRMED",
-    "NOT_CONVERGED",
-    "NOT_DETERMINED",
-    "NOT_FINITE",
-    "NOT_NEGATIVE",
-    "NOT_PREDICTED",
-    "NOT_SYMMETRIC",
-    "NO_EIGENVALUES",
-    "NO_SECOND_DERIVATIVE",
-    "NO_TRANSITION",
-    "OK",
-    "OUT_OF_MEMORY",
-    "SADDLE",
-    "SINGULAR_CURVATURE",
-    "SLOW",
-    "STABLE",
-    "UNBOUNDED_CURVATURE",
-    "UNDECIDED",
-    "UNDETERMINED",
-    "UNRESOLVED",
-    "WRONG_SECOND_DERIVATIVE",
-    "Status",
-    "cells_failed",
-    "diverged",
-    "not_measured",
-    "out_of_products",
-    "replicates_failed",
-    "unbounded_curvature",
-]
-
 
 class Status(str):
     """A status, which is what JSON documents say, and what it means.

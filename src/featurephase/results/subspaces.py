@@ -9,8 +9,6 @@ from featurephase.foundation.types import Array
 from featurephase.results.base import Record, Result
 from featurephase.results.labels import labelled, record
 
-__all__ = ["LatentSubspaces", "ReachedSubspace", "Round", "Symmetry"]
-
 
 @dataclass(frozen=True)
 class Symmetry:

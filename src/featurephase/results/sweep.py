@@ -15,8 +15,6 @@ from featurephase.results.labels import labelled, record
 if TYPE_CHECKING:
     import xarray
 
-__all__ = ["CellCounts", "CostEstimate", "Sweep", "SweepAxis"]
-
 
 @record
 class CellCounts(Record):

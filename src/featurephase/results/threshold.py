@@ -12,16 +12,6 @@ from featurephase.results.base import Record, Result
 from featurephase.results.labels import Variable, labelled, record
 from featurephase.results.status import OK
 
-__all__ = [
-    "BlockThreshold",
-    "DirectionLimit",
-    "DirectionThreshold",
-    "NetworkThreshold",
-    "Threshold",
-    "ThresholdLimit",
-    "Window",
-]
-
 
 def _none() -> Array:
     return np.empty(0)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["with_error"]
-
 
 def with_error(value: float, se: float) -> str:
     """``"0.2743 +- 0.0012"``: a value and its standard error with the digits that the error justifies.

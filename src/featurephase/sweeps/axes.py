@@ -13,8 +13,6 @@ import numpy as np
 from featurephase.foundation.errors import InputError, show, suggest
 from featurephase.foundation.numbers import is_number, is_whole, plain
 
-__all__ = ["MAX_CELLS", "Axis", "Grid", "axes_of", "plain_value"]
-
 #: Most cells of a sweep: one of trivial cells then takes some hours.
 MAX_CELLS = 1_000_000
 _SPACINGS = ("values", "range", "logrange")

@@ -26,8 +26,6 @@ from featurephase.results.simulation import Simulation
 from featurephase.results.threshold import Threshold
 from featurephase.sweeps.axes import plain_value
 
-__all__ = ["Base", "base_of", "toml_value"]
-
 
 class Base(ABC):
     """What is computed in every cell, and what of it changes from cell to cell."""

@@ -30,8 +30,6 @@ from featurephase.sweeps.axes import axes_of
 from featurephase.sweeps.bases import Base, ExperimentBase
 from featurephase.sweeps.tasks import TaskOutcome, run_keyed
 
-__all__ = ["BoundaryPlan", "boundary", "plan_from", "run_boundary"]
-
 #: Points that are computed first, over the whole range searched; new points of one round.
 _FIRST, _ROUND = 5, 4
 #: A search begins within this factor of where the neighbours lead to expect the threshold.

@@ -20,8 +20,6 @@ from featurephase.results.labels import attributes, variables
 from featurephase.results.status import FINE, OK
 from featurephase.sweeps.bases import Base
 
-__all__ = ["ERROR", "Cell", "Layout", "compute", "failed_cell", "layout_of"]
-
 #: Status of a cell that ended in an error, which its message says.
 ERROR = "error"
 

@@ -13,8 +13,6 @@ from featurephase.foundation.errors import InputError, show, suggest
 from featurephase.sweeps.axes import Grid, axes_of
 from featurephase.sweeps.bases import Base, base_of, toml_value
 
-__all__ = ["SweepFile", "sweep_text"]
-
 _KEYS = ("title", "base", "quantities", "axis", "simulate", "boundary")
 
 

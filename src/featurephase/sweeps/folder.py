@@ -14,17 +14,6 @@ from pathlib import Path
 
 from featurephase.foundation.errors import InputError, show
 
-__all__ = [
-    "forget_consolidated",
-    "is_sound",
-    "is_store",
-    "locked",
-    "put_in_place",
-    "put_new",
-    "refuse_others",
-    "scratch_beside",
-]
-
 _LOCK = ".lock"
 _METADATA = "zarr.json"
 

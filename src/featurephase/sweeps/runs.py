@@ -31,8 +31,6 @@ from featurephase.sweeps.file import SweepFile, sweep_text
 from featurephase.sweeps.folder import is_store
 from featurephase.sweeps.store import DONE, FAILED, Plan, Store
 
-__all__ = ["open_sweep", "plan_of", "run_sweep", "sweep"]
-
 #: Cells that are timed first, spread over the grid.
 _TIMED = 3
 #: Seconds that a dry run gives them.

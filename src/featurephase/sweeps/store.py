@@ -36,7 +36,6 @@ from featurephase.sweeps.folder import (
 if TYPE_CHECKING:
     import xarray
 
-__all__ = ["DONE", "FAILED", "Plan", "Store", "open_dataset"]
 
 #: Values of the flag ``done``; 0: not finished.
 DONE, FAILED = 1, 2

@@ -22,8 +22,6 @@ from featurephase.sweeps.cells import ERROR, Cell, Layout, failed_cell
 from featurephase.sweeps.folder import is_store
 from featurephase.sweeps.store import DONE, FAILED, Plan, Store
 
-__all__ = ["Task", "TaskOutcome", "run_keyed"]
-
 #: A function of a module, which returns what JSON can hold, and its arguments.
 Task: TypeAlias = tuple[Callable[..., Mapping[str, Any]], tuple[Any, ...]]
 _LAYOUT = Layout(("seconds",), ("status", "message", "document"))

@@ -11,8 +11,6 @@ from importlib.resources import files
 from featurephase.foundation.errors import InputError, show, suggest
 from featurephase.results.templates import TemplateList
 
-__all__ = ["read_template", "template_list", "template_names"]
-
 
 def template_names() -> tuple[str, ...]:
     """Names of the templates, in alphabetical order."""
