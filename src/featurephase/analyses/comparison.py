@@ -36,7 +36,7 @@ from featurephase.analyses.stability import step_size_words
 from featurephase.dynamics.training import ReplicateTrajectory
 from featurephase.escape.law import predicted_escape
 from featurephase.foundation.errors import InputError, Interrupted, MemoryLimitError
-from featurephase.foundation.executors import Workers
+from featurephase.foundation.executors import Executor, Workers, as_executor
 from featurephase.foundation.statistics import mean_and_se
 from featurephase.foundation.types import Array
 from featurephase.problem import Problem
@@ -127,12 +127,10 @@ def compare(
     for pair in pairs:
         _require_runs(*pair, dimensions)
     spaces = problem_subspaces(problem) if subspaces is None else subspaces
-    theory = prediction or predict(
-        problem, delta=deltas, times=analysed, subspaces=spaces, quiet=quiet, workers=workers
-    )
+    executor = as_executor(workers, quiet=quiet)
+    theory = prediction or predict(problem, delta=deltas, times=analysed, subspaces=spaces, workers=executor)
     setups = [
-        _Setup(run, *pair, dimensions, seeds, spaces, quiet, workers)
-        for run, pair in zip(theory.runs, pairs, strict=True)
+        _Setup(run, *pair, dimensions, seeds, spaces, executor) for run, pair in zip(theory.runs, pairs, strict=True)
     ]
     parts, left = _finished(setups, shown, escape)
     done = replace(theory, runs=theory.runs[: len(parts)])
@@ -267,8 +265,7 @@ class _Setup:
     dimensions: tuple[int, ...]
     seeds: int
     spaces: LatentSubspaces
-    quiet: bool
-    workers: Workers
+    executor: Executor
 
     @property
     def largest(self) -> int:
@@ -307,7 +304,7 @@ class _Setup:
     def _at(self, size: FiniteSize, dimension: int, seeds: int, stream: int) -> list[SeedRun]:
         root = np.random.SeedSequence([self.law.problem.asymptotics.seed, stream, dimension])
         return replace(size, dimension=dimension).run(
-            root.spawn(seeds), self.spaces.hard_basis, label="compare", quiet=self.quiet, workers=self.workers
+            root.spawn(seeds), self.spaces.hard_basis, label="compare", executor=self.executor
         )
 
     def _rounded(self) -> list[str]:
@@ -377,8 +374,7 @@ class _Setup:
             self.largest,
             self.spaces,
             steps=min(problem.training.steps, _GROWTH_STEPS),
-            quiet=self.quiet,
-            workers=self.workers,
+            workers=self.executor,
         )
         return escape_quantities(law, self.run.delta, problem.training.steps, [r.escape_time for r in runs])
 
@@ -418,16 +414,12 @@ def _converged(time: int, runs: Sequence[SeedRun]) -> bool:
 
 
 def _curves(run: TrajectoryPrediction, runs: Sequence[SeedRun]) -> ComparedCurves:
-    def over(paths: Sequence[ReplicateTrajectory]) -> list[tuple[Array, Array]]:
-        sizes = [np.einsum("trr->t", r.gram) for r in paths]
-        return [
-            mean_and_se([r.train_loss for r in paths]),
-            mean_and_se([r.test_loss for r in paths]),
-            mean_and_se(sizes),
-        ]
+    def over(paths: Sequence[ReplicateTrajectory]) -> dict[str, tuple[Array, Array]]:
+        return {
+            "training loss": mean_and_se([r.train_loss for r in paths]),
+            "test loss": mean_and_se([r.test_loss for r in paths]),
+            "squared norm of the weights": mean_and_se([np.einsum("trr->t", r.gram) for r in paths]),
+        }
 
-    names = ("training loss", "test loss", "squared norm of the weights")
     theory, simulation = over(run.trajectories), over([r.trajectory for r in runs])
-    return ComparedCurves(
-        delta=run.delta, curves={n: (*t, *s) for n, t, s in zip(names, theory, simulation, strict=True)}
-    )
+    return ComparedCurves(delta=run.delta, curves={name: (*theory[name], *simulation[name]) for name in theory})

@@ -15,7 +15,7 @@ from featurephase.dynamics.start import STARTS
 from featurephase.dynamics.training import Moment, ReplicateTrajectory
 from featurephase.escape.detection import ESCAPE_LEVEL, hard_overlap, level_time
 from featurephase.foundation.errors import InputError
-from featurephase.foundation.executors import Workers, run_tasks
+from featurephase.foundation.executors import Executor
 from featurephase.foundation.memory import require_memory
 from featurephase.foundation.types import Array
 from featurephase.hessian.empirical import EmpiricalHessian, extreme_eigenpairs
@@ -176,13 +176,7 @@ class FiniteSize:
         return SeedPlan(samples, dimension, capacity, memory)
 
     def run(
-        self,
-        seeds: Sequence[np.random.SeedSequence],
-        hard_basis: Array,
-        *,
-        label: str,
-        quiet: bool,
-        workers: Workers,
+        self, seeds: Sequence[np.random.SeedSequence], hard_basis: Array, *, label: str, executor: Executor
     ) -> list[SeedRun]:
         """One run for each seed; ``hard_basis``: orthonormal columns (k, k_H), of U_H.
 
@@ -193,7 +187,7 @@ class FiniteSize:
         """
         plan = self.plan()
         tasks = [(self, plan, seed, hard_basis) for seed in seeds]
-        return run_tasks(_run_seed, tasks, memory=plan.memory, label=label, quiet=quiet, workers=workers)
+        return executor.run(_run_seed, tasks, memory=plan.memory, label=label)
 
 
 def _run_seed(size: FiniteSize, plan: SeedPlan, seed: np.random.SeedSequence, hard_basis: Array) -> SeedRun:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from featurephase.escape.law import EscapeLaw, predicted_escape
 from featurephase.escape.recovery import recovery as recovered
 from featurephase.escape.recovery import smaller_dimensions
 from featurephase.foundation.errors import FeaturephaseWarning, InputError, Interrupted, show
-from featurephase.foundation.executors import Workers, replicate_seeds
+from featurephase.foundation.executors import Executor, Workers, as_executor, replicate_seeds
 from featurephase.foundation.numbers import is_whole, plain
 from featurephase.problem import Problem
 from featurephase.problem.asked import asked_deltas, asked_times, check_problem, experiment_text
@@ -121,7 +121,7 @@ def simulate(
     spaces = problem_subspaces(problem) if subspaces is None else subspaces
     _warn_of_labels(problem, data)
     extras = _Extras(recovery, predicted, hessian=times is not None)
-    return _Study(problem, sizes, int(plain(seeds)), spaces, extras, quiet, workers).result()
+    return _Study(problem, sizes, int(plain(seeds)), spaces, extras, as_executor(workers, quiet=quiet)).result()
 
 
 def _asked(
@@ -210,8 +210,7 @@ class _Study:
     seeds: int
     spaces: LatentSubspaces
     extras: _Extras
-    quiet: bool
-    workers: Workers
+    executor: Executor
 
     def result(self) -> Simulation:
         """Every delta; at Ctrl-C those that are finished, in the exception."""
@@ -229,7 +228,7 @@ class _Study:
     def _at(self, size: FiniteSize) -> _AtOneDelta:
         plan = size.plan()
         streams = replicate_seeds(self.problem.asymptotics.seed, self.seeds)
-        runs = size.run(streams, self.spaces.hard_basis, label="simulate", quiet=self.quiet, workers=self.workers)
+        runs = size.run(streams, self.spaces.hard_basis, label="simulate", executor=self.executor)
         return _AtOneDelta(size, plan, runs, self._law(size, plan.dimension), self._recovery(size, runs))
 
     def _law(self, size: FiniteSize, dimension: int) -> EscapeLaw:
@@ -243,9 +242,7 @@ class _Study:
             reason = ""
         if reason is not None:
             return EscapeLaw.none(dimension, NOT_PREDICTED, reason)
-        return predicted_escape(
-            self.problem, size.delta, dimension, self.spaces, quiet=self.quiet, workers=self.workers
-        )
+        return predicted_escape(self.problem, size.delta, dimension, self.spaces, workers=self.executor)
 
     def _recovery(self, size: FiniteSize, runs: list[SeedRun]) -> tuple[Recovery, ...]:
         """Verdicts from the capture at d and, by the exact law, at smaller d with more seeds."""
@@ -256,14 +253,9 @@ class _Study:
         everything = {size.dimension: runs}
         for d in smaller_dimensions(size.dimension, size.delta, least):
             streams = np.random.SeedSequence([self.problem.asymptotics.seed, _RECOVERY, d])
+            seeds = streams.spawn(_RECOVERY_SEEDS * len(runs))
             law = replace(size, dimension=d, method="implicit")
-            everything[d] = law.run(
-                streams.spawn(_RECOVERY_SEEDS * len(runs)),
-                self.spaces.hard_basis,
-                label="recovery",
-                quiet=self.quiet,
-                workers=self.workers,
-            )
+            everything[d] = law.run(seeds, self.spaces.hard_basis, label="recovery", executor=self.executor)
         paths = {d: [run.trajectory for run in some] for d, some in everything.items()}
         return tuple(recovered(direction, paths) for direction in hard.T)
 
@@ -330,50 +322,43 @@ def _summary(known: _AtOneDelta) -> SimulationRun:
 
 def _grokking(runs: Sequence[SeedRun], law: EscapeLaw) -> Grokking:
     each = [grokking_times(run.trajectory.train_loss, run.trajectory.test_loss) for run in runs]
-    train, train_se = median_and_se(g.train_time for g in each)
-    test, test_se = median_and_se(g.test_time for g in each)
-    delay, delay_se = median_and_se(g.delay for g in each)
-    escape, escape_se = median_and_se(run.escape_time for run in runs)
     predicted: dict[str, float] = {}
     if np.isfinite(law.median):  # else most runs never escape, or it could not be decided
-        predicted = {
-            "predicted_time": law.median,
-            "predicted_time_se": law.median_se,
-            "predicted_low": law.low,
-            "predicted_low_se": law.low_se,
-            "predicted_high": law.high,
-            "predicted_high_se": law.high_se,
-        }
+        for name, of_law in (("predicted_time", "median"), ("predicted_low", "low"), ("predicted_high", "high")):
+            predicted |= {name: getattr(law, of_law), f"{name}_se": getattr(law, f"{of_law}_se")}
     return Grokking(
-        train_time=train,
-        train_time_se=train_se,
-        test_time=test,
-        test_time_se=test_se,
-        delay=delay,
-        delay_se=delay_se,
+        **_medians(
+            train_time=[g.train_time for g in each],
+            test_time=[g.test_time for g in each],
+            delay=[g.delay for g in each],
+            escape_time=[run.escape_time for run in runs],
+        ),
         **averaged(fraction=[float(np.isfinite(g.test_time)) for g in each]),
-        escape_time=escape,
-        escape_time_se=escape_se,
         **predicted,
         message=_escape_note(law),
         **_accuracy_times(runs),
     )
 
 
-def _accuracy_times(runs: Sequence[SeedRun]) -> dict[str, float]:
+def _medians(**times: Sequence[float]) -> dict[str, Any]:
+    """Medians over the seeds with their errors, as the fields of a record."""
+    out = {}
+    for name, values in times.items():
+        out[name], out[f"{name}_se"] = median_and_se(values)
+    return out
+
+
+def _accuracy_times(runs: Sequence[SeedRun]) -> dict[str, Any]:
     """The same of the accuracies, for classes: when the errors have made half of their drop."""
     pairs = [(run.trajectory.train_accuracy, run.trajectory.test_accuracy) for run in runs]
     each = [grokking_times(1.0 - a, 1.0 - b) for a, b in pairs if a is not None and b is not None]
     if not each:
         return {}
-    out: dict[str, float] = {}
-    for name, times in (
-        ("train_accuracy_time", [g.train_time for g in each]),
-        ("test_accuracy_time", [g.test_time for g in each]),
-        ("accuracy_delay", [g.delay for g in each]),
-    ):
-        out[name], out[f"{name}_se"] = median_and_se(times)
-    return out
+    return _medians(
+        train_accuracy_time=[g.train_time for g in each],
+        test_accuracy_time=[g.test_time for g in each],
+        accuracy_delay=[g.delay for g in each],
+    )
 
 
 def _escape_note(law: EscapeLaw) -> str:

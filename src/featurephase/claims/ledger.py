@@ -138,17 +138,16 @@ def assembled(claims: Sequence[Claim], documents: Sequence[Mapping[str, Any]], *
     return Ledger(status=state, message="; ".join(words), seed=seed, claims=entries, quick=quick)
 
 
+#: What an entry of the ledger takes from its claim as it is.
+_OF_CLAIM = ("id", "number", "statement", "source", "criterion", "experiment")
+
+
 def _entry(chosen: Claim, document: Mapping[str, Any], *, quick: bool, seed: int) -> ClaimResult:
     found = str(document["verdict"])
     states = {CONFIRMED: status.OK, LIMITED: status.OK, NOT_CONFIRMED: status.NOT_CONFIRMED}
     flags = (" --quick" if quick else "") + (f" --seed {seed}" if seed else "")
     return ClaimResult(
-        id=chosen.id,
-        number=chosen.number,
-        statement=chosen.statement,
-        source=chosen.source,
-        criterion=chosen.criterion,
-        experiment=chosen.experiment,
+        **{name: getattr(chosen, name) for name in _OF_CLAIM},
         verdict=found,
         limits=document.get("limits", ""),
         status=states.get(found, status.NOT_DETERMINED),

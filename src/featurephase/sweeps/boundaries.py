@@ -41,21 +41,7 @@ _QUANTITIES = ("delta_nn", "delta_nn_negative")
 
 @dataclass(frozen=True)
 class BoundaryPlan:
-    """What is followed.
-
-    Attributes
-    ----------
-    problem
-        The experiment.
-    key, low, high, logarithmic
-        The parameter and its range; ``logarithmic``: its logarithm is what counts as the distance.
-    quantity
-        ``"delta_nn"``, or ``"delta_nn_negative"``: from where on the outlier is negative too.
-    tolerance
-        Relative error of straight lines between points that is small enough.
-    points
-        Most points that are computed.
-    """
+    """What is followed, from ``low`` to ``high``; the other fields are the arguments of :func:`boundary`."""
 
     problem: Problem
     key: str

@@ -120,16 +120,15 @@ def compute(base: Base, changes: Mapping[str, Any], quantities: tuple[str, ...],
             warnings.simplefilter("ignore", FeaturephaseWarning)
             results = base.results(changes, quantities)
         cell = _taken(results, base, quantities, layout)
-    except FeaturephaseError as error:
-        cell = failed_cell(str(error))
-    except Exception as error:  # a defect of one cell costs that cell
-        cell = failed_cell(f"{type(error).__name__}: {error}")
+    except Exception as error:  # also a defect of one cell costs that cell alone
+        cell = failed_cell(error)
     spent = {"seconds": time.perf_counter() - began, "memory": _peak_memory()}
     return Cell({**cell.numbers, **spent}, cell.words, cell.arrays, cell.failed)
 
 
-def failed_cell(message: str) -> Cell:
-    """A cell that ended in an error."""
+def failed_cell(error: Exception) -> Cell:
+    """A cell that ended in an error; a defect says its kind."""
+    message = str(error) if isinstance(error, FeaturephaseError) else f"{type(error).__name__}: {error}"
     return Cell({"seconds": math.nan, "memory": math.nan}, {"status": ERROR, "message": message}, failed=True)
 
 

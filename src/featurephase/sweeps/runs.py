@@ -10,6 +10,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from featurephase.foundation.errors import InputError, Interrupted, show
 from featurephase.foundation.executors import Executor, Processes, Workers, as_executor
 from featurephase.foundation.memory import format_bytes
 from featurephase.foundation.threads import core_count
-from featurephase.foundation.workers import WorkerError, dismiss, hire
+from featurephase.foundation.workers import dismiss, hire
 from featurephase.problem import Problem
 from featurephase.results.status import INTERRUPTED, OK, cells_failed
 from featurephase.results.sweep import CellCounts, CostEstimate, Sweep, SweepAxis
@@ -177,7 +178,7 @@ def _compute(
             memory = max(memory, np.nan_to_num(cell.numbers["memory"]))
 
         tasks = [(base, plan.grid.changes(place), quantities, plan.layout) for place in places]
-        executor.run(compute, tasks, label=label, memory=memory, keep=keep, lost=_lost_cell)
+        executor.run(compute, tasks, label=label, memory=memory, keep=keep, lost=failed_cell)
 
     left = list(pending)
     while left and not store.shaped:
@@ -187,10 +188,6 @@ def _compute(
         report(_words(_estimate(seconds, memory, len(left), executor)))
     if left:
         run(left, "cells")
-
-
-def _lost_cell(error: WorkerError) -> Cell:
-    return failed_cell(str(error))
 
 
 def _spread(count: int, wanted: int) -> list[int]:
@@ -391,14 +388,7 @@ def sweep(
     if store is not None:
         return run(Path(store))
     with tempfile.TemporaryDirectory(prefix="featurephase-") as folder:
-        result = run(Path(folder) / "store")
-    return _without_store(result)
-
-
-def _without_store(result: Sweep) -> Sweep:
-    from dataclasses import replace
-
-    return replace(result, store="")
+        return replace(run(Path(folder) / "store"), store="")
 
 
 def _asked(problem: Any, axes: Any, quantities: Any) -> SweepFile:

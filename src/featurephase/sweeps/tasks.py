@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from featurephase._version import NUMERICS, __version__
-from featurephase.foundation.errors import FeaturephaseError
 from featurephase.foundation.executors import Executor, as_executor
-from featurephase.foundation.workers import WorkerError
 from featurephase.results.labels import jsonable
 from featurephase.results.status import OK
 from featurephase.sweeps.axes import Axis, Grid
@@ -102,7 +100,7 @@ def run_keyed(
         if pending:
             store.begin()
         try:
-            (executor or as_executor(1)).run(_run, [tasks[name] for name in pending], keep=keep, lost=_lost)
+            (executor or as_executor(1)).run(_run, [tasks[name] for name in pending], keep=keep, lost=failed_cell)
         finally:
             store.finish(store.dataset(flags), {"status": OK})
     return {name: out[name] for name in tasks}
@@ -125,16 +123,10 @@ def _run(function: Callable[..., Mapping[str, Any]], arguments: tuple[Any, ...])
     began = time.perf_counter()
     try:
         document = json.dumps(jsonable(function(*arguments)), allow_nan=False)
-    except FeaturephaseError as error:
-        return failed_cell(str(error))
-    except Exception as error:  # a defect of one task costs that task
-        return failed_cell(f"{type(error).__name__}: {error}")
+    except Exception as error:  # also a defect of one task costs that task alone
+        return failed_cell(error)
     words = {"status": str(OK), "message": "", "document": document}
     return Cell({"seconds": time.perf_counter() - began}, words)
-
-
-def _lost(error: WorkerError) -> Cell:
-    return failed_cell(str(error))
 
 
 def _outcome(cell: Cell, *, reused: bool) -> TaskOutcome:
