@@ -22,68 +22,41 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(HERE), str(HERE / "src")]
+from tests import cases  # noqa: E402
+
 #: No run may take longer than this; the baseline of some takes an hour.
 LIMIT = 900.0
 
-EIGHT = """
-[teacher]
-latent_dim = 1
-link = "flipped(sign, 0.1)"
-[student]
-activation = "tanh"
-readout = {width = 8, value = 0.125}
-[loss]
-name = "logistic"
-[training]
-step_size = 2.0
-steps = 20
-[asymptotics]
-samples = 2000
-replicates = 2
-[run]
-delta = [3.0]
-times = [20]
-"""
-
-THREE = """
-[teacher]
-latent_dim = 3
-link = "1.5*tanh(g1**2) + 0.75*tanh(g2**2) + 0.3*tanh(g3**2)"
-[student]
-activation = "gelu"
-readout = [0.5, 0.5, 0.5]
-[loss]
-name = "squared"
-[training]
-step_size = 1.0
-steps = 20
-[asymptotics]
-samples = 2000
-replicates = 2
-[run]
-delta = [30.0]
-times = [20]
-"""
-
-XOR = """
-[teacher]
-latent_dim = 2
-link = "sign(g1*g2)"
-[student]
-activation = "gelu"
-readout = [0.5, 0.5, -0.5, -0.5]
-[loss]
-name = "squared"
-[training]
-step_size = 1.0
-steps = 30
-[asymptotics]
-samples = 2000
-replicates = 2
-[run]
-delta = [20.0]
-times = [30]
-"""
+EIGHT = cases.file_with(
+    link="flipped(sign, 0.1)",
+    activation="tanh",
+    readout=[0.125] * 8,
+    name="logistic",
+    step_size=2.0,
+    steps=20,
+    delta=[3.0],
+    times=[20],
+)
+THREE = cases.file_with(
+    latent_dim=3,
+    link="1.5*tanh(g1**2) + 0.75*tanh(g2**2) + 0.3*tanh(g3**2)",
+    readout=[0.5] * 3,
+    step_size=1.0,
+    steps=20,
+    delta=[30.0],
+    times=[20],
+)
+XOR = cases.file_with(
+    latent_dim=2,
+    link="sign(g1*g2)",
+    readout=[0.5, 0.5, -0.5, -0.5],
+    step_size=1.0,
+    steps=30,
+    delta=[20.0],
+    times=[30],
+)
+FOUR = cases.file_with(latent_dim=2, link=cases.EASY_AND_HARD, readout=[0.6, 0.5, 0.4, 0.3], steps=60)
 
 #: Hessians at the last step against the trajectory that led there: CPU seconds of one replicate with and without.
 HESSIAN = """
@@ -107,19 +80,7 @@ except ImportError:  # before modules moved
     from featurephase.escape import hard_growth
     from featurephase.threads import blas_on_one_thread
 from featurephase.problem import Problem
-problem = Problem.from_toml('''
-[teacher]
-latent_dim = 2
-link = "tanh(g1) + 1.5*tanh(g2**2)"
-[student]
-activation = "gelu"
-readout = [0.6, 0.5, 0.4, 0.3]
-[loss]
-name = "squared"
-[training]
-step_size = 0.8
-steps = 60
-''')
+problem = Problem.from_toml('''{problem}''')
 easy, hard = np.eye(2)[:, :1], np.eye(2)[:, 1:]
 begin = time.process_time()
 with blas_on_one_thread():
@@ -207,7 +168,7 @@ def several(folder: Path) -> Iterator[Measurement]:
 
 def tangent(_: Path) -> Iterator[Measurement]:
     """The tangent recursion of a wide network, one replicate."""
-    yield Measurement("tangent recursion, m = 4, T = 60", ("-c", TANGENT), printed=True, most=10.0)
+    yield Measurement("tangent recursion, m = 4, T = 60", ("-c", TANGENT.format(problem=FOUR)), printed=True, most=10.0)
 
 
 def notebook(folder: Path) -> Iterator[Measurement]:

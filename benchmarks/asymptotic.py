@@ -22,61 +22,9 @@ from pathlib import Path
 
 import numpy as np
 
-ONE_NEURON = """
-[teacher]
-latent_dim = 1
-link = "1.5*tanh(g1**2)"
-[student]
-activation = "gelu"
-readout = [1.0]
-[loss]
-name = "squared"
-[training]
-step_size = 0.8
-steps = 60
-"""
-
-FOUR_NEURONS = """
-[teacher]
-latent_dim = 2
-link = "tanh(g1) + 1.5*tanh(g2**2)"
-[student]
-activation = "gelu"
-readout = [0.6, 0.5, 0.4, 0.3]
-[loss]
-name = "squared"
-[training]
-step_size = 0.8
-steps = 100
-"""
-
-MEAN_FIELD = """
-[teacher]
-latent_dim = 1
-link = "1.5*tanh(g1**2)"
-[student]
-activation = "gelu"
-readout = {width = 32, value = 0.03125}
-[loss]
-name = "squared"
-[training]
-step_size = 8.0
-steps = 50
-"""
-
-STAIRCASE = """
-[teacher]
-latent_dim = 2
-link = "tanh(g1 + g2**3 - 3*g2)"
-[student]
-activation = "relu"
-readout = [0.7071067811865476, -0.7071067811865476]
-[loss]
-name = "squared"
-[training]
-step_size = 0.6
-steps = 19
-"""
+HERE = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(HERE), str(HERE / "src")]
+from tests import cases  # noqa: E402
 
 
 def _peak_gigabytes() -> float:
@@ -97,9 +45,8 @@ def _stream(steps: int, samples: int, *, growing: bool) -> float:
 def recursion(_: argparse.Namespace) -> list[tuple[str, str]]:
     """N = 2e5, T = 200, m = 1 against streaming its two histories."""
     from featurephase.dynamics.asymptotic import PathAccuracy, run_replicate
-    from featurephase.problem import Problem
 
-    problem = Problem.from_toml(ONE_NEURON)
+    problem = cases.problem(steps=60)
     samples, steps = 200_000, 200
     begin = time.perf_counter()
     run = run_replicate(
@@ -124,9 +71,8 @@ def recursion(_: argparse.Namespace) -> list[tuple[str, str]]:
 def threshold(_: argparse.Namespace) -> list[tuple[str, str]]:
     """delta_NN(60) of the one-neuron example to 2 % standard error."""
     from featurephase.analyses.threshold import threshold as solve
-    from featurephase.problem import Problem
 
-    problem = Problem.from_toml(ONE_NEURON).replace(asymptotics={"samples": 40_000, "replicates": 8})
+    problem = cases.problem(steps=60).replace(asymptotics={"samples": 40_000, "replicates": 8})
     begin = time.perf_counter()
     found = solve(problem, times=[60]).delta_nn[0]
     seconds = time.perf_counter() - begin
@@ -140,9 +86,9 @@ def threshold(_: argparse.Namespace) -> list[tuple[str, str]]:
 def hessian(_: argparse.Namespace) -> list[tuple[str, str]]:
     """m = 4, N = 1e5, T = 100, the Hessian at five times."""
     from featurephase.analyses.prediction import predict
-    from featurephase.problem import Problem
 
-    problem = Problem.from_toml(FOUR_NEURONS).replace(asymptotics={"samples": 100_000, "replicates": 2})
+    four = cases.problem(cases.EASY_AND_HARD, latent_dim=2, readout=[0.6, 0.5, 0.4, 0.3], steps=100)
+    problem = four.replace(asymptotics={"samples": 100_000, "replicates": 2})
     begin = time.perf_counter()
     found = predict(problem, delta=12.0, times=[0, 10, 25, 50, 100])
     seconds = time.perf_counter() - begin
@@ -156,9 +102,9 @@ def hessian(_: argparse.Namespace) -> list[tuple[str, str]]:
 def blocks(_: argparse.Namespace) -> list[tuple[str, str]]:
     """m = 32, N = 5e4, T = 50 with the block-diagonal Hessian."""
     from featurephase.analyses.prediction import predict
-    from featurephase.problem import Problem
 
-    problem = Problem.from_toml(MEAN_FIELD).replace(asymptotics={"samples": 50_000, "replicates": 2})
+    mean_field = cases.problem(readout=[1 / 32] * 32, step_size=8.0, steps=50)
+    problem = mean_field.replace(asymptotics={"samples": 50_000, "replicates": 2})
     begin = time.perf_counter()
     found = predict(problem, delta=8.0, times=[50])
     seconds = time.perf_counter() - begin
@@ -173,7 +119,6 @@ def reference(options: argparse.Namespace) -> list[tuple[str, str]]:
     if options.reference is None or not (Path(options.reference) / "dmft.py").is_file():
         return [("response-function code", "skipped: give a clone of IdePHICS/benefit-reusing-batch by --reference")]
     from featurephase.dynamics.asymptotic import run_replicate
-    from featurephase.problem import Problem
 
     spec = importlib.util.spec_from_file_location("dmft", Path(options.reference) / "dmft.py")
     assert spec is not None
@@ -193,7 +138,14 @@ def reference(options: argparse.Namespace) -> list[tuple[str, str]]:
             sys.stderr.close()
             sys.stderr = stderr
         their_cost = (time.process_time() - begin) / repeats * np.var(values, ddof=1)
-        problem = Problem.from_toml(STAIRCASE).replace(training={"steps": steps})
+        problem = cases.problem(
+            "tanh(g1 + g2**3 - 3*g2)",
+            latent_dim=2,
+            activation="relu",
+            readout=[0.5**0.5, -(0.5**0.5)],
+            step_size=0.6,
+            steps=steps,
+        )
         begin = time.process_time()
         runs = [
             run_replicate(problem, 3.0, np.random.SeedSequence(i), samples=ours, test=False).overlap[steps, 0, 0]

@@ -38,25 +38,11 @@ from typing import Any
 
 import featurephase as fp
 
-BASE = """
-title = "One neuron, coarsely"
-[teacher]
-latent_dim = 1
-link = "1.5*tanh(g1**2)"
-[student]
-activation = "gelu"
-readout = [1.0]
-[loss]
-name = "squared"
-[training]
-step_size = 0.5
-steps = 6
-[asymptotics]
-samples = 4000
-replicates = 2
-[run]
-delta = 4.0
-"""
+HERE = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(HERE), str(HERE / "src")]
+from tests import cases  # noqa: E402
+
+BASE = cases.file_with(title="One neuron, coarsely", step_size=0.5, steps=6, samples=4000, delta=4.0, times=None)
 SWEEP = """
 base = "experiment.toml"
 quantities = ["train_loss", "test_loss", "left_edge", "hard_outlier"]

@@ -1,11 +1,13 @@
 """The problems that tests share.
 
 :func:`problem` is one GeLU neuron with the squared loss, in which each test changes what it is about; :func:`file_text`
-is the same as an experiment file.
+and :func:`file_with` are the same as an experiment file. The benchmarks take theirs from here too.
 """
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -84,6 +86,16 @@ max_steps = 30
 delta = [4.0, 20.0]
 times = [0, 4]
 """
+
+
+def file_with(**values: Any) -> str:
+    """The small experiment as TOML, with the values of some keys changed (``None``: left out); each must be there."""
+    text = _FILE
+    for key, value in values.items():
+        line = "" if value is None else f"{key} = {json.dumps(value, ensure_ascii=False)}\n"
+        text, count = re.subn(rf"(?m)^{key} = .*\n", lambda _, line=line: line, text)
+        assert count == 1, key
+    return text
 
 
 def file_text(*changes: tuple[str, str]) -> str:

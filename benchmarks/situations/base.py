@@ -16,30 +16,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-EXPERIMENT = """
-title = "Ein Neuron für δ → ∞"
-[teacher]
-latent_dim = 1
-link = "1.5*tanh(g1**2)"
-[student]
-activation = "gelu"
-readout = [1.0]
-[loss]
-name = "squared"
-[training]
-step_size = 0.8
-steps = 3
-[asymptotics]
-samples = 2000
-replicates = 2
-[threshold]
-delta_range = [1, 40]
-max_steps = 8
-[run]
-delta = [20.0]
-times = [3]
-"""
+HERE = Path(__file__).resolve().parent.parent.parent
+sys.path[:0] = [str(HERE), str(HERE / "src")]
+from tests import cases  # noqa: E402
 
+EXPERIMENT = cases.file_with(title="Ein Neuron für δ → ∞", steps=3, max_steps=8, delta=[20.0], times=[3])
 LATENT = "featurephase latent --u=0.5,-0.3 --w=0.2,0.7 --cross-moment 1 --time 1"
 PREDICT = "featurephase predict one.toml"
 PROGRAM = f"{sys.executable} -m featurephase"
