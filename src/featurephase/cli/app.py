@@ -25,7 +25,7 @@ from featurephase.cli.cite import cite
 from featurephase.cli.compare import compare
 from featurephase.cli.deliver import say
 from featurephase.cli.explain import explain
-from featurephase.cli.flags import DebugFlag
+from featurephase.cli.flags import DebugFlag, says
 from featurephase.cli.init import init
 from featurephase.cli.latent import latent, latent_phase
 from featurephase.cli.predict import predict
@@ -69,8 +69,7 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop."),
+        bool, says("Print the version and stop.", "--version", callback=_print_version, is_eager=True)
     ] = False,
     debug: DebugFlag = False,
 ) -> None:

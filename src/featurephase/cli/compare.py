@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from featurephase.cli.features import DataFlag, HeaderFlag, HeldOutFlag, LabelsFlag, WhitenFlag, user_data
-from featurephase.cli.flags import COMPUTING, DeltaFlag, FileArgument, Result, Shared, TimeFlag, command
+from featurephase.cli.flags import COMPUTING, DeltaFlag, FileArgument, Result, Shared, TimeFlag, command, says
 from featurephase.cli.parsing import finite_times
 
 
@@ -15,14 +13,13 @@ from featurephase.cli.parsing import finite_times
 def compare(
     file: FileArgument,
     dimension: Annotated[
-        list[int] | None,
-        typer.Option("--dimension", metavar="D", help="d. Two or more: simulations are extrapolated to 1/d = 0."),
+        list[int] | None, says("d. Two or more: simulations are extrapolated to 1/d = 0.", metavar="D")
     ] = None,
     delta: DeltaFlag = None,
-    seeds: Annotated[int, typer.Option("--seeds", metavar="S", help="Simulations (at least 2).")] = 16,
+    seeds: Annotated[int, says("Simulations (at least 2).", metavar="S")] = 16,
     time: TimeFlag = None,
-    start: Annotated[str, typer.Option("--start", help="orthonormal, gaussian, sphere or prescribed.")] = "orthonormal",
-    escape: Annotated[bool, typer.Option("--escape/--no-escape", help="Compare the escape time too.")] = True,
+    start: Annotated[str, says("orthonormal, gaussian, sphere or prescribed.")] = "orthonormal",
+    escape: Annotated[bool, says("Compare the escape time too.")] = True,
     data: DataFlag = None,
     labels: LabelsFlag = None,
     whiten: WhitenFlag = False,

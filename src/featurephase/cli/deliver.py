@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -28,7 +28,12 @@ if TYPE_CHECKING:
     from featurephase.results.base import Result
 
 
-DebugFlag = Annotated[bool, typer.Option("--debug", help="Show the traceback of an unexpected error.")]
+def says(text: str, *names: str, **options: Any) -> Any:
+    """A flag with its help; without names it is called like its parameter."""
+    return typer.Option(*names, help=text, **options)
+
+
+DebugFlag = Annotated[bool, says("Show the traceback of an unexpected error.", "--debug")]
 _PAGE_HELP = "Write the result as one page, FILE.html."
 
 
@@ -36,15 +41,11 @@ _PAGE_HELP = "Write the result as one page, FILE.html."
 class Delivery:
     """Where a result goes: a JSON document or a table, files or none, messages or none; each field is a flag."""
 
-    json: Annotated[bool, typer.Option("--json", help="Print exactly one JSON document on standard output.")] = False
-    figure: Annotated[
-        Path | None, typer.Option("--figure", metavar="FILE", help="Draw the result to FILE (.png, .pdf or .svg).")
-    ] = None
-    save: Annotated[
-        Path | None, typer.Option("--save", metavar="FILE", help="Save the labelled numbers to FILE (.nc or .zarr).")
-    ] = None
-    page: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE.html", help=_PAGE_HELP)] = None
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress, no messages on standard error.")] = False
+    json: Annotated[bool, says("Print exactly one JSON document on standard output.", "--json")] = False
+    figure: Annotated[Path | None, says("Draw the result to FILE (.png, .pdf or .svg).", metavar="FILE")] = None
+    save: Annotated[Path | None, says("Save the labelled numbers to FILE (.nc or .zarr).", metavar="FILE")] = None
+    page: Annotated[Path | None, says(_PAGE_HELP, "-o", "--output", metavar="FILE.html")] = None
+    quiet: Annotated[bool, says("No progress, no messages on standard error.", "--quiet")] = False
     debug: DebugFlag = False
 
     def check(self) -> None:

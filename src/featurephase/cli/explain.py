@@ -4,21 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
-from featurephase.cli.flags import COMPUTING, FileArgument, Result, Shared, command
+from featurephase.cli.flags import COMPUTING, FileArgument, Result, Shared, command, says
 from featurephase.cli.parsing import parse_positive
 
 OneDeltaFlag = Annotated[
-    str | None,
-    typer.Option("--delta", metavar="X", help="Samples over dimension, n/d; default: the largest of run.delta."),
+    str | None, says("Samples over dimension, n/d; default: the largest of run.delta.", "--delta", metavar="X")
 ]
-SamplesNFlag = Annotated[
-    int | None, typer.Option("--samples-n", metavar="N", help="Number of samples n (with --dimension).", min=1)
-]
+SamplesNFlag = Annotated[int | None, says("Number of samples n (with --dimension).", "--samples-n", metavar="N", min=1)]
 DimensionFlag = Annotated[
-    int | None,
-    typer.Option("--dimension", metavar="D", help="Dimension d: says how many samples and steps it takes.", min=1),
+    int | None, says("Dimension d: says how many samples and steps it takes.", "--dimension", metavar="D", min=1)
 ]
 
 

@@ -5,24 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
-import typer
+from featurephase.cli.flags import says
 
 if TYPE_CHECKING:
     from featurephase.problem.data import UserData
 
 
-DataFlag = Annotated[
-    Path | None, typer.Option("--data", metavar="FILE", help="Your features (.npy, .npz, .csv), a row a sample.")
-]
-LabelsFlag = Annotated[
-    Path | None, typer.Option("--labels", metavar="FILE", help="Their labels; default: the link labels them.")
-]
-WhitenFlag = Annotated[bool, typer.Option("--whiten", help="Centre the features, turn their covariance into I.")]
+DataFlag = Annotated[Path | None, says("Your features (.npy, .npz, .csv), a row a sample.", "--data", metavar="FILE")]
+LabelsFlag = Annotated[Path | None, says("Their labels; default: the link labels them.", "--labels", metavar="FILE")]
+WhitenFlag = Annotated[bool, says("Centre the features, turn their covariance into I.", "--whiten")]
 HeaderFlag = Annotated[
-    str,
-    typer.Option("--header", metavar="yes|no", help="Whether a .csv file begins with names; default: by its look."),
+    str, says("Whether a .csv file begins with names; default: by its look.", "--header", metavar="yes|no")
 ]
-HeldOutFlag = Annotated[float, typer.Option("--held-out", help="Share of the data kept for the test loss.")]
+HeldOutFlag = Annotated[float, says("Share of the data kept for the test loss.", "--held-out")]
 
 
 def user_data(data: Path | None, labels: Path | None, whiten: bool, header: str, held_out: float) -> UserData | None:

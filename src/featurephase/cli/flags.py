@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from featurephase.cli.deliver import DebugFlag, Delivery, carry_out
+from featurephase.cli.deliver import DebugFlag, Delivery, carry_out, says
 from featurephase.cli.parsing import Times, experiment
 
 if TYPE_CHECKING:
@@ -25,17 +25,14 @@ if TYPE_CHECKING:
 else:
     Result = Any  # what a command returns; its class is loaded when it runs
 
-__all__ = ["COMPUTING", "DebugFlag", "DeltaFlag", "FileArgument", "Result", "Shared", "TimeFlag", "command"]
+__all__ = ["COMPUTING", "DebugFlag", "DeltaFlag", "FileArgument", "Result", "Shared", "TimeFlag", "command", "says"]
 
 FileArgument = Annotated[
     str,
     typer.Argument(metavar="FILE", help="The experiment file (TOML); - is standard input.", show_default=False),
 ]
-DeltaFlag = Annotated[
-    list[str] | None,
-    typer.Option("--delta", metavar="D", help="Samples over dimension, n/d. May be repeated."),
-]
-TimeFlag = Annotated[list[str] | None, typer.Option("--time", metavar="T", help="A step. May be repeated.")]
+DeltaFlag = Annotated[list[str] | None, says("Samples over dimension, n/d. May be repeated.", "--delta", metavar="D")]
+TimeFlag = Annotated[list[str] | None, says("A step. May be repeated.", "--time", metavar="T")]
 
 #: Of a command that computes with random numbers, on several cores.
 COMPUTING = ("seed", "workers", "dask", "figure", "save")
@@ -45,18 +42,12 @@ COMPUTING = ("seed", "workers", "dask", "figure", "save")
 class Shared(Delivery):
     """What the shared flags were given; those that a command does not have keep the default."""
 
-    samples: Annotated[int | None, typer.Option("--samples", help="Sample paths per replicate.")] = None
-    replicates: Annotated[int | None, typer.Option("--replicates", help="Independent repetitions (at least 2).")] = None
-    seed: Annotated[int | None, typer.Option("--seed", help="Seed of all random numbers.")] = None
-    quick: Annotated[bool, typer.Option("--quick", help="A tenth of the samples; the result says so.")] = False
-    workers: Annotated[
-        int | None,
-        typer.Option("--workers", metavar="N", help="Processes; default: as many as pay, at most one a core."),
-    ] = None
-    dask: Annotated[
-        str | None,
-        typer.Option("--dask", metavar="ADDRESS", help="Compute on the Dask cluster with this scheduler."),
-    ] = None
+    samples: Annotated[int | None, says("Sample paths per replicate.")] = None
+    replicates: Annotated[int | None, says("Independent repetitions (at least 2).")] = None
+    seed: Annotated[int | None, says("Seed of all random numbers.")] = None
+    quick: Annotated[bool, says("A tenth of the samples; the result says so.", "--quick")] = False
+    workers: Annotated[int | None, says("Processes; default: as many as pay, at most one a core.", metavar="N")] = None
+    dask: Annotated[str | None, says("Compute on the Dask cluster with this scheduler.", metavar="ADDRESS")] = None
 
     @functools.cached_property
     def notes(self) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from featurephase.cli import exits
-from featurephase.cli.flags import Result, Shared, command
+from featurephase.cli.flags import Result, Shared, command, says
 
 
 @command()
@@ -17,11 +17,9 @@ def init(
     name: Annotated[str | None, typer.Argument(help="Which one; without it they are listed.")] = None,
     output: Annotated[
         Path | None,
-        typer.Option(
-            "-o", "--output", metavar="FILE", help="Where to write it (default: NAME.toml here; - is standard output)."
-        ),
+        says("Where to write it (default: NAME.toml here; - is standard output).", "-o", "--output", metavar="FILE"),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite the file if it exists.")] = False,
+    force: Annotated[bool, says("Overwrite the file if it exists.", "--force")] = False,
     *,
     shared: Shared,
 ) -> Result:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from featurephase.cli.flags import Result, Shared, command
+from featurephase.cli.flags import Result, Shared, command, says
 from featurephase.cli.parsing import parse_vector
 from featurephase.foundation.errors import InputError, show, suggest
 
@@ -60,37 +60,30 @@ def latent(
             metavar="[FILE]", help="A TOML file with a table [latent]; - is standard input.", show_default=False
         ),
     ] = None,
-    u: Annotated[str | None, typer.Option(metavar="U1,U2..", help="Read-out weights at time 0.")] = None,
-    w: Annotated[
-        str | None, typer.Option(metavar="W1,W2..", help="Hidden weights, projected on the latent direction.")
-    ] = None,
-    width: Annotated[
-        int | None, typer.Option(metavar="N", help="Draw N units at random instead of --u and --w.", min=1)
-    ] = None,
+    u: Annotated[str | None, says("Read-out weights at time 0.", metavar="U1,U2..")] = None,
+    w: Annotated[str | None, says("Hidden weights, projected on the latent direction.", metavar="W1,W2..")] = None,
+    width: Annotated[int | None, says("Draw N units at random instead of --u and --w.", metavar="N", min=1)] = None,
     sigma_u: Annotated[
         float | None, typer.Option(help="Standard deviation of random --u (default 1/sqrt(N)).", min=0.0)
     ] = None,
     sigma_w: Annotated[
         float | None, typer.Option(help="Standard deviation of random --w (default 1/sqrt(N)).", min=0.0)
     ] = None,
-    eta_u: Annotated[float | None, typer.Option(help="Learning rate of the read-out (default 1).")] = None,
-    eta_w: Annotated[float | None, typer.Option(help="Learning rate of the hidden layer (default 1).")] = None,
-    second_moment: Annotated[float | None, typer.Option(metavar="A", help="E a^2 (default 1).")] = None,
-    cross_moment: Annotated[float | None, typer.Option(metavar="B", help="E[a y].")] = None,
-    response_moment: Annotated[float | None, typer.Option(metavar="C", help="E y^2 (default B^2/A).")] = None,
-    gamma: Annotated[float | None, typer.Option(help="Prefactor of the network (default 1).")] = None,
+    eta_u: Annotated[float | None, says("Learning rate of the read-out (default 1).")] = None,
+    eta_w: Annotated[float | None, says("Learning rate of the hidden layer (default 1).")] = None,
+    second_moment: Annotated[float | None, says("E a^2 (default 1).", metavar="A")] = None,
+    cross_moment: Annotated[float | None, says("E[a y].", metavar="B")] = None,
+    response_moment: Annotated[float | None, says("E y^2 (default B^2/A).", metavar="C")] = None,
+    gamma: Annotated[float | None, says("Prefactor of the network (default 1).")] = None,
     time: Annotated[
-        list[str] | None,
-        typer.Option("--time", metavar="T", help="A time >= 0, or inf. May be repeated. Default: the whole motion."),
+        list[str] | None, says("A time >= 0, or inf. May be repeated. Default: the whole motion.", metavar="T")
     ] = None,
-    loss_factor: Annotated[
-        float | None, typer.Option(metavar="1|0.5", help="c in the loss c E(f-y)^2 (default 1).")
-    ] = None,
+    loss_factor: Annotated[float | None, says("c in the loss c E(f-y)^2 (default 1).", metavar="1|0.5")] = None,
     saddle_tolerance: Annotated[
-        float | None, typer.Option(metavar="X", help="A mode this small counts as absent (default 0: exactly).")
+        float | None, says("A mode this small counts as absent (default 0: exactly).", metavar="X")
     ] = None,
     measure: Annotated[
-        bool, typer.Option("--measure", help="Also integrate numerically and train a network, beside the theory.")
+        bool, says("Also integrate numerically and train a network, beside the theory.", "--measure")
     ] = False,
     *,
     shared: Shared,
@@ -149,29 +142,21 @@ def _random_units(
 
 @command("replicates", "seed", "figure", "save")
 def latent_phase(
-    c_gamma: Annotated[float | None, typer.Option(help="Exponent of the prefactor gamma (default 0).")] = None,
-    c_eta_u: Annotated[float | None, typer.Option(help="Exponent of the read-out's learning rate (default 0).")] = None,
-    c_eta_w: Annotated[float | None, typer.Option(help="Exponent of the hidden layer's rate (default 0).")] = None,
-    c_sigma_u: Annotated[
-        float | None, typer.Option(help="Exponent of the read-out's standard deviation (default 0).")
-    ] = None,
-    c_sigma_w: Annotated[
-        float | None, typer.Option(help="Exponent of the hidden standard deviation (default 0).")
-    ] = None,
-    c_width: Annotated[float | None, typer.Option(help="Exponent of the width (default 1).")] = None,
-    name: Annotated[
-        str | None, typer.Option("--name", help="A named parameterisation (ntk, mean-field, mup ..) instead.")
-    ] = None,
+    c_gamma: Annotated[float | None, says("Exponent of the prefactor gamma (default 0).")] = None,
+    c_eta_u: Annotated[float | None, says("Exponent of the read-out's learning rate (default 0).")] = None,
+    c_eta_w: Annotated[float | None, says("Exponent of the hidden layer's rate (default 0).")] = None,
+    c_sigma_u: Annotated[float | None, says("Exponent of the read-out's standard deviation (default 0).")] = None,
+    c_sigma_w: Annotated[float | None, says("Exponent of the hidden standard deviation (default 0).")] = None,
+    c_width: Annotated[float | None, says("Exponent of the width (default 1).")] = None,
+    name: Annotated[str | None, says("A named parameterisation (ntk, mean-field, mup ..) instead.")] = None,
     symmetrised: Annotated[
-        bool, typer.Option("--symmetrised", help="The initial output is made exactly 0 (mirrored units).")
+        bool, says("The initial output is made exactly 0 (mirrored units).", "--symmetrised")
     ] = False,
     axes: Annotated[
-        str | None, typer.Option(metavar="X,Y", help="Exponents on the axes of the figure, e.g. c_gamma,c_sigma_u.")
+        str | None, says("Exponents on the axes of the figure, e.g. c_gamma,c_sigma_u.", metavar="X,Y")
     ] = None,
-    kappa: Annotated[
-        float | None, typer.Option(metavar="K", help="Also map the networks of finite width at this kappa.")
-    ] = None,
-    points: Annotated[int, typer.Option(help="Points of that map on each axis.")] = 41,
+    kappa: Annotated[float | None, says("Also map the networks of finite width at this kappa.", metavar="K")] = None,
+    points: Annotated[int, says("Points of that map on each axis.")] = 41,
     *,
     shared: Shared,
 ) -> Result:

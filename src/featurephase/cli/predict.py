@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
-from featurephase.cli.flags import COMPUTING, DeltaFlag, FileArgument, Result, Shared, TimeFlag, command
+from featurephase.cli.flags import COMPUTING, DeltaFlag, FileArgument, Result, Shared, TimeFlag, command, says
 from featurephase.cli.parsing import finite_times
 
 
@@ -15,7 +13,7 @@ def predict(
     file: FileArgument,
     delta: DeltaFlag = None,
     time: TimeFlag = None,
-    no_hessian: Annotated[bool, typer.Option("--no-hessian", help="Trajectories only.")] = False,
+    no_hessian: Annotated[bool, says("Trajectories only.", "--no-hessian")] = False,
     *,
     shared: Shared,
 ) -> Result:

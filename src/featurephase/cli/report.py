@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from featurephase.cli.flags import Result, Shared, command
+from featurephase.cli.flags import Result, Shared, command, says
 
 
 @command()
@@ -16,9 +16,7 @@ def report(
         Path,
         typer.Argument(metavar="PATH", help="A result saved with --save (.nc, .zarr), or a sweep's store."),
     ],
-    output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="FILE.html", help="The page; a file of that name is replaced.")
-    ],
+    output: Annotated[Path, says("The page; a file of that name is replaced.", "-o", "--output", metavar="FILE.html")],
     *,
     shared: Shared,
 ) -> Result:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from featurephase.cli.flags import COMPUTING, Result, Shared, command
+from featurephase.cli.flags import COMPUTING, Result, Shared, command, says
 
 
 @command("page", *COMPUTING)
@@ -16,12 +16,9 @@ def reproduce(
         list[str] | None,
         typer.Argument(metavar="[CLAIM]..", help="Names or numbers of claims; default: all.", show_default=False),
     ] = None,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Reduced experiments: all in ten minutes on two cores.")
-    ] = False,
+    quick: Annotated[bool, says("Reduced experiments: all in ten minutes on two cores.", "--quick")] = False,
     store: Annotated[
-        Path | None,
-        typer.Option("--store", metavar="DIR", help="Keep every claim as it is finished in DIR, and go on from there."),
+        Path | None, says("Keep every claim as it is finished in DIR, and go on from there.", metavar="DIR")
     ] = None,
     *,
     shared: Shared,

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, cast
 
-import typer
-
 from featurephase.cli.features import DataFlag, HeaderFlag, HeldOutFlag, LabelsFlag, WhitenFlag, user_data
-from featurephase.cli.flags import COMPUTING, DeltaFlag, FileArgument, Result, Shared, TimeFlag, command
+from featurephase.cli.flags import COMPUTING, DeltaFlag, FileArgument, Result, Shared, TimeFlag, command, says
 from featurephase.cli.parsing import finite_times
 
-DimensionFlag = Annotated[
-    int | None, typer.Option("--dimension", metavar="D", help="d, the dimension of the features.")
-]
-SeedsFlag = Annotated[int, typer.Option("--seeds", metavar="S", help="Independent runs.")]
+DimensionFlag = Annotated[int | None, says("d, the dimension of the features.", "--dimension", metavar="D")]
+SeedsFlag = Annotated[int, says("Independent runs.", "--seeds", metavar="S")]
 
 
 @command(*COMPUTING)
@@ -21,36 +17,22 @@ def simulate(
     file: FileArgument,
     dimension: DimensionFlag = None,
     delta: DeltaFlag = None,
-    method: Annotated[
-        str | None, typer.Option("--method", help="dense (a data matrix) or implicit (exact in law without one).")
-    ] = None,
+    method: Annotated[str | None, says("dense (a data matrix) or implicit (exact in law without one).")] = None,
     seeds: SeedsFlag = 8,
     time: TimeFlag = None,
-    eigenvalues: Annotated[int, typer.Option("--eigenvalues", help="Of the Hessian, at each end.")] = 4,
-    start: Annotated[str, typer.Option("--start", help="orthonormal, gaussian, sphere or prescribed.")] = "orthonormal",
-    precision: Annotated[str, typer.Option("--precision", help="Of the data matrix: float64 or float32.")] = "float64",
+    eigenvalues: Annotated[int, says("Of the Hessian, at each end.")] = 4,
+    start: Annotated[str, says("orthonormal, gaussian, sphere or prescribed.")] = "orthonormal",
+    precision: Annotated[str, says("Of the data matrix: float64 or float32.")] = "float64",
     data: DataFlag = None,
     labels: LabelsFlag = None,
     whiten: WhitenFlag = False,
     header: HeaderFlag = "auto",
     held_out: HeldOutFlag = 0.2,
-    recovery: Annotated[
-        bool | None,
-        typer.Option(
-            "--recovery/--no-recovery", help="Judge recovery by further runs at smaller d.", show_default="yes"
-        ),
-    ] = None,
-    prediction: Annotated[
-        bool | None,
-        typer.Option(
-            "--prediction/--no-prediction", help="Predict the escape time (tangent recursion).", show_default="yes"
-        ),
-    ] = None,
+    recovery: Annotated[bool | None, says("Judge recovery by further runs at smaller d.", show_default="yes")] = None,
+    prediction: Annotated[bool | None, says("Predict the escape time (tangent recursion).", show_default="yes")] = None,
     quick: Annotated[
         bool,
-        typer.Option(
-            "--quick", help="A quarter of the seeds, no recovery, no prediction unless asked for; the result says so."
-        ),
+        says("A quarter of the seeds, no recovery, no prediction unless asked for; the result says so.", "--quick"),
     ] = False,
     *,
     shared: Shared,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from featurephase.cli.deliver import say
-from featurephase.cli.flags import Result, Shared, command
+from featurephase.cli.flags import Result, Shared, command, says
 
 
 @command("samples", "replicates", "seed", "quick", "workers", "dask", "figure", "save")
@@ -17,18 +17,13 @@ def sweep(
         str, typer.Argument(metavar="FILE", help="The sweep file (TOML); - is standard input.", show_default=False)
     ],
     store: Annotated[
-        Path | None,
-        typer.Option(
-            "--store", metavar="DIR", help="Folder that keeps the cells; finished ones are not computed again."
-        ),
+        Path | None, says("Folder that keeps the cells; finished ones are not computed again.", metavar="DIR")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the plan and what it would cost; compute no more than a few cells.")
+        bool, says("Print the plan and what it would cost; compute no more than a few cells.", "--dry-run")
     ] = False,
-    retry: Annotated[bool, typer.Option("--retry", help="Compute cells again that failed.")] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Drop finished cells of the store that are not in this sweep.")
-    ] = False,
+    retry: Annotated[bool, says("Compute cells again that failed.", "--retry")] = False,
+    force: Annotated[bool, says("Drop finished cells of the store that are not in this sweep.", "--force")] = False,
     *,
     shared: Shared,
 ) -> Result:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
-from featurephase.cli.flags import COMPUTING, FileArgument, Result, Shared, TimeFlag, command
+from featurephase.cli.flags import COMPUTING, FileArgument, Result, Shared, TimeFlag, command, says
 from featurephase.cli.parsing import parse_times
 
 DeltaRangeFlag = Annotated[
-    str | None,
-    typer.Option("--delta-range", metavar="A,B", help="Search from n/d = A to B instead of threshold.delta_range."),
+    str | None, says("Search from n/d = A to B instead of threshold.delta_range.", "--delta-range", metavar="A,B")
 ]
 
 
