@@ -71,15 +71,8 @@ class Shared(Delivery):
         self, file: str, *, delta: list[str] | None = None, times: Times | None = None, delta_range: str | None = None
     ) -> Problem:
         """The problem of an experiment file with the flags in place of its keys (:func:`.parsing.experiment`)."""
-        problem = experiment(
-            file,
-            delta=delta,
-            times=times,
-            delta_range=delta_range,
-            samples=self.samples,
-            replicates=self.replicates,
-            seed=self.seed,
-        )
+        numbers = {"samples": self.samples, "replicates": self.replicates, "seed": self.seed}
+        problem = experiment(file, delta=delta, times=times, delta_range=delta_range, **numbers)
         if self.quick:
             problem = problem.quick()
             self.notes.append(f"quick: a tenth of the samples ({problem.asymptotics.samples})")

@@ -126,11 +126,11 @@ def experiment(
     delta: Sequence[str] | None = None,
     times: Times | None = None,
     delta_range: str | None = None,
-    samples: int | None = None,
-    replicates: int | None = None,
-    seed: int | None = None,
+    **asymptotics: int | None,
 ) -> Problem:
     """The problem of an experiment file with the flags that were given in place of its keys.
+
+    ``asymptotics``: ``samples``, ``replicates``, ``seed``.
 
     ``--time inf`` is left to the command: whether there is a limit depends on what is asked.
 
@@ -160,9 +160,5 @@ def experiment(
         if not 0 < pair[0] < pair[1]:
             raise InputError(f"--delta-range {show(delta_range)}: must be {ACCEPTED['threshold.delta_range']}")
         changes["threshold.delta_range"] = pair
-    for key, value in (("samples", samples), ("replicates", replicates), ("seed", seed)):
-        if value is not None:
-            changes[f"asymptotics.{key}"] = value
-    if changes:
-        problem = problem.replace(**changes)
-    return problem
+    changes |= {f"asymptotics.{key}": value for key, value in asymptotics.items() if value is not None}
+    return problem.replace(**changes) if changes else problem

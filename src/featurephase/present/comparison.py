@@ -6,9 +6,8 @@ import numpy as np
 
 from featurephase.foundation.statistics import student_quantile
 from featurephase.present.figures import PALETTE, Figure, band, new_figure
-from featurephase.present.tables import aligned, ending
+from featurephase.present.tables import aligned, ending, number
 from featurephase.results.comparison import Comparison
-from featurephase.results.words import with_error
 
 #: Where the axis of the z-scores ends.
 _HIGHEST_Z = 12
@@ -25,9 +24,9 @@ def table(result: Comparison) -> str:
             q.name,
             f"{q.time}",
             f"{q.delta:g}",
-            with_error(q.theory, q.theory_se),
-            with_error(q.finite_size, q.finite_size_se),
-            with_error(q.simulation, q.simulation_se),
+            number(q, "theory"),
+            number(q, "finite_size"),
+            number(q, "simulation"),
             f"{q.z:+.2f}",
         ]
         for q in result.quantities

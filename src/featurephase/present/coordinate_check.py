@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from featurephase.present.figures import PALETTE, Figure, band, new_figure
-from featurephase.present.tables import aligned, ending
+from featurephase.present.tables import aligned, ending, number
 from featurephase.results.probe import CoordinateCheck
-from featurephase.results.words import with_error
 
 
 def table(result: CoordinateCheck) -> str:
@@ -17,8 +16,8 @@ def table(result: CoordinateCheck) -> str:
     rows = [
         [
             name,
-            with_error(float(result.activation_exponent[i]), float(result.activation_exponent_se[i])),
-            with_error(float(result.update_exponent[i]), float(result.update_exponent_se[i])),
+            number(result, "activation_exponent", i),
+            number(result, "update_exponent", i),
         ]
         for i, name in enumerate(result.modules)
     ]

@@ -12,6 +12,14 @@ from featurephase.results.explanation import DirectionExplanation, Explanation
 from featurephase.results.words import with_error
 
 _LEARNED = {True: "learned", False: "not learned", None: "undetermined"}
+_NUMBERS = {
+    "overlap": "overlap",
+    "delta_NN (t -> inf)": "delta_nn",
+    "delta_alg": "delta_alg",
+    "learned for a time up to d": "learned_up_to_dimension",
+    "samples needed": "samples_needed",
+    "escape at step": "escape_step",
+}
 _UNSTABLE = {True: "unstable", False: "stable", None: "stability undetermined"}
 
 
@@ -56,16 +64,10 @@ def _state(entry: DirectionExplanation, steps: int) -> str:
 
 def _numbers(entry: DirectionExplanation) -> str:
     words = []
-    for name, value, se in (
-        ("overlap", entry.overlap, entry.overlap_se),
-        ("delta_NN (t -> inf)", entry.delta_nn, entry.delta_nn_se),
-        ("delta_alg", entry.delta_alg, entry.delta_alg_se),
-        ("learned for a time up to d", entry.learned_up_to_dimension, entry.learned_up_to_dimension_se),
-        ("samples needed", entry.samples_needed, entry.samples_needed_se),
-        ("escape at step", entry.escape_step, entry.escape_step_se),
-    ):
+    for text, name in _NUMBERS.items():
+        value, se = getattr(entry, name), getattr(entry, f"{name}_se")
         if value is not None and (entry.kind != "easy" or name == "overlap"):
-            words.append(f"{name} {with_error(value, np.nan if se is None else se)}")
+            words.append(f"{text} {with_error(value, np.nan if se is None else se)}")
     if entry.escape_low is not None and entry.escape_high is not None:
         words[-1] += f" (90 % of runs: {entry.escape_low:.3g} to {entry.escape_high:.3g})"
     return ", ".join(words)

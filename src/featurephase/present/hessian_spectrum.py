@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from featurephase.present.figures import PALETTE, Axes, Figure, axes_for, band
-from featurephase.present.tables import aligned, ending
+from featurephase.present.tables import aligned, ending, number
 from featurephase.results.probe import BlockSpectrum, HessianSpectrum
-from featurephase.results.words import with_error
 
 
 def _row(name: str, block: BlockSpectrum) -> list[str]:
-    lowest = with_error(float(block.smallest[0]), float(block.smallest_se[0]))
-    highest = with_error(float(block.largest[-1]), float(block.largest_se[-1]))
-    return [name, str(block.parameters), lowest, highest, with_error(block.trace, block.trace_se)]
+    lowest = number(block, "smallest", 0)
+    highest = number(block, "largest", -1)
+    return [name, str(block.parameters), lowest, highest, number(block, "trace")]
 
 
 def table(result: HessianSpectrum) -> str:

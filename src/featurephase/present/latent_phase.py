@@ -74,28 +74,18 @@ def phase_figure(plane: Slice, *, scaling: Scaling | None = None, finite: Finite
 
 
 def _boundaries(axis: Axes, plane: Slice) -> None:
-    for i, (a, b) in enumerate(plane.phase_boundary()):
-        axis.plot(
-            *zip(a, b, strict=True),
-            color=BLACK,
-            linewidth=3,
-            label=None if i else "feature learning ($c_h=0$)",
-            zorder=3,
-        )
-    for i, (a, b) in enumerate(plane.stability_boundary()):
-        label = None if i else r"learning time of order one ($c_k+\max(c_h,0)=0$)"
-        axis.plot(*zip(a, b, strict=True), color=PINK, linewidth=1.8, linestyle="-.", label=label, zorder=2)
-    if (segment := plane.disalignment_line()) is not None:
-        ends = zip(*segment, strict=True)
-        axis.plot(*ends, color=BLUE, linewidth=3, label="disalignment (balanced layers)", zorder=3)
-    for name, colour, style, label in (
-        ("c_g", GREEN, "--", "angle of order one ($c_g=0$)"),
-        ("c_s0", "0.35", ":", "initial output of order one ($c_{s0}=0$)"),
+    learning_time = r"learning time of order one ($c_k+\max(c_h,0)=0$)"
+    angle, output = (plane.segment(plane.affine(name), []) for name in ("c_g", "c_s0"))
+    for segments, label, colour, line, width, order in (
+        (plane.phase_boundary(), "feature learning ($c_h=0$)", BLACK, "-", 3, 3),
+        (plane.stability_boundary(), learning_time, PINK, "-.", 1.8, 2),
+        ([plane.disalignment_line()], "disalignment (balanced layers)", BLUE, "-", 3, 3),
+        ([angle], "angle of order one ($c_g=0$)", GREEN, "--", 1.5, 2),
+        ([output], "initial output of order one ($c_{s0}=0$)", "0.35", ":", 1.5, 2),
     ):
-        segment = plane.segment(plane.affine(name), [])
-        if segment is not None:
-            a, b = segment
-            axis.plot(*zip(a, b, strict=True), color=colour, linestyle=style, linewidth=1.5, label=label, zorder=2)
+        for i, segment in enumerate(filter(None, segments)):
+            ends = zip(*segment, strict=True)
+            axis.plot(*ends, color=colour, linewidth=width, linestyle=line, label=None if i else label, zorder=order)
 
 
 def _phases(axis: Axes, plane: Slice, scaling: Scaling | None) -> None:
@@ -113,10 +103,9 @@ def _phases(axis: Axes, plane: Slice, scaling: Scaling | None) -> None:
     if scaling is not None:
         place = plane.place(scaling)
         x, y = place[:2] if place is not None else (getattr(scaling, plane.x), getattr(scaling, plane.y))
-        axis.plot([x], [y], marker="*", markersize=26, color=ORANGE, markeredgecolor=BLACK, linestyle="none", zorder=4)
-        axis.plot(
-            [], [], marker="*", markersize=11, color=ORANGE, markeredgecolor=BLACK, linestyle="none", label="asked for"
-        )
+        star: dict[str, Any] = {"marker": "*", "color": ORANGE, "markeredgecolor": BLACK, "linestyle": "none"}
+        axis.plot([x], [y], markersize=26, zorder=4, **star)
+        axis.plot([], [], markersize=11, label="asked for", **star)
     axis.set(xlim=plane.x_range, ylim=plane.y_range, xlabel=LABELS[plane.x], ylabel=LABELS[plane.y])
     others = [n for n in LABELS if n not in (plane.x, plane.y)]
     fixed = ", ".join(f"${LABELS[n].split('$')[1]}={getattr(plane.fixed, n):g}$" for n in others)

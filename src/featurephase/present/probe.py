@@ -17,6 +17,16 @@ _SETTING = (
     "task", "network", "depth", "width", "activation", "parameterisation", "init_scale", "loss", "optimiser", "steps",
     "step_size", "weight_decay",
 )  # fmt: skip
+#: Columns of the kernel's table: words -> field.
+_KERNEL = {
+    "change": "kernel_change",
+    "alignment": "kernel_alignment",
+    "with labels": "label_alignment",
+    "trace": "kernel_trace",
+    "loss": "loss",
+    "held-out loss": "heldout_loss",
+    "test accuracy": "test_accuracy",
+}
 _MECHANISMS = ("alignment", "disalignment", "growth", "shrinkage", "statistics", "unattributed")
 
 
@@ -73,19 +83,9 @@ def _heading(result: ProbeResult) -> list[str]:
 
 def _kernel(result: ProbeResult) -> list[str]:
     kind = "exact" if result.kernel_method == "exact" else "sketched"
-    columns = {
-        "change": (result.kernel_change, result.kernel_change_se),
-        "alignment": (result.kernel_alignment, result.kernel_alignment_se),
-        "with labels": (result.label_alignment, result.label_alignment_se),
-        "trace": (result.kernel_trace, result.kernel_trace_se),
-        "loss": (result.loss, result.loss_se),
-        "held-out loss": (result.heldout_loss, result.heldout_loss_se),
-    }
-    if result.test_accuracy.size:
-        columns["test accuracy"] = (result.test_accuracy, result.test_accuracy_se)
-    columns = {k: v for k, v in columns.items() if not np.isnan(v[0]).all()}
+    columns = {words: name for words, name in _KERNEL.items() if not np.isnan(getattr(result, name)).all()}
     rows = [
-        [f"{time:g}", *(number(values[i], errors[i]) for values, errors in columns.values())]
+        [f"{time:g}", *(number(*(getattr(result, n)[i] for n in (name, f"{name}_se"))) for name in columns.values())]
         for i, time in enumerate(result.times)
     ]
     return ["", f"Neural tangent kernel on the probe batch ({kind})", *aligned(rows, ["step", *columns])]
@@ -149,16 +149,13 @@ def figure(result: ProbeResult) -> Figure:
     _kernel_panel(kernel, result)
     layers.set(title="Layers: relative movement", ylabel="|W - W(0)| / |W(0)|")
     for colour, entry in zip(PALETTE * 9, result.layers, strict=False):
-        _curve(layers, result, entry.movement, entry.movement_se, colour, f"layer {entry.name}")
+        _curve(layers, result, entry, "movement", colour, f"layer {entry.name}")
     _pair_panel(pairs, result)
     _budget_panel(budget, result)
     _hessian_panel(hessian, result.hessian)
-    errors = result.telescoping
-    if errors.telescoping_error.size:
-        _curve(telescoping, result, errors.telescoping_error, errors.telescoping_error_se, PALETTE[0], "along the path")
-        _curve(
-            telescoping, result, errors.linearisation_error, errors.linearisation_error_se, PALETTE[1], "at the start"
-        )
+    if result.telescoping.telescoping_error.size:
+        _curve(telescoping, result, result.telescoping, "telescoping_error", PALETTE[0], "along the path")
+        _curve(telescoping, result, result.telescoping, "linearisation_error", PALETTE[1], "at the start")
         telescoping.set_yscale("log")
     telescoping.set(title="First-order approximations", ylabel="error over the outputs' motion")
     for axes in (kernel, layers, pairs, budget, telescoping):
@@ -169,8 +166,9 @@ def figure(result: ProbeResult) -> Figure:
     return drawn
 
 
-def _curve(axes: Axes, result: ProbeResult, values: Any, errors: Any, colour: str, label: str) -> None:
+def _curve(axes: Axes, result: ProbeResult, entry: Any, name: str, colour: str, label: str) -> None:
     """A line with its 95 % interval: Student's t over replicates; of a single sketch, that of the normal law."""
+    values, errors = getattr(entry, name), getattr(entry, f"{name}_se")
     axes.plot(result.times, values, marker="o", markersize=3, color=colour, label=label)
     if result.replicates > 1:
         low, high = student_interval(values, errors, result.replicates)
@@ -190,10 +188,10 @@ def _time_axis(axes: Axes, times: Any) -> None:
 
 
 def _kernel_panel(axes: Axes, result: ProbeResult) -> None:
-    _curve(axes, result, result.kernel_change, result.kernel_change_se, PALETTE[0], "relative change")
-    _curve(axes, result, result.kernel_alignment, result.kernel_alignment_se, PALETTE[1], "alignment with its start")
+    _curve(axes, result, result, "kernel_change", PALETTE[0], "relative change")
+    _curve(axes, result, result, "kernel_alignment", PALETTE[1], "alignment with its start")
     if np.isfinite(result.label_alignment).any():
-        _curve(axes, result, result.label_alignment, result.label_alignment_se, PALETTE[2], "alignment with the labels")
+        _curve(axes, result, result, "label_alignment", PALETTE[2], "alignment with the labels")
     for kind, style in (("train", ":"), ("test", "--")):
         accuracy = getattr(result, f"{kind}_accuracy")
         if np.isfinite(accuracy).any():
@@ -208,7 +206,7 @@ def _kernel_panel(axes: Axes, result: ProbeResult) -> None:
 def _pair_panel(axes: Axes, result: ProbeResult) -> None:
     axes.set(title="Alignment of adjacent layers", ylabel="cosine")
     for colour, entry in zip(PALETTE, result.pairs, strict=False):
-        _curve(axes, result, entry.alignment, entry.alignment_se, colour, f"{entry.lower} to {entry.upper}")
+        _curve(axes, result, entry, "alignment", colour, f"{entry.lower} to {entry.upper}")
         axes.axhline(entry.baseline, color=colour, lw=0.8, ls=":")
     if result.pairs:
         axes.set_ylim(0, 1)

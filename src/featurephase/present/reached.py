@@ -22,7 +22,7 @@ def _names(reached: ReachedSubspace) -> list[str]:
 def table(reached: ReachedSubspace) -> str:
     """One line for each easy direction."""
     rows = [
-        [name, with_error(float(value), float(se)), f"below {bound:.2g}", decision]
+        [name, with_error(value, se), f"below {bound:.2g}", decision]
         for name, value, se, bound, decision in zip(
             _names(reached), reached.overlaps, reached.overlaps_se, reached.bounds, reached.decisions, strict=True
         )

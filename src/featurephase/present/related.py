@@ -9,7 +9,7 @@ import numpy as np
 
 from featurephase.present.figures import Figure, new_figure, text_figure
 from featurephase.present.panels import draw_panel
-from featurephase.present.tables import aligned, ending
+from featurephase.present.tables import aligned, ending, number
 from featurephase.results.related import Quantity, RelatedList, RelatedResult
 from featurephase.results.words import with_error
 
@@ -30,7 +30,7 @@ def table(result: RelatedResult | RelatedList) -> str:
         header = ("simulation", "theory", "measured", "difference", "allowed")
         rows = []
         for a in result.comparison:
-            measured = with_error(a.simulation, a.simulation_se)
+            measured = number(a, "simulation")
             verdict = "" if a.agree else "DISAGREES"
             rows.append((a.name, f"{a.theory:.6g}", measured, f"{a.difference:.2g}", f"{a.allowed:.2g}", verdict))
         lines += ["", *aligned(rows, header)]
@@ -53,7 +53,7 @@ def _row(name: str, quantity: Quantity) -> tuple[str, str, str]:
 
 
 def _numbers(values: Any, errors: Any) -> str:
-    words = [with_error(float(v), float(e)) if e else f"{v:.8g}" for v, e in zip(values, errors, strict=True)]
+    words = [with_error(v, e) if e else f"{v:.8g}" for v, e in zip(values, errors, strict=True)]
     if len(words) <= _SHOWN:
         return ", ".join(words)
     return ", ".join([*words[:3], "..", *words[-2:]])

@@ -47,7 +47,8 @@ def _run(run: SimulationRun, hard: bool) -> list[str]:
 def _hessian(h: HessianMeasurement) -> list[str]:
     where = f"  Hessian at t = {h.time}: "
     if h.smallest is None or h.largest is None:
-        return [where + (h.message or str(h.status)).removeprefix(where.lstrip())]
+        words = h.message or str(h.status)
+        return [where + words.removeprefix(where.lstrip())]
     lines = [f"{where}smallest eigenvalue {number(h, 'smallest', 0)}, largest {number(h, 'largest', -1)}"]
     if h.status != "ok":
         lines.append(f"    {h.message}")

@@ -8,7 +8,7 @@ import numpy as np
 
 from featurephase.foundation.statistics import student_interval, student_quantile
 from featurephase.present.figures import PALETTE, Axes, Figure, new_figure
-from featurephase.present.tables import MOST, aligned, basis_words, ending, heading
+from featurephase.present.tables import MOST, aligned, basis_words, ending, heading, number
 from featurephase.results.status import OK
 from featurephase.results.threshold import (
     DirectionThreshold,
@@ -26,9 +26,7 @@ _SCAN_REPLICATES = 2
 def table(threshold: Threshold) -> str:
     """delta_alg, delta_NN at each time and its limit, with their errors; then messages."""
     lines = [*heading(threshold), basis_words(threshold), ""]
-    rows = [
-        ["delta_alg", with_error(threshold.delta_alg, threshold.delta_alg_se), "best first-order method; data only"]
-    ]
+    rows = [["delta_alg", number(threshold, "delta_alg"), "best first-order method; data only"]]
     rows += [_row(entry) for entry in threshold.delta_nn]
     limit = threshold.delta_nn_limit
     if limit is not None:
@@ -49,21 +47,21 @@ def _row(entry: NetworkThreshold) -> list[str]:
         words.append("continuous" if entry.continuous else "discontinuous: the overlap jumps")
     if np.isfinite(entry.value_negative):
         same = np.isclose(entry.value_negative, entry.value, rtol=1e-3)
-        from_there = f" from {with_error(entry.value_negative, entry.value_negative_se)} on"
+        from_there = f" from {number(entry, 'value_negative')} on"
         words.append("negative: unstable from here on" if same else f"negative{from_there}: unstable from there on")
     elif entry.windows:
         words.append("negative only " + _window_words(entry.windows))
     elif entry.negative is not None:
         words.append("nowhere negative: stable at every n/d")
-    return [f"delta_NN(t = {entry.time})", with_error(entry.value, entry.value_se), ", ".join(words)]
+    return [f"delta_NN(t = {entry.time})", number(entry, "value"), ", ".join(words)]
 
 
 def _window_words(windows: Iterable[Window]) -> str:
     """``"from 4.697 +- 0.005 to 133.0 +- 0.4"``, one for each window."""
     words = []
     for w in windows:
-        start = f"from {with_error(w.low, w.low_se)}" if w.low > 0 else "from the lowest delta"
-        words.append(f"{start} on" if np.isinf(w.high) else f"{start} to {with_error(w.high, w.high_se)}")
+        start = f"from {number(w, 'low')}" if w.low > 0 else "from the lowest delta"
+        words.append(f"{start} on" if np.isinf(w.high) else f"{start} to {number(w, 'high')}")
     return " and ".join(words)
 
 
@@ -76,14 +74,14 @@ def _state(limit: ThresholdLimit) -> str:
 def _limit_row(limit: ThresholdLimit) -> list[str]:
     words = [_state(limit), f"t = {limit.time}"]
     if np.isfinite(limit.drift):
-        words.append(f"drift {with_error(limit.drift, limit.drift_se)}")
+        words.append(f"drift {number(limit, 'drift')}")
     if limit.form:
         words.append(f"extrapolated ({limit.form})")
     if np.isfinite(limit.value_negative):
         same = np.isclose(limit.value_negative, limit.value, rtol=1e-3)
-        where = "here" if same else with_error(limit.value_negative, limit.value_negative_se)
+        where = "here" if same else number(limit, "value_negative")
         words.append(f"learned from {where} on")
-    return ["delta_NN(t -> inf)", with_error(limit.value, limit.value_se), ", ".join(words)]
+    return ["delta_NN(t -> inf)", number(limit, "value"), ", ".join(words)]
 
 
 def _limit_details(limit: ThresholdLimit) -> list[str]:
@@ -91,7 +89,7 @@ def _limit_details(limit: ThresholdLimit) -> list[str]:
     lines = []
     if len(limit.history) > 1:
         pairs = zip(limit.history_time, limit.history, limit.history_se, strict=True)
-        rows = [[str(t), with_error(float(value), float(se))] for t, value, se in pairs]
+        rows = [[str(t), with_error(value, se)] for t, value, se in pairs]
         lines += ["", *aligned(rows, ["step", "delta_NN(t)"])]
     return lines + _sector_lines("t -> inf", limit.sectors)
 
@@ -102,10 +100,7 @@ def _sector_lines(when: str, sectors: Iterable[DirectionThreshold]) -> list[str]
     bounded = any(not np.isinf(w.high) for s in sectors for w in s.windows)
     if len(sectors) < 2 and not bounded:
         return []
-    rows = [
-        [s.name, with_error(s.value, s.value_se), _learned(s.windows) if s.windows else "nowhere negative"]
-        for s in sectors
-    ]
+    rows = [[s.name, number(s, "value"), _learned(s.windows) if s.windows else "nowhere negative"] for s in sectors]
     return [f"  {when}, each hard direction by itself", *aligned(rows, indent="    ")]
 
 
@@ -117,7 +112,7 @@ def _details(entry: NetworkThreshold) -> list[str]:
     """All crossings, directions and blocks where there is more than the value itself."""
 
     def several(values: Iterable[float], errors: Iterable[float]) -> str:
-        shown = [with_error(float(v), float(se)) for v, se in zip(values, errors, strict=True)]
+        shown = [with_error(v, se) for v, se in zip(values, errors, strict=True)]
         return ", ".join(shown[:MOST]) + (f" .. ({len(shown)} in all)" if len(shown) > MOST else "")
 
     rows = []
@@ -130,9 +125,9 @@ def _details(entry: NetworkThreshold) -> list[str]:
         for j, (value, se) in enumerate(zip(values, errors, strict=True)):
             name = f"single neurons, direction {j + 1}" if len(values) > 1 else "single neurons"
             rows.append([name, several(value, se)])
-        rows.append(["their minimum", with_error(entry.block_minimum, entry.block_minimum_se)])
+        rows.append(["their minimum", number(entry, "block_minimum")])
     if not np.isnan(entry.block_gap):
-        rows.append(["its distance from the full equation", with_error(entry.block_gap, entry.block_gap_se)])
+        rows.append(["its distance from the full equation", number(entry, "block_gap")])
     lines = [f"  t = {entry.time}", *aligned(rows, indent="    ")] if rows else []
     return lines + _sector_lines(f"t = {entry.time}", entry.sectors)
 
@@ -150,8 +145,8 @@ def figure(threshold: Threshold) -> Figure:
     drawn = new_figure(4.8 * max(len(panels), 1) + 0.6, 3.9)
     if not panels:
         drawn.text(0.5, 0.45, threshold.message or threshold.status, ha="center", va="center", wrap=True)
-    for number, draw in enumerate(panels):
-        draw(drawn.add_subplot(1, len(panels), number + 1), threshold)
+    for place, draw in enumerate(panels):
+        draw(drawn.add_subplot(1, len(panels), place + 1), threshold)
     drawn.suptitle(threshold.title or "Thresholds")
     return drawn
 
@@ -168,8 +163,8 @@ def _delta_alg(axes: Axes, threshold: Threshold, *, vertical: bool) -> None:
 
 
 def _margins(axes: Axes, threshold: Threshold) -> None:
-    for number, entry in enumerate(e for e in threshold.delta_nn if len(e.scan_margin)):
-        colour = PALETTE[number % len(PALETTE)]
+    for index, entry in enumerate(e for e in threshold.delta_nn if len(e.scan_margin)):
+        colour = PALETTE[index % len(PALETTE)]
         delta, margin = entry.scan_delta[: len(entry.scan_margin)], entry.scan_margin[:, 0]
         found = "" if np.isnan(entry.value) else rf", $\delta_{{\rm NN}} = {entry.value:.3g}$"
         axes.errorbar(
@@ -209,7 +204,7 @@ def _against_time(axes: Axes, threshold: Threshold) -> None:
         error = np.nan_to_num(value - low)
         axes.errorbar(times, value, yerr=error, color=colour, marker=marker, linestyle=line, capsize=3, label=label)
     if limit is not None and np.isfinite(limit.value):
-        label = rf"$t \to \infty$: {with_error(limit.value, limit.value_se)}"
+        label = rf"$t \to \infty$: {number(limit, 'value')}"
         axes.axhline(limit.value, color=PALETTE[0], linestyle="--", linewidth=1, label=label)
         two = 2.0 * limit.value_se
         if limit.value > two:
