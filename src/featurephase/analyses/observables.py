@@ -19,29 +19,17 @@ _CLEAR = 0.02
 
 @dataclass(frozen=True)
 class Observable:
-    """One number in theory and in single runs.
+    """One number in theory and in single runs."""
 
-    Attributes
-    ----------
-    name, time
-        What it is, and at which step.
-    theory, theory_se
-        In the limit.
-    read
-        Reads it off one run; nan where the run does not have it.
-    exponent
-        It approaches its limit like d^(-exponent).
-    eigenvalue
-        Whether it is an eigenvalue, which takes a data matrix.
-    """
-
+    # What it is, and at which step.
     name: str
     time: int
+    # In the limit.
     theory: float
     theory_se: float
-    read: Callable[[ReplicateTrajectory], float]
-    exponent: float = 1.0
-    eigenvalue: bool = False
+    read: Callable[[ReplicateTrajectory], float]  # reads it off one run; nan where the run does not have it
+    exponent: float = 1.0  # it approaches its limit like d^(-exponent)
+    eigenvalue: bool = False  # whether it is an eigenvalue, which takes a data matrix
 
 
 def trajectory_observables(run: TrajectoryPrediction, times: Sequence[int], easy_basis: Array) -> Iterable[Observable]:

@@ -31,86 +31,52 @@ _MOST_SAMPLES = 2**53
 
 @dataclass(frozen=True)
 class HessianSample:
-    """What one seed says of its Hessian at one time.
+    """What one seed says of its Hessian at one time."""
 
-    Attributes
-    ----------
-    smallest, largest
-        Eigenvalues, ascending, (c,).
-    hard_overlaps
-        Squared projections of the eigenvectors of ``smallest`` on R^m (x) U_H, (c,).
-    residual, converged
-        Largest |H v - lambda v|, and whether that is within the tolerance.
-    """
-
+    # Eigenvalues, ascending, (c,).
     smallest: Array
     largest: Array
-    hard_overlaps: Array
+    hard_overlaps: Array  # squared projections of the eigenvectors of ``smallest`` on R^m (x) U_H, (c,)
+    # Largest |H v - lambda v|, and whether that is within the tolerance.
     residual: float
     converged: bool
 
 
 @dataclass(frozen=True)
 class SeedRun:
-    """One seed.
+    """One seed."""
 
-    Attributes
-    ----------
-    trajectory
-        With a :class:`HessianSample` for each time at which the Hessian was analysed, in ``observations``.
-    hard_overlap
-        |P_H Theta|_F/|Theta|_F, (T + 1,).
-    escape_time
-        First step from which on that stays above one half; nan: never.
-    """
-
+    # With a :class:`HessianSample` for each time at which the Hessian was analysed, in ``observations``.
     trajectory: ReplicateTrajectory
-    hard_overlap: Array
-    escape_time: float
+    hard_overlap: Array  # |P_H Theta|_F/|Theta|_F, (T + 1,)
+    escape_time: float  # first step from which on that stays above one half; nan: never
 
 
 @dataclass(frozen=True)
 class SeedPlan:
-    """What running one seed takes.
+    """What running one seed takes."""
 
-    Attributes
-    ----------
-    samples, dimension
-        n and d.
-    capacity
-        Directions of sample space that a run without a data matrix may visit; ``None``: as many as it likes.
-    memory
-        Bytes.
-    """
-
+    # n and d.
     samples: int
     dimension: int
+    # Directions of sample space that a run without a data matrix may visit; ``None``: as many as it likes.
     capacity: int | None
-    memory: float
+    memory: float  # bytes
 
 
 @dataclass(frozen=True)
 class FiniteSize:
-    """Finite networks of one problem at one n/d and d.
+    """Finite networks of one problem at one n/d and d."""
 
-    Attributes
-    ----------
-    problem, dimension, delta
-        The experiment, d and n/d; d and n are those of the data, where there are any.
-    method
-        How it is trained.
-    times, eigenvalues
-        Steps at which the Hessian is asked for, and how many eigenvalues at each end.
-    start, precision, data
-        As in :func:`~featurephase.analyses.simulation.simulate`.
-    """
-
+    # The experiment, d and n/d; d and n are those of the data, where there are any.
     problem: Problem
     dimension: int
     delta: float
-    method: Method
+    method: Method  # how it is trained
+    # Steps at which the Hessian is asked for, and how many eigenvalues at each end.
     times: tuple[int, ...] = ()
     eigenvalues: int = 4
+    # As in :func:`~featurephase.analyses.simulation.simulate`.
     start: str = "orthonormal"
     precision: Precision = "float64"
     data: UserData | None = None

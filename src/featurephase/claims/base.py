@@ -131,24 +131,12 @@ def power_law(x: ArrayLike, numbers: Sequence[Number]) -> Number:
 
 @dataclass(frozen=True)
 class Finding:
-    """What an experiment found.
+    """What an experiment found."""
 
-    Attributes
-    ----------
-    comparisons
-        All that the criterion asks for.
-    limits
-        What of the statement was not tested; empty if nothing.
-    panels
-        The figure.
-    message
-        What else is to be known.
-    """
-
-    comparisons: Sequence[Comparison]
-    limits: str = ""
-    panels: tuple[Panel, ...] = ()
-    message: str = ""
+    comparisons: Sequence[Comparison]  # all that the criterion asks for
+    limits: str = ""  # what of the statement was not tested; empty if nothing
+    panels: tuple[Panel, ...] = ()  # the figure
+    message: str = ""  # what else is to be known
 
 
 @dataclass(frozen=True)
@@ -165,25 +153,15 @@ class Study:
 
 @dataclass(frozen=True)
 class Claim:
-    """One finding of the literature.
+    """One finding of the literature."""
 
-    Attributes
-    ----------
-    id, number, statement, source
-        What is claimed, and by whom.
-    criterion, experiment
-        What must be seen, and how it is looked for: both fixed before the run.
-    run
-        The experiment.
-    needs
-        Of what not everybody has: "torch", "fashion-mnist".
-    """
-
+    # What is claimed, and by whom.
     id: str
     number: int
     statement: str
     source: str
+    # What must be seen, and how it is looked for: both fixed before the run.
     criterion: str
     experiment: str
-    run: Callable[[Study], Finding]
-    needs: tuple[str, ...] = field(default=())
+    run: Callable[[Study], Finding]  # the experiment
+    needs: tuple[str, ...] = field(default=())  # of what not everybody has: "torch", "fashion-mnist"

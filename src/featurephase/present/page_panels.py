@@ -7,34 +7,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Panel:
-    """One chart: variables of the data set over a common axis.
+    """One chart: variables of the data set over a common axis."""
 
-    Attributes
-    ----------
-    title
-        Above it.
-    y
-        Names of the variables; one without dimensions is a level line.
-    label
-        Of the vertical axis.
-    x
-        The dimension, or the variable, on the horizontal axis; empty: the longest dimension of numbers.
-    log_x, log_y
-        Logarithmic axes.
-    points
-        Those of ``y`` that are marks rather than curves.
-    caption
-        What is to be known of it.
-    """
-
-    title: str
-    y: tuple[str, ...]
-    label: str
-    x: str = ""
+    title: str  # above it
+    y: tuple[str, ...]  # names of the variables; one without dimensions is a level line
+    label: str  # of the vertical axis
+    x: str = ""  # the dimension, or the variable, on the horizontal axis; empty: the longest dimension of numbers
+    # Logarithmic axes.
     log_x: bool = False
     log_y: bool = False
-    points: tuple[str, ...] = ()
-    caption: str = ""
+    points: tuple[str, ...] = ()  # those of ``y`` that are marks rather than curves
+    caption: str = ""  # what is to be known of it
 
 
 _LOSSES = Panel("Training and test loss", ("train_loss", "test_loss"), "loss", "time")

@@ -21,21 +21,11 @@ _ACCEPTED = "key and one of values = [..], range = [first, last, count], lograng
 
 @dataclass(frozen=True)
 class Axis:
-    """Keys that change together, and their values.
+    """Keys that change together, and their values."""
 
-    Attributes
-    ----------
-    keys
-        The first one names the dimension.
-    values
-        A row for each key, as long as the axis.
-    labels
-        Names of the entries, where the values of the first key are no numbers or texts.
-    """
-
-    keys: tuple[str, ...]
-    values: tuple[tuple[Any, ...], ...]
-    labels: tuple[str, ...] = ()
+    keys: tuple[str, ...]  # the first one names the dimension
+    values: tuple[tuple[Any, ...], ...]  # a row for each key, as long as the axis
+    labels: tuple[str, ...] = ()  # names of the entries, where the values of the first key are no numbers or texts
 
     @property
     def name(self) -> str:

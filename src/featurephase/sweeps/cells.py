@@ -26,25 +26,15 @@ ERROR = "error"
 
 @dataclass(frozen=True)
 class Layout:
-    """What every cell of a sweep holds.
+    """What every cell of a sweep holds."""
 
-    Attributes
-    ----------
-    numbers
-        Names of its scalars, which are packed in one array: quantities with their standard errors, how many entries it
-        has along each inner dimension, seconds and memory.
-    words
-        Names of its texts: status, message, and quantities that are words.
-    arrays
-        Name -> inner dimensions; ``time_at`` holds the places of the entries along ``time``.
-    about
-        Name -> attributes.
-    """
-
+    # Names of its scalars, which are packed in one array: quantities with their standard errors, how many entries
+    # it has along each inner dimension, seconds and memory.
     numbers: tuple[str, ...]
-    words: tuple[str, ...]
+    words: tuple[str, ...]  # names of its texts: status, message, and quantities that are words
+    # Name -> inner dimensions; ``time_at`` holds the places of the entries along ``time``.
     arrays: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    about: dict[str, dict[str, str]] = field(default_factory=dict)
+    about: dict[str, dict[str, str]] = field(default_factory=dict)  # name -> attributes
 
     @property
     def inner(self) -> tuple[str, ...]:

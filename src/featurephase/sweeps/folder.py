@@ -18,7 +18,8 @@ _LOCK = ".lock"
 _METADATA = "zarr.json"
 
 
-def _named(folder: Path) -> str:
+def named(folder: Path) -> str:
+    """A store in messages."""
     return f"store {show(os.fspath(folder), 400)}"
 
 
@@ -50,7 +51,7 @@ def is_store(folder: Path) -> bool:
         return bool(attributes.get("written_by") == "featurephase" and "form" in attributes)
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError):
         if (folder / _LOCK).exists():
-            raise InputError(f"{_named(folder)}: {_METADATA} in it is damaged; give another --store") from None
+            raise InputError(f"{named(folder)}: {_METADATA} in it is damaged; give another --store") from None
         return False
 
 
@@ -63,11 +64,11 @@ def refuse_others(folder: Path) -> None:
         Saying what is there.
     """
     if os.path.lexists(folder) and not folder.is_dir():
-        raise InputError(f"{_named(folder)}: is a file; a store is a folder")
+        raise InputError(f"{named(folder)}: is a file; a store is a folder")
     if folder.is_dir() and any(folder.iterdir()):
-        raise InputError(f"{_named(folder)}: is a folder with something else in it; give another --store")
+        raise InputError(f"{named(folder)}: is a folder with something else in it; give another --store")
     if not folder.absolute().parent.is_dir():
-        raise InputError(f"{_named(folder)}: the folder {show(str(folder.absolute().parent), 400)} does not exist")
+        raise InputError(f"{named(folder)}: the folder {show(str(folder.absolute().parent), 400)} does not exist")
 
 
 @contextlib.contextmanager
@@ -128,12 +129,12 @@ def locked(folder: Path) -> Iterator[None]:
         if not _lock(descriptor, path):
             holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
             raise InputError(
-                f"{_named(folder)} is in use{f' by {holder}' if holder else ''}: a sweep is written by one process at "
+                f"{named(folder)} is in use{f' by {holder}' if holder else ''}: a sweep is written by one process at "
                 "a time; wait for it, or give another --store"
             )
         same = os.path.exists(path) and os.path.samestat(os.fstat(descriptor), path.stat())
         if not same:
-            raise InputError(f"{_named(folder)} was just replaced by another process: try again")
+            raise InputError(f"{named(folder)} was just replaced by another process: try again")
         with contextlib.suppress(OSError):  # a full disk has no room for a name
             path.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
         yield

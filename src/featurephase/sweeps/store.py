@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from featurephase.foundation.errors import InputError, show
+from featurephase.foundation.errors import InputError
 from featurephase.sweeps.axes import Grid
 from featurephase.sweeps.cells import Cell, Layout
 from featurephase.sweeps.folder import (
@@ -27,6 +27,7 @@ from featurephase.sweeps.folder import (
     is_sound,
     is_store,
     locked,
+    named,
     put_in_place,
     put_new,
     refuse_others,
@@ -44,22 +45,13 @@ _MEANINGS = "not_finished finished failed"
 
 @dataclass(frozen=True)
 class Plan:
-    """What a store is to hold.
+    """What a store is to hold."""
 
-    Attributes
-    ----------
-    grid, layout
-        The cells, and what each holds.
-    keys
-        A hash of the full input of each cell, in the order of the grid.
-    attributes
-        Of the data set: what is swept, and from what.
-    """
-
+    # The cells, and what each holds.
     grid: Grid
     layout: Layout
-    keys: tuple[str, ...]
-    attributes: dict[str, Any]
+    keys: tuple[str, ...]  # a hash of the full input of each cell, in the order of the grid
+    attributes: dict[str, Any]  # of the data set: what is swept, and from what
 
     @property
     def form(self) -> str:
@@ -88,10 +80,8 @@ class Store:
         except OSError:
             raise
         except Exception as error:
-            raise InputError(
-                f"store {show(os.fspath(folder), 400)}: its metadata are damaged or of another program ({error}); "
-                "give another --store"
-            ) from error
+            reason = f"its metadata are damaged or of another program ({error}); give another --store"
+            raise InputError(f"{named(folder)}: {reason}") from error
 
     # ---- opening
 
@@ -105,7 +95,7 @@ class Store:
             If it is no store of a sweep.
         """
         if not is_store(folder):
-            raise InputError(f"store {show(os.fspath(folder), 400)}: is no store that featurephase sweep has written")
+            raise InputError(f"{named(folder)}: is no store that featurephase sweep has written")
         return Store(folder, write=False)
 
     @staticmethod
@@ -295,13 +285,14 @@ class Store:
             array = self._array(name)
             values = np.asarray(array[...])
             data = data.assign_coords({name: (array.metadata.dimension_names, _objects(values))})
-        numbers = self._packed(self.numbers, there, np.nan)
-        words = self._packed(self.words, there, "")
         table: dict[str, Any] = {"done": (self.axes, flags, dict(self.done.attrs))}
-        for name, column in zip(self.layout.numbers, np.moveaxis(numbers, -1, 0), strict=True):
-            table[name] = (self.axes, column, self.layout.about.get(name, {}))
-        for name, column in zip(self.layout.words, np.moveaxis(words, -1, 0), strict=True):
-            table[name] = (self.axes, column, self.layout.about.get(name, {}))
+        for names, packed, empty in (
+            (self.layout.numbers, self.numbers, np.nan),
+            (self.layout.words, self.words, ""),
+        ):
+            columns = np.moveaxis(self._packed(packed, there, empty), -1, 0)
+            for name, column in zip(names, columns, strict=True):
+                table[name] = (self.axes, column, self.layout.about.get(name, {}))
         for name, dims in self.layout.arrays.items():
             if name in self.group:
                 values = self._packed(self._array(name), there, np.nan)
@@ -423,7 +414,7 @@ def _rebuilt(store: Store, plan: Plan, force: bool) -> Path:
         If finished cells are not in the plan, unless ``force``.
     """
     if store.attributes.get("contents") != plan.attributes["contents"]:
-        raise InputError(f"store {show(os.fspath(store.folder), 400)} holds something else: give another --store")
+        raise InputError(f"{named(store.folder)} holds something else: give another --store")
     flags = store.flags()
     old = dict(zip(store.keys(), np.ndindex(*flags.shape), strict=True))
     wanted = {key: plan.grid.at(i) for i, key in enumerate(plan.keys)}
@@ -431,7 +422,7 @@ def _rebuilt(store: Store, plan: Plan, force: bool) -> Path:
     lost = finished.keys() - wanted.keys()
     if lost and not force:
         raise InputError(
-            f"store {show(os.fspath(store.folder), 400)} holds {len(lost):,} finished cells that are not in this sweep "
+            f"{named(store.folder)} holds {len(lost):,} finished cells that are not in this sweep "
             "(other axes, quantities or base, or an older version of the numbers): give another --store, or --force to "
             "drop them"
         )

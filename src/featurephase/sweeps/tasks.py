@@ -27,25 +27,14 @@ _LAYOUT = Layout(("seconds",), ("status", "message", "document"))
 
 @dataclass(frozen=True)
 class TaskOutcome:
-    """What a task returned, or why it did not.
+    """What a task returned, or why it did not."""
 
-    Attributes
-    ----------
-    status, message
-        ``"ok"``, or ``"error"`` and what was wrong.
-    seconds
-        How long it took; nan where it did not end.
-    document
-        What the function returned; empty after an error.
-    reused
-        Whether it was in the store before.
-    """
-
+    # ``"ok"``, or ``"error"`` and what was wrong.
     status: str
     message: str
-    seconds: float
-    document: dict[str, Any]
-    reused: bool
+    seconds: float  # how long it took; nan where it did not end
+    document: dict[str, Any]  # what the function returned; empty after an error
+    reused: bool  # whether it was in the store before
 
 
 def run_keyed(
