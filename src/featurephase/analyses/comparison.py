@@ -122,10 +122,13 @@ def compare(
     dimensions = _dimensions(dimension)
     deltas = asked_deltas(problem, delta) if prediction is None else tuple(run.delta for run in prediction.runs)
     analysed, shown = asked_times(problem, times), _shown(problem, curve_times)
-    pairs = [_pair(problem, simulated, value, simulated_delta, dimensions, analysed, start) for value in deltas]
-    pairs = [(replace(dense, data=data), law) for dense, law in pairs]
-    for pair in pairs:
-        _require_runs(*pair, dimensions)
+    largest = dimensions[-1]
+    pairs = []  # at each delta what is simulated, and the exact law of the problem itself, both at the largest d
+    for value in deltas:
+        actual = value if simulated_delta is None else simulated_delta
+        dense = FiniteSize(simulated or problem, largest, actual, "dense", analysed, start=start, data=data)
+        pairs.append((dense, FiniteSize(problem, largest, value, "implicit", start=start)))
+        _require_runs(*pairs[-1], dimensions)
     spaces = problem_subspaces(problem) if subspaces is None else subspaces
     executor = as_executor(workers, quiet=quiet)
     theory = prediction or predict(problem, delta=deltas, times=analysed, subspaces=spaces, workers=executor)
@@ -169,21 +172,6 @@ def _shown(problem: Problem, curve_times: Iterable[int] | None) -> list[int]:
     if any(not 0 <= t <= steps for t in times):
         raise InputError(f"curve_times = {times}: must be whole numbers from 0 to {steps} (training.steps)")
     return times
-
-
-def _pair(
-    problem: Problem,
-    simulated: Problem | None,
-    delta: float,
-    simulated_delta: float | None,
-    dimensions: tuple[int, ...],
-    analysed: tuple[int, ...],
-    start: str,
-) -> tuple[FiniteSize, FiniteSize]:
-    """What is simulated at one delta, and the exact law of the problem itself, both at the largest d."""
-    actual = delta if simulated_delta is None else simulated_delta
-    dense = FiniteSize(simulated or problem, dimensions[-1], actual, "dense", analysed, start=start)
-    return dense, FiniteSize(problem, dimensions[-1], delta, "implicit", start=start)
 
 
 def _require_runs(dense: FiniteSize, law: FiniteSize, dimensions: tuple[int, ...]) -> None:

@@ -10,24 +10,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from featurephase.foundation.errors import InputError
 from featurephase.foundation.types import Array
-from featurephase.latent_model.mechanisms import NAMES, Mechanisms, mechanisms, regime
+from featurephase.latent_model.mechanisms import NAMES, mechanisms, regime
 from featurephase.latent_model.model import check_times
 from featurephase.latent_model.solution import Flow, Trajectory
 from featurephase.latent_model.training import Measurement, Setting, integrate_flow, train_network, two_point_data
 from featurephase.results.latent import LatentResult
 from featurephase.results.status import FROZEN, OK, SADDLE
 
-_BUDGET = (*NAMES, "log_kernel_ratio", "output_angle", "output_scale")
-_EXTRA = ("norm_ratio", "relative_motion_u", "relative_motion_w")
+_RATIOS = ("norm_ratio", "relative_motion_u", "relative_motion_w")
+_BUDGET = (*NAMES, "log_kernel_ratio", "output_angle", "output_scale", *_RATIOS)
 _SCALARS = ("output", "loss", "kernel", "alignment", "residual", "excess_loss")
-
-
-def _scalars(x: Trajectory) -> dict[str, float]:
-    return {name: float(getattr(x, name)) for name in (*_SCALARS, "misalignment", "log_xi")}
-
-
-def _budget(x: Mechanisms) -> dict[str, Array]:
-    return {name: getattr(x, name) for name in (*_BUDGET, *_EXTRA)}
 
 
 def default_times(flow: Flow, count: int = 200) -> Array:
@@ -129,7 +121,9 @@ def _answer(flow: Flow, times: Array, parameters: dict[str, float], numerical: d
     x, end = flow.at(times), flow.limit()
     u, w = flow.weights(times)
     u_end, w_end = flow.weights(np.inf)
-    budget = _budget(mechanisms(flow, times))
+    parts = mechanisms(flow, times)
+    budget = {name: getattr(parts, name) for name in _BUDGET}
+    limit = {name: float(getattr(end, name)) for name in (*_SCALARS, "misalignment", "log_xi")}
     words = regime(flow)
     status = FROZEN if flow.frozen else SADDLE if flow.saddle else OK
     return LatentResult(
@@ -140,7 +134,7 @@ def _answer(flow: Flow, times: Array, parameters: dict[str, float], numerical: d
         u=u,
         w=w,
         **{name: getattr(x, name) for name in _SCALARS},
-        limit=_scalars(end) | {"u": u_end, "w": w_end},
+        limit=limit | {"u": u_end, "w": w_end},
         mechanisms={name: float(values[-1]) for name, values in budget.items()},
         mechanisms_over_time=budget,
         regime=words,
