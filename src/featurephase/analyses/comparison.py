@@ -21,14 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from featurephase.analyses.compared_escape import escape_quantities, left_plateau
-from featurephase.analyses.finite_size import (
-    Error,
-    eigenvalue_shift,
-    extrapolated,
-    judged,
-    law_shift,
-    mean_over_seeds,
-)
+from featurephase.analyses.finite_size import Error, eigenvalue_shift, extrapolated, judged, law_shift, mean_over_seeds
 from featurephase.analyses.observables import Observable, hessian_observables, trajectory_observables
 from featurephase.analyses.prediction import predict
 from featurephase.analyses.seeds import FiniteSize, SeedRun

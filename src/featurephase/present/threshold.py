@@ -10,13 +10,7 @@ from featurephase.foundation.statistics import student_interval, student_quantil
 from featurephase.present.figures import PALETTE, Axes, Figure, new_figure
 from featurephase.present.tables import MOST, aligned, basis_words, ending, heading, number
 from featurephase.results.status import OK
-from featurephase.results.threshold import (
-    DirectionThreshold,
-    NetworkThreshold,
-    Threshold,
-    ThresholdLimit,
-    Window,
-)
+from featurephase.results.threshold import DirectionThreshold, NetworkThreshold, Threshold, ThresholdLimit, Window
 from featurephase.results.words import with_error
 
 #: Replicates behind the error bars of the coarse scan.
