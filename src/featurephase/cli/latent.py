@@ -63,12 +63,8 @@ def latent(
     u: Annotated[str | None, says("Read-out weights at time 0.", metavar="U1,U2..")] = None,
     w: Annotated[str | None, says("Hidden weights, projected on the latent direction.", metavar="W1,W2..")] = None,
     width: Annotated[int | None, says("Draw N units at random instead of --u and --w.", metavar="N", min=1)] = None,
-    sigma_u: Annotated[
-        float | None, typer.Option(help="Standard deviation of random --u (default 1/sqrt(N)).", min=0.0)
-    ] = None,
-    sigma_w: Annotated[
-        float | None, typer.Option(help="Standard deviation of random --w (default 1/sqrt(N)).", min=0.0)
-    ] = None,
+    sigma_u: Annotated[float | None, says("Standard deviation of random --u (default 1/sqrt(N)).", min=0.0)] = None,
+    sigma_w: Annotated[float | None, says("Standard deviation of random --w (default 1/sqrt(N)).", min=0.0)] = None,
     eta_u: Annotated[float | None, says("Learning rate of the read-out (default 1).")] = None,
     eta_w: Annotated[float | None, says("Learning rate of the hidden layer (default 1).")] = None,
     second_moment: Annotated[float | None, says("E a^2 (default 1).", metavar="A")] = None,

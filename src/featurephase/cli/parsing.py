@@ -32,18 +32,9 @@ def _number(flag: str, word: str, *, infinite: bool = False) -> float:
 
 
 def parse_vector(flag: str, text: str, *, length: int | None = None, infinite: bool = False) -> tuple[float, ...]:
-    """The numbers of a comma-separated list.
+    """The numbers of a comma-separated list, ``"0.5,-0.3"``, that was given to a flag.
 
-    Parameters
-    ----------
-    flag
-        The flag it was given to, for the error.
-    text
-        For example ``"0.5,-0.3"``.
-    length
-        How many there must be, where that is known.
-    infinite
-        Whether ``inf`` is accepted.
+    ``length``: how many there must be, where that is known; ``infinite``: whether ``inf`` is accepted.
 
     Raises
     ------

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from featurephase.cli.deliver import Delivery, carry_out
-from featurephase.cli.flags import COMPUTING, DebugFlag, Result, Shared, command
+from featurephase.cli.flags import COMPUTING, DebugFlag, Result, Shared, command, says
 from featurephase.cli.parsing import parse_matrix, parse_vector
 from featurephase.foundation.errors import InputError
 from featurephase.related_models.registry import MODELS, model_class, model_list, related
@@ -79,7 +79,7 @@ def _command_of(name: str) -> Any:
             **given,
         )
 
-    wish = Annotated[bool, typer.Option("--simulate", help="Also train the network, and compare with the theory.")]
+    wish = Annotated[bool, says("Also train the network, and compare with the theory.", "--simulate")]
     own = inspect.Parameter("simulate", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=wish)
     last = inspect.Parameter("shared", inspect.Parameter.KEYWORD_ONLY, annotation=Shared)
     run.__signature__ = inspect.Signature([*flags.values(), own, last])  # type: ignore[attr-defined]
@@ -112,8 +112,8 @@ related_app = typer.Typer(
 @related_app.callback()
 def _list(
     ctx: typer.Context,
-    json: Annotated[bool, typer.Option("--json", help="The list as one JSON document.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No messages on standard error.")] = False,
+    json: Annotated[bool, says("The list as one JSON document.", "--json")] = False,
+    quiet: Annotated[bool, says("No messages on standard error.", "--quiet")] = False,
     debug: DebugFlag = False,
 ) -> None:
     """Related solvable models of lazy and rich training; alone: a list of them.

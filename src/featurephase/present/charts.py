@@ -87,16 +87,9 @@ def _traces(curve: Curve, replicates: int) -> list[Any]:
         main.error_y = {"array": up, "arrayminus": down, "color": colour, "thickness": 1.5, "width": 3}
         return [main]
     edge = same | {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
-    return [
-        Scatter(**edge, y=low),
-        Scatter(**edge, y=high, fill="tonexty", fillcolor=_faint(colour)),
-        main,
-    ]
-
-
-def _faint(colour: str) -> str:
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
-    return f"rgba({red},{green},{blue},0.25)"
+    faint = f"rgba({red},{green},{blue},0.25)"
+    return [Scatter(**edge, y=low), Scatter(**edge, y=high, fill="tonexty", fillcolor=faint), main]
 
 
 def _layout(curves: int) -> dict[str, Any]:

@@ -54,11 +54,8 @@ def _section(claim: ClaimResult) -> Section:
     figure = claim_figure(claim)
     if figure is not None:
         blocks.append(Picture(figure, about=f"Figure of the claim {claim.name}"))
-    blocks.append(Code(claim.command))
-    blocks.append(
-        Text(f"Run on {claim.date} by featurephase {claim.version}, seed {claim.seed}: {duration(claim.seconds)}.")
-    )
-    return Section(claim.name, blocks, name=claim.id)
+    made = f"Run on {claim.date} by featurephase {claim.version}, seed {claim.seed}: {duration(claim.seconds)}."
+    return Section(claim.name, [*blocks, Code(claim.command), Text(made)], name=claim.id)
 
 
 def _evidence(claim: ClaimResult) -> Table:

@@ -59,7 +59,7 @@ def error_of(data: Dataset, name: str) -> DataArray | None:
 
 def place(data: Dataset, dim: str, index: int) -> str:
     """Where an entry stands along a dimension: ``"δ = 4"``, ``"g1"``, ``"neuron 2"``."""
-    word = number(data[dim].values[index]) if dim in data.coords else str(index + 1)
+    word = _coordinate(data, dim, index)
     return _PLACES.get(dim, dim.replace("_", " ") + " {}").format(word)
 
 

@@ -21,6 +21,8 @@ class Panel:
 
 
 _LOSSES = Panel("Training and test loss", ("train_loss", "test_loss"), "loss", "time")
+_PARTS = ("mechanism_alignment", "mechanism_disalignment", "mechanism_growth", "mechanism_shrinkage")
+_MECHANISMS = Panel("Mechanisms: parts of the change of ln(kernel)", _PARTS, "part of ln(kernel)", "time")
 _ACCURACY = Panel("Training and test accuracy", ("train_accuracy", "test_accuracy"), "fraction right", "time")
 
 #: Class of the result -> the charts of its page; of other classes every variable has a chart of its own.
@@ -84,23 +86,13 @@ PANELS: dict[str, tuple[Panel, ...]] = {
     "LatentResult": (
         Panel("Output and kernel", ("output", "kernel", "alignment"), "value", "time"),
         Panel("Loss", ("loss",), "loss", "time"),
-        Panel(
-            "Mechanisms: parts of the change of ln(kernel)",
-            ("mechanism_alignment", "mechanism_disalignment", "mechanism_growth", "mechanism_shrinkage"),
-            "part of ln(kernel)",
-            "time",
-        ),
+        _MECHANISMS,
     ),
     "ProbeResult": (
         Panel("Loss", ("loss", "heldout_loss"), "loss", "time"),
         _ACCURACY,
         Panel("Change of the tangent kernel", ("kernel_change", "kernel_alignment"), "change, cosine", "time"),
-        Panel(
-            "Mechanisms: parts of the change of ln(kernel)",
-            ("mechanism_alignment", "mechanism_disalignment", "mechanism_growth", "mechanism_shrinkage"),
-            "part of ln(kernel)",
-            "time",
-        ),
+        _MECHANISMS,
         Panel("How far each layer moved", ("layer_movement",), "distance over norm at the start", "time"),
         Panel("Smallest eigenvalues of the Hessian", ("hessian_smallest",), "eigenvalue", "hessian_time"),
     ),
@@ -110,24 +102,11 @@ PANELS: dict[str, tuple[Panel, ...]] = {
 FIRST: dict[str, tuple[str, ...]] = {
     "Prediction": ("left_edge", "right_edge", "hard_outlier", "hard_outlier_overlap", "outlier", "outlier_overlap"),
     "Threshold": ("delta_nn", "delta_nn_negative", "delta_nn_block_minimum"),
-    "Simulation": (
-        "dimension",
-        "samples",
-        "train_time",
-        "test_time",
-        "delay",
-        "escape_time",
-        "predicted_time",
-    ),
+    "Simulation": ("dimension", "samples", "train_time", "test_time", "delay", "escape_time", "predicted_time"),
     "Comparison": ("name", "time", "delta", "theory", "finite_size", "simulation", "z", "p"),
     "Explanation": (
-        "kind",
-        "learned",
-        "unstable_at_last_step",
-        "delta_nn",
-        "delta_alg",
-        "samples_needed",
-        "escape_step",
+        *("kind", "learned", "unstable_at_last_step"),
+        *("delta_nn", "delta_alg", "samples_needed", "escape_step"),
     ),
     "LatentResult": (),
     "ProbeResult": (),

@@ -110,7 +110,7 @@ def axes_of(tables: Iterable[Mapping[str, Any]]) -> Grid:
         partner = table.get("with")
         if isinstance(partner, str):
             owner = _owner(axes, partner, axis)
-            axes[owner.name] = _joined(owner, axis)
+            axes[owner.name] = Axis(owner.keys + axis.keys, owner.values + axis.values, owner.labels)
         else:
             axes[axis.name] = axis
     return Grid(tuple(axes.values()))
@@ -227,10 +227,6 @@ def _owner(axes: Mapping[str, Axis], partner: str, axis: Axis) -> Axis:
             "keys that change together need as many values"
         )
     return owner
-
-
-def _joined(first: Axis, second: Axis) -> Axis:
-    return Axis(first.keys + second.keys, first.values + second.values, first.labels)
 
 
 #: Keys that exclude each other in one table.
