@@ -9,6 +9,7 @@ dimension, and what is unstable at the last step. The sentences are in :mod:`fea
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,12 +17,13 @@ import numpy as np
 from featurephase.analyses.explanation_facts import Evidence, Facts, HardFacts, gathered
 from featurephase.analyses.explanation_words import easy_words, hard_words, left_hard_outlier, verdict_words
 from featurephase.analyses.reached import reached_subspace
-from featurephase.foundation.errors import InputError, show
+from featurephase.foundation.errors import InputError, Interrupted, show
 from featurephase.foundation.executors import Workers
 from featurephase.foundation.numbers import is_whole
 from featurephase.problem.asked import check_delta, check_problem, experiment_text
 from featurephase.results.explanation import DirectionExplanation, Explanation
 from featurephase.results.status import (
+    INTERRUPTED,
     NO_TRANSITION,
     NOT_CONVERGED,
     NOT_NEGATIVE,
@@ -193,6 +195,10 @@ def explain(
     ------
     InputError
         For a delta, number of samples or dimension that is not accepted, or more memory than there is.
+    Interrupted
+        At Ctrl-C, once the Hessian at the last step is known: what it says is its ``result``.
+    Interrupted
+        At Ctrl-C, once the Hessian at the last step is known: with what is known of it, as its ``result``.
 
     Notes
     -----
@@ -202,13 +208,21 @@ def explain(
     ratio, note = _ratio(problem, delta, samples_n, dimension)
     spaces = problem_subspaces(problem)
     evidence = gathered(problem, ratio, dimension, spaces, quiet, workers)
-    reached = reached_subspace(problem, ratio, subspaces=spaces, quiet=quiet, workers=workers) if spaces.ok else None
+    reached = None
+    try:
+        if spaces.ok and not evidence.unfinished:
+            reached = reached_subspace(problem, ratio, subspaces=spaces, quiet=quiet, workers=workers)
+    except KeyboardInterrupt:
+        evidence = replace(evidence, unfinished="which easy directions gradient descent reaches")
     directions = [
         *(_easy_entries(evidence.facts, reached) if reached is not None else ()),
         *(entry for sector in evidence.hard for entry in _hard_entries(evidence.facts, sector)),
         *_other_entries(spaces),
     ]
-    return _explanation(evidence, directions, reached, samples_n, note)
+    explanation = _explanation(evidence, directions, reached, samples_n, note)
+    if evidence.unfinished:
+        raise Interrupted(explanation)
+    return explanation
 
 
 def _explanation(
@@ -289,6 +303,7 @@ def _failures(evidence: Evidence, directions: Sequence[DirectionExplanation]) ->
     """Statuses and messages of whatever does not exist."""
     facts, limits = evidence.facts, evidence.limits
     problems: list[tuple[str, str]] = [
+        (INTERRUPTED, f"interrupted: not finished: {evidence.unfinished}") if evidence.unfinished else (OK, ""),
         (facts.run.status, facts.run.message),
         (facts.hessian.status, facts.hessian.message),
     ]

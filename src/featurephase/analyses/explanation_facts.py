@@ -100,6 +100,8 @@ class HardFacts:
         Whether the network's output can follow it.
     after
         Names of the sectors that escape before it, so that what the plateau says of it ends there; mostly none.
+    finished
+        Whether Ctrl-C has left time for more than the last step.
     """
 
     sector: HardSector
@@ -113,6 +115,7 @@ class HardFacts:
     delta_alg: tuple[float, float]
     expressible: bool
     after: str = ""
+    finished: bool = True
 
     @property
     def them(self) -> str:
@@ -136,6 +139,8 @@ class Evidence:
         Of the prediction and of the escape law, where something is hard.
     unbounded
         Status and message, or two empty strings.
+    unfinished
+        What Ctrl-C has left out, in words; what is known without it is there.
     """
 
     facts: Facts
@@ -143,6 +148,7 @@ class Evidence:
     hard: tuple[HardFacts, ...]
     warnings: tuple[str, ...]
     unbounded: tuple[str, str] = ("", "")
+    unfinished: str = ""
 
 
 def gathered(
@@ -168,12 +174,16 @@ def gathered(
     facts = Facts(problem, delta, dimension, spaces, algorithmic, run, hessian)
     if not sectors:
         return Evidence(facts, None, (), ())
-    limits = _followed_limits(facts, quiet, workers) if hessian.status == OK else None
-    unbounded = ("", "") if limits is None or limits.sectors else (str(limits.status), limits.message)
-    limits = None if unbounded[0] else limits
-    warnings = list(prediction.warnings)
+    warnings, times = list(prediction.warnings), watched.times or (0,)
     margins = _sector_margins(readings, len(sectors))
-    hard = _hard_facts(facts, limits, watched.times or (0,), margins, warnings, quiet, workers)
+    try:
+        limits = _followed_limits(facts, quiet, workers) if hessian.status == OK else None
+        unbounded = ("", "") if limits is None or limits.sectors else (str(limits.status), limits.message)
+        limits = None if unbounded[0] else limits
+        hard = _hard_facts(facts, limits, times, margins, warnings, quiet, workers)
+    except KeyboardInterrupt:
+        seen = tuple(_seen(facts, sector, times, margins[:, :, i]) for i, sector in enumerate(sectors))
+        return Evidence(facts, None, seen, tuple(warnings), unfinished="whether hard directions are learned")
     return Evidence(facts, limits, tuple(hard), tuple(dict.fromkeys(warnings)), unbounded)
 
 
@@ -279,6 +289,24 @@ def _algorithmic(
     return found
 
 
+def _seen(facts: Facts, sector: HardSector, times: Sequence[int], margins: Array) -> HardFacts:
+    """What the Hessian says of one sector, from its margins (T, replicates, 2), without limits, laws and delta_alg."""
+    negative = [_negative(values) for values in margins[:, :, 1]]
+    return HardFacts(
+        sector,
+        limit=None,
+        learned=None,
+        unstable=negative[-1],
+        visible=_negative(margins[-1, :, 0]),
+        unstable_until=max((t for t, value in zip(times, negative, strict=True) if value), default=None),
+        law=None,
+        up_to=(np.nan, np.nan),
+        delta_alg=(np.nan, np.nan),
+        expressible=expressible(facts.problem, sector.basis),
+        finished=False,
+    )
+
+
 def _hard_facts(
     facts: Facts,
     limits: ThresholdLimit | None,
@@ -297,30 +325,26 @@ def _hard_facts(
         margins = np.full_like(margins, np.nan)
     known = facts.run.status == OK and not facts.bulk_grows
     learned = [_learned(limits, i, delta) if limits is not None and known else None for i in range(len(sectors))]
-    negative = [[_negative(values) for values in margins[:, :, i, 1]] for i in range(len(sectors))]
-    for_a_time = [word is False and any(at) for word, at in zip(learned, negative, strict=True)]
+    seen = [_seen(facts, sector, times, margins[:, :, i]) for i, sector in enumerate(sectors)]
+    for_a_time = [word is False and one.unstable_until is not None for word, one in zip(learned, seen, strict=True)]
     laws = _laws(facts, any(for_a_time), warnings, quiet, workers)
     result = []
-    for number, sector in enumerate(sectors):
+    for number, one in enumerate(seen):
         faster = _faster(number, learned, limits, laws)
         law = None if laws is None else laws[number]
         up_to = _up_to(law, for_a_time[number] and not faster)
         if law is not None and laws is not None and faster:
             law = _until(law, [laws[i] for i in faster])
-        earlier = [t for t, value in zip(times, negative[number], strict=True) if value]
         result.append(
-            HardFacts(
-                sector,
-                None if limits is None else limits.sectors[number],
-                None if faster and learned[number] else learned[number],
-                negative[number][-1],
-                _negative(margins[-1, :, number, 0]),
-                max(earlier, default=None),
-                law if facts.dimension else None,
-                up_to,
-                alg[number],
-                expressible(problem, sector.basis),
-                ", ".join(sectors[i].name for i in faster),
+            replace(
+                one,
+                limit=None if limits is None else limits.sectors[number],
+                learned=None if faster and learned[number] else learned[number],
+                law=law if facts.dimension else None,
+                up_to=up_to,
+                delta_alg=alg[number],
+                after=", ".join(sectors[i].name for i in faster),
+                finished=True,
             )
         )
     return result

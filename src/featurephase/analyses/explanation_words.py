@@ -31,6 +31,8 @@ def hard_words(facts: Facts, hard: HardFacts) -> tuple[str, str]:
     """Mechanism and change of one sector of hard directions."""
     if facts.run.status != "ok":
         return f"gradient descent has {facts.run.status}", "a smaller training.step_size"
+    if not hard.finished:
+        return f"{_at_the_last_step(facts, hard)}; interrupted before more was known", "let it finish"
     if hard.limit is None:
         return (
             f"whether it is learned is read off the Hessian, which has no limit here ({_why(facts)})",
