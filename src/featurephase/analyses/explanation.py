@@ -78,6 +78,7 @@ def _hard_entries(facts: Facts, hard: HardFacts) -> Iterator[DirectionExplanatio
     mechanism, change = hard_words(facts, hard)
     limit, law, d = hard.limit, hard.law, facts.dimension
     value, se = (None, None) if limit is None else (limit.value, limit.value_se)
+    needed, needed_se = hard.learned_from
     columns = hard.sector.basis.T[:1] if hard.sector.coupled else hard.sector.basis.T
     escaped = law is not None and np.isfinite(law.median)
     for column in columns:
@@ -97,8 +98,8 @@ def _hard_entries(facts: Facts, hard: HardFacts) -> Iterator[DirectionExplanatio
             windows=() if limit is None else limit.windows,
             delta_alg=hard.delta_alg[0],
             delta_alg_se=hard.delta_alg[1],
-            samples_needed=None if d is None or value is None else value * d,
-            samples_needed_se=None if d is None or se is None else se * d,
+            samples_needed=None if d is None or limit is None else needed * d,
+            samples_needed_se=None if d is None or limit is None else needed_se * d,
             escape_step=law.median if law is not None and escaped else None,
             escape_step_se=law.median_se if law is not None and escaped else None,
             escape_low=law.low if law is not None and escaped else None,

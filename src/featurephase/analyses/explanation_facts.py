@@ -118,6 +118,15 @@ class HardFacts:
     finished: bool = True
 
     @property
+    def learned_from(self) -> tuple[float, float]:
+        """The n/d from which on it is unstable for good, with its error; delta_NN where there is none; else nan."""
+        if self.limit is None:
+            return np.nan, np.nan
+        limit = self.limit
+        good = np.isfinite(limit.value_negative) and limit.value_negative > 0.0
+        return (limit.value_negative, limit.value_negative_se) if good else (limit.value, limit.value_se)
+
+    @property
     def them(self) -> str:
         """The directions as an object of a sentence."""
         return "it" if self.sector.size == 1 else self.sector.name

@@ -15,6 +15,7 @@ from featurephase.results.words import with_error
 
 if TYPE_CHECKING:
     from featurephase.results.prediction import HessianPrediction, OutlierPrediction
+    from featurephase.results.threshold import DirectionLimit
 
 __all__ = ["easy_words", "hard_words", "left_hard_outlier", "verdict_words"]
 
@@ -105,7 +106,7 @@ def _pace(facts: Facts, eigenvalue: float) -> str:
 def _if_training_goes_on(facts: Facts, hard: HardFacts) -> str:
     limit = hard.limit
     assert limit is not None
-    known = f"its delta_NN as training goes on, {with_error(limit.value, limit.value_se)}"
+    known = _known(hard, limit)
     if limit.status == "unbounded-curvature":
         return "whether it is learned if training goes on is unknown: the bulk of the Hessian has no edge then"
     if facts.bulk_grows:
@@ -121,13 +122,14 @@ def _if_training_goes_on(facts: Facts, hard: HardFacts) -> str:
     if hard.learned is None:
         return f"n/d = {facts.delta:g} is too close to {known}, to tell whether it is learned if training goes on"
     if hard.learned:
-        reason = f"n/d is above {known}" if np.isfinite(limit.value) else "it is unstable at every n/d searched"
+        always = not np.isfinite(hard.learned_from[0])
+        reason = "it is unstable at every n/d searched" if always else f"n/d is above {known}"
         return f"if training goes on it is learned: {reason}"
     below = [w for w in limit.windows if w.low > facts.delta]
     above = [w for w in limit.windows if w.high < facts.delta]
     if below and not above:
-        at = known if np.isfinite(limit.value) else with_error(below[0].low, below[0].low_se)
-        reason = f"n/d is below {at}, from which on its instability lasts"
+        at = known if below[0].low == hard.learned_from[0] else with_error(below[0].low, below[0].low_se)
+        reason = f"n/d is below {at}" + ("" if "from which" in at else ", from which on its instability lasts")
     elif above:
         last = above[-1]
         reason = f"n/d is above {with_error(last.high, last.high_se)}, up to which it is unstable"
@@ -140,6 +142,17 @@ def _if_training_goes_on(facts: Facts, hard: HardFacts) -> str:
             "same, while it is unstable for a time"
         )
     return text + (f" (as long as {hard.after}, which escapes first, is on the plateau)" if hard.after else "")
+
+
+def _known(hard: HardFacts, limit: DirectionLimit) -> str:
+    """From which n/d on it is unstable as training goes on; that its outlier stands left of the bulk is not enough."""
+    own, stands = hard.learned_from, with_error(limit.value, limit.value_se)
+    if own[0] == limit.value or not np.isfinite(limit.value):
+        return f"its delta_NN as training goes on, {with_error(*own)}"
+    return (
+        f"{with_error(*own)}, from which on its outlier is negative as training goes on (left of the bulk it stands "
+        f"from its delta_NN on, {stands})"
+    )
 
 
 def _in_this_dimension(facts: Facts, hard: HardFacts) -> str:
@@ -157,7 +170,7 @@ def _change(facts: Facts, hard: HardFacts) -> str:
     limit, steps = hard.limit, facts.steps
     assert limit is not None
     other = "another activation, loss, width or step size moves delta_NN"
-    value, se = limit.value, limit.value_se
+    value, se = hard.learned_from
     if hard.learned:
         fewer = f"fewer samples: below n/d = {with_error(value, se)} it stays unlearned; " if np.isfinite(value) else ""
         more = f"more steps than {steps}, " if hard.law is not None and hard.law.median > steps else ""
