@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from featurephase.dynamics.asymptotic import run_replicate
+from featurephase.dynamics.asymptotic import PathAccuracy, run_replicate
 from featurephase.dynamics.dense import run_dense
 from featurephase.dynamics.implicit import run_implicit
 from featurephase.dynamics.network import Network
@@ -197,7 +197,7 @@ def test_rates_that_tend_to_zero_give_the_old_numbers() -> None:
             loss="squared",
             training=GradientDescent(0.6, 6, **dict.fromkeys(names, rate)),
         )
-        run = run_replicate(p, 4.0, SEED, samples=2000)
+        run = run_replicate(p, 4.0, SEED, samples=2000, accuracy=double)
         return float(np.max(np.abs(run.gram - old.gram)) + np.max(np.abs(run.train_loss - old.train_loss)))
 
     fixed = Problem(
@@ -206,7 +206,8 @@ def test_rates_that_tend_to_zero_give_the_old_numbers() -> None:
         loss="squared",
         training=GradientDescent(0.6, 6),
     )
-    old = run_replicate(fixed, 4.0, SEED, samples=2000)
+    double = PathAccuracy(tolerance=1e-8)
+    old = run_replicate(fixed, 4.0, SEED, samples=2000, accuracy=double)
     assert old.readout is None
     assert difference(0.0) == 0.0
     assert difference(1e-4) / difference(1e-3) == pytest.approx(0.1, rel=0.05)

@@ -38,11 +38,9 @@ __all__ = [
 ]
 
 #: A gradient's part outside the visited space is left out below this fraction of it, far below the noise of any number
-#: of sample paths; from here on single precision holds the histories, whose round-off is smaller still.
-PATH_TOLERANCE = 1e-6
-#: From here on the work of a step is in single precision too: what is left out of the basis is a hundred times larger
-#: than its round-off. In either precision the margins of the worked example (theory/thresholds) are the same.
-ROUGH_TOLERANCE = 1e-5
+#: of sample paths. From here on single precision holds the histories and the work of a step: its round-off is a hundred
+#: times smaller than what is left out.
+PATH_TOLERANCE = 1e-5
 #: Visited directions of sample space that a run may keep: bounds the memory of thousands of steps.
 BASIS_CAPACITY = 600
 
@@ -108,7 +106,6 @@ class _SamplePaths:
 
     def draw(self, visited: int) -> tuple[ConditionedDesign, Array]:
         """A design with this number of visited directions, the latent ones first, and its responses."""
-        tolerance = self.accuracy.tolerance
         paths = PathCoordinates(self.samples, self.rng, self.accuracy.quasi)
         rows = paths.standard_normal((visited, self.samples))
         responses = self.link.sample(rows[: self.link.latent_dim], paths)
@@ -116,11 +113,10 @@ class _SamplePaths:
             rows,
             self.law,
             paths,
-            tolerance=tolerance,
+            tolerance=self.accuracy.tolerance,
             capacity=self.accuracy.capacity,
             expected=self.expected,
-            precision=np.float32 if tolerance >= PATH_TOLERANCE else np.float64,
-            rough=tolerance >= ROUGH_TOLERANCE,
+            precision=np.float32 if self.accuracy.tolerance >= PATH_TOLERANCE else np.float64,
         )
         return design, responses
 
@@ -179,7 +175,7 @@ def run_replicate(
     expected = network.width * (1 if training.one_pass else min(steps, (capacity or steps) // network.width))
     paths = _SamplePaths(link, samples, law, rng, accuracy, expected)
     weights = initial_weights(problem.student.init_gram, problem.student.init_overlap)
-    return train(
+    path = train(
         FreshData(paths.draw, k) if training.one_pass else FixedData(*paths.draw(len(weights))),
         weights,
         network,
@@ -187,7 +183,7 @@ def run_replicate(
         steps,
         overlap_of=lambda c: c[:k],
         batch_rng=batch_rng,
-        test=_test_set(network, link, samples, test_rng, quasi) if test else None,
         project=None if easy_basis is None else _onto_easy(easy_basis),
         observers=observers,
     )
+    return _test_set(network, link, samples, test_rng, quasi).along(path) if test else path

@@ -37,14 +37,12 @@ __all__ = ["RESIDUAL_TOLERANCE", "AsymptoticLaw", "ConditionedDesign", "FiniteLa
 RESIDUAL_TOLERANCE = 1e-8
 #: What the tolerance rises to when a basis of bounded capacity fills up; still below the noise of 10^5 sample paths.
 LOOSEST_TOLERANCE = 1e-3
-#: Largest mean product of two different basis vectors that is accepted. Rows in single precision are orthogonal to some
-#: 1e-9; accepting 1e-6 changes a trajectory of 60 steps by as little (1e-8), accepting 1e-5 by 1e-5.
-ORTHOGONALITY = {np.float64: 1e-11, np.float32: 1e-6}
-ROUGH_ORTHOGONALITY = 1e-5
+#: Largest mean product of two different basis vectors that is accepted, far below the noise of sample paths.
+ORTHOGONALITY = {np.float64: 1e-11, np.float32: 1e-5}
 #: A direction of which another orthogonalisation leaves less than this was round-off inside the basis, and is left out.
 _GENUINE = 0.3
 #: Relative residuals that E[F F'] and E[F Phi'] tell from none.
-_RESOLVED = 1e-4
+_RESOLVED = {np.float64: 1e-4, np.float32: 1e-3}
 #: Relative pivots that the products of rows do not resolve.
 _BLIND = 1e-7
 #: Samples per block in float64, of which single precision takes twice as many: as many as
@@ -148,10 +146,8 @@ class ConditionedDesign:
     expected
         Number of directions for which room is made at the start (untouched room costs nothing).
     precision
-        Of V and Phi: ``np.float64`` or ``np.float32``; sums over samples are float64 in either case.
-    rough
-        Whether the work of a step is in single precision too: for linear recursions, where a relative error of 1e-7
-        stays one. Training amplifies it: generic directions grow at the rate of the left edge of the Hessian.
+        Of V, Phi and the work of a step: ``np.float64`` or ``np.float32``; sums over blocks of samples are float64 in
+        either case.
 
     Attributes
     ----------
@@ -176,11 +172,9 @@ class ConditionedDesign:
         capacity: int | None = None,
         expected: int = 0,
         precision: type[np.float64 | np.float32] = np.float64,
-        rough: bool = False,
     ) -> None:
         self.law = law
         self.precision = precision
-        self.work = np.float32 if rough else np.float64
         self.rng = rng
         self.tolerance = tolerance
         self.capacity = capacity
@@ -188,7 +182,7 @@ class ConditionedDesign:
         self.visited, self.samples = rows.shape
         self.met = 0
         self._ahead = 0
-        self._memory = np.empty((0, self.samples), self.work)
+        self._memory = np.empty((0, self.samples), self.precision)
         self._size = np.dtype(precision).itemsize
         self._width = min(BLOCK * 8 // self._size, self.samples)
         self.slices = [slice(a, min(a + self._width, self.samples)) for a in range(0, self.samples, self._width)]
@@ -210,10 +204,10 @@ class ConditionedDesign:
 
     def preactivations(self, weights: Array) -> Array:
         """``h = C'V``, shape (m, N), for weights C in the visited basis, shape (K, m)."""
-        h = np.empty((weights.shape[1], self.samples))
+        h, coordinates = np.empty((weights.shape[1], self.samples)), weights.T.astype(self.precision, copy=False)
 
         def fill(b: int) -> None:
-            h[:, self.slices[b]] = combine(weights.T, self.projections(b))
+            h[:, self.slices[b]] = combine(coordinates, self.projections(b))
 
         map_blocks(fill, len(self.slices))
         return h
@@ -241,19 +235,16 @@ class ConditionedDesign:
         # F and, below it, the fresh rows Z that its new directions will need: one pass over Phi then serves both.
         rows = self._memory_for(m + (self._ahead if growing else 0))
         fresh = rows[m:]
-        if self.work is np.float64:
-            self.rng.standard_normal(out=fresh)
-        else:
-            fresh[:] = self.rng.standard_normal(fresh.shape)
+        self.rng.standard_normal(out=fresh, dtype=self.precision)
         sample_gradient = in_turn(sample_gradient)
-        coordinates = weights.T.astype(self.work, copy=False)
+        coordinates = weights.T.astype(self.precision, copy=False)
 
         def products(part: range) -> tuple[Array, Array, float]:
             on_v, on_phi, square = np.zeros((m, self.visited)), np.zeros((len(rows), self.met)), 0.0
-            memory = np.empty(m * self._width, self.work)
+            memory = np.empty(m * self._width, self.precision)
             for b in part:
                 s, v = self.slices[b], self.projections(b)
-                block = sample_gradient(combine(coordinates, v, memory), s)
+                block: Matrix = sample_gradient(combine(coordinates, v, memory), s).astype(self.precision, copy=False)
                 rows[:m, s] = block
                 on_v += project(block, v)
                 square += float(np.vdot(block, block))
@@ -269,12 +260,13 @@ class ConditionedDesign:
             return on_v.T
         scale = float(np.sqrt(square / self.samples))
         left = np.sqrt(max(square / self.samples - float(np.sum(on_phi[:m] ** 2)), 0.0))
-        if max(left, _RESOLVED * scale) < self._tolerance() * scale:  # nothing new: E[F F'] says so already
+        if (
+            max(left, _RESOLVED[self.precision] * scale) < self._tolerance() * scale
+        ):  # nothing new: E[F F'] says so already
             self.dropped = max(self.dropped, left / scale)
             self._ahead = 0
             return on_v.T
-        measured = m if self.work is np.float64 else 0  # or of the few rows of the new basis, which need a second sweep
-        overlap = self._sweep(rows, on_phi, measured)
+        overlap = self._sweep(rows, on_phi, m)
         residual = rows[:m]
         new_phi = self._residual_basis(residual, overlap, scale)
         self._ahead = len(new_phi)
@@ -288,17 +280,17 @@ class ConditionedDesign:
     def _memory_for(self, rows: int) -> Matrix:
         """Rows (rows, N) to work in, the same from step to step: fresh memory is slow."""
         if len(self._memory) < rows:
-            self._memory = np.empty((rows, self.samples), self.work)
+            self._memory = np.empty((rows, self.samples), self.precision)
         return self._memory[:rows]
 
     def _sweep(self, rows: Matrix, coefficients: Array, measured: int) -> Array:
         """Subtract ``coefficients @ Phi`` from the rows in place; the overlap of the first rows with Phi afterwards."""
         if self.met == 0:
             return np.zeros((measured, 0))
-        coefficients = coefficients.astype(self.work, copy=False)
+        coefficients = coefficients.astype(self.precision, copy=False)
 
         def subtract(part: range) -> Array:
-            overlap, memory = np.zeros((measured, self.met)), np.empty(len(rows) * self._width, self.work)
+            overlap, memory = np.zeros((measured, self.met)), np.empty(len(rows) * self._width, self.precision)
             for b in part:
                 s, phi = self.slices[b], self.sample_basis(b)
                 rows[:, s] -= combine(coefficients, phi, memory)
@@ -307,6 +299,15 @@ class ConditionedDesign:
 
         overlap: Array = sum(map_parts(subtract, len(self.slices))) / self.samples
         return overlap
+
+    def _overlap(self, rows: Matrix) -> Array:
+        """What rows have in common with Phi, (r, p)."""
+
+        def products(part: range) -> Array:
+            return np.asarray(sum(project(rows[:, self.slices[b]], self.sample_basis(b)) for b in part))
+
+        total: Array = sum(map_parts(products, len(self.slices))) / self.samples
+        return total
 
     def _residual_basis(self, residual: Array, overlap: Array, scale: float) -> Array:
         """Orthonormal rows (q, N) that span the residual of F off Phi: a rank-revealing split, orthogonalised again.
@@ -335,11 +336,13 @@ class ConditionedDesign:
             return basis
         # The measured overlap of the residual gives that of the basis unless the triangle amplifies round-off.
         pivots = np.abs(np.diag(triangle))
-        if len(overlap) and pivots[-1] > 1e-3 * pivots[0]:
+        if len(residual) == 1:
+            overlap = overlap / triangle[0, 0]
+        elif pivots[-1] > 1e-3 * pivots[0]:
             overlap = solve_triangular(triangle[:q, :q], overlap[order[:q]], trans="T")
         else:
-            overlap = self._sweep(basis, np.zeros((q, self.met)), q)
-        accepted = ROUGH_ORTHOGONALITY if self.work is np.float32 else ORTHOGONALITY[self.precision]
+            overlap = self._overlap(basis)
+        accepted = ORTHOGONALITY[self.precision]
         for _ in range(4):
             if np.max(np.abs(overlap), initial=0.0) < accepted:
                 return basis
@@ -349,7 +352,7 @@ class ConditionedDesign:
                 overlap = solve_triangular(triangle, overlap[order], trans="T")
             else:
                 self.dropped = max(self.dropped, tolerance)
-                overlap = self._sweep(basis, np.zeros((len(basis), self.met)), len(basis))
+                overlap = self._overlap(basis)
         if np.max(np.abs(overlap), initial=0.0) < 10 * accepted:
             return basis
         raise ArithmeticError(
@@ -361,15 +364,14 @@ class ConditionedDesign:
         missing = count - len(fresh)
         if missing <= 0:
             return fresh[:count]
-        more = self.rng.standard_normal((missing, self.samples)).astype(self.work, copy=False)
-        on_phi = self._sweep(more, np.zeros((missing, self.met)), missing)
-        self._sweep(more, on_phi, 0)
+        more = self.rng.standard_normal((missing, self.samples), dtype=self.precision)
+        self._sweep(more, self._overlap(more), 0)
         return np.concatenate([fresh, more])
 
     def _append(self, coupling: Array, new_phi: Array, fresh: Array) -> None:
         """Append Phi_new and ``V_new = coupling @ Phi_new + Z``, Z = ``fresh`` made orthogonal to Phi_new too."""
         rows, q = coupling.shape
-        coupling = (coupling - _products(fresh, new_phi) / self.samples).astype(self.work, copy=False)
+        coupling = (coupling - _products(fresh, new_phi) / self.samples).astype(self.precision, copy=False)
         v, met = self.visited, self.met
         self._grow(self._v, v, v + rows)
         self._grow(self._phi, met, met + q)

@@ -210,7 +210,7 @@ def run_dense(
     rest = streams.start.standard_normal((max(dimension - k, 0), m))
     weights = start_weights(start, student.init_gram, student.init_overlap, latent, rest, dimension)
     source: Data = FreshData(draw, None) if training.one_pass else FixedData(*draw(dimension))
-    return train(
+    path = train(
         source,
         weights,
         network,
@@ -218,9 +218,9 @@ def run_dense(
         steps,
         overlap_of=lambda theta: theta[:k],
         batch_rng=streams.batches,
-        test=TestSet(network, link, test_samples, streams.test) if test_samples else None,
         observers=observers,
     )
+    return TestSet(network, link, test_samples, streams.test).along(path) if test_samples else path
 
 
 def _run_on_user_data(

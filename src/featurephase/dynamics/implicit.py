@@ -131,7 +131,7 @@ def run_implicit(
     rest = gaussian_triangle(max(dimension - k, 0), student.width, start_rng)
     weights = start_weights(start, student.init_gram, student.init_overlap, latent, rest, dimension)
     data: Data = FreshData(draw, k) if training.one_pass else FixedData(*draw(len(weights)))
-    return train(
+    path = train(
         data,
         weights,
         network,
@@ -139,6 +139,6 @@ def run_implicit(
         steps,
         overlap_of=lambda c: c[:k],
         batch_rng=batch_rng,
-        test=TestSet(network, link, test_samples, test_rng) if test_samples else None,
         observers=observers,
     )
+    return TestSet(network, link, test_samples, test_rng).along(path) if test_samples else path

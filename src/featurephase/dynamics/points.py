@@ -8,7 +8,10 @@ the variance, so they come from a scrambled Sobol' sequence (Owen 1995; Joe & Ku
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import DTypeLike, NDArray
 from scipy.special import ndtri
 
 from featurephase.dynamics.sobol import sobol_points
@@ -49,13 +52,15 @@ class PathCoordinates:
                 row[order] = point
             self._points += _HALF
 
-    def standard_normal(self, size: tuple[int, int] | None = None, *, out: Array | None = None) -> Array:
-        """The next rows as N(0, 1) variables, (rows, N)."""
-        rows = np.empty(size) if out is None and size is not None else out
+    def standard_normal(
+        self, size: tuple[int, int] | None = None, dtype: DTypeLike = np.float64, out: NDArray[Any] | None = None
+    ) -> NDArray[Any]:
+        """The next rows as N(0, 1) variables, (rows, N); arguments as those of NumPy's generators."""
+        rows = np.empty(size, dtype) if out is None and size is not None else out
         assert rows is not None
         quasi = self._take(len(rows))
-        ndtri(quasi, out=rows[: len(quasi)])
-        self.rng.standard_normal(out=rows[len(quasi) :])
+        rows[: len(quasi)] = ndtri(quasi)
+        self.rng.standard_normal(out=rows[len(quasi) :], dtype=rows.dtype)
         return rows
 
     def random(self, size: tuple[int, int]) -> Array:

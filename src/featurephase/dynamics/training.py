@@ -6,17 +6,17 @@ between the three is the design and the basis in which the weights are written.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
-from featurephase.dynamics.network import Network
+from featurephase.dynamics.network import Network, Outer
 from featurephase.dynamics.optimisers import BatchSequence, FirstOrderRule, OptimiserState
 from featurephase.dynamics.outer import OuterGradient, OuterTraining, queried
 from featurephase.dynamics.points import PathCoordinates
-from featurephase.foundation.threads import blas_on_one_thread
+from featurephase.foundation.threads import blas_on_one_thread, map_blocks
 from featurephase.foundation.types import Array
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ __all__ = [
 #: Weights whose norm has grown by this factor are reported as diverged: no bounded trajectory does that.
 DIVERGENCE_FACTOR = 1e6
 
-#: Fresh samples that are evaluated at a time: they stay in cache.
-_TEST_BLOCK = 8192
+#: Fresh samples that are evaluated at a time, which stay in cache, and numbers of several steps together.
+_TEST_BLOCK, _TEST_NUMBERS = 8192, 65536
 
 
 class Design(Protocol):
@@ -179,19 +179,40 @@ class TestSet:
         self.blocks = [np.ascontiguousarray(coordinates[:, a : a + _TEST_BLOCK]) for a in starts]
         self.responses = [responses[a : a + _TEST_BLOCK] for a in starts]
 
-    def loss(self, gram: Array, overlap: Array) -> float:
-        """Mean loss on the fresh samples for Q = ``gram`` (m, m) and M = ``overlap`` (k, m), at the start's readout."""
-        return self(self.network, overlap, gram, overlap).loss
+    @blas_on_one_thread()
+    def along(self, path: ReplicateTrajectory) -> ReplicateTrajectory:
+        """The trajectory with its losses and accuracy on the fresh samples, as far as training came.
 
-    def __call__(self, network: Network, weights: Array, gram: Array, overlap: Array) -> Measured:
-        """Loss and accuracy of a network; the weights enter through their Gram matrix and overlaps alone."""
-        values, vectors = np.linalg.eigh(gram - overlap.T @ overlap)
-        root = vectors * np.sqrt(np.maximum(values, 0.0)) @ vectors.T
-        combined = np.concatenate([overlap.T, root], axis=1)
-        parts = zip(self.blocks, self.responses, strict=True)
-        totals = [measured(network, combined @ block, y, total=True) for block, y in parts]
-        count = sum(len(y) for y in self.responses)
-        return Measured(sum(part.loss for part in totals) / count, sum(part.accuracy for part in totals) / count)
+        The weights enter through their Gram matrices and overlaps alone.
+        """
+        steps = len(path.train_loss) if path.diverged_at is None else path.diverged_at
+        networks, together = self._networks(path, steps)
+        overlap = path.overlap[:steps].transpose(0, 2, 1)
+        values, vectors = np.linalg.eigh(path.gram[:steps] - overlap @ path.overlap[:steps])
+        root = (vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :]) @ vectors.transpose(0, 2, 1)
+        combined = np.concatenate([overlap, root], axis=2)
+
+        def sums(i: int) -> Array:
+            """Of the losses and of the hits in one block of samples, at each step."""
+            block, y, out = self.blocks[i], self.responses[i], np.full((2, len(path.gram)), np.nan)
+            for start in range(0, steps, together):
+                some = combined[start : start + together]
+                h = (some @ block).transpose(1, 0, 2).reshape(some.shape[1], -1)
+                each = np.array(evaluated(networks[start], h, np.concatenate([y] * len(some))))
+                out[:, start : start + len(some)] = each.reshape(2, len(some), -1).sum(axis=2)
+            return out
+
+        with np.errstate(over="ignore", invalid="ignore"):
+            total: Array = np.sum(map_blocks(sums, len(self.blocks)), axis=0)
+        loss, accuracy = total / sum(len(y) for y in self.responses)
+        return replace(path, test_loss=loss, test_accuracy=accuracy if self.network.labels else None)
+
+    def _networks(self, path: ReplicateTrajectory, steps: int) -> tuple[Sequence[Network], int]:
+        """The network at each step, and how many steps may be evaluated together because theirs is the same."""
+        outer = path.readout, path.bias, path.output_bias
+        if all(x is None or np.array_equal(x[:steps], np.broadcast_to(x[:1], x[:steps].shape)) for x in outer):
+            return [self.network] * steps, max(1, _TEST_NUMBERS // (len(self.responses[0]) * self.network.width))
+        return [self.network.at(Outer(*(x[t] for x in outer if x is not None))) for t in range(steps)], 1
 
 
 class Measured(NamedTuple):
@@ -201,13 +222,19 @@ class Measured(NamedTuple):
     accuracy: float
 
 
-def measured(network: Network, h: Array, y: Array, *, total: bool = False) -> Measured:
-    """Means over the samples, or sums."""
-    average: Callable[[Array], Any] = np.sum if total else np.mean
+def evaluated(network: Network, h: Array, y: Array) -> tuple[Array, Array]:
+    """The loss of each sample, and whether the outputs say its class (nan where responses are no classes)."""
     if not network.labels:
-        return Measured(float(average(network.losses(h, y))), np.nan)
+        losses = network.losses(h, y)
+        return losses, np.full_like(losses, np.nan)
     output = network.output(h)
-    return Measured(float(average(network.loss.value(y, output))), float(average(network.hits(output, y))))
+    return network.loss.value(y, output), network.hits(output, y)
+
+
+def measured(network: Network, h: Array, y: Array) -> Measured:
+    """Means over the samples."""
+    losses, hits = evaluated(network, h, y)
+    return Measured(float(np.mean(losses)), float(np.mean(hits)))
 
 
 class _Record:

@@ -337,7 +337,6 @@ def _tangent(
         tolerance=_TANGENT_TOLERANCE / np.sqrt(path.samples),
         capacity=BASIS_CAPACITY,
         precision=path.design.precision,
-        rough=path.design.precision is np.float32,
     )
     index = {s.start: b for b, s in enumerate(path.design.slices)}
     linear = replace(path.rule, scaling="none")  # perturbations are shaped by the trajectory's gradient, below

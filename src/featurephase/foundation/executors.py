@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -148,7 +148,8 @@ class Processes:
 
     The first task begins in this process, on all its threads. While it and its successors run, a second thread asks
     twice a second whether the tasks that have not begun would be finished earlier on several processes: from the time
-    per task so far, and from how many cores this process keeps busy already (:func:`_processes_pay`). If so workers
+    per task so far, from how many cores this process keeps busy already (:func:`_processes_pay`), and from what workers
+    would have saved in earlier lists. If so workers
     are started, share the cores with this process and take tasks until none is left. A task whose worker dies is begun
     again in a new one.
 
@@ -212,18 +213,25 @@ def _processes_pay(
         Seconds until they are ready, on a core of their own.
     """
     task = seconds / (done + 0.5)  # the one that runs now is half done, for all that is known
-    share = min(1.0, max(busy, 0.05))  # of a core, on a machine that others use too
+    alone = left * task
+    ready = start / min(1.0, max(busy, 0.05))  # this process has a share of a core, on a machine that others use too
     busy = max(busy, 1.0)
     one = task * max(1.0, busy / threads)
-    together = left * task * busy / ((workers + 1) * threads)
-    return start / share + max(one, together) < 0.9 * left * task
+    together = (alone - ready) * busy / ((workers + 1) * threads)  # of what is left when they are ready
+    return ready < alone and ready + max(one, together) < 0.9 * alone
 
 
 class _Crew(Generic[T]):
     """One list of tasks, this process, and the processes that may join it.
 
     The main thread computes. A thread decides whether to start workers, and one thread for each of them hands it tasks.
+
+    A command is several lists, one after the other, each of them perhaps too short for workers to pay. What workers
+    would have saved in those that went without counts towards the time they take to start: so a command is never much
+    slower than one that had started them at once, or never.
     """
+
+    missed: ClassVar[float] = 0.0  # seconds that workers would have saved since some were last started
 
     def __init__(
         self,
@@ -241,7 +249,7 @@ class _Crew(Generic[T]):
         self.waiting = deque(range(len(tasks)))
         self.results: list[Any] = [None] * len(tasks)
         self.errors: dict[int, BaseException] = {}
-        self.done = 0
+        self.done, self.hired = 0, False
         self.note = ""
         self.lock = threading.Lock()
         self.over = threading.Event()  # nothing waits any more
@@ -256,6 +264,7 @@ class _Crew(Generic[T]):
                 self._work_here()
                 while recruiter.is_alive() and not self.errors:
                     recruiter.join(0.1)
+                self._account()
                 self._work_here()  # what could not be sent to another process
                 if self.errors:
                     raise self.errors[min(self.errors)]
@@ -289,16 +298,31 @@ class _Crew(Generic[T]):
             self._finish(index, self.function(*self.tasks[index]))
         self.over.set()
 
-    def _pays(self) -> bool:
+    def _effort(self) -> tuple[float, float]:
+        """How long this process has worked on the list, and how many cores it kept busy."""
         seconds = max(time.perf_counter() - self.began, 1e-3)
+        return seconds, (time.process_time() - self.cpu) / seconds
+
+    def _account(self) -> None:
+        """What workers would have saved in this list, if it had none."""
+        seconds, busy = self._effort()
+        share = max(busy, 1.0) / ((self.workers + 1) * self.threads)
+        _Crew.missed = 0.0 if self.hired else _Crew.missed + max(0.0, seconds * (1.0 - share))
+
+    def _start(self) -> float:
+        """Seconds until workers are ready, less what earlier lists have paid for."""
+        return _WARM if running(self.workers, self.threads) else max(_WARM, _START - _Crew.missed)
+
+    def _pays(self) -> bool:
+        seconds, busy = self._effort()
         return _processes_pay(
             seconds=seconds,
-            busy=(time.process_time() - self.cpu) / seconds,
+            busy=busy,
             done=self.done,
             left=len(self.waiting),
             workers=self.workers,
             threads=self.threads,
-            start=_WARM if running(self.workers, self.threads) else _START,
+            start=self._start(),
         )
 
     # ---- in other processes
@@ -306,12 +330,12 @@ class _Crew(Generic[T]):
     def _recruit(self) -> None:
         """Wait until processes pay, then start them and hand them tasks."""
         if not self.at_once:
-            interval = _WARM if running(self.workers, self.threads) else _INTERVAL
-            while not self.over.wait(interval):
+            while not self.over.wait(min(_INTERVAL, self._start())):
                 if self._pays():
                     break
             else:
                 return
+        self.hired = True
         self.limit_threads(self.threads)
         feeders = [
             threading.Thread(target=self._feed, args=(worker,), name="featurephase-feeder", daemon=True)

@@ -34,7 +34,7 @@ _NEWTON_STEPS = 60
 #: Newton's method ends at a step of this size: lambda is then known to its square.
 _NEWTON_TOLERANCE = 1e-8
 #: From this many samples on the edge of every 16th sample is found first.
-_COARSE_FROM = 20_000
+_COARSE_FROM = 4_000
 _COARSE_STRIDE = 16
 #: An edge is accepted if the branch does not go on at this multiple of tr s: an error of second order in it.
 _BEYOND = 1.001
@@ -263,6 +263,9 @@ class Bulk:
             if guess is not None and m > 1:
                 return self.point(trace)
             return None
+        if m == 1:  # z enters linearly, and s is known
+            mean, pair = float(moments.mean[0, 0]), float(moments.pair[0, 0])
+            return BranchPoint((mean - 1.0 / self.delta) / trace, root, moments, self.delta * pair)
         for _ in range(_NEWTON_STEPS):
             metric = root.T @ root
             operator = np.eye(m * m) - self.delta * moments.pair
@@ -274,7 +277,7 @@ class Bulk:
             bordered[-1, :-1] = metric.ravel()
             solution = np.linalg.solve(bordered, np.append(self.delta * constant.ravel(), 0.0))
             step, value = solution[:-1].reshape(m, m), float(solution[-1])
-            if m == 1 or np.max(np.abs(step)) < _NEWTON_TOLERANCE:
+            if np.max(np.abs(step)) < _NEWTON_TOLERANCE:
                 radius = float(self.delta * np.linalg.eigvalsh(moments.pair)[-1])
                 return BranchPoint(value, root, moments, radius)
             step = (step + step.T) / 2
@@ -449,6 +452,8 @@ class Bulk:
     def slope(self, point: BranchPoint) -> Array:
         """X with d(S/delta)/dlambda = L X L': (1 - delta E[R (x) R]) X = delta L'L."""
         m, metric = self.width, point.root.T @ point.root
+        if m == 1:
+            return np.asarray(self.delta * metric / (1.0 - self.delta * point.moments.pair), dtype=np.float64)
         x = np.linalg.solve(np.eye(m * m) - self.delta * point.moments.pair, self.delta * metric.ravel())
         return np.asarray(x.reshape(m, m), dtype=np.float64)
 

@@ -21,7 +21,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 
-from featurephase.dynamics.products import combine, project
 from featurephase.foundation.types import Array
 from featurephase.hessian.bulk import BranchPoint, Bulk, Edge
 
@@ -137,7 +136,9 @@ class Directions:
         for part in self.parts(i):
             a, b = max(first, start), min(last, start + len(part))
             if a < b:
-                some = combine(coefficients[:, a - first : b - first], part[a - start : b - start])
+                some = coefficients[:, a - first : b - first] @ part[a - start : b - start].astype(
+                    np.float64, copy=False
+                )
                 total = some if total is None else total + some
             start += len(part)
         assert total is not None
@@ -145,7 +146,7 @@ class Directions:
 
     def project(self, few: Array, i: int) -> Array:
         """Sums of products of a few rows (r, block) with those of the i-th slice, (r, rows)."""
-        return np.concatenate([project(few, part) for part in self.parts(i)], axis=1)
+        return np.concatenate([few @ part.astype(np.float64, copy=False).T for part in self.parts(i)], axis=1)
 
 
 def _pair_average(bulk: Bulk, point: BranchPoint, directions: Directions) -> Array:
