@@ -76,7 +76,7 @@ def test_tolerance_and_capacity_of_the_basis_hardly_matter():
 
 
 def test_single_precision_changes_nothing(monkeypatch):
-    """The same random numbers in double precision: after 30 unstable steps they differ by less than 1 % of the noise."""
+    """The same random numbers in double precision: they differ by less than 1 % of the noise."""
     monkeypatch.setattr(
         PathCoordinates, "standard_normal", lambda self, size=None, dtype=None, out=None: _double(self, size, out)
     )
