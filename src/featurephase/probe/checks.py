@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from featurephase.foundation.errors import InputError
-from featurephase.probe.derivatives import Jacobian, gradients
+from featurephase.probe.derivatives import Jacobian, gradients, random_like
 from featurephase.probe.functional import Parameters, Precision, State, Tensor, TorchNetwork
 from featurephase.probe.trees import Batch, leaves
 
@@ -168,8 +168,7 @@ def check_derivatives(network: TorchNetwork, state: State, batch: Batch) -> None
     state, sample, eps = in_double(network, state, sample)
     points = {name: value.detach().requires_grad_() for name, value in state.trainable.items()}
     outputs = network.call(state, points, sample)
-    generator = torch.Generator().manual_seed(0)
-    weights = torch.randn(outputs.shape, generator=generator, dtype=torch.float64).to(outputs)
+    weights = random_like(outputs)
     pulled = gradients(outputs, points, weights, retain_graph=True)
     difference = _Difference(network, state, sample, weights, eps)
     names = list(points)
@@ -204,11 +203,8 @@ def free_entries(network: TorchNetwork, state: State, batch: Batch) -> Parameter
     known by some other row of the same tensor that does get a gradient.
     """
     jacobian = Jacobian(network, state, batch)
-    outputs = jacobian.outputs()
-    generator = torch.Generator().manual_seed(1)
-    weights = torch.randn(outputs.shape, generator=generator, dtype=torch.float64).to(outputs)
     free = {}
-    for name, gradient in jacobian.pull(weights).items():
+    for name, gradient in jacobian.pull(random_like(jacobian.outputs(), 1)).items():
         used = (gradient.reshape(gradient.shape[0], -1) != 0).any(1) if gradient.dim() else gradient.reshape(1) != 0
         mask = torch.ones_like(gradient)
         if bool(used.any()) and gradient.dim():

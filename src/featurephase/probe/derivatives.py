@@ -18,7 +18,7 @@ import torch
 from featurephase.probe.functional import Parameters, State, Tensor, TorchNetwork
 from featurephase.probe.trees import Batch
 
-__all__ = ["Jacobian", "gradients"]
+__all__ = ["Jacobian", "contracted", "gradients", "random_like"]
 
 
 def gradients(outputs: Any, leaves: Mapping[str, Tensor], cotangents: Any = None, **options: Any) -> Parameters:
@@ -29,6 +29,22 @@ def gradients(outputs: Any, leaves: Mapping[str, Tensor], cotangents: Any = None
         outputs, list(leaves.values()), cotangents, allow_unused=True, materialize_grads=True, **options
     )
     return {name: g.to_dense() if g.is_sparse else g for name, g in zip(leaves, raw, strict=True)}
+
+
+def contracted(slopes: Iterable[Tensor], directions: Iterable[Tensor], points: Iterable[Tensor]) -> tuple[Tensor, ...]:
+    """Derivative of ``sum <slope, direction>`` by each of the points; zeros where nothing depends on it."""
+    pairs = [(g, d.to(g.dtype)) for g, d in zip(slopes, directions, strict=True) if g.requires_grad]
+    at = list(points)
+    if not pairs:
+        return tuple(torch.zeros_like(point) for point in at)
+    values, along = zip(*pairs, strict=True)
+    return tuple(torch.autograd.grad(values, at, along, retain_graph=True, allow_unused=True, materialize_grads=True))
+
+
+def random_like(outputs: Tensor, seed: int = 0) -> Tensor:
+    """Normal numbers in the form of the outputs, the same every time."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(outputs.shape, generator=generator, dtype=torch.float64).to(outputs)
 
 
 class _Recorded:
@@ -55,8 +71,7 @@ class _Recorded:
         return self._way(self, chosen)
 
     def _by_first_right_way(self, tangent: Parameters) -> Tensor:
-        dual = torch.randn(self.outputs.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-        dual = dual.to(self.outputs)
+        dual = random_like(self.outputs)
         pulled = self.pull(dual)
         back = sum(float((pulled[name] * value).double().sum()) for name, value in tangent.items())
         length = sum(float(pulled[n].double().norm() * v.double().norm()) for n, v in tangent.items())
@@ -78,15 +93,7 @@ class _Recorded:
             dual = torch.zeros_like(self.outputs, requires_grad=True)
             self._pulled = gradients(self.outputs, self.leaves, dual, create_graph=True)
             self._dual = dual
-        pairs = [(g, tangent[name]) for name, g in self._pulled.items() if g.requires_grad and name in tangent]
-        (pushed,) = torch.autograd.grad(
-            [g for g, _ in pairs],
-            self._dual,
-            [t.to(g.dtype) for g, t in pairs],
-            retain_graph=True,
-            allow_unused=True,
-            materialize_grads=True,
-        )
+        (pushed,) = contracted([self._pulled[name] for name in tangent], tangent.values(), [self._dual])
         return pushed.detach()
 
     def _by_forward_mode(self, tangent: Parameters) -> Tensor:

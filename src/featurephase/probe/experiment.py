@@ -170,9 +170,8 @@ def _tensors(task: Task, loss: str, dtype: torch.dtype) -> _Data:
     def pair(x: Any, y: Any) -> tuple[Tensor, Tensor]:
         return torch.as_tensor(x, dtype=dtype), labels(y)
 
-    return _Data(
-        pair(task.train_inputs, task.train_labels), pair(task.test_inputs, task.test_labels), outputs, task.classes
-    )
+    train, test = pair(task.train_inputs, task.train_labels), pair(task.test_inputs, task.test_labels)
+    return _Data(train, test, outputs, task.classes)
 
 
 def _loss(name: str) -> Any:
@@ -196,22 +195,11 @@ def _sharpness(model: nn.Module, groups: list[dict[str, Any]], x: Tensor, y: Ten
 
 
 def _build(experiment: Experiment, task: Task, data: _Data, seed: int) -> tuple[nn.Module, list[dict[str, Any]]]:
-    rates = None if experiment.layer_rates is None else list(experiment.layer_rates)
-    return build_network(
-        experiment.network,
-        data.train[0].shape[1],
-        data.outputs,
-        depth=experiment.depth,
-        width=experiment.width,
-        activation=experiment.activation,
-        bias=experiment.bias,
-        image=task.image,
-        parameterisation=experiment.parameterisation,
-        init_scale=experiment.init_scale,
-        output_scale=experiment.output_scale,
-        layer_rates=rates,
-        seed=seed,
-    )
+    names = ("depth", "width", "activation", "bias", "parameterisation", "init_scale", "output_scale")
+    options = {name: getattr(experiment, name) for name in names}
+    options["layer_rates"] = None if experiment.layer_rates is None else list(experiment.layer_rates)
+    inputs = data.train[0].shape[1]
+    return build_network(experiment.network, inputs, data.outputs, image=task.image, seed=seed, **options)
 
 
 def automatic_step(experiment: Experiment, task: Task, data: _Data, x: Tensor, y: Tensor, seed: int) -> float:
@@ -227,26 +215,9 @@ def automatic_step(experiment: Experiment, task: Task, data: _Data, x: Tensor, y
 
 
 def _load(experiment: Experiment) -> Task:
-    return load_task(
-        experiment.task,
-        train_samples=experiment.train_samples,
-        test_samples=experiment.test_samples,
-        train_fraction=experiment.train_fraction,
-        folder=experiment.data_folder,
-        modulus=experiment.modulus,
-        expression=experiment.expression,
-        dimension=experiment.dimension,
-        seed=experiment.seed,
-    )
-
-
-def _optimiser(experiment: Experiment, groups: list[dict[str, Any]], step_size: float) -> torch.optim.Optimizer:
-    for group in groups:
-        group["lr"] *= step_size
-    # Typed by its base class, which takes no such arguments.
-    kind: Any = OPTIMISERS[experiment.optimiser]
-    optimiser: torch.optim.Optimizer = kind(groups, lr=step_size, weight_decay=experiment.weight_decay)
-    return optimiser
+    names = ("train_samples", "test_samples", "train_fraction", "modulus", "expression", "dimension", "seed")
+    options = {name: getattr(experiment, name) for name in names}
+    return load_task(experiment.task, folder=experiment.data_folder, **options)
 
 
 @dataclass
@@ -256,23 +227,18 @@ class _Scores:
     model: nn.Module
     data: _Data
     loss: Any
-    train: list[float] = field(default_factory=list)
-    test: list[float] = field(default_factory=list)
+    series: dict[str, list[float]] = field(default_factory=lambda: {"train": [], "test": []})
 
     def take(self) -> None:
         """Accuracies now."""
-        for kind, series in (("train", self.train), ("test", self.test)):
-            series.append(self._of(kind)[1])
-
-    def _of(self, kind: str) -> tuple[float, float]:
-        inputs, labels = getattr(self.data, kind)
-        return _score(self.model, inputs, labels, self.loss, self.data.classes)
+        for kind, series in self.series.items():
+            series.append(_score(self.model, *getattr(self.data, kind), self.loss, self.data.classes)[1])
 
     def outcome(self) -> dict[str, float]:
         """Losses and accuracies at the end."""
         outcome = {}
-        for kind in ("train", "test"):
-            value, accuracy = self._of(kind)
+        for kind in self.series:
+            value, accuracy = _score(self.model, *getattr(self.data, kind), self.loss, self.data.classes)
             outcome[f"{kind}_loss"] = value
             if self.data.classes:
                 outcome[f"{kind}_accuracy"] = accuracy
@@ -285,6 +251,9 @@ def run(experiment: Experiment, *, progress: bool = False) -> ProbeResult:
     task = _load(experiment)
     data = _tensors(task, experiment.loss, dtype)
     (x, y), (x_test, y_test) = data.train, data.test
+    given = {
+        name: getattr(experiment, name) for name in ("schedule", "kernel", "hessian", "effective_parameters", "seed")
+    }
     samples = len(x) if experiment.effective_parameters else min(experiment.probe_samples, len(x))
     held = min(experiment.probe_samples, len(x_test))
     step_size = experiment.step_size or (
@@ -294,7 +263,10 @@ def run(experiment: Experiment, *, progress: bool = False) -> ProbeResult:
     )
     model, groups = _build(experiment, task, data, experiment.seed)
     model = model.to(dtype)
-    optimiser = _optimiser(experiment, groups, step_size)
+    for group in groups:
+        group["lr"] *= step_size
+    kind: Any = OPTIMISERS[experiment.optimiser]  # typed by a base class that takes no such arguments
+    optimiser = kind(groups, lr=step_size, weight_decay=experiment.weight_decay)
     loss = _loss(experiment.loss)
     probe = Probe(
         model,
@@ -304,12 +276,8 @@ def run(experiment: Experiment, *, progress: bool = False) -> ProbeResult:
         heldout=x_test[:held],
         heldout_targets=y_test[:held],
         rates=optimiser,
-        schedule=experiment.schedule,
-        kernel=experiment.kernel,
-        hessian=experiment.hessian,
         weight_decay=0.0 if experiment.optimiser == "adamw" else experiment.weight_decay,
-        effective_parameters=experiment.effective_parameters,
-        seed=experiment.seed,
+        **given,
     )
     scores = _Scores(model, data, loss)
     scores.take()
@@ -319,7 +287,7 @@ def run(experiment: Experiment, *, progress: bool = False) -> ProbeResult:
     setting |= {"step_size": step_size, "automatic_step": experiment.step_size is None}
     setting |= {"layer_rates": list(experiment.layer_rates or ())}
     accuracies: dict[str, Any] = {}
-    for name, series in (("train", scores.train), ("test", scores.test)):
+    for name, series in scores.series.items():
         values = np.array(series[: len(result.times)])
         accuracies |= {f"{name}_accuracy": values, f"{name}_accuracy_se": values * 0.0}
     return replace(result, setting=setting, outcome=scores.outcome(), seed=experiment.seed, **accuracies)
@@ -354,7 +322,7 @@ def _train(
             if probe.records > before:
                 scores.take()
             bar.update()
-    if probe.records > len(scores.train):
+    if probe.records > len(scores.series["train"]):
         scores.take()
 
 

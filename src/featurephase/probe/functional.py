@@ -32,24 +32,12 @@ LossFunction: TypeAlias = Callable[[Any, Any], Any]
 
 @dataclass(frozen=True)
 class State:
-    """Where a network stands.
+    """Where a network stands."""
 
-    Attributes
-    ----------
-    body
-        The copy of the model without its values.
-    parameters
-        All parameters by name; complex ones as real tensors with a last dimension of 2.
-    buffers
-        All buffers by name.
-    names
-        The trainable parameters, in the model's order.
-    """
-
-    body: Body
-    parameters: Parameters
-    buffers: Parameters
-    names: tuple[str, ...]
+    body: Body  # the copy of the model without its values
+    parameters: Parameters  # all by name; complex ones as real tensors with a last dimension of 2
+    buffers: Parameters  # all by name
+    names: tuple[str, ...]  # the trainable parameters, in the model's order
     harmonise: bool = False  # whether the values are in another floating-point type than the user's
 
     @property
@@ -107,28 +95,16 @@ class Precision(TorchDispatchMode):  # type: ignore[misc]  # torch is untyped he
 class TorchNetwork:
     """``f(theta, x)`` of a model in evaluation mode, as a matrix of N inputs by C outputs.
 
-    Parameters
-    ----------
-    model
-        Any module. Compiled and data-parallel wrappers are looked through.
-    dtype
-        Floating-point type to measure in; default the model's own, at least float32.
-    forward
-        ``forward(model, inputs)`` calls the model; default ``model(x)`` for a tensor, ``model(*inputs)`` for a tuple
-        or list, ``model(**inputs)`` for a mapping.
-    loss
-        ``loss(what the model returns, targets)``, or None.
-
     Raises
     ------
     InputError
         If nothing is trainable, or parts of the model hide their parameters.
     """
 
-    model: nn.Module
-    dtype: torch.dtype | None = None
-    forward: Forward | None = None
-    loss: LossFunction | None = None
+    model: nn.Module  # compiled and data-parallel wrappers are looked through
+    dtype: torch.dtype | None = None  # floating-point type to measure in; default the model's own, at least float32
+    forward: Forward | None = None  # forward(model, inputs) calls the model; default: see raw
+    loss: LossFunction | None = None  # loss(what the model returns, targets)
     chunk: int = 0  # samples evaluated at once; 0: all
     room: float = float("inf")  # bytes left beside the copies of the model
     run_hooks: bool = False
@@ -273,10 +249,7 @@ class TorchNetwork:
 
     def chunks(self, batch: Batch) -> list[Batch]:
         """The samples in parts of at most ``chunk``."""
-        step = self.chunk or batch.samples
-        if step >= batch.samples:
-            return [batch]
-        return [batch.take(range(i, min(i + step, batch.samples))) for i in range(0, batch.samples, step)]
+        return batch.parts(self.chunk)
 
     def evaluate(self, state: State, batch: Batch) -> Tensor:
         """The outputs (N, C) without a graph."""

@@ -13,7 +13,7 @@ from featurephase.foundation.errors import InputError
 from featurephase.foundation.types import Array
 from featurephase.hessian.lanczos import extreme_pairs
 from featurephase.probe.checks import few, free_entries, own_functions
-from featurephase.probe.derivatives import gradients
+from featurephase.probe.derivatives import contracted, gradients
 from featurephase.probe.functional import Precision, State, Tensor, TorchNetwork
 from featurephase.probe.memory import SampleCost
 from featurephase.probe.trees import Batch, transform
@@ -51,27 +51,16 @@ class Samples(Protocol):
 
 @dataclass(frozen=True)
 class Objective:
-    """What the network's loss is averaged over, and the L2 decay that the optimiser adds to it.
+    """What the network's loss is averaged over, and the L2 decay that the optimiser adds to it."""
 
-    Attributes
-    ----------
-    samples
-        Batches (inputs, targets, share of all samples); gone through once per product.
-    decay
-        ``lam`` per parameter name: ``lam |theta|^2 / 2`` is added, as torch's optimisers do.
-    """
-
-    samples: Samples
-    decay: Mapping[str, float] = field(default_factory=dict)
+    samples: Samples  # batches (inputs, targets, share of all samples); gone through once per product
+    decay: Mapping[str, float] = field(default_factory=dict)  # lam by parameter: lam |theta|^2 / 2 is added
 
 
 class HessianOperator:
-    """``v -> H v`` for the Hessian at a state; with one batch the first gradient is built once and reused.
+    """``v -> H v`` for the Hessian at a state, on the parameters ``names`` (default: all trainable ones).
 
-    Parameters
-    ----------
-    names
-        The parameters it acts on; default all trainable ones.
+    With one batch the first gradient is built once and reused.
     """
 
     def __init__(
@@ -116,19 +105,8 @@ class HessianOperator:
         self.products += 1
         direction = self.unflatten(vector)
         for points, slopes, share in self._recorded():
-            pairs = [(g, direction[name].to(g.dtype)) for name, g in slopes.items() if g.requires_grad]
-            if not pairs:
-                yield torch.zeros_like(vector)
-                continue
-            product = torch.autograd.grad(
-                [g for g, _ in pairs],
-                list(points.values()),
-                [d for _, d in pairs],
-                retain_graph=True,
-                allow_unused=True,
-                materialize_grads=True,
-            )
-            yield share * torch.cat([p.detach().reshape(-1).to(self.dtype) for p in product])
+            product = contracted(slopes.values(), direction.values(), points.values())
+            yield share * self._flat(dict(zip(points, product, strict=True)))
 
     def _decay(self) -> Any:
         if not self.objective.decay:
@@ -176,12 +154,8 @@ def orthonormal_subspace(state: State, subspace: Any) -> Array:
         blocks = []
         for name in state.names:
             block = subspace.get(name)
-            rows = (
-                np.zeros((rank, state.parameters[name].numel()))
-                if block is None
-                else np.asarray(block, float).reshape(rank, -1)
-            )
-            blocks.append(rows)
+            shape = (rank, state.parameters[name].numel())
+            blocks.append(np.zeros(shape) if block is None else np.asarray(block, float).reshape(rank, -1))
         matrix = np.concatenate(blocks, 1).T
     else:
         matrix = np.asarray(subspace, dtype=float)

@@ -22,7 +22,7 @@ from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 from featurephase.foundation.errors import InputError
 from featurephase.foundation.types import Array
 from featurephase.probe.checks import few, in_double
-from featurephase.probe.derivatives import Jacobian
+from featurephase.probe.derivatives import Jacobian, random_like
 from featurephase.probe.functional import Parameters, State, Tensor, TorchNetwork
 from featurephase.probe.layer_gradients import Factors, Rows, layer_parts, one_by_one, owned_parameters, sample_rows
 from featurephase.probe.memory import SampleCost
@@ -43,27 +43,13 @@ _WRONG = 5e-2
 
 @dataclass
 class ExactKernel:
-    """Computes exact kernels of one network on one batch, by layers where that is right.
-
-    Parameters
-    ----------
-    network, batch
-        The function and N inputs.
-    rates
-        Learning rate per parameter name (1 where absent).
-    block_bytes
-        Largest block of a layer's Jacobian held at once.
-    chunk
-        Samples whose gradients are computed at once; 0: all.
-    pass_cost
-        Bytes of a forward and a backward pass.
-    """
+    """Computes exact kernels of one network on one batch of N inputs, by layers where that is right."""
 
     network: TorchNetwork
     batch: Batch
-    rates: Mapping[str, float] = field(default_factory=dict)
-    block_bytes: int = 64 << 20
-    chunk: int = 0
+    rates: Mapping[str, float] = field(default_factory=dict)  # learning rate per parameter name (1 where absent)
+    block_bytes: int = 64 << 20  # largest block of a layer's Jacobian held at once
+    chunk: int = 0  # samples whose gradients are computed at once; 0: all
     pass_cost: SampleCost = field(default_factory=lambda: SampleCost(0, 1))  # of a forward and backward pass
     rowwise: bool = False  # one output at a time throughout: the least memory
     _owned: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -87,7 +73,7 @@ class ExactKernel:
         ample = network.chunk in (0, self.batch.samples)
         sample = few(self.batch, 3 if ample else 1)
         wide, sample, eps = in_double(network, state, sample)
-        weights = _weights(network.call(wide, {}, sample).detach())
+        weights = random_like(network.call(wide, {}, sample).detach())
         squares = _squares(Jacobian(network, wide, sample), weights)
         narrow = ExactKernel(network, sample, self.rates, self.block_bytes)
         narrow._owned, narrow._general, narrow._planned_for = self._owned, self._general, _key(wide)
@@ -111,7 +97,7 @@ class ExactKernel:
         self._plan(state)
         wanted = state.names if only is None else only
         collected: dict[str, list[Any]] = {}
-        for part in self._chunks():
+        for part in self.batch.parts(self.chunk):
             pieces_of: dict[str, Factors | Rows] = {}
             owned = {
                 module: {kind: p for kind, p in kinds.items() if p in wanted and p not in self._general}
@@ -128,12 +114,6 @@ class ExactKernel:
                 collected.setdefault(name, []).append(piece)
         return {name: type(pieces[0]).joined(pieces) for name, pieces in collected.items()}
 
-    def _chunks(self) -> list[Batch]:
-        step = self.chunk or self.batch.samples
-        return [
-            self.batch.take(range(i, min(i + step, self.batch.samples))) for i in range(0, self.batch.samples, step)
-        ]
-
     def matrix(self, state: State) -> tuple[Array, dict[str, float]]:
         """The kernel (N C, N C), rows ordered (sample, output), and its trace by parameters.
 
@@ -145,7 +125,7 @@ class ExactKernel:
         self._plan(state)
         if not self._compared:
             self._find_ways(state)
-        weights = _weights(self.network.evaluate(state, self.batch))
+        weights = random_like(self.network.evaluate(state, self.batch))
         squares = _squares(Jacobian(self.network, state, self.batch), weights)
         parts = self.parts(state)
         traces: dict[str, float] = {}
@@ -222,12 +202,6 @@ class ExactKernel:
         base, slope = self.pass_cost.base + kept, self.pass_cost.slope + passing
         self.chunk = int(max(1, min(self.batch.samples, (limit - base) // slope)))
         return int(base + slope * self.chunk)
-
-
-def _weights(outputs: Tensor) -> Tensor:
-    """Random weights of the outputs, the same every time."""
-    generator = torch.Generator().manual_seed(0)
-    return torch.randn(outputs.shape, generator=generator, dtype=torch.float64).to(outputs)
 
 
 def _squares(jacobian: Jacobian, weights: Tensor) -> dict[str, float]:
@@ -318,31 +292,16 @@ class KernelMeter:
     without bias, and with the start's ``b_s`` likewise ``<K_t, K_0>``. Errors are delete-one jackknife.
     What costs one pass is exact even then: ``y'Ky = |J'y|^2`` and the top eigenvalues, by Lanczos on ``J
     J'``.
-
-    Parameters
-    ----------
-    network, batch
-        The function and the probe batch.
-    labels
-        (N, C) codes to align with, or None.
-    rates
-        Learning rate per parameter name (1 where absent).
-    method
-        ``"exact"``, ``"sketch"`` or ``"auto"`` (exact as long as it fits into ``memory_limit`` bytes).
-    draws
-        Random directions of the sketch.
-    count
-        Top eigenvalues wanted.
     """
 
     network: TorchNetwork
     batch: Batch
-    labels: Tensor | None = None
-    rates: Mapping[str, float] = field(default_factory=dict)
-    method: str = "auto"
-    draws: int = 64
-    count: int = 5
-    memory_limit: float = 1 << 30
+    labels: Tensor | None = None  # (N, C) codes to align with
+    rates: Mapping[str, float] = field(default_factory=dict)  # learning rate per parameter name (1 where absent)
+    method: str = "auto"  # "exact", "sketch" or "auto": exact as long as it fits into the memory
+    draws: int = 64  # random directions of the sketch
+    count: int = 5  # top eigenvalues wanted
+    memory_limit: float = 1 << 30  # bytes
     seed: int = 0
     pass_cost: SampleCost = field(default_factory=lambda: SampleCost(0, 1))
     start: Any = None
@@ -438,23 +397,15 @@ class KernelMeter:
             labels = labels / length if length else float("nan")
 
         products = (squares[0], cross, squares[2])
-        change = _jackknife(lambda m: np.sqrt(np.maximum(m[0] - 2 * m[1] + m[2], 0.0) / m[2]), products)
-        alignment = _jackknife(lambda m: m[1] / np.sqrt(m[0] * m[2]), products)
-        label = _jackknife(lambda m: labels / np.sqrt(m[0]), products)
-        norms = (now**2).sum(0)
-        eigenvalues = self._lanczos(jacobian)
-        return {
-            "change": change[0],
-            "change_se": change[1],
-            "alignment": alignment[0],
-            "alignment_se": alignment[1],
-            "label_alignment": label[0],
-            "label_alignment_se": label[1],
-            "trace": float(norms.mean()),
-            "trace_se": float(norms.std(ddof=1) / np.sqrt(self.draws)),
-            "eigenvalues": eigenvalues,
-            "eigenvalues_se": eigenvalues * 0.0,
+        norms, eigenvalues = (now**2).sum(0), self._lanczos(jacobian)
+        pairs = {
+            "change": _jackknife(lambda m: np.sqrt(np.maximum(m[0] - 2 * m[1] + m[2], 0.0) / m[2]), products),
+            "alignment": _jackknife(lambda m: m[1] / np.sqrt(m[0] * m[2]), products),
+            "label_alignment": _jackknife(lambda m: labels / np.sqrt(m[0]), products),
+            "trace": (float(norms.mean()), float(norms.std(ddof=1) / np.sqrt(self.draws))),
+            "eigenvalues": (eigenvalues, eigenvalues * 0.0),
         }
+        return {name + suffix: x for name, pair in pairs.items() for suffix, x in zip(("", "_se"), pair, strict=True)}
 
     def _lanczos(self, jacobian: Jacobian) -> Array:
         """Top eigenvalues of ``J J'`` by products alone; nan where they are not finite or not found."""

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from featurephase.probe.derivatives import gradients
 from featurephase.probe.functional import Parameters, State, Tensor, TorchNetwork
 from featurephase.probe.structure import canonical_names, capture
 from featurephase.probe.trees import Batch
@@ -84,24 +85,12 @@ class Rows:
 
 @dataclass(frozen=True)
 class Factors:
-    """Per-sample gradients as sums over positions of signals times features.
+    """Per-sample gradients as sums over positions of signals times features."""
 
-    Attributes
-    ----------
-    features
-        What the layer reads: (n, features, positions), or an image (n, channels, rows, columns) to be unfolded.
-    signals
-        Gradients at its outputs, (n C, units, positions).
-    module
-        The layer.
-    block_bytes
-        Size of a block of the Jacobian held at once.
-    """
-
-    features: Tensor
-    signals: Tensor
-    module: Any
-    block_bytes: int
+    features: Tensor  # what is read: (n, features, positions), or an image (n, channels, rows, columns) to be unfolded
+    signals: Tensor  # gradients at the layer's outputs, (n C, units, positions)
+    module: Any  # the layer
+    block_bytes: int  # size of a block of the Jacobian held at once
 
     @staticmethod
     def joined(parts: list[Factors]) -> Factors:
@@ -195,15 +184,8 @@ def layer_parts(
         outputs = network.call(state, points, batch)
     tensors = {name: layer.outputs for name, layer in seen.items() if layer.outputs.requires_grad}
     signals: dict[str, list[Tensor]] = {name: [] for name in tensors}
-    for column in outputs.unbind(1):
-        reached = (
-            torch.autograd.grad(
-                column.sum(), list(tensors.values()), retain_graph=True, allow_unused=True, materialize_grads=True
-            )
-            if tensors and outputs.requires_grad
-            else [torch.zeros_like(t) for t in tensors.values()]
-        )
-        for name, gradient in zip(tensors, reached, strict=True):
+    for column in outputs.unbind(1) if tensors else ():
+        for name, gradient in gradients(column.sum(), tensors, retain_graph=True).items():
             signals[name].append(gradient)
     parts: dict[str, Factors | Rows] = {}
     for name, per_output in signals.items():
@@ -231,7 +213,7 @@ def sample_rows(network: TorchNetwork, state: State, batch: Batch, names: tuple[
 
     try:
         jacobians = torch.func.vmap(torch.func.jacrev(single), in_dims=(None, *axes))(chosen, *batch.tensors)
-        return {name: _as_rows(value.detach(), chosen[name]) for name, value in jacobians.items()}
+        return {name: Rows(value.detach().reshape(-1, chosen[name].numel())) for name, value in jacobians.items()}
     except Exception:  # an operation without a batching rule, or control flow that reads a value: many error types
         return one_by_one(network, state, batch, names)
 
@@ -243,18 +225,6 @@ def one_by_one(network: TorchNetwork, state: State, batch: Batch, names: tuple[s
         points = {name: state.parameters[name].detach().requires_grad_() for name in names}
         outputs = network.call(state, points, batch.take([row]))[0]
         for value in outputs.unbind():
-            reached = (
-                torch.autograd.grad(
-                    value, list(points.values()), retain_graph=True, allow_unused=True, materialize_grads=True
-                )
-                if value.requires_grad
-                else [torch.zeros_like(p) for p in points.values()]
-            )
-            for name, gradient in zip(names, reached, strict=True):
-                gathered[name].append((gradient.to_dense() if gradient.is_sparse else gradient).reshape(-1))
+            for name, gradient in gradients(value, points, retain_graph=True).items():
+                gathered[name].append(gradient.reshape(-1))
     return {name: Rows(torch.stack(rows)) for name, rows in gathered.items()}
-
-
-def _as_rows(jacobian: Tensor, parameter: Tensor) -> Rows:
-    """(n, C, *shape) as (n C, entries)."""
-    return Rows(jacobian.reshape(-1, parameter.numel()))

@@ -175,7 +175,7 @@ class LayerMeter:
         pairs = []
         for pair in self.structure.pairs:
             upper, lower = pair.matrices(values)
-            same = upper.shape == layer_shape(values, pair.upper.weight)
+            same = upper.shape == pair.upper.matrix(values).shape
             right = leading[pair.upper.name][2] if same else leading_pair(upper)[2]
             pairs.append(
                 {
@@ -184,9 +184,3 @@ class LayerMeter:
                 }
             )
         return layers, pairs
-
-
-def layer_shape(values: Mapping[str, Tensor], name: str) -> tuple[int, int]:
-    """Shape of a weight as (units out, everything in)."""
-    weight = values[name]
-    return int(weight.shape[0]), int(weight.numel() // weight.shape[0])

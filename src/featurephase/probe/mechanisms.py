@@ -98,22 +98,12 @@ def latent_coordinates(
 
 @dataclass
 class MechanismMeter:
-    """Accumulates the budget from record to record.
-
-    Parameters
-    ----------
-    network, batch
-        The function and the probe batch.
-    trace
-        ``trace(state, names)``: the kernel's trace at a state, over the parameters named (None: the trainable ones).
-    latent
-        How the network is the latent-variable model, or None.
-    """
+    """Accumulates the budget from record to record."""
 
     network: TorchNetwork
     batch: Batch
-    trace: Callable[[State, tuple[str, ...] | None], float]
-    latent: LatentCoordinates | None = None
+    trace: Callable[[State, tuple[str, ...] | None], float]  # of the kernel, over parameters (None: the trainable ones)
+    latent: LatentCoordinates | None = None  # how the network is the latent-variable model
     budget: dict[str, float] = field(default_factory=lambda: dict.fromkeys(MECHANISMS, 0.0))
     log_kernel: float = 0.0
 

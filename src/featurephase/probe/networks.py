@@ -47,28 +47,14 @@ ACTIVATIONS: dict[str, tuple[type[nn.Module], float]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkOptions:
-    """Form and scales of a network to be built.
+    """Form and scales of a network to be built."""
 
-    Attributes
-    ----------
-    depth, width
-        Hidden layers, and units (channels) of every one.
-    activation
-        A name of :data:`ACTIVATIONS`.
-    bias
-        Whether layers have biases.
-    image
-        (channels, rows, columns) of the inputs; needed by the cnn.
-    parameterisation, init_scale, output_scale, layer_rates
-        See :func:`~featurephase.probe.parameterisations.layer_scales`.
-    """
-
-    depth: int = 2
-    width: int = 256
-    activation: str = "relu"
-    bias: bool = False
-    image: tuple[int, int, int] | None = None
-    parameterisation: str = "standard"
+    depth: int = 2  # hidden layers
+    width: int = 256  # units (channels) of every one
+    activation: str = "relu"  # a name of ACTIVATIONS
+    bias: bool = False  # whether layers have biases
+    image: tuple[int, int, int] | None = None  # (channels, rows, columns) of the inputs; needed by the cnn
+    parameterisation: str = "standard"  # this and the rest: see layer_scales
     init_scale: float = 1.0
     output_scale: float = 1.0
     layer_rates: list[float] | None = None

@@ -8,7 +8,7 @@ are the rows of the table of theory/latent-phases.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from featurephase.foundation.errors import InputError
 
@@ -17,8 +17,7 @@ __all__ = ["PARAMETERISATIONS", "LayerScale", "layer_scales"]
 PARAMETERISATIONS = ("standard", "ntk", "mean-field", "mup")
 
 
-@dataclass(frozen=True)
-class LayerScale:
+class LayerScale(NamedTuple):
     """Forward factor, initial standard deviation and learning-rate factor of one layer."""
 
     multiplier: float

@@ -6,7 +6,6 @@ import math
 import time as clock
 from collections.abc import Mapping
 from dataclasses import replace
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -28,12 +27,7 @@ from featurephase.probe.options import ProbeOptions
 from featurephase.probe.schedule import make_schedule
 from featurephase.probe.spectrum import DensityOptions, hessian_spectrum, parameter_blocks
 from featurephase.probe.structure import find_structure
-from featurephase.probe.telescoping import (
-    SmootherMeter,
-    TelescopingMeter,
-    check_smoother,
-    quadratic_curvature,
-)
+from featurephase.probe.telescoping import SmootherMeter, TelescopingMeter, check_smoother, quadratic_curvature
 from featurephase.probe.trees import Batch
 from featurephase.results.probe import Cost, HessianAnalysis, HessianSpectrum, KernelMatrix, ProbeResult
 from featurephase.results.status import NO_EIGENVALUES, OK, Status, diverged, not_measured
@@ -286,12 +280,7 @@ class Probe:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self.close()
 
@@ -401,10 +390,14 @@ class Probe:
     def _analyse_hessian(self, state: State, at: float) -> None:
         if self._objective is None:
             return
-        given = self._options
-        options = Spectrum(given.hessian_count, given.hessian_tolerance, given.hessian_products, self._room, given.seed)
         subspace = self._subspace if state.names == self._start.names else None
+        options = self._lanczos_options()
         self._hessians.append(extreme_eigenvalues(self._network, state, self._objective, options, subspace, at))
+
+    def _lanczos_options(self, products: int | None = None) -> Spectrum:
+        given = self._options
+        most = products or given.hessian_products
+        return Spectrum(given.hessian_count, given.hessian_tolerance, most, self._room, given.seed)
 
     def close(self) -> None:
         """Record the end and analyse the Hessian there; leaving the ``with`` block does this."""
@@ -446,10 +439,7 @@ class Probe:
         """
         if self._objective is None:
             raise InputError("the spectrum of the Hessian needs a loss and targets (or hessian_data)")
-        network, given = self._network, self._options
-        options = Spectrum(
-            given.hessian_count, given.hessian_tolerance, products or given.hessian_products, self._room, given.seed
-        )
+        network, options = self._network, self._lanczos_options(products)
         with network.isolated():
             state = network.state()
             members = {} if blocks is None else parameter_blocks(state, blocks)

@@ -13,6 +13,7 @@ from featurephase.foundation.errors import InputError
 from featurephase.foundation.statistics import mean_and_se
 from featurephase.foundation.types import Array
 from featurephase.hessian.lanczos import quadrature
+from featurephase.probe.derivatives import contracted
 from featurephase.probe.functional import State, Tensor, TorchNetwork
 from featurephase.probe.hessian import (
     HessianOperator,
@@ -32,21 +33,11 @@ __all__ = ["DensityOptions", "GaussNewtonOperator", "hessian_spectrum", "paramet
 
 @dataclass(frozen=True)
 class DensityOptions:
-    """Of stochastic Lanczos quadrature.
+    """Of stochastic Lanczos quadrature."""
 
-    Attributes
-    ----------
-    draws
-        Random start vectors, at least 2: their spread is the error.
-    steps
-        Lanczos steps each; 0: no density, and the trace from products alone.
-    points
-        Of the grid that the smoothed density is given on.
-    """
-
-    draws: int = 8
-    steps: int = 40
-    points: int = 200
+    draws: int = 8  # random start vectors, at least 2: their spread is the error
+    steps: int = 40  # Lanczos steps each; 0: no density, and the trace from products alone
+    points: int = 200  # of the grid that the smoothed density is given on
 
     def __post_init__(self) -> None:
         if self.draws < 2 or self.steps < 0 or self.points < 2:
@@ -79,15 +70,9 @@ class GaussNewtonOperator(HessianOperator):
         pulled = torch.autograd.grad(
             outputs, leafs, duals, create_graph=True, materialize_grads=True, allow_unused=True
         )
-        along = [(g, direction[n].to(g.dtype)) for n, g in zip(points, pulled, strict=True) if g.requires_grad]
-        pushed = torch.autograd.grad([g for g, _ in along], duals, [d for _, d in along], retain_graph=True)
+        pushed = contracted(pulled, direction.values(), duals)
         slopes = torch.autograd.grad(value.reshape(()), free, create_graph=True)
-        pairs = [(g, p) for g, p in zip(slopes, pushed, strict=True) if g.requires_grad]
-        if not pairs:  # a loss that is linear in the outputs
-            return {name: torch.zeros_like(leaf) for name, leaf in points.items()}
-        bent = torch.autograd.grad(
-            [g for g, _ in pairs], free, [p for _, p in pairs], allow_unused=True, materialize_grads=True
-        )
+        bent = contracted(slopes, pushed, free)  # zero for a loss that is linear in the outputs
         back = torch.autograd.grad(outputs, leafs, bent, allow_unused=True, materialize_grads=True)
         return dict(zip(points, back, strict=True))
 

@@ -26,15 +26,7 @@ __all__ = ["TASKS", "Task", "load_task", "read_idx"]
 #: Where Debian's package dataset-fashion-mnist puts its files.
 FASHION_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 
-TASKS = (
-    "fashion-mnist",
-    "mnist",
-    "digits",
-    "breast-cancer",
-    "wine",
-    "modular-addition",
-    "polynomial",
-)
+TASKS = ("fashion-mnist", "mnist", "digits", "breast-cancer", "wine", "modular-addition", "polynomial")
 
 
 @dataclass(frozen=True)
@@ -82,11 +74,8 @@ def _idx_file(folder: Path, stem: str, task: str) -> Path:
         for ending in ("", ".gz"):
             if (folder / f"{kind}{ending}").is_file():
                 return folder / f"{kind}{ending}"
-    hint = (
-        "on Debian `apt-get install dataset-fashion-mnist` puts them into /usr/share/datasets/fashion-mnist; else "
-        if task == "fashion-mnist"
-        else ""
-    )
+    hint = "on Debian `apt-get install dataset-fashion-mnist` puts them into /usr/share/datasets/fashion-mnist; else "
+    hint = hint if task == "fashion-mnist" else ""
     raise InputError(
         f"{task}: no file {stem}(.gz) in {str(folder)!r}; {hint}"
         "download the four IDX files of the set and name their folder with --data-folder"
@@ -189,11 +178,8 @@ def _own_data(path: Path, sizes: tuple[int, int], rng: np.random.Generator) -> T
                 raise InputError(f"{path}: {a} and {b} must be finite")
             pairs.append((x, y))
     if len(pairs) == 2:
-        (x, y), (x_test, y_test) = (
-            (a[order], b[order])
-            for (a, b), size in zip(pairs, sizes, strict=True)
-            for order in (rng.permutation(len(a))[: size or None],)
-        )
+        orders = [rng.permutation(len(a))[: size or None] for (a, _), size in zip(pairs, sizes, strict=True)]
+        (x, y), (x_test, y_test) = ((a[order], b[order]) for (a, b), order in zip(pairs, orders, strict=True))
     else:
         x, y, x_test, y_test = _split(path.name, *pairs[0], sizes, rng)
     if x_test.shape[1] != x.shape[1]:

@@ -84,21 +84,11 @@ def as_tensors(tree: Any, what: str) -> Any:
 
 @dataclass(frozen=True)
 class Batch:
-    """Samples as the model takes them: any tree of tensors, of which some have one row per sample.
+    """Samples as the model takes them: any tree of tensors, of which some have one row per sample."""
 
-    Attributes
-    ----------
-    tree
-        What the model is called with.
-    samples
-        N.
-    batched
-        For each tensor of the tree whether its first dimension runs over the samples; the others are shared.
-    """
-
-    tree: Any
-    samples: int
-    batched: tuple[bool, ...]
+    tree: Any  # what the model is called with
+    samples: int  # N
+    batched: tuple[bool, ...]  # per tensor: whether its first dimension runs over the samples; the others are shared
 
     @classmethod
     def of(cls, tree: Any, what: str) -> Batch:
@@ -139,6 +129,13 @@ class Batch:
         whole = rows == range(self.samples)
         parts = [t[index] if own and not whole else t for t, own in zip(self.tensors, self.batched, strict=True)]
         return self.with_tensors(parts, len(rows))
+
+    def parts(self, size: int) -> list[Batch]:
+        """The samples in parts of at most this size; 0: all at once."""
+        step = size or self.samples
+        if step >= self.samples:
+            return [self]
+        return [self.take(range(i, min(i + step, self.samples))) for i in range(0, self.samples, step)]
 
     def cat(self, other: Batch) -> Batch:
         """The samples of both."""

@@ -31,6 +31,7 @@ _DEEDS = {
     "shrinkage": "shrinkage of the layers' norms",
     "unattributed": "what no mechanism accounts for (unattributed)",
 }
+_ZERO_KERNEL = "The kernel change is undefined: the kernel at the start is zero"
 _STATISTICS = "the drift of what is not trained (normalisation statistics, buffers, frozen parameters)"
 
 
@@ -68,20 +69,16 @@ def decide(
     last = float(values[-1]) if values.size else float("nan")
     error = float(np.nan_to_num(errors[-1])) if errors.size else 0.0
     if ended or not np.isfinite(last):
-        reason = (
-            f"No phase is claimed: {ended}"
-            if ended
-            else "The kernel change is undefined: the kernel at the start is zero"
-        )
-        return _verdict("undetermined", "none", last, error, words=reason)
+        reason = f"No phase is claimed: {ended}" if ended else _ZERO_KERNEL
+        return Verdict(kernel_change=last, kernel_change_se=error, words=f"{reason}.")
     phase = _phase(last)
     decided = _phase(last - 2 * error) == _phase(last + 2 * error)
     amount = f"the kernel changed by {last:.3g}" + (f" +- {error:.2g}" if error else "")
     scale = f" of its start (up to {KERNEL_CHANGE:g} is the kernel phase, above {RICH_CHANGE:g} the rich one)"
     tail = "" if decided else "; the errors do not decide the phase"
     if phase == "kernel":
-        words = f"{_WORDS[phase].capitalize()}: {amount}{scale}{tail}{_movers(movements)}"
-        return _verdict(phase, "none", last, error, decided=decided, words=words)
+        words = f"{_WORDS[phase].capitalize()}: {amount}{scale}{tail}{_movers(movements)}."
+        return Verdict(phase=phase, kernel_change=last, kernel_change_se=error, decided=decided, words=words)
     below = np.flatnonzero(~(values > KERNEL_CHANGE))
     since = float(times[int(below[-1]) + 1]) if below.size else float(times[0])
     names = (*_DEEDS, "statistics")
@@ -91,10 +88,19 @@ def decide(
     cause = f"{share:+.3g} of the change {total:+.3g} of ln(kernel)"
     if mechanism == "statistics" and share:
         words = f"No phase is claimed: {amount} of its start since step {since:g}, mostly by {_STATISTICS}: {cause}"
-        return _verdict("undetermined", mechanism, last, error, since=since, words=words)
-    words = f"{_WORDS[phase].capitalize()}: {amount}{scale}{tail}, since step {since:g}"
-    words += f"; mostly by {_DEEDS[mechanism]}: {cause}" if share else ""
-    return _verdict(phase, mechanism if share else "none", last, error, since=since, decided=decided, words=words)
+        phase, decided = "undetermined", False
+    else:
+        words = f"{_WORDS[phase].capitalize()}: {amount}{scale}{tail}, since step {since:g}"
+        words += f"; mostly by {_DEEDS[mechanism]}: {cause}" if share else ""
+    return Verdict(
+        phase=phase,
+        mechanism=mechanism if share else "none",
+        since=since,
+        kernel_change=last,
+        kernel_change_se=error,
+        decided=decided,
+        words=f"{words}.",
+    )
 
 
 def _movers(movements: Mapping[str, float]) -> str:
@@ -102,24 +108,3 @@ def _movers(movements: Mapping[str, float]) -> str:
     moved = {name: size for name, size in movements.items() if size > LAYER_MOVEMENT}
     listed = ", ".join(f"{name} by {size:.2g}" for name, size in moved.items())
     return f". Yet single layers moved more than their norm: {listed}" if moved else ""
-
-
-def _verdict(
-    phase: str,
-    mechanism: str,
-    change: float,
-    error: float,
-    *,
-    since: float = float("nan"),
-    decided: bool = False,
-    words: str,
-) -> Verdict:
-    return Verdict(
-        phase=phase,
-        mechanism=mechanism,
-        since=since,
-        kernel_change=change,
-        kernel_change_se=error,
-        decided=decided,
-        words=words + ".",
-    )
