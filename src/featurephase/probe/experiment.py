@@ -232,13 +232,13 @@ class _Scores:
     def take(self) -> None:
         """Accuracies now."""
         for kind, series in self.series.items():
-            series.append(_score(self.model, *getattr(self.data, kind), self.loss, self.data.classes)[1])
+            series.append(_score(self.model, getattr(self.data, kind), self.loss, self.data.classes)[1])
 
     def outcome(self) -> dict[str, float]:
         """Losses and accuracies at the end."""
         outcome = {}
         for kind in self.series:
-            value, accuracy = _score(self.model, *getattr(self.data, kind), self.loss, self.data.classes)
+            value, accuracy = _score(self.model, getattr(self.data, kind), self.loss, self.data.classes)
             outcome[f"{kind}_loss"] = value
             if self.data.classes:
                 outcome[f"{kind}_accuracy"] = accuracy
@@ -326,8 +326,9 @@ def _train(
         scores.take()
 
 
-def _score(model: nn.Module, x: Tensor, y: Tensor, loss: Any, classes: int) -> tuple[float, float]:
+def _score(model: nn.Module, data: tuple[Tensor, Tensor], loss: Any, classes: int) -> tuple[float, float]:
     """Mean loss and accuracy."""
+    x, y = data
     with torch.no_grad():
         outputs = torch.cat([model(part) for part in torch.split(x, 4096)])
         value = float(loss(outputs, y))

@@ -7,16 +7,15 @@ lambda: large ones are lazy, 0 is rich (docs/related/balanced-linear).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy.integrate import solve_ivp
 
 from featurephase.foundation.errors import InputError
 from featurephase.foundation.types import Array
-from featurephase.related_models.base import Curve, Panel, Phase, RelatedModel, Solution, model
-from featurephase.related_models.parameters import matrix, number, parameter, vector
+from featurephase.related_models.base import Curve, Known, Panel, Phase, RelatedModel, Solution, model
+from featurephase.related_models.parameters import matrix, number, parameter, times
 from featurephase.related_models.riccati import balanced_partner, determined_until, factors, imbalance
 from featurephase.results.status import UNDETERMINED
 
@@ -32,7 +31,7 @@ class BalancedLinear(RelatedModel):
     citation: ClassVar[str] = "Domine, Anguita, Proca, Braun, Kunin, Mediano, Saxe, arXiv:2409.14623"
     stochastic: ClassVar[bool] = False
 
-    known: ClassVar[Mapping[str, tuple[tuple[str, ...], str]]] = {
+    known: ClassVar[Known] = {
         "product": (("time", "output", "input"), "W2 W1"),
         "gram1": (("time", "input", "input2"), "W1'W1"),
         "gram2": (("time", "output", "output2"), "W2 W2'"),
@@ -44,9 +43,7 @@ class BalancedLinear(RelatedModel):
     w2: Array | None = parameter(matrix(), "second layer, output x hidden; default: balanced by lam", default=None)
     lam: float | None = parameter(number(), "lambda; w2 is made from it (default 0.5)", default=None)
     sigma: Array = parameter(matrix(), "input-output correlation, output x input", default=((1.0, 0.5), (0.0, -0.8)))
-    time: Array = parameter(
-        vector(number(0.0, open_low=False)), "times", default=tuple(np.linspace(0.0, 8.0, 33).tolist())
-    )
+    time: Array = times(8.0, 33)
 
     def check(self) -> None:
         """Shapes that fit, and a second layer."""
@@ -119,10 +116,6 @@ class BalancedLinear(RelatedModel):
         note = f"the tangent kernel changes by {100 * change:.3g} % up to the last time"
         return Phase(name, note, {"lambda_lazy": 2.0 * size / math.sqrt(1.1**2 - 1.0)})
 
-    def coordinates(self) -> dict[str, Array]:
-        """The times."""
-        return {"time": self.time}
-
     def _values(self, q: Array) -> dict[str, Array]:
         inputs = self.w1.shape[1]
         x = q @ np.swapaxes(q, -1, -2)
@@ -138,15 +131,14 @@ class BalancedLinear(RelatedModel):
         last = determined_until(self.w1, self.second, self.sigma)
         q = factors(self.w1, self.second, self.sigma, np.minimum(self.time, last))
         q[self.time > last] = np.nan
-        quantities = {
-            name: self.quantity(name, value, 1e-9 * np.nanmax(np.abs(value), initial=1e-3))
-            for name, value in self._values(q).items()
+        values: dict[str, Any] = {
+            name: (value, 1e-9 * np.nanmax(np.abs(value), initial=1e-3)) for name, value in self._values(q).items()
         }
-        quantities["lambda"] = self.quantity("lambda", imbalance(self.w1, self.second)[0])
+        values["lambda"] = imbalance(self.w1, self.second)[0]
         if np.all(self.time <= last):
-            return Solution(quantities)
+            return self.solution(values)
         note = f"the start leads to a saddle, up to rounding: after time {last:.3g} rounding decides, not the start"
-        return Solution(quantities, UNDETERMINED, note)
+        return self.solution(values, UNDETERMINED, note)
 
     def train(self, rng: np.random.Generator) -> dict[str, Array]:
         """The gradient flow of both layers by numerical integration."""
@@ -170,10 +162,10 @@ class BalancedLinear(RelatedModel):
         stacked = np.stack([np.vstack([a.T, b]) for a, b in map(layers, paths)])
         return self._values(stacked[np.searchsorted(order, self.time)])
 
-    def panels(self, theory: Solution, measured: Solution | None) -> tuple[Panel, ...]:
+    def panels(self, theory: Solution, simulated: Solution | None) -> tuple[Panel, ...]:
         """The product over time, and the change of the kernel against lambda."""
         curves = []
-        for time, values, _, style in self.over_time("product", theory, measured):
+        for time, values, _, style in self.over_time("product", theory, simulated):
             for i, row in enumerate(values.reshape(len(values), -1).T[:6]):
                 curves.append(Curve(time, row, f"entry {i + 1}" if style == "line" else "", style, colour=i))
         first = Panel("time", r"$W_2W_1$", tuple(curves), title=self.phase().name)

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from functools import cached_property
-from typing import Any, ClassVar, TypeVar, dataclass_transform
+from typing import Any, ClassVar, TypeAlias, TypeVar, dataclass_transform
 
 import numpy as np
 
@@ -22,9 +22,12 @@ from featurephase.related_models.parameters import SMALLEST, Domain, SizeError, 
 from featurephase.results.related import Agreement, Curve, Panel, Quantity, RelatedResult
 from featurephase.results.status import OK, SLOW
 
-__all__ = ["Curve", "Panel", "Phase", "Quantity", "RelatedModel", "Solution", "construct", "model"]
+__all__ = ["Curve", "Known", "Panel", "Phase", "Quantity", "RelatedModel", "Solution", "construct", "model", "points"]
 
 T = TypeVar("T")
+
+#: Every quantity by name: its dimensions, and what it is.
+Known: TypeAlias = Mapping[str, tuple[tuple[str, ...], str]]
 
 #: Probability with which a simulation that follows the theory is said to disagree, over all entries of a quantity.
 FALSE_ALARM = 1e-3
@@ -80,8 +83,7 @@ class RelatedModel(ABC):
     validity: ClassVar[str] = "exact"
     #: Whether a simulation is stochastic: it is then repeated and has standard errors.
     stochastic: ClassVar[bool] = True
-    #: Every quantity by name: its dimensions, and what it is.
-    known: ClassVar[Mapping[str, tuple[tuple[str, ...], str]]]
+    known: ClassVar[Known]
 
     def __post_init__(self) -> None:
         """Bring every parameter into its domain, then check what must hold between them."""
@@ -134,16 +136,14 @@ class RelatedModel(ABC):
         return self.summary({name: np.array([run[name] for run in runs]) for name in runs[0]})
 
     def summary(self, runs: dict[str, Array]) -> Solution:
-        """What a simulation says: ``runs`` holds every measured quantity over (replicate, ...)."""
+        """What a simulation says: ``runs`` holds every quantity of the runs over (replicate, ...)."""
         found = {}
         for name, values in runs.items():
             mean, se = mean_and_se(values) if self.stochastic else (values[0], None)
             found[name] = self.quantity(name, mean, se=se)
         lost = max(int(np.isnan(v.reshape(len(v), -1)).any(axis=1).sum()) for v in runs.values())
-        status = (
-            (SLOW, f"{lost} of {len(next(iter(runs.values())))} training runs did not converge") if lost else (OK, "")
-        )
-        return Solution(found, *status)
+        words = f"{lost} of {len(next(iter(runs.values())))} training runs did not converge"
+        return Solution(found, SLOW, words) if lost else Solution(found, OK)
 
     @cached_property
     def _finely(self) -> RelatedModel:
@@ -154,13 +154,13 @@ class RelatedModel(ABC):
         return replace(self, time=np.union1d(grid[grid >= SMALLEST], np.append(asked, 0.0)))  # type: ignore[call-arg]
 
     def over_time(
-        self, name: str, theory: Solution, measured: Solution | None
+        self, name: str, theory: Solution, simulated: Solution | None
     ) -> Iterator[tuple[Array, Array, Array | None, str]]:
         """What a figure shows of ``name``: times, values, standard errors and style.
 
         The theory is a line over all times up to the last one asked for, the simulation points at those asked for.
         """
-        for model, part, style in ((self._finely, theory, "line"), (self, measured, "points")):
+        for model, part, style in ((self._finely, theory, "line"), (self, simulated, "points")):
             if part is None or name not in part.quantities:
                 continue
             quantity = (model.theory if part is theory else part).quantities[name]
@@ -174,8 +174,13 @@ class RelatedModel(ABC):
         return self.validity
 
     def coordinates(self) -> dict[str, Array]:
-        """Values along the dimensions of the quantities, where they are more than a count."""
-        return {}
+        """Values along the dimensions of the quantities, where they are more than a count: the times, if it has any."""
+        return {"time": time} if (time := getattr(self, "time", None)) is not None else {}
+
+    def solution(self, values: Mapping[str, Any], status: str = "ok", message: str = "") -> Solution:
+        """Values as quantities by name; in a pair the second is the accuracy."""
+        pairs = {name: value if isinstance(value, tuple) else (value,) for name, value in values.items()}
+        return Solution({name: self.quantity(name, *pair) for name, pair in pairs.items()}, status, message)
 
     def quantity(self, name: str, value: Any, accuracy: Any = 0.0, se: Any = None) -> Quantity:
         """A quantity with the dimensions and the meaning that :attr:`known` gives it."""
@@ -187,14 +192,14 @@ class RelatedModel(ABC):
         """The regime of these parameters."""
 
     @abstractmethod
-    def panels(self, theory: Solution, measured: Solution | None) -> tuple[Panel, ...]:
+    def panels(self, theory: Solution, simulated: Solution | None) -> tuple[Panel, ...]:
         """The picture of the phenomenon."""
 
-    def compare(self, theory: Solution, measured: Solution, replicates: int) -> tuple[Agreement, ...]:
+    def compare(self, theory: Solution, simulated: Solution, replicates: int) -> tuple[Agreement, ...]:
         """Theory against simulation in every quantity of numbers that both know."""
         return tuple(
             _agreement(name, theory.quantities[name], found, replicates)
-            for name, found in measured.quantities.items()
+            for name, found in simulated.quantities.items()
             if name in theory.quantities and not isinstance(found.value, str)
         )
 
@@ -220,11 +225,11 @@ class RelatedModel(ABC):
         _check_whole("replicates", replicates, 2)
         _check_whole("seed", seed, 0)
         theory = Solution({}) if reason else self.theory
-        measured = self.simulate(seed, replicates, workers=workers, quiet=quiet) if simulate else None
-        found = {} if measured is None else measured.quantities
-        comparison = () if measured is None else self.compare(theory, measured, replicates)
+        simulated = self.simulate(seed, replicates, workers=workers, quiet=quiet) if simulate else None
+        found = {} if simulated is None else simulated.quantities
+        comparison = () if simulated is None else self.compare(theory, simulated, replicates)
         phase = self.phase()
-        parts = [theory, *([] if measured is None else [measured])]
+        parts = [theory, *([] if simulated is None else [simulated])]
         note = f"simulation only: {reason}" if reason else ""
         return RelatedResult(
             status=next((p.status for p in parts if p.status != "ok"), "ok"),
@@ -244,7 +249,7 @@ class RelatedModel(ABC):
             comparison=comparison,
             agree=all(a.agree for a in comparison) if comparison else None,
             citation=self.citation,
-            panels=self.panels(theory, measured),
+            panels=self.panels(theory, simulated),
         )
 
 
@@ -279,6 +284,11 @@ def _agreement(name: str, theory: Quantity, found: Quantity, replicates: int) ->
         allowed=float(allowed[worst]),
         agree=bool(np.all(same | (difference <= allowed))),
     )
+
+
+def points(x: Array, of: Quantity, label: str) -> Curve:
+    """A quantity of a simulation with its error bars."""
+    return Curve(x, np.asarray(of.value), label, "points", np.asarray(of.se))
 
 
 def construct(kind: type[RelatedModel], values: Mapping[str, Any]) -> RelatedModel:

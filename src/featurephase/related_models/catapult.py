@@ -10,7 +10,6 @@ and x^2 - 4 y shrinks by (1 - y)^2, so that in the limit x = sqrt(x0^2 - 4 y0) p
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
@@ -18,7 +17,7 @@ from numpy.typing import ArrayLike
 
 from featurephase.foundation.errors import InputError
 from featurephase.foundation.types import Array
-from featurephase.related_models.base import Curve, Panel, Phase, RelatedModel, Solution, model
+from featurephase.related_models.base import Curve, Known, Panel, Phase, RelatedModel, Solution, model
 from featurephase.related_models.parameters import count, number, parameter
 from featurephase.results.status import SLOW
 
@@ -104,7 +103,7 @@ class Catapult(RelatedModel):
     title: ClassVar[str] = "large learning rates: the output first grows, then the kernel falls to a flatter minimum"
     citation: ClassVar[str] = "Lewkowycz, Bahri, Dyer, Sohl-Dickstein, Gur-Ari, arXiv:2003.02218"
 
-    known: ClassVar[Mapping[str, tuple[tuple[str, ...], str]]] = {
+    known: ClassVar[Known] = {
         "f": (("step",), "output"),
         "ntk": (("step",), "tangent kernel"),
         "ntk_limit": ((), "tangent kernel after infinitely many steps"),
@@ -162,15 +161,13 @@ class Catapult(RelatedModel):
                 np.nan_to_num(np.abs(near - there[:, None]).max(axis=1), nan=np.inf) + 1e-13 * np.abs(there)
                 for near, there in ((near_x, xs), (near_c, cs))
             )
-        quantities = {
-            "f": self.quantity("f", unit_f * cs, unit_f * spread_c + 1e-13 * abs(self.f0)),
-            "ntk": self.quantity("ntk", unit_k * xs, unit_k * spread_x + 1e-12 * self.lambda0),
-            "ntk_limit": self.quantity("ntk_limit", unit_k * limit if reached else math.nan),
+        values = {
+            "f": (unit_f * cs, unit_f * spread_c + 1e-13 * abs(self.f0)),
+            "ntk": (unit_k * xs, unit_k * spread_x + 1e-12 * self.lambda0),
+            "ntk_limit": unit_k * limit if reached else math.nan,
         }
-        if reached:
-            return Solution(quantities)
         note = f"the kernel still moves after {CAP} steps: it ends below {unit_k * limit:.12g} and close to it"
-        return Solution(quantities, SLOW, note)
+        return self.solution(values) if reached else self.solution(values, SLOW, note)
 
     def coordinates(self) -> dict[str, Array]:
         """The steps."""
@@ -197,11 +194,11 @@ class Catapult(RelatedModel):
                 u, v = u - slope * v, v - slope * u
         return {"f": f, "ntk": kernel}
 
-    def panels(self, theory: Solution, measured: Solution | None) -> tuple[Panel, ...]:
+    def panels(self, theory: Solution, simulated: Solution | None) -> tuple[Panel, ...]:
         """Loss and kernel over the steps, and the final kernel over the initial one."""
         steps = self.coordinates()["step"]
         losses, kernels = [], []
-        for part, label, style in ((theory, "exact map", "line"), (measured, "gradient descent", "points")):
+        for part, label, style in ((theory, "exact map", "line"), (simulated, "gradient descent", "points")):
             if part is not None:
                 q = part.quantities
                 with np.errstate(over="ignore"):  # a divergent run leaves the picture

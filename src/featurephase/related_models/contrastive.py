@@ -9,7 +9,6 @@ left. Every pattern is such a local optimum, so many units cover many patterns.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,8 +16,8 @@ import numpy as np
 from featurephase.foundation.errors import InputError
 from featurephase.foundation.types import Array
 from featurephase.related_models.active_patterns import follow, second_moments
-from featurephase.related_models.base import Curve, Panel, Phase, RelatedModel, Solution, model
-from featurephase.related_models.parameters import choice, count, number, parameter, vector
+from featurephase.related_models.base import Curve, Known, Panel, Phase, RelatedModel, Solution, model, points
+from featurephase.related_models.parameters import choice, count, number, parameter, times, vector
 
 __all__ = ["Contrastive"]
 
@@ -30,7 +29,7 @@ class Contrastive(RelatedModel):
     name: ClassVar[str] = "contrastive"
     title: ClassVar[str] = "contrastive learning: ReLU units find every pattern, linear ones a single mixture"
     citation: ClassVar[str] = "Tian, arXiv:2206.01342"
-    known: ClassVar[Mapping[str, tuple[tuple[str, ...], str]]] = {
+    known: ClassVar[Known] = {
         "direction": (("time", "pattern"), "unit vector of one ReLU unit along the patterns"),
         "linear_direction": (("pattern",), "where every linear unit ends: the top eigenvector, up to its sign"),
         "linear_optima": ((), "local optima of a linear unit, up to the sign"),
@@ -48,9 +47,7 @@ class Contrastive(RelatedModel):
     p: Array = parameter(vector(number(0.0, 1.0)), "probabilities of the patterns, sum 1", default=(0.4, 0.3, 0.2, 0.1))
     w0: Array | None = parameter(vector(), "start of the unit that is followed; default: drawn", default=None)
     units: int = parameter(count(1, 10**4), "units of one layer", default=20)
-    time: Array = parameter(
-        vector(number(0.0, open_low=False)), "times", default=tuple(np.linspace(0.0, 30.0, 61).tolist())
-    )
+    time: Array = times(30.0, 61)
     fields: int = parameter(count(1, 16), "two layers: receptive fields, each with local patterns", default=4)
     local: int = parameter(count(2, 16), "two layers: local patterns of a field", default=5)
     filters: int = parameter(count(1, 64), "two layers: filters of a field", default=10)
@@ -95,21 +92,20 @@ class Contrastive(RelatedModel):
         else:
             moved = (np.exp((values - values[-1]) * self.time[:, None]) * (vectors.T @ self._start())) @ vectors.T
             path = moved / np.linalg.norm(moved, axis=1, keepdims=True)
-        found = {
-            "direction": self.quantity("direction", path, 2e-3),
-            "linear_optima": self.quantity("linear_optima", 1),
-            "relu_optima": self.quantity("relu_optima", m),
-            "optimum": self.quantity("optimum", self.p * (1.0 - self.p)),
-            "linear_optimum": self.quantity("linear_optimum", float(values[-1])),
-            "dead": self.quantity("dead", 2.0**-m),
+        known: dict[str, Any] = {
+            "direction": (path, 2e-3),
+            "linear_optima": 1,
+            "relu_optima": m,
+            "optimum": self.p * (1.0 - self.p),
+            "linear_optimum": float(values[-1]),
+            "dead": 2.0**-m,
         }
         if values[-1] - values[-2] > 1e-3 * values[-1]:  # one top eigenvector
-            found["linear_direction"] = self.quantity("linear_direction", top, 1e-6)
+            known["linear_direction"] = top, 1e-6
         if np.ptp(self.p) < 1e-12:  # by symmetry every pattern wins equally often
             share = (1.0 - 2.0**-m) / m
-            found["won"] = self.quantity("won", np.full(m, share))
-            found["covered"] = self.quantity("covered", 1.0 - (1.0 - share) ** self.units)
-        return Solution(found)
+            known |= {"won": np.full(m, share), "covered": 1.0 - (1.0 - share) ** self.units}
+        return self.solution(known)
 
     def train(self, rng: np.random.Generator) -> dict[str, Any]:
         """Gradient ascent of the variance over inputs: one unit, many units, and two layers."""
@@ -159,19 +155,18 @@ class Contrastive(RelatedModel):
         aligned = np.max(w, axis=1) > 0.9  # (field, local)
         return float(np.mean(aligned[there]))
 
-    def panels(self, theory: Solution, measured: Solution | None) -> tuple[Panel, ...]:
+    def panels(self, theory: Solution, simulated: Solution | None) -> tuple[Panel, ...]:
         """The path of one unit, and which patterns are found."""
         curves = []
-        for time, values, _, style in self.over_time("direction", theory, measured):
+        for time, values, _, style in self.over_time("direction", theory, simulated):
             for j, row in enumerate(values.T[:6]):
                 curves.append(Curve(time, row, f"p = {self.p[j]:g}" if style == "line" else "", style, colour=j))
         pattern = np.arange(1.0, len(self.p) + 1.0)
         found = []
         if (mixture := theory.quantities.get("linear_direction")) is not None:
             found.append(Curve(pattern, np.asarray(mixture.value) ** 2, "linear: one mixture, squared", "bars"))
-        if measured is not None:
-            won = measured.quantities["won"]
-            found.append(Curve(pattern, np.asarray(won.value), "ReLU: fraction of units", "points", np.asarray(won.se)))
+        if simulated is not None:
+            found.append(points(pattern, simulated.quantities["won"], "ReLU: fraction of units"))
         return (
             Panel("time", "one unit along the patterns", tuple(curves), title=self.phase().name),
             Panel("pattern", "share", tuple(found)),

@@ -7,7 +7,6 @@ zero loss. A large alpha leads to the interpolator of least l2 norm, a small one
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
@@ -15,7 +14,7 @@ from scipy.integrate import solve_ivp
 
 from featurephase.foundation.errors import InputError
 from featurephase.foundation.types import Array
-from featurephase.related_models.base import Curve, Panel, Phase, RelatedModel, Solution, model
+from featurephase.related_models.base import Curve, Known, Panel, Phase, RelatedModel, Solution, model
 from featurephase.related_models.interpolators import limit_predictors, minimum_l1, minimum_l2
 from featurephase.related_models.parameters import count, matrix, number, parameter, vector
 
@@ -31,7 +30,7 @@ class Diagonal(RelatedModel):
     citation: ClassVar[str] = "Woodworth, Gunasekar, Lee, Moroshko, Savarese, Golan, Soudry, Srebro, arXiv:2002.09277"
     stochastic: ClassVar[bool] = False
 
-    known: ClassVar[Mapping[str, tuple[tuple[str, ...], str]]] = {
+    known: ClassVar[Known] = {
         "beta": (("input",), "predictor after training"),
         "limit_l1": (("input",), "limit alpha -> 0"),
         "limit_l2": (("input",), "limit alpha -> infinity"),
@@ -87,14 +86,9 @@ class Diagonal(RelatedModel):
         """The limit of training, and its own limits for large and small alpha."""
         beta = limit_predictors(self.x, self.y, self.depth, np.array([self.alpha]))[0]
         error = 1e-8 * float(np.abs(beta).max(initial=0.0))
-        return Solution(
-            {
-                "beta": self.quantity("beta", beta, error),
-                "limit_l1": self.quantity("limit_l1", minimum_l1(self.x, self.y, self.depth)),
-                "limit_l2": self.quantity("limit_l2", minimum_l2(self.x, self.y)),
-                "residual": self.quantity("residual", float(np.abs(self.x @ beta - self.y).max())),
-            }
-        )
+        l1, l2 = minimum_l1(self.x, self.y, self.depth), minimum_l2(self.x, self.y)
+        residual = float(np.abs(self.x @ beta - self.y).max())
+        return self.solution({"beta": (beta, error), "limit_l1": l1, "limit_l2": l2, "residual": residual})
 
     def train(self, rng: np.random.Generator) -> dict[str, Array]:
         """The gradient flow of all 2 d weights, in their logarithms, until the residual is 1e-11."""
@@ -117,13 +111,13 @@ class Diagonal(RelatedModel):
         reached = run.status == 1 or left(0.0, run.y[:, -1]) <= 1e-8
         return {"beta": predictor(run.y[:, -1]) if reached else np.full(d, np.nan)}
 
-    def panels(self, theory: Solution, measured: Solution | None) -> tuple[Panel, ...]:
+    def panels(self, theory: Solution, simulated: Solution | None) -> tuple[Panel, ...]:
         """The predictor and its richness over alpha."""
         alphas = np.geomspace(10.0, 1e-4, 80)
         betas = limit_predictors(self.x, self.y, self.depth, alphas)
         curves = [Curve(alphas, b, rf"$\beta_{{{i + 1}}}$", colour=i) for i, b in enumerate(betas.T[:6])]
-        if measured is not None:
-            values = np.asarray(measured.quantities["beta"].value)[:6]
+        if simulated is not None:
+            values = np.asarray(simulated.quantities["beta"].value)[:6]
             at = np.array([self.alpha])
             curves += [Curve(at, np.array([v]), "", "points", colour=i) for i, v in enumerate(values)]
         rich = Curve(alphas, self._richness(betas))

@@ -8,14 +8,13 @@ it has these eigenvalues; with ``features`` the inputs are seen through so many 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 
 from featurephase.foundation.errors import InputError, MissingDependencyError
 from featurephase.foundation.types import Array
-from featurephase.related_models.base import Curve, Panel, Phase, RelatedModel, Solution, model
+from featurephase.related_models.base import Curve, Known, Panel, Phase, RelatedModel, Solution, model
 from featurephase.related_models.parameters import choice, count, number, parameter, vector
 from featurephase.related_models.ridge_risk import (
     Risk,
@@ -63,7 +62,7 @@ class DoubleDescent(RelatedModel):
         "Hastie, Montanari, Rosset, Tibshirani, arXiv:1903.08560; Simon, Karkada, Ghosh, Belkin, arXiv:2311.14646"
     )
     validity: ClassVar[str] = "asymptotic"
-    known: ClassVar[Mapping[str, tuple[tuple[str, ...], str]]] = {
+    known: ClassVar[Known] = {
         "bias": ((), "excess test risk without noise"),
         "variance": ((), "excess test risk that the noise causes"),
         "risk": ((), "their sum"),
@@ -165,22 +164,17 @@ class DoubleDescent(RelatedModel):
             return float(np.nan_to_num(moved + 4.0 * value / fewest, nan=np.inf)) + 1e-12
 
         errors = [allowed(bias, [r.bias for r in shifted]), allowed(variance, [r.variance for r in shifted])]
-        values: dict[str, tuple[float, float]] = {
+        values: dict[str, Any] = {
             "bias": (bias, errors[0]),
             "variance": (variance, errors[1]),
             "risk": (bias + variance, sum(errors)),
             "test_error": (bias + variance + noise, sum(errors)),
         }
-        quantities = {name: self.quantity(name, value, error) for name, (value, error) in values.items()}
         if not np.isnan(kappa):
-            quantities["effective_ridge"] = self.quantity("effective_ridge", kappa)
+            values["effective_ridge"] = kappa
         if self._isotropic():
-            best, least = best_ridge(self.ratio, self.signal, self.noise)
-            quantities |= {
-                "best_ridge": self.quantity("best_ridge", best),
-                "best_risk": self.quantity("best_risk", least),
-            }
-        return Solution(quantities)
+            values["best_ridge"], values["best_risk"] = best_ridge(self.ratio, self.signal, self.noise)
+        return self.solution(values)
 
     def train(self, rng: np.random.Generator) -> dict[str, Any]:
         """Regression on one data set, of the responses, of their noise-free part and of their noise."""
@@ -204,7 +198,7 @@ class DoubleDescent(RelatedModel):
         bias, variance, risk = (float(np.sum(s * error**2)) for error in errors)
         return {"bias": bias, "variance": variance, "risk": risk, "test_error": risk + self.noise}
 
-    def panels(self, theory: Solution, measured: Solution | None) -> tuple[Panel, ...]:
+    def panels(self, theory: Solution, simulated: Solution | None) -> tuple[Panel, ...]:
         """Bias, variance and risk over the number of features per sample, or over the samples."""
         if self._isotropic():
             grid = np.geomspace(0.1, 10.0, 240)
@@ -222,9 +216,9 @@ class DoubleDescent(RelatedModel):
         curves = [Curve(grid, row, name, colour=i) for i, (name, row) in enumerate(zip(names, table, strict=True))]
         if best:
             curves.append(Curve(grid, np.array(best), "risk at the best ridge", "dashed", colour=6))
-        if measured is not None:
+        if simulated is not None:
             for i, name in enumerate(names):
-                if (found := measured.quantities.get(name)) is not None:
+                if (found := simulated.quantities.get(name)) is not None:
                     se = np.atleast_1d(np.asarray(found.se))
                     curves.append(Curve(np.array([place]), np.atleast_1d(found.value), "", "points", se, colour=i))
         top = 3.0 * float(np.nanmedian(table[2])) + 3.0 * float(theory.quantities["risk"].value)

@@ -11,26 +11,16 @@ import numpy as np
 
 from featurephase.foundation.types import Array
 
-__all__ = ["Domain", "SizeError", "choice", "count", "matrix", "number", "parameter", "vector"]
+__all__ = ["Domain", "SizeError", "choice", "count", "matrix", "number", "parameter", "times", "vector"]
 
 
 @dataclass(frozen=True)
 class Domain:
-    """Where a parameter lives.
+    """Where a parameter lives."""
 
-    Attributes
-    ----------
-    accepted
-        The same in words, for messages and for the help of the command.
-    convert
-        From what was given to the value; raises ``ValueError`` or ``TypeError`` where it is not accepted.
-    kind
-        "number", "whole", "word", "vector" or "matrix": how a command line writes it.
-    """
-
-    accepted: str
-    convert: Callable[[Any], Any]
-    kind: str
+    accepted: str  # the same in words, for messages and for the help of the command
+    convert: Callable[[Any], Any]  # from what was given to the value; ValueError or TypeError where it is not accepted
+    kind: str  # "number", "whole", "word", "vector" or "matrix": how a command line writes it
 
 
 #: Sizes of the numbers that the models take (or 0): their squares and products stay within floating point.
@@ -115,6 +105,12 @@ def matrix() -> Domain:
         return rows
 
     return Domain("a matrix of finite numbers", convert, "matrix")
+
+
+def times(last: float, count: int, about: str = "times", *, infinite: bool = False) -> Any:
+    """A field of times >= 0, by default evenly spaced from 0 to ``last``."""
+    default = tuple(np.linspace(0.0, last, count).tolist())
+    return parameter(vector(number(0.0, open_low=False), infinite=infinite), about, default=default)
 
 
 def parameter(domain: Domain, about: str, *, default: Any = MISSING) -> Any:

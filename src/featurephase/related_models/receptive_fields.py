@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,7 +18,7 @@ from scipy.special import erf, expit
 
 from featurephase.foundation.errors import InputError
 from featurephase.foundation.types import Array
-from featurephase.related_models.base import Curve, Panel, Phase, RelatedModel, Solution, model
+from featurephase.related_models.base import Curve, Known, Panel, Phase, RelatedModel, Solution, model, points
 from featurephase.related_models.gaussian_averages import four_signs
 from featurephase.related_models.parameters import choice, count, number, parameter
 
@@ -41,7 +40,7 @@ class ReceptiveFields(RelatedModel):
     name: ClassVar[str] = "receptive-fields"
     title: ClassVar[str] = "inputs with higher-order statistics make localised receptive fields, Gaussian ones do not"
     citation: ClassVar[str] = "Ingrosso, Goldt, arXiv:2202.00565"
-    known: ClassVar[Mapping[str, tuple[tuple[str, ...], str]]] = {
+    known: ClassVar[Known] = {
         "covariance": (("class", "lag"), "covariance of the inputs at a distance on the ring"),
         "kurtosis": ((), "excess kurtosis of a pixel; 0 for Gaussian inputs"),
         "ipr_wave": ((), "participation of a plane wave, what the covariances prefer"),
@@ -160,7 +159,7 @@ class ReceptiveFields(RelatedModel):
             "ipr_cumulant": float(participation(field)),
             "field_cumulant": _centred(field),
         }
-        return Solution({name: self.quantity(name, value, 1e-9) for name, value in values.items()})
+        return self.solution({name: (value, 1e-9) for name, value in values.items()})
 
     # ---- training
 
@@ -220,7 +219,7 @@ class ReceptiveFields(RelatedModel):
             "loss_control": loss0,
         }
 
-    def panels(self, theory: Solution, measured: Solution | None) -> tuple[Panel, ...]:
+    def panels(self, theory: Solution, simulated: Solution | None) -> tuple[Panel, ...]:
         """Receptive fields, and the participation of the units."""
         pixel = self.coordinates()["pixel"]
         q = theory.quantities
@@ -230,20 +229,12 @@ class ReceptiveFields(RelatedModel):
         lengths = (self.xi1, self.xi2)
         curves = tuple(Curve(lag, row, rf"$\xi={xi:g}$") for row, xi in zip(covariance, lengths, strict=True))
         panels = [Panel("distance on the ring", "covariance", curves)]
-        if measured is not None:
-            found = measured.quantities["field"]
-            fields.append(Curve(pixel, np.asarray(found.value), "most localised unit", "points", np.asarray(found.se)))
-            ipr = measured.quantities["ipr_of_unit"]
-            units = np.arange(1.0, self.units + 1.0)
-            control = float(measured.quantities["ipr_control"].value)
-            panels.append(
-                Panel(
-                    "unit, sorted",
-                    "participation ratio",
-                    (Curve(units, np.asarray(ipr.value), "trained", "points", np.asarray(ipr.se)),),
-                    horizontal=((float(q["ipr_wave"].value), "plane wave"), (control, "Gaussian control")),
-                )
-            )
+        if simulated is not None:
+            fields.append(points(pixel, simulated.quantities["field"], "most localised unit"))
+            trained = points(np.arange(1.0, self.units + 1.0), simulated.quantities["ipr_of_unit"], "trained")
+            control = float(simulated.quantities["ipr_control"].value)
+            levels = ((float(q["ipr_wave"].value), "plane wave"), (control, "Gaussian control"))
+            panels.append(Panel("unit, sorted", "participation ratio", (trained,), horizontal=levels))
         return (*panels[:1], Panel("pixel", "weight", tuple(fields)), *panels[1:])
 
 

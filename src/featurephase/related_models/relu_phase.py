@@ -8,7 +8,6 @@ The exponents are exact in the rank-one linear surrogate, whose RD has a closed 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
@@ -16,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from featurephase.foundation.errors import InputError
 from featurephase.foundation.types import Array
-from featurephase.related_models.base import Curve, Panel, Phase, RelatedModel, Solution, model
+from featurephase.related_models.base import Curve, Known, Panel, Phase, RelatedModel, Solution, model, points
 from featurephase.related_models.parameters import count, number, parameter, vector
 from featurephase.results.related import Region
 
@@ -143,7 +142,7 @@ def _train(network: _Network, loss: float, tolerance: float = 1e-2) -> Array:
     return np.full_like(theta, np.nan)
 
 
-def _measured(network: _Network, loss: float) -> tuple[float, ...]:
+def _outcome(network: _Network, loss: float) -> tuple[float, ...]:
     """Relative distances of both layers, and the effective numbers of orientations before and after training."""
     before, after = network.layers(network.start), network.layers(_train(network, loss))
     distances = [float(np.linalg.norm(y - x) / np.linalg.norm(x)) for x, y in zip(before, after, strict=True)]
@@ -170,7 +169,7 @@ class ReluPhase(RelatedModel):
     citation: ClassVar[str] = "Luo, Xu, Ma, Zhang, arXiv:2007.07497"
     validity: ClassVar[str] = "asymptotic"
 
-    known: ClassVar[Mapping[str, tuple[tuple[str, ...], str]]] = {
+    known: ClassVar[Known] = {
         "regime": ((), "what RD of the input weights does as the width grows"),
         "exponent_w": ((), "RD of the input weights vanishes with the width iff positive"),
         "exponent_u": ((), "RD of the read-out vanishes with the width iff positive"),
@@ -210,13 +209,14 @@ class ReluPhase(RelatedModel):
         """Regime and exponents; the sign of each exponent decides what the layer does."""
         g, balance = 1.0 - self.gamma, 1.0 - self.gamma + abs(self.gamma_prime)
         larger = self.gamma_prime >= 0.0
-        values = {
-            "regime": regime(self.gamma, self.gamma_prime),
-            "exponent_w": balance if larger else g,
-            "exponent_u": g if larger else balance,
-            "kernel_exponent": balance,
-        }
-        return Solution({name: self.quantity(name, value) for name, value in values.items()})
+        return self.solution(
+            {
+                "regime": regime(self.gamma, self.gamma_prime),
+                "exponent_w": balance if larger else g,
+                "exponent_u": g if larger else balance,
+                "kernel_exponent": balance,
+            }
+        )
 
     def coordinates(self) -> dict[str, Array]:
         """The widths."""
@@ -224,7 +224,7 @@ class ReluPhase(RelatedModel):
 
     def train(self, rng: np.random.Generator) -> dict[str, Array]:
         """Gradient flow of one network of every width, and the slopes of both distances over the width."""
-        runs = [_measured(_Network(int(m), self.gamma, self.gamma_prime, rng), self.loss) for m in self.widths]
+        runs = [_outcome(_Network(int(m), self.gamma, self.gamma_prime, rng), self.loss) for m in self.widths]
         rd, rd_readout, before, after = np.array(runs).T
         slopes = [np.polyfit(np.log(self.widths), np.log(x), 1)[0] for x in (rd, rd_readout)]
         return {
@@ -241,10 +241,10 @@ class ReluPhase(RelatedModel):
         found = super().summary(runs)
         slope = float(found.quantities["slope"].value)
         word = "critical" if abs(slope) < CRITICAL_SLOPE else "linear" if slope < 0.0 else "condensed"
-        measured = {"measured_regime": self.quantity("measured_regime", word)}
-        return Solution(found.quantities | measured, found.status, found.message)
+        simulated = {"measured_regime": self.quantity("measured_regime", word)}
+        return Solution(found.quantities | simulated, found.status, found.message)
 
-    def panels(self, theory: Solution, measured: Solution | None) -> tuple[Panel, ...]:
+    def panels(self, theory: Solution, simulated: Solution | None) -> tuple[Panel, ...]:
         """The plane of exponents with this point, and RD over the width."""
         edge = Curve(np.array([1.0, 1.0, 2.5]), np.array([-1.5, 0.0, 1.5]), "critical", colour=6)
         here = Curve(np.array([self.gamma]), np.array([self.gamma_prime]), "here", "points", colour=1)
@@ -262,18 +262,15 @@ class ReluPhase(RelatedModel):
             ),
             limits=((0.0, 2.5), (-1.5, 1.5)),
         )
-        if measured is None:
+        if simulated is None:
             return (plane,)
-
-        def points(*names: str) -> tuple[Curve, ...]:
-            q = measured.quantities
-            return tuple(
-                Curve(self.widths, np.asarray(q[n].value), self.known[n][1], "points", np.asarray(q[n].se))
-                for n in names
-            )
-
+        shown = {n: points(self.widths, q, q.about) for n, q in simulated.quantities.items() if q.dims == ("width",)}
+        distances, orientations = (
+            (shown["rd"], shown["rd_readout"]),
+            (shown["orientations_start"], shown["orientations"]),
+        )
         return (
             plane,
-            Panel("width m", "relative distance RD", points("rd", "rd_readout"), log_x=True, log_y=True),
-            Panel("width m", "orientations", points("orientations_start", "orientations"), log_x=True),
+            Panel("width m", "relative distance RD", distances, log_x=True, log_y=True),
+            Panel("width m", "orientations", orientations, log_x=True),
         )

@@ -7,7 +7,6 @@ generic small start the same holds with s_j(0) = |R_jj|, W(0) V = Q R, up to ter
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,8 +16,8 @@ from scipy.optimize import brentq
 
 from featurephase.foundation.errors import InputError
 from featurephase.foundation.types import Array
-from featurephase.related_models.base import Curve, Panel, Phase, RelatedModel, Solution, model
-from featurephase.related_models.parameters import choice, count, number, parameter, vector
+from featurephase.related_models.base import Curve, Known, Panel, Phase, RelatedModel, Solution, model
+from featurephase.related_models.parameters import choice, count, number, parameter, times, vector
 
 __all__ = ["StepwiseSSL", "critical_time", "singular_values"]
 
@@ -76,7 +75,7 @@ class StepwiseSSL(RelatedModel):
     title: ClassVar[str] = "self-supervised learning learns one eigenmode at a time"
     citation: ClassVar[str] = "Simon, Knutins, Ziyin, Geisz, Fetterman, Albrecht, arXiv:2303.15438"
     stochastic: ClassVar[bool] = False
-    known: ClassVar[Mapping[str, tuple[tuple[str, ...], str]]] = {
+    known: ClassVar[Known] = {
         "s": (("time", "mode"), "singular values of W along the eigenvectors, by decreasing eigenvalue if generic"),
         "embedding": (("time", "mode"), "eigenvalues of W G W', 1 when learned; descending if generic"),
         "loss": (("time",), "|W G W' - I|^2 of the modes given"),
@@ -84,14 +83,10 @@ class StepwiseSSL(RelatedModel):
     }
 
     s0: Array = parameter(
-        vector(number(0.0, open_low=False)),
-        "singular values at the start, or its scale",
-        default=(1e-3,),
+        vector(number(0.0, open_low=False)), "singular values at the start, or its scale", default=(1e-3,)
     )
     gamma: Array = parameter(vector(), "eigenvalues of the cross-correlation", default=(1.0, 0.6, 0.35))
-    time: Array = parameter(
-        vector(number(0.0, open_low=False), infinite=True), "times", default=tuple(np.linspace(0.0, 8.0, 81).tolist())
-    )
+    time: Array = times(8.0, 81, infinite=True)
     start: str = parameter(choice("aligned", "generic"), "along the eigenvectors, or Gaussian", default="aligned")
     embedding: int | None = parameter(count(1, 1000), "rows of W for a generic start; default: all modes", default=None)
     draw: int = parameter(count(0), "which Gaussian start", default=0)
@@ -138,14 +133,14 @@ class StepwiseSSL(RelatedModel):
     def phase(self) -> Phase:
         """Stepwise if every step is over before the next one is half done."""
         s, g = self._modes()
-        times = np.sort(critical_time(s, g)[(g > 0.0) & (s > 0.0)])
-        if not times.size:
+        steps = np.sort(critical_time(s, g)[(g > 0.0) & (s > 0.0)])
+        if not steps.size:
             return Phase("nothing learned", "no mode has gamma > 0 and a start above 0")
-        edges = {f"critical_time_{j + 1}": float(t) for j, t in enumerate(times[:8])}
-        if times[-1] <= 0.0:
+        edges = {f"critical_time_{j + 1}": float(t) for j, t in enumerate(steps[:8])}
+        if steps[-1] <= 0.0:
             return Phase("learned", "every mode is past its step at the start", edges)
         width = 1.0 / (8.0 * g[g > 0.0].min())
-        apart = len(times) == 1 or float(np.diff(times).min()) > width
+        apart = len(steps) == 1 or float(np.diff(steps).min()) > width
         word = "stepwise" if apart else "overlapping"
         return Phase(word, "a step lasts about 1/(8 gamma)", edges)
 
@@ -177,13 +172,14 @@ class StepwiseSSL(RelatedModel):
             error = 1e-6 + early + FACTOR * self.admixture()
             learned, tau = -np.sort(-learned, axis=1), np.sort(tau)
         late = error * (1.0 + np.abs(tau) + 1.0 / np.abs(g).min())
-        values = {
-            "s": (path, error * (1.0 + path)),
-            "embedding": (learned, error * (1.0 + np.abs(learned))),
-            "loss": (np.sum((1.0 - learned) ** 2, axis=1), 4.0 * error * len(g)),
-            "critical_time": (tau, np.where(np.isfinite(tau), late, 0.0)),
-        }
-        return Solution({name: self.quantity(name, value, accuracy) for name, (value, accuracy) in values.items()})
+        return self.solution(
+            {
+                "s": (path, error * (1.0 + path)),
+                "embedding": (learned, error * (1.0 + np.abs(learned))),
+                "loss": (np.sum((1.0 - learned) ** 2, axis=1), 4.0 * error * len(g)),
+                "critical_time": (tau, np.where(np.isfinite(tau), late, 0.0)),
+            }
+        )
 
     def train(self, rng: np.random.Generator) -> dict[str, Array]:
         """The gradient flow of the whole matrix W, its eigenvectors turned at random, by numerical integration."""
@@ -229,13 +225,13 @@ class StepwiseSSL(RelatedModel):
             "critical_time": np.array([crossing(j) for j in range(len(g))]),
         }
 
-    def panels(self, theory: Solution, measured: Solution | None) -> tuple[Panel, ...]:
+    def panels(self, theory: Solution, simulated: Solution | None) -> tuple[Panel, ...]:
         """The eigenvalues of the embedding and the loss over time."""
         modes, losses = [], []
-        for time, values, _, style in self.over_time("embedding", theory, measured):
+        for time, values, _, style in self.over_time("embedding", theory, simulated):
             for j, (row, g) in enumerate(zip(values.T, self._modes()[1], strict=True)):
                 modes.append(Curve(time, row, rf"$\gamma={g:.3g}$" if style == "line" else "", style, colour=j))
-        for time, values, _, style in self.over_time("loss", theory, measured):
+        for time, values, _, style in self.over_time("loss", theory, simulated):
             losses.append(Curve(time, values, "theory" if style == "line" else "trained", style, colour=0))
         end = max((float(c.x.max()) for c in losses if len(c.x)), default=0.0)
         steps = tuple((float(t), "") for t in critical_time(*self._modes()) if 0.0 < t <= end)

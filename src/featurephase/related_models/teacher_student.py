@@ -8,7 +8,6 @@ grows, a closed flow of the overlaps Q = w.w/N, R = w.w*/N and of the student's 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,10 +16,10 @@ from scipy.optimize import brentq
 
 from featurephase.foundation.errors import InputError
 from featurephase.foundation.types import Array
-from featurephase.related_models.base import Curve, Panel, Phase, RelatedModel, Solution, model
+from featurephase.related_models.base import Curve, Known, Panel, Phase, RelatedModel, Solution, model
 from featurephase.related_models.gaussian_averages import ERF, RELU, Unit
 from featurephase.related_models.order_parameters import OnlineFlow, State, specialisation
-from featurephase.related_models.parameters import choice, count, number, parameter, vector
+from featurephase.related_models.parameters import choice, count, number, parameter, times
 from featurephase.results.status import DIVERGED
 
 __all__ = ["TeacherStudent"]
@@ -37,7 +36,7 @@ class TeacherStudent(RelatedModel):
         "several tasks: Wang, Yip, Li, arXiv:2408.12545"
     )
     validity: ClassVar[str] = "asymptotic"
-    known: ClassVar[Mapping[str, tuple[tuple[str, ...], str]]] = {
+    known: ClassVar[Known] = {
         "error": (("time",), "half the mean squared error on new inputs, over the tasks"),
         "r": (("time", "student", "teacher"), "overlaps of student and teacher units, w.w*/N"),
         "q": (("time", "student", "student2"), "overlaps of the student's units, w.w/N"),
@@ -57,9 +56,7 @@ class TeacherStudent(RelatedModel):
     eta_readout: float = parameter(number(0.0), "their rate, or the size of one adaptation step", default=1.0)
     norm: float = parameter(number(0.0), "squared norm of the student's units at the start", default=0.25)
     overlap: float = parameter(number(0.0, open_low=False), "with one of the teacher's units at the start", default=0.1)
-    time: Array = parameter(
-        vector(number(0.0, open_low=False)), "times, steps over N", default=tuple(np.linspace(0.0, 120.0, 61).tolist())
-    )
+    time: Array = times(120.0, 61, "times, steps over N")
     dimension: int = parameter(count(20, 10**5), "N of the simulation", default=500)
     support: int = parameter(count(10, 10**6), "examples of one adaptation step in the simulation", default=500)
     draw: int = parameter(count(0), "which start and which tasks", default=0)
@@ -121,7 +118,7 @@ class TeacherStudent(RelatedModel):
         }
 
     def _path(self, start: State, v: Array) -> dict[str, Any]:
-        """What is measured along the flow from this start; empty if it diverges."""
+        """The order parameters along the flow from this start; empty if it diverges."""
         order = np.unique(self.time)
         states, derivative = [start] * len(order), self._flow(v)
         if order[-1] > 0.0:
@@ -144,17 +141,13 @@ class TeacherStudent(RelatedModel):
             return Solution({}, DIVERGED, "the flow diverges: try a smaller eta")
         push = np.random.default_rng(self.draw + 1).standard_normal(start.r.shape) / math.sqrt(self.dimension)
         pushed = [self._path(start._replace(r=start.r + x), v) for x in (push, -push)]
-        found = {}
+        accurate = {}
         for name, value in values.items():
             with np.errstate(invalid="ignore"):
                 shift = 2.0 * np.abs(0.5 * (pushed[0][name] + pushed[1][name]) - value)
             scale = np.max(np.abs(value), initial=1.0)
-            found[name] = self.quantity(name, value, np.nan_to_num(shift) + 8.0 / self.dimension * scale)
-        return Solution(found)
-
-    def coordinates(self) -> dict[str, Array]:
-        """The times."""
-        return {"time": self.time}
+            accurate[name] = value, np.nan_to_num(shift) + 8.0 / self.dimension * scale
+        return self.solution(accurate)
 
     def critical_rate(self) -> float:
         """The eta at which the solution that imitates the teacher becomes unstable (K = M, one task, fixed read-outs).
@@ -209,10 +202,10 @@ class TeacherStudent(RelatedModel):
         star = basis[:m]
         w = s.r @ star + np.linalg.cholesky(s.q - s.r @ s.r.T) @ basis[m:]
         a, unit = s.a.copy(), self.unit
-        times = np.round(np.unique(self.time) * n).astype(int)
+        recorded = np.round(np.unique(self.time) * n).astype(int)
         states: list[State] = []
-        for step in range(times[-1] + 1):
-            if step == times[len(states)]:
+        for step in range(recorded[-1] + 1):
+            if step == recorded[len(states)]:
                 states.append(State(w @ w.T / n, w @ star.T / n, a.copy()))
             x = rng.standard_normal((self.tasks, n))
             fields, targets = x @ w.T / math.sqrt(n), unit.value(x @ star.T / math.sqrt(n))
@@ -246,12 +239,12 @@ class TeacherStudent(RelatedModel):
             del kept["plateau_end"]
         return super().summary(kept)
 
-    def panels(self, theory: Solution, measured: Solution | None) -> tuple[Panel, ...]:
+    def panels(self, theory: Solution, simulated: Solution | None) -> tuple[Panel, ...]:
         """The error and the overlaps over time."""
         errors, overlaps = [], []
-        for time, values, se, style in self.over_time("error", theory, measured):
+        for time, values, se, style in self.over_time("error", theory, simulated):
             errors.append(Curve(time, values, "", style, se, colour=0))
-        for time, values, _, style in self.over_time("r", theory, measured):
+        for time, values, _, style in self.over_time("r", theory, simulated):
             for c, (i, n) in enumerate(np.ndindex(min(self.hidden, 3), min(self.teacher, 2))):
                 label = rf"$R_{{{i + 1}{n + 1}}}$" if style == "line" else ""
                 overlaps.append(Curve(time, values[:, i, n], label, style, colour=c))

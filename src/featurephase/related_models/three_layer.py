@@ -13,7 +13,7 @@ from one number. A kernel, to which g(h) is a polynomial of twice its degree in 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,7 +22,7 @@ from scipy.optimize import brentq
 
 from featurephase.foundation.errors import InputError
 from featurephase.foundation.types import Array
-from featurephase.related_models.base import Curve, Panel, Phase, RelatedModel, Solution, model
+from featurephase.related_models.base import Curve, Known, Panel, Phase, RelatedModel, Solution, model
 from featurephase.related_models.parameters import choice, count, number, parameter, vector
 from featurephase.related_models.ridge_risk import general_risk
 from featurephase.related_models.spherical import DEGREES, KERNELS, arc_cosine, zonal_coefficients
@@ -39,7 +39,7 @@ class ThreeLayer(RelatedModel):
     title: ClassVar[str] = "three layers learn a quadratic feature, then a function of it; a kernel sees one polynomial"
     citation: ClassVar[str] = "Nichani, Damian, Lee, arXiv:2305.06986; rate d^2: Wang, Nichani, Lee, arXiv:2311.13774"
     validity: ClassVar[str] = "asymptotic"
-    known: ClassVar[Mapping[str, tuple[tuple[str, ...], str]]] = {
+    known: ClassVar[Known] = {
         "alignment": (("samples",), "squared cosine of the learned feature and h"),
         "error": (("samples",), "test error of three layers over the variance of the target"),
         "error_kernel": (("samples",), "the same of kernel ridge regression with the kernel of ReLU units"),
@@ -162,8 +162,7 @@ class ThreeLayer(RelatedModel):
                 values[name] = np.polyfit(logs, np.log(values[of][0]), 1)[0], accuracy
             elif of in values:
                 missing.append(f"no {name}: {self.known[of][1]} do not exist at every dimension")
-        quantities = {name: self.quantity(name, value, accuracy) for name, (value, accuracy) in values.items()}
-        return Solution(quantities, UNDETERMINED if missing else OK, "; ".join(missing))
+        return self.solution(values, UNDETERMINED if missing else OK, "; ".join(missing))
 
     # ---- training
 
@@ -188,7 +187,7 @@ class ThreeLayer(RelatedModel):
     def train(self, rng: np.random.Generator) -> dict[str, Any]:
         """Layer-wise training of three and of two layers and kernel regression, on fresh data at every size."""
         rows = np.array([self._errors(rng, int(n)) for n in self.samples])
-        half = np.array([self._measured_half(rng, int(d)) for d in self.dimensions])
+        half = np.array([self._simulated_half(rng, int(d)) for d in self.dimensions])
         return {
             "alignment": rows[:, 0],
             "error": rows[:, 1],
@@ -229,7 +228,7 @@ class ThreeLayer(RelatedModel):
         first, last = (np.maximum(z @ w.T + b, 0.0) for z in (x, test))
         return _ridge_error(first, y, last, target)
 
-    def _measured_half(self, rng: np.random.Generator, d: int) -> float:
+    def _simulated_half(self, rng: np.random.Generator, d: int) -> float:
         """Samples at which the alignment passes one half: one growing data set, interpolated in ln n."""
         a = self._feature_matrix(rng, d)
         largest = min(60.0 if self.kernel == "quadratic" else 20.0 * d, 40_000 / d**2)
@@ -243,7 +242,7 @@ class ThreeLayer(RelatedModel):
                 return float(np.exp(np.interp(0.5, squares[-2:], np.log(sizes[: len(squares)][-2:]))))
         return float(sizes[0]) if squares[0] > 0.5 else math.nan
 
-    def panels(self, theory: Solution, measured: Solution | None) -> tuple[Panel, ...]:
+    def panels(self, theory: Solution, simulated: Solution | None) -> tuple[Panel, ...]:
         """Alignment, errors and sample complexity."""
         order, by_size = np.argsort(self.samples), np.argsort(self.dimensions)
         n = self.samples[order]
@@ -251,7 +250,7 @@ class ThreeLayer(RelatedModel):
         def curves(names: tuple[str, ...], x: Array, places: NDArray[np.int_]) -> tuple[Curve, ...]:
             out = []
             for colour, name in enumerate(names):
-                for part, style in ((theory, "line"), (measured, "points")):
+                for part, style in ((theory, "line"), (simulated, "points")):
                     if part is not None and name in part.quantities:
                         q = part.quantities[name]
                         se = None if q.se is None else np.asarray(q.se)[places]
