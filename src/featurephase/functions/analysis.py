@@ -55,37 +55,17 @@ _FINEST = 1e-30
 
 @dataclass(frozen=True, slots=True)
 class Border:
-    """One place where a branch ends.
+    """One place where a branch ends."""
 
-    Attributes
-    ----------
-    x : float
-        The variable there.
-    parameters : tuple of float
-        The other variables (y for a loss).
-    exact : bool
-        Whether a switch is exactly zero there in floating point.
-    left, right : tuple of float
-        One-sided limits of f, f', f''.
-    at : tuple of float
-        What the compiled expressions of f, f', f'' return there.
-    jumps : tuple of bool
-        Whether the one-sided limits differ, order by order.
-    size : tuple of float
-        The largest |f|, |f'|, |f''| very nearby.
-    rough : bool
-        Whether the one-sided limits are extrapolated.
-    """
-
-    x: float
-    parameters: tuple[float, ...]
-    exact: bool
-    left: tuple[float, ...]
+    x: float  # the variable there
+    parameters: tuple[float, ...]  # the other variables (y for a loss)
+    exact: bool  # whether a switch is exactly zero there in floating point
+    left: tuple[float, ...]  # one-sided limits of f, f', f''
     right: tuple[float, ...]
-    at: tuple[float, ...]
-    jumps: tuple[bool, ...]
-    size: tuple[float, ...]
-    rough: bool
+    at: tuple[float, ...]  # what the compiled expressions of f, f', f'' return there
+    jumps: tuple[bool, ...]  # whether the one-sided limits differ, order by order
+    size: tuple[float, ...]  # the largest |f|, |f'|, |f''| very nearby
+    rough: bool  # whether the one-sided limits are extrapolated
 
     def apart(self, order: int, x: float, y: float) -> bool:
         """Whether two values of a derivative differ by more than rounding."""
@@ -96,25 +76,15 @@ class Border:
 class Survey:
     """Borders, nearest to zero first, and what the formula does between them.
 
-    Attributes
-    ----------
-    borders : tuple of Border
-    ends : bool
-        Whether the domain of f ends somewhere: ``f - y*log(f)``; for a loss, poles count as ends. Whether a sample
-        meets them depends on the responses and the network. They are not among the borders.
-    undefined : tuple of float or None
-        Arguments at which f or f' should have a finite value but has none; None if there are none.
-    points : tuple of (P,) arrays
-        Where the formula was evaluated: parameters, variable.
-    values : (3, P) array
-        f, f' and f'' there.
+    The domain of f may end somewhere, as of ``f - y*log(f)``; for a loss, poles count as ends. Whether a sample meets
+    an end depends on the responses and the network. Ends are not among the borders.
     """
 
     borders: tuple[Border, ...]
-    ends: bool
-    undefined: tuple[float, ...] | None
-    points: tuple[Array, ...]
-    values: Array
+    ends: bool  # whether the domain of f ends somewhere
+    undefined: tuple[float, ...] | None  # arguments at which f or f' should have a finite value but has none
+    points: tuple[Array, ...]  # where the formula was evaluated: parameters, variable, each (P,)
+    values: Array  # f, f' and f'' there, (3, P)
 
 
 def _grid(per_decade: int, step: float) -> Array:

@@ -22,28 +22,17 @@ Fact = bool | str | None
 
 @dataclass(frozen=True)
 class Entry:
-    """One name of a catalogue.
+    """One name of a catalogue, with an expression in the variables and the parameters.
 
-    Attributes
-    ----------
-    expression : str or callable
-        In the variables and the parameters; a link's may be a function of the number of coordinates it involves,
-        by default all.
-    facts : mapping
-        What is proved of it, by the names of the fields of the facts.
-    parameters : mapping
-        Name -> default value.
-    accepted : mapping
-        Parameter -> what it must be, for those that may be other than positive: "real", "degree", "fraction".
-    note : str
-        A word on it, for the documentation.
+    That of a link may be a function of the number of coordinates it involves, by default all.
     """
 
     expression: str | Callable[[int], str]
-    facts: Mapping[str, Fact] = field(default_factory=dict)
-    parameters: Mapping[str, float] = field(default_factory=dict)
+    facts: Mapping[str, Fact] = field(default_factory=dict)  # what is proved of it, by the names of the facts
+    parameters: Mapping[str, float] = field(default_factory=dict)  # name -> default value
+    #: parameter -> what it must be, for those that may be other than positive: "real", "degree", "fraction"
     accepted: Mapping[str, str] = field(default_factory=dict)
-    note: str = ""
+    note: str = ""  # a word on it, for the documentation
 
 
 _KINDS: dict[str, tuple[str, Callable[[float], bool]]] = {
@@ -154,13 +143,8 @@ LOSSES: dict[str, Entry] = {
 
 #: Losses of two classes -> the responses that they are meant for.
 LABELS: dict[str, tuple[float, float]] = {
-    "logistic": (-1.0, 1.0),
-    "exponential": (-1.0, 1.0),
-    "hinge": (-1.0, 1.0),
-    "squared_hinge": (-1.0, 1.0),
-    "smooth_hinge": (-1.0, 1.0),
-    "cross_entropy": (0.0, 1.0),
-    "binary_cross_entropy": (0.0, 1.0),
+    **dict.fromkeys(("logistic", "exponential", "hinge", "squared_hinge", "smooth_hinge"), (-1.0, 1.0)),
+    **dict.fromkeys(("cross_entropy", "binary_cross_entropy"), (0.0, 1.0)),
 }
 
 

@@ -1,4 +1,7 @@
-"""What can be said of a function: proved where interval arithmetic or the catalogue proves it, measured elsewhere."""
+"""What can be said of a function: proved where interval arithmetic or the catalogue proves it, else seen in a scan.
+
+A scan evaluates the function at arguments up to 1e4; the facts that rest on one are listed in ``measured``.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from featurephase.functions.analysis import REACH, Border, Survey
 from featurephase.functions.formula import Formula
 from featurephase.functions.intervals import enclosure
 
-__all__ = ["ActivationFacts", "LinkFacts", "LossFacts", "activation_facts", "grows", "loss_facts"]
+__all__ = ["ActivationFacts", "Facts", "LinkFacts", "LossFacts", "activation_facts", "grows", "loss_facts"]
 
 #: from |x| = NEAR to |x| = REACH an unbounded function grows by more than GROWTH (log log x grows by 15 %)
 _NEAR = 1e3
@@ -23,51 +26,41 @@ _ORDERS = ("bounded", "bounded_first", "bounded_second")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ActivationFacts:
-    """What is known of an activation.
+class Facts:
+    """What is known of a function of one variable on the real line; None: nothing.
 
     Attributes
     ----------
     bounded, bounded_first, bounded_second : bool or None
-        Whether |sigma|, |sigma'|, |sigma''| are bounded on the real line. A jump of sigma' makes sigma'' unbounded.
+        Whether the function and its derivatives are bounded. A jump of the first derivative makes the second unbounded.
     smooth : bool or None
         Whether all derivatives exist; None: it switches branch, without a jump in the derivatives up to the second.
-    parity : "even", "odd" or None
     measured : frozenset of str
-        The names of the facts above that were measured by a scan of |h| <= 1e4; the others are proved.
+        The names of the facts that rest on a scan of arguments up to 1e4; the others are proved.
     """
 
     bounded: bool | None = None
     bounded_first: bool | None = None
     bounded_second: bool | None = None
     smooth: bool | None = None
-    parity: str | None = None
     measured: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)
-class LossFacts:
-    """What is known of a loss as a function of f, for every fixed y.
+class ActivationFacts(Facts):
+    """What is known of an activation; its ``parity`` is "even", "odd" or None."""
 
-    Attributes
-    ----------
-    bounded, bounded_first, bounded_second : bool or None
-        Whether the loss and its derivatives in f are bounded in f. A jump of the first makes the second unbounded.
-    convex : bool or None
-        Whether it is convex in f.
-    smooth : bool or None
-        Whether all derivatives exist; None: it switches branch, without a jump in the derivatives up to the second.
-        All are None where the domain ends, as in ``f - y*log(f)``, unless proved.
-    measured : frozenset of str
-        The names of the facts above that were measured by a scan; the others are proved.
+    parity: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossFacts(Facts):
+    """What is known of a loss as a function of f, for every fixed y, and whether it is ``convex`` in f.
+
+    All facts are None where the domain ends, as in ``f - y*log(f)``, unless proved.
     """
 
-    bounded: bool | None = None
-    bounded_first: bool | None = None
-    bounded_second: bool | None = None
     convex: bool | None = None
-    smooth: bool | None = None
-    measured: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +72,7 @@ class LinkFacts:
     bounded : bool
         Whether |y| is bounded.
     bound : float
-        If proved bounded, an upper bound on |y| (not always the least); if measured, the largest |y| seen; else inf.
+        If proved bounded, an upper bound on |y| (not always the least); if scanned, the largest |y| seen; else inf.
     measured : frozenset of str
         ``{"bounded", "bound"}`` if they come from a scan of arguments up to 1e4, empty if they are proved.
     """
@@ -100,7 +93,7 @@ def _sizes(values: Array, x: Array) -> tuple[float, float]:
 
 
 def _bounds(survey: Survey, x: Array, rows: int) -> dict[str, bool]:
-    """Measured boundedness of f, f', f'' in the last variable, at every row of the others."""
+    """Boundedness of f, f', f'' in the last variable as a scan shows it, at every row of the others."""
     bounded = {}
     alive = np.isfinite(survey.values[0]).reshape(rows, -1).any(axis=1)  # the others are outside the domain
     for order, name in enumerate(_ORDERS):
@@ -116,10 +109,10 @@ def _bounds(survey: Survey, x: Array, rows: int) -> dict[str, bool]:
 def _common(
     formula: Formula, survey: Survey, rows: int, declared: Mapping[str, Any]
 ) -> tuple[dict[str, Any], set[str]]:
-    """Bounds and smoothness: from the catalogue, else by intervals, else measured (the names of those)."""
+    """Bounds and smoothness: from the catalogue, else by intervals, else by a scan (the names of those)."""
     facts: dict[str, Any] = _bounds(survey, survey.points[-1], rows)
     facts["smooth"] = False if any(any(b.jumps) for b in survey.borders) else None if survey.borders else True
-    measured = set(facts)
+    scanned = set(facts)
     if survey.ends:
         facts = dict.fromkeys(facts)
     ranges = dict.fromkeys(formula.variables, (-np.inf, np.inf))
@@ -127,9 +120,9 @@ def _common(
     for order, name in enumerate(_ORDERS):
         if np.isfinite(enclosure(formula.tape, formula.orders[order], ranges)).all() and not (singular and order == 2):
             facts[name] = True
-            measured.discard(name)
+            scanned.discard(name)
     facts |= declared
-    return facts, measured - set(declared)
+    return facts, scanned - set(declared)
 
 
 def _parity(x: Array, values: Array) -> str | None:
@@ -144,23 +137,23 @@ def _parity(x: Array, values: Array) -> str | None:
 
 def activation_facts(formula: Formula, survey: Survey, declared: Mapping[str, Any]) -> ActivationFacts:
     """Gather the facts about an activation; ``declared`` ones (the catalogue's) take precedence."""
-    facts, measured = _common(formula, survey, 1, declared)
+    facts, scanned = _common(formula, survey, 1, declared)
     if "parity" not in facts:
         facts["parity"] = _parity(survey.points[0], survey.values[0])
-        measured.add("parity")
-    return ActivationFacts(**facts, measured=frozenset(measured))
+        scanned.add("parity")
+    return ActivationFacts(**facts, measured=frozenset(scanned))
 
 
 def loss_facts(formula: Formula, survey: Survey, rows: int, declared: Mapping[str, Any]) -> LossFacts:
     """Gather the facts about a loss surveyed at ``rows`` values of y."""
-    facts, measured = _common(formula, survey, rows, declared)
+    facts, scanned = _common(formula, survey, rows, declared)
     if "convex" not in facts:
         second = survey.values[2]
         with np.errstate(invalid="ignore"):
             bent = bool(np.any(second < -1e-12 * np.max(np.abs(second), where=np.isfinite(second), initial=0.0)))
         facts["convex"] = None if survey.ends else not bent and not any(_concave(b) for b in survey.borders)
-        measured.add("convex")
-    return LossFacts(**facts, measured=frozenset(measured))
+        scanned.add("convex")
+    return LossFacts(**facts, measured=frozenset(scanned))
 
 
 def _concave(border: Border) -> bool:

@@ -18,66 +18,31 @@ from scipy import special
 
 from featurephase.foundation.types import Array
 
-__all__ = ["COMPARISONS", "OPERATIONS", "SWITCHES", "Builder", "Operation"]
+__all__ = ["COMPARISONS", "OPERATIONS", "SWITCHES", "Operation"]
 
 
-class Builder(Protocol):
-    """What a rule of differentiation needs to write a derivative down: see :class:`featurephase.functions.tape.Tape`.
+class _Builder(Protocol):
+    """What a rule of differentiation needs to write a derivative down: :class:`~featurephase.functions.tape.Tape`.
 
     Arguments and results are nodes, the indices of entries.
     """
 
-    def constant(self, value: float) -> int:
-        """The node of a number."""
-        ...
-
-    def value(self, node: int) -> float | None:
-        """The number that ``node`` is, or None."""
-        ...
-
-    def apply(self, op: str, *args: int) -> int:
-        """The node of an operation on nodes."""
-        ...
-
-    def neg(self, x: int) -> int:
-        """-x."""
-        ...
-
-    def add(self, x: int, y: int) -> int:
-        """x + y."""
-        ...
-
-    def sub(self, x: int, y: int) -> int:
-        """x - y."""
-        ...
-
-    def mul(self, x: int, y: int) -> int:
-        """The product of x and y."""
-        ...
-
-    def div(self, x: int, y: int) -> int:
-        """x / y."""
-        ...
-
-    def pow(self, base: int, exponent: int) -> int:
-        """base ** exponent."""
-        ...
-
-    def hermite(self, degree: int, x: int) -> int:
-        """The probabilists' Hermite polynomial He_degree(x)."""
-        ...
-
-    def compare(self, op: str, x: int, y: int) -> int:
-        """``x op y``, as a condition for :meth:`where`."""
-        ...
-
-    def where(self, condition: int, x: int, y: int) -> int:
-        """Selects x where the condition holds, else y."""
-        ...
+    def constant(self, value: float) -> int: ...
+    def value(self, node: int) -> float | None: ...
+    def apply(self, op: str, *args: int) -> int: ...
+    def neg(self, x: int) -> int: ...
+    def add(self, x: int, y: int) -> int: ...
+    def sub(self, x: int, y: int) -> int: ...
+    def mul(self, x: int, y: int) -> int: ...
+    def div(self, x: int, y: int) -> int: ...
+    def pow(self, base: int, exponent: int) -> int: ...
+    def hermite(self, degree: int, x: int) -> int: ...
+    def compare(self, op: str, x: int, y: int) -> int: ...
+    def where(self, condition: int, x: int, y: int) -> int: ...
 
 
 #: (builder, node, arguments, derivatives of the arguments) -> derivative of the node
-Rule = Callable[[Builder, int, Sequence[int], Sequence[int]], int]
+Rule = Callable[[_Builder, int, Sequence[int], Sequence[int]], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,20 +109,20 @@ def _number(condition: Any) -> Any:
     return np.asarray(condition, dtype=np.float64)[()]
 
 
-def _zero(tape: Builder, node: int, args: Sequence[int], d: Sequence[int]) -> int:
+def _zero(tape: _Builder, node: int, args: Sequence[int], d: Sequence[int]) -> int:
     return tape.constant(0.0)
 
 
-def _unary(partial: Callable[[Builder, int, int], int]) -> Rule:
+def _unary(partial: Callable[[_Builder, int, int], int]) -> Rule:
     """Chain rule from ``partial(tape, node, argument)``, the derivative of a function of one argument."""
 
-    def rule(tape: Builder, node: int, args: Sequence[int], d: Sequence[int]) -> int:
+    def rule(tape: _Builder, node: int, args: Sequence[int], d: Sequence[int]) -> int:
         return tape.mul(partial(tape, node, args[0]), d[0])
 
     return rule
 
 
-def _power_rule(t: Builder, node: int, a: Sequence[int], d: Sequence[int]) -> int:
+def _power_rule(t: _Builder, node: int, a: Sequence[int], d: Sequence[int]) -> int:
     base, exponent = a
     p = t.value(exponent)
     if p is not None:
@@ -168,25 +133,22 @@ def _power_rule(t: Builder, node: int, a: Sequence[int], d: Sequence[int]) -> in
     return t.mul(node, slope)
 
 
-def _hermite_rule(t: Builder, node: int, a: Sequence[int], d: Sequence[int]) -> int:
+def _hermite_rule(t: _Builder, node: int, a: Sequence[int], d: Sequence[int]) -> int:
     n = t.value(a[0])
     assert n is not None
     return t.mul(t.mul(a[0], t.hermite(int(n) - 1, a[1])), d[1])
 
 
-_HALF_SLOPE = 2.0 / math.sqrt(math.pi)
-
-
-def _gauss(t: Builder, x: int) -> int:
+def _gauss(t: _Builder, x: int) -> int:
     """2/sqrt(pi) exp(-x^2), the derivative of erf."""
-    return t.mul(t.constant(_HALF_SLOPE), t.apply("exp", t.neg(t.pow(x, t.constant(2.0)))))
+    return t.mul(t.constant(2.0 / math.sqrt(math.pi)), t.apply("exp", t.neg(_square(t, x))))
 
 
-def _square(t: Builder, x: int) -> int:
+def _square(t: _Builder, x: int) -> int:
     return t.pow(x, t.constant(2.0))
 
 
-def _one_plus(t: Builder, x: int) -> int:
+def _one_plus(t: _Builder, x: int) -> int:
     return t.add(t.constant(1.0), x)
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 from featurephase.foundation.errors import InputError, suggest
@@ -45,14 +46,7 @@ _HINTS = {
     "{": "use round brackets",
 }
 
-_ALIASES = {
-    "ln": "log",
-    "max": "maximum",
-    "min": "minimum",
-    "sgn": "sign",
-    "logistic": "sigmoid",
-    "fabs": "abs",
-}
+_ALIASES = {"ln": "log", "max": "maximum", "min": "minimum", "sgn": "sign", "logistic": "sigmoid", "fabs": "abs"}
 
 
 class Token(NamedTuple):
@@ -91,18 +85,9 @@ def _relu(t: Tape, x: int) -> int:
     return t.apply("maximum", x, t.constant(0.0))
 
 
-def _maximum(t: Tape, *x: int) -> int:
-    top = x[0]
-    for other in x[1:]:
-        top = t.apply("maximum", top, other)
-    return top
-
-
-def _minimum(t: Tape, *x: int) -> int:
-    bottom = x[0]
-    for other in x[1:]:
-        bottom = t.apply("minimum", bottom, other)
-    return bottom
+def _folded(op: str) -> Callable[..., int]:
+    """The function of any number of arguments that an operation on two makes."""
+    return lambda t, *x: reduce(partial(t.apply, op), x)
 
 
 def _heaviside(t: Tape, x: int, at_zero: int | None = None) -> int:
@@ -112,7 +97,7 @@ def _heaviside(t: Tape, x: int, at_zero: int | None = None) -> int:
 
 
 def _clip(t: Tape, x: int, low: int, high: int) -> int:
-    return _minimum(t, _maximum(t, x, low), high)
+    return t.apply("minimum", t.apply("maximum", x, low), high)
 
 
 def _hermite(t: Tape, degree: int, x: int) -> int:
@@ -134,8 +119,8 @@ FUNCTIONS: dict[str, Function] = {
     "sqrt": Function(1, 1, lambda t, x: t.pow(x, t.constant(0.5))),
     "relu": Function(1, 1, _relu),
     "heaviside": Function(1, 2, _heaviside),
-    "minimum": Function(2, 64, _minimum),
-    "maximum": Function(2, 64, _maximum),
+    "minimum": Function(2, 64, _folded("minimum")),
+    "maximum": Function(2, 64, _folded("maximum")),
     "clip": Function(3, 3, _clip),
     "where": Function(3, 3, Tape.where),
     "hermite": Function(2, 2, _hermite),

@@ -103,15 +103,6 @@ def _activation(between: list[Any]) -> str:
         return "linear"
     module = between[0]
     kind = type(module).__name__
-    names = {
-        "ReLU": "relu",
-        "Tanh": "tanh",
-        "Sigmoid": "sigmoid",
-        "SiLU": "silu",
-        "Mish": "mish",
-        "SELU": "selu",
-        "Softsign": "softsign",
-    }
     if kind == "GELU":
         return "gelu" if module.approximate == "none" else "gelu_tanh"
     parameters = {"ELU": ("elu", "alpha"), "CELU": ("celu", "alpha"), "LeakyReLU": ("leaky_relu", "negative_slope")}
@@ -120,6 +111,6 @@ def _activation(between: list[Any]) -> str:
         return f"{name}({getattr(module, parameter)!r})"
     if kind == "Softplus":
         return f"softplus({module.beta!r})"
-    if kind not in names:
+    if kind not in ("ReLU", "Tanh", "Sigmoid", "SiLU", "Mish", "SELU", "Softsign"):
         raise InputError(f"model: the catalogue has no activation like {kind}; give one as activation=")
-    return names[kind]
+    return kind.lower()

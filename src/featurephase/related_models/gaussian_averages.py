@@ -31,29 +31,16 @@ _PAIRS = ((0, 1, 2, 3), (0, 2, 1, 3), (0, 3, 1, 2), (1, 2, 0, 3), (1, 3, 0, 2), 
 class Unit(NamedTuple):
     """An activation with its averages over normal variables.
 
-    Attributes
-    ----------
-    value
-        g itself.
-    slope
-        g'.
-    two
-        E[g(a) g(b)] from C_aa, C_bb, C_ab.
-    slopes
-        E[g'(a) g'(b)] from the same.
-    three
-        E[g'(a) b g(c)] from C_aa, C_cc, C_ab, C_ac, C_bc.
-    four
-        E[g'(a) g'(b) g(c) g(d)] from the covariance of all variables, shape (variable, variable), and the indices of
-        a, b, c and d among them, shape (..., 4); the same variable may occur several times.
+    ``four`` takes the covariance of all variables, shape (variable, variable), and the indices of a, b, c and d among
+    them, shape (..., 4); the same variable may occur several times.
     """
 
-    value: Callable[[Array], Array]
-    slope: Callable[[Array], Array]
-    two: Callable[[Array, Array, Array], Array]
-    slopes: Callable[[Array, Array, Array], Array]
-    three: Callable[[Array, Array, Array, Array, Array], Array]
-    four: Callable[[Array, Indices], Array]
+    value: Callable[[Array], Array]  # g itself
+    slope: Callable[[Array], Array]  # g'
+    two: Callable[[Array, Array, Array], Array]  # E[g(a) g(b)] from C_aa, C_bb, C_ab
+    slopes: Callable[[Array, Array, Array], Array]  # E[g'(a) g'(b)] from the same
+    three: Callable[[Array, Array, Array, Array, Array], Array]  # E[g'(a) b g(c)] from C_aa, C_cc, C_ab, C_ac, C_bc
+    four: Callable[[Array, Indices], Array]  # E[g'(a) g'(b) g(c) g(d)]
 
 
 # ---- erf

@@ -42,27 +42,13 @@ def specialisation(s: State) -> float:
 
 @dataclass(frozen=True)
 class OnlineFlow:
-    """Time derivatives of the order parameters, and the error they stand for.
+    """Time derivatives of the order parameters, and the error they stand for."""
 
-    Attributes
-    ----------
-    unit
-        The activation.
-    v
-        The teacher's read-outs, shape (task, M).
-    eta
-        Rate of the hidden units.
-    noise
-        Standard deviation of the noise.
-    readout
-        "fixed", "trained" at rate ``eta_readout``, or "adapted": one step of that size from 0, anew at every time.
-    """
-
-    unit: Unit
-    v: Array
-    eta: float
-    noise: float
-    readout: str
+    unit: Unit  # the activation
+    v: Array  # the teacher's read-outs, shape (task, M)
+    eta: float  # rate of the hidden units
+    noise: float  # standard deviation of the noise
+    readout: str  # "fixed", "trained" at rate eta_readout, or "adapted": one step of that size from 0, at every time
     eta_readout: float
 
     def readouts(self, s: State) -> Array:
