@@ -90,22 +90,15 @@ def coefficients(model: Model) -> tuple[Coefficients, Flags, Flags]:
     with np.errstate(all="ignore"):
         sums, lost = _sums(model)
         values = _closed_form(model, sums)
-        lost |= ~_inside(model, sums, values)
-        wild = ~_ordinary(values)
-        lost |= wild
-        rows = np.flatnonzero(lost)
+        lost |= ~(_inside(model, sums, values) & _ordinary(values))
+        wild, rows = np.zeros_like(lost), np.flatnonzero(lost)
         if rows.size:
             fine = precise_coefficients(model, rows)
-            underflow = np.zeros(rows.size, dtype=np.bool_)
             for f in fields(values):
                 array, value = getattr(values, f.name), getattr(fine, f.name)
-                if isinstance(value, Precise):
-                    array[rows] = value.double()
-                    underflow |= (array[rows] == 0.0) & (value != 0.0)
-                else:
-                    array[rows] = value
-            wild = ~_ordinary(values)
-            wild[rows] |= underflow
+                array[rows] = value.double() if isinstance(value, Precise) else value
+                wild[rows] |= isinstance(value, Precise) & (array[rows] == 0.0) & (value != 0.0)
+            wild |= ~_ordinary(values)
     return values, lost, wild
 
 

@@ -59,14 +59,7 @@ _EVALUATED = tuple(f.name for f in fields(Mechanisms) if f.name not in ("times",
 
 
 def mechanisms(flow: Flow, times: ArrayLike) -> Mechanisms:
-    """The budget of the kernel's and the output's change, from time 0 to each time.
-
-    Parameters
-    ----------
-    flow
-        One or many initialisations.
-    times
-        Times >= 0, infinity included, any shape.
+    """The budget of the kernel's and the output's change, from 0 to each time: >= 0, infinity included, any shape.
 
     Raises
     ------

@@ -6,13 +6,13 @@ on a plane, so that boundaries are segments. Source: arXiv:2401.07085, section 5
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, dataclass, field, replace
 
 import numpy as np
 
 from featurephase.foundation.errors import InputError
 from featurephase.foundation.types import Array
-from featurephase.latent_model.scaling import AXES, WEIGHTS, Scaling, check_kappa, draw, sign, width_at
+from featurephase.latent_model.scaling import AXES, WEIGHTS, Scaling, draw, sign, width_at
 
 __all__ = ["FiniteWidthMap", "Point", "Segment", "Slice", "finite_width_map"]
 
@@ -52,8 +52,7 @@ class Slice:
 
     def at(self, x: float, y: float) -> Scaling:
         """The scaling at a point of the plane."""
-        values = dict(zip(AXES, astuple(self.fixed), strict=True))
-        return Scaling(**(values | {self.x: x, self.y: y}))
+        return replace(self.fixed, **{self.x: x, self.y: y})
 
     def affine(self, name: str) -> Array:
         """A combination of exponents as ``a x + b y + c`` on the plane: the array (a, b, c)."""
@@ -187,7 +186,6 @@ def finite_width_map(
     """
     if points < 2 or replicates < 2:
         raise InputError(f"points and replicates must be at least 2, given {points} and {replicates}")
-    check_kappa(kappa)
     x, y = np.linspace(*plane.x_range, points), np.linspace(*plane.y_range, points)
     at = dict(zip(AXES, astuple(plane.fixed), strict=True)) | {plane.x: x[None, :, None], plane.y: y[:, None, None]}
     # only three sums of the weights enter, each (y, x, replicate)

@@ -138,13 +138,7 @@ class Scaling:
         return all(abs(gap) < _ZERO for gap in gaps)
 
     def verdict(self, *, symmetrised: bool = False) -> Verdict:
-        """Phase, stability and mechanism as kappa grows.
-
-        Parameters
-        ----------
-        symmetrised
-            Whether the initial output is made exactly 0 (pairs of units that cancel).
-        """
+        """Phase, stability and mechanism as kappa grows; ``symmetrised``: pairs of units make the initial output 0."""
         x = self.exponents
         time = -(x.c_k + max(x.c_h, 0.0)) + 0.0
         stability, pace = {
@@ -197,7 +191,6 @@ class Scaling:
         InputError
             If kappa is not above 1.
         """
-        check_kappa(kappa)
         u, w = draw(width_at(kappa, self.c_width), samples, seed)
         return Flow(
             kappa**self.c_sigma_u * u,
@@ -214,14 +207,10 @@ class Scaling:
 AXES = tuple(field.name for field in fields(Scaling))
 
 
-def check_kappa(kappa: float) -> None:
-    """Refuse a large number that is not above 1."""
+def width_at(kappa: float, c_width: float) -> int:
+    """The width of a network at one kappa, which must be above 1."""
     if not (np.isfinite(kappa) and kappa > 1.0):
         raise InputError(f"kappa must be a finite number above 1, given {kappa}")
-
-
-def width_at(kappa: float, c_width: float) -> int:
-    """The width of a network at one kappa."""
     return _FIXED_WIDTH if sign(c_width) == 0 else max(round(kappa**c_width), 1)
 
 

@@ -48,7 +48,7 @@ from featurephase.foundation.types import Array
 from featurephase.latent_model.coefficients import Coefficients, cancelled, modes, precise_coefficients, precise_modes
 from featurephase.latent_model.coefficients import unbalance as unbalances
 from featurephase.latent_model.model import Flags, Model, check_times, finite
-from featurephase.latent_model.motion import SCALARS, Evaluation, Formula, Trajectory, arrival, growth
+from featurephase.latent_model.motion import SCALARS, Evaluation, Trajectory, arrival, growth
 from featurephase.latent_model.motion import scalars as trajectory_scalars
 
 __all__ = ["Descent", "Flow", "Trajectory"]
@@ -72,7 +72,7 @@ class Descent:
 
 
 class Flow:
-    """Gradient flow of the latent-variable model from one or many initialisations.
+    """Gradient flow of the latent-variable model from one or many initialisations (arXiv:2401.07085, section 3).
 
     Parameters
     ----------
@@ -104,15 +104,13 @@ class Flow:
         whether exactly one layer moves (the other has rate 0).
     parallel
         Whether u and w are exactly parallel (width 1 and a vanishing layer included): only norms can change.
+    evaluate
+        Quantities by a formula: see :class:`~featurephase.latent_model.motion.Evaluation`.
 
     Raises
     ------
     InputError
         If shapes disagree, a number is not finite, a rate, A or C is negative, or ``B^2 > A C``.
-
-    Notes
-    -----
-    arXiv:2401.07085, section 3, in the form of the module's docstring.
     """
 
     def __init__(
@@ -132,18 +130,12 @@ class Flow:
         scalars = {"eta_u": eta_u, "eta_w": eta_w, "second_moment": second_moment, "cross_moment": cross_moment}
         self._model = x = Model.of(u, w, response_moment, loss_factor, saddle_tolerance, gamma=gamma, **scalars)
         self.batch, self.width, self.loss_factor = x.batch, x.u.shape[-1], x.loss_factor
-        self._evaluation = Evaluation(x)
-        self._c, self._wild = self._evaluation.c, self._evaluation.wild
+        self.evaluate = Evaluation(x)
+        self._c, self._wild = self.evaluate.c, self.evaluate.wild
         self.saddle: Flags = self._c.saddle.reshape(self.batch)
         self.frozen: Flags = (self._c.frozen & ~self._c.saddle).reshape(self.batch)
         self.linear: Flags = self._c.linear.reshape(self.batch)
         self.parallel: Flags = (self._c.root_gram == 0.0).reshape(self.batch)
-
-    def evaluate(
-        self, formula: Formula, names: tuple[str, ...], times: Array
-    ) -> tuple[dict[str, Array], dict[str, str]]:
-        """Quantities by a formula: see :class:`~featurephase.latent_model.motion.Evaluation`."""
-        return self._evaluation(formula, names, times)
 
     def at(self, times: ArrayLike, *, quantities: tuple[str, ...] | None = None, grid: bool = True) -> Trajectory:
         """Scalars of the flow.
@@ -173,7 +165,7 @@ class Flow:
                 raise InputError(
                     f"times of shape {t.shape} do not broadcast with the initialisations {self.batch}"
                 ) from None
-        values, out_of_range = self._evaluation(partial(trajectory_scalars, wanted), wanted, t, pairwise=not grid)
+        values, out_of_range = self.evaluate(partial(trajectory_scalars, wanted), wanted, t, pairwise=not grid)
         empty = {name: np.empty(0) for name in SCALARS}
         return Trajectory(times=t, out_of_range=out_of_range, **(empty | values))
 
@@ -186,12 +178,12 @@ class Flow:
             If a time is negative or nan.
         """
         t = check_times(times)
-        path, _ = self._evaluation(growth, ("up", "down", "near"), t.reshape(-1))
+        path, _ = self.evaluate(growth, ("up", "down", "near"), t.reshape(-1))
         up, down, near = (x.reshape(len(self._wild), -1) for x in path.values())
         with np.errstate(all="ignore"):
             u, w, safe = self._combined(up, down, near != 0.0)
             for i in np.flatnonzero((self._wild | ~safe) & ~self._c.frozen):
-                fine = self._evaluation.precisely(growth, np.full(t.size, i), t.reshape(-1))
+                fine = self.evaluate.precisely(growth, np.full(t.size, i), t.reshape(-1))
                 rise, fall = fine["up"][:, None], fine["down"][:, None]
                 parts = precise_modes(self._model, np.full(self.width, i), np.arange(self.width))
                 u[i], w[i] = (parts[0] * rise - parts[1] * fall).double(), (parts[2] * rise + parts[3] * fall).double()
@@ -244,7 +236,7 @@ class Flow:
     @property
     def initial_rate(self) -> Array:
         """Rate ``2 c A K(0)`` at which the residual starts to decay."""
-        return self._evaluation.rowwise(
+        return self.evaluate.rowwise(
             lambda c: where(c.frozen, 0.0, 2.0 * c.loss_factor * c.A * (c.kernel_p + c.kernel_q))
         )
 
@@ -262,7 +254,7 @@ class Flow:
             growth_time = where(c.algebraic, 1.0 / mode / c.loss_factor, np.log1p(1.0 / mode) / c.rate)
             return where(mode == 0.0, np.inf, where(c.linear, 1.0 / c.rate, growth_time))
 
-        return self._evaluation.rowwise(time)
+        return self.evaluate.rowwise(time)
 
     def limit(self) -> Trajectory:
         """The trajectory at infinite time."""
@@ -286,7 +278,7 @@ class Flow:
             kernel = abs(c.gamma) * (c.P + c.Q) / c.r
             return where(c.linear | c.frozen, np.nan, abs(getattr(c, name)) / kernel)
 
-        return self._evaluation.rowwise(partial(over, "start")), self._evaluation.rowwise(partial(over, "target"))
+        return self.evaluate.rowwise(partial(over, "start")), self.evaluate.rowwise(partial(over, "target"))
 
     @cached_property
     def conserved(self) -> dict[str, Array]:
@@ -299,13 +291,13 @@ class Flow:
         model = self._model
         unit = unbalances(model)
         if model.saddle_tolerance > 0.0:  # an absent mode leaves nothing
-            both = self._evaluation.rowwise(lambda c: where((c.P == 0.0) | (c.Q == 0.0), 0.0, np.ones_like(c.P)))
+            both = self.evaluate.rowwise(lambda c: where((c.P == 0.0) | (c.Q == 0.0), 0.0, np.ones_like(c.P)))
             unit *= both.reshape(-1, 1)
         gamma = model.gamma.reshape(self.batch)
         return {
             "unbalance": unit.reshape(*self.batch, self.width),
-            "gram": self._evaluation.rowwise(lambda c: c.root_gram * c.root_gram),
-            "kernel_gap": self._evaluation.rowwise(lambda c: np.square(c.gamma * c.root_h)) * (gamma != 0.0),
+            "gram": self.evaluate.rowwise(lambda c: c.root_gram * c.root_gram),
+            "kernel_gap": self.evaluate.rowwise(lambda c: np.square(c.gamma * c.root_h)) * (gamma != 0.0),
             "norm_difference": unit.sum(axis=-1).reshape(self.batch),
         }
 

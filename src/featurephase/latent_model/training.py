@@ -48,8 +48,7 @@ class Setting:
         s, norms = self.gamma * product, np.sqrt(uu) * np.sqrt(ww)
         if loss is None:
             loss = self.loss_factor * (self.second_moment * s**2 - 2.0 * self.cross_moment * s + self.response_moment)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            alignment = np.where(norms > 0.0, product / norms, np.nan)
+        alignment = np.divide(product, norms, out=np.full_like(norms, np.nan), where=norms > 0.0)
         kernel = self.gamma**2 * (self.eta_u * ww + self.eta_w * uu)
         return Measurement(times=times, output=s, loss=loss, kernel=kernel, alignment=alignment, u=u, w=w)
 

@@ -42,24 +42,25 @@ __all__ = ["SortedDraws", "dimensions", "pair_moment", "resolved", "sorted_draws
 
 IndexArray = NDArray[np.intp]
 
-#: neighbouring responses that differ by this part of them are equal: conditioning on g_U in a basis other than the
-#: axes makes constants of what depends on g_U alone, and the rounding errors left would order the draws by size
+#: Responses whose relative difference is below this count as equal. A response that depends on the conditioned
+#: coordinates alone is constant given them, but the rotation of the basis leaves rounding errors of about 1e-16 in it;
+#: sorting by these errors would make windows of draws that have nothing in common.
 ROUNDING = 1e-12
 
-#: equal responses from this number on are a group of their own; fewer are neighbours like any others
+#: This many equal responses, or more, form a window of their own. Fewer are sorted into windows like all others.
 ATOM = 16
 
-#: how many times the span of the responses of a quarter of a stretch may exceed that of another quarter
+#: A stretch is cut in two while one quarter of its draws spans more than this many times the range of another quarter.
 UNEVEN = 3.0
 
-#: how many times the windows are halved, and one
+#: Number of window widths: whole windows, their halves, quarters and eighths.
 LEVELS = 4
 
-#: number of wide windows
+#: Number of wide windows.
 WIDE = 32
 
-#: draws of up to eight coordinates handled at once: bounds the memory (some 50 arrays of this length for five hard
-#: directions, 200 MB)
+#: Largest number of draws handled at once, for up to eight coordinates (fewer for more), so that memory is bounded:
+#: with five hard directions some 50 arrays of this length are held, 200 MB.
 CHUNK = 2**19
 
 
@@ -180,12 +181,12 @@ def _shape(samples: int, dim: int, conditioned: int) -> tuple[int, int, int]:
 
 
 def resolved(link: Link, conditioned: int, samples: int) -> bool:
-    """Whether windows of so many draws are fine enough to say that the response tells nothing: always for a number."""
+    """Whether so many draws make windows fine enough to show that E[f | y] = 0; for scalar responses they always do."""
     return resolves(_shape(samples, link.latent_dim, conditioned)[2], dimensions(link, conditioned))
 
 
 def dimensions(link: Link, conditioned: int) -> int:
-    """How many dimensions the responses can fill, given so many latent coordinates."""
+    """Dimension of the set of responses when ``conditioned`` latent coordinates are given."""
     free = link.latent_dim - conditioned + link.normals + link.uniforms
     return max(min(link.components, free), 1)
 
@@ -214,8 +215,8 @@ def sorted_draws(
     rng
         The random stream.
     blur
-        With a value above 0, what is conditioned on is sqrt(1 - blur^2) a + blur z, z fresh: less than a, by a known
-        amount. (If E[f | y, a] = 0, so is the expectation given less.)
+        Above 0: the outer draws are those of sqrt(1 - blur^2) a + blur z with independent normal z, so that only a part
+        of a is conditioned on. Where E[f | y, a] vanishes, so does the expectation given that part.
 
     Raises
     ------
@@ -238,6 +239,6 @@ def sorted_draws(
             yield SortedDraws(b[:, order], levels, wide)
             continue
         y = y[:, :, 0]
-        order = np.argsort(y, axis=1)  # the draws are exchangeable, so equal responses are in random order
+        order = np.argsort(y, axis=1)  # equal responses may stay as drawn: the draws are independent
         levels, wide = _window_edges(np.take_along_axis(y, order, axis=1), 1 if link.labels else ATOM)
         yield SortedDraws(b[:, (order + np.arange(rows)[:, None] * length).ravel()], levels, wide)
