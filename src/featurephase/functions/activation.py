@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from featurephase.foundation.errors import InputError, SingularCurvatureError, suggest
+from featurephase.foundation.errors import InputError, suggest
 from featurephase.foundation.types import Array
 from featurephase.functions.analysis import survey
 from featurephase.functions.borders import limits_at, refuse_discontinuity
@@ -21,7 +21,7 @@ from featurephase.functions.facts import ActivationFacts, activation_facts
 from featurephase.functions.formula import Formula
 from featurephase.functions.gaussian import gaussian_mean
 from featurephase.functions.parser import check_length, refuse
-from featurephase.functions.specified import Specified
+from featurephase.functions.specified import Origin, Specified
 
 __all__ = ["Activation", "activation"]
 
@@ -71,7 +71,7 @@ class Activation(Specified):
             _breaks=tuple(b.x for b in surveyed.borders),
             _corrections=tuple(limits_at(surveyed.borders, order) for order in range(3)),
             _evaluate=formula.evaluate,
-            _origin=(activation, (text,)),
+            _origin=Origin(activation, (text,)),
         )
 
     @classmethod
@@ -112,7 +112,7 @@ class Activation(Specified):
             _breaks=kinks,
             _corrections=((), (), ()),
             _evaluate=Callables(f"activation {name!r}", (value, first, second)).evaluate,
-            _origin=(_from_callables, (value, first, second, name, facts)),
+            _origin=Origin(cls.from_callables, (value, first, second), (("name", name), ("facts", facts))),
         )
 
     @property
@@ -159,10 +159,8 @@ class Activation(Specified):
         SingularCurvatureError
             If sigma' jumps, unless ``almost_everywhere``.
         """
-        if self.singular_curvature and not almost_everywhere:
-            raise SingularCurvatureError(
-                f"the activation {self.name!r} has no second derivative: the first jumps at h = {self.kinks[0]:.6g}"
-            )
+        place = f" at h = {self.kinks[0]:.6g}" if self.kinks else ""
+        self._refuse_jump(self.singular_curvature and not almost_everywhere, place)
         return self._at((2,), h)[0]
 
     def gaussian_mean(self, power: int = 1) -> float:
@@ -203,10 +201,6 @@ def _expression(text: str) -> tuple[str, dict[str, Any]]:
 
 def _literal(number: float) -> str:
     return f"({number!r})" if number < 0 else repr(number)
-
-
-def _from_callables(value: Any, first: Any, second: Any, name: str, facts: ActivationFacts | None) -> Activation:
-    return Activation.from_callables(value, first, second, name=name, facts=facts)
 
 
 @lru_cache(maxsize=256)

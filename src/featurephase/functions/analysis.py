@@ -240,16 +240,13 @@ def _merged(found: Sequence[_Place]) -> list[_Place]:
     merged: list[_Place] = []
     for place in sorted(found):
         last = merged[-1] if merged else None
-        if last is not None and last.row == place.row and place.x - last.x <= 8 * _rounding(place.x, last.x):
+        rounding = 0.0 if last is None else math.ulp(max(abs(place.x), abs(last.x))) + _FINEST
+        if last is not None and last.row == place.row and place.x - last.x <= 8 * rounding:
             better = place if place.exact and not last.exact else last
             merged[-1] = better._replace(degenerate=place.degenerate or last.degenerate)
         else:
             merged.append(place)
     return sorted(merged, key=lambda p: (p.row, abs(p.x)))
-
-
-def _rounding(x: float, y: float) -> float:
-    return math.ulp(max(abs(x), abs(y))) + _FINEST
 
 
 def _continued(formula: Formula, aside: Sequence[Array], at: Sequence[Array]) -> Array:

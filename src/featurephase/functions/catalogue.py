@@ -152,10 +152,6 @@ def _coordinates(p: int) -> list[str]:
     return [f"g{i + 1}" for i in range(p)]
 
 
-def _prefix_products(p: int) -> str:
-    return " + ".join("*".join(_coordinates(i + 1)) for i in range(p))
-
-
 LINKS: dict[str, Entry] = {
     "linear": Entry("g1"),
     "abs": Entry("abs(g1)"),
@@ -166,7 +162,7 @@ LINKS: dict[str, Entry] = {
     "norm_square": Entry(lambda p: " + ".join(f"{g}**2" for g in _coordinates(p))),
     "product": Entry(lambda p: "*".join(_coordinates(p))),
     "parity": Entry(lambda p: f"sign({'*'.join(_coordinates(p))})", note="also called sign_product"),
-    "staircase": Entry(_prefix_products, note="Abbe et al. 2022"),
+    "staircase": Entry(lambda p: " + ".join("*".join(_coordinates(i + 1)) for i in range(p)), note="Abbe et al. 2022"),
     "sign_staircase": Entry(
         lambda p: " + ".join(f"sign({'*'.join(_coordinates(i + 1))})" for i in range(p)),
     ),

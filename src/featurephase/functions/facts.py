@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from featurephase.foundation.types import Array
-from featurephase.functions.analysis import REACH, Border, Survey
+from featurephase.functions.analysis import REACH, Survey
 from featurephase.functions.formula import Formula
 from featurephase.functions.intervals import enclosure
 
@@ -151,13 +151,10 @@ def loss_facts(formula: Formula, survey: Survey, rows: int, declared: Mapping[st
         second = survey.values[2]
         with np.errstate(invalid="ignore"):
             bent = bool(np.any(second < -1e-12 * np.max(np.abs(second), where=np.isfinite(second), initial=0.0)))
-        facts["convex"] = None if survey.ends else not bent and not any(_concave(b) for b in survey.borders)
+        concave = any(b.jumps[1] and b.right[1] < b.left[1] for b in survey.borders)  # at a kink
+        facts["convex"] = None if survey.ends else not bent and not concave
         scanned.add("convex")
     return LossFacts(**facts, measured=frozenset(scanned))
-
-
-def _concave(border: Border) -> bool:
-    return border.jumps[1] and border.right[1] < border.left[1]
 
 
 def scan_points(rng: np.random.Generator, dimension: int, count: int, scale: float) -> Array:

@@ -19,6 +19,7 @@ from featurephase.functions.facts import LinkFacts, grows, scan_points
 from featurephase.functions.intervals import enclosure
 from featurephase.functions.parser import check_length, parse, refuse
 from featurephase.functions.program import Program
+from featurephase.functions.specified import Origin, Remade
 from featurephase.functions.tape import Tape
 
 __all__ = ["Link", "link"]
@@ -45,7 +46,7 @@ class NoiseSource(Protocol):
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class Link:
+class Link(Remade):
     """A link: the response y as a function of latent coordinates g1..gk, normal noise e1.. and uniform noise u1..
 
     Made by :func:`link` from a text, or by :meth:`from_callable` from a Python function. Immutable, hashable, equal if
@@ -84,8 +85,6 @@ class Link:
     facts: LinkFacts
     #: (g, e, u) -> responses
     _function: Callable[..., Any]
-    #: how to make it again: a function and its arguments
-    _origin: tuple[Callable[..., Link], tuple[Any, ...]]
     parts: tuple[Link, ...] = ()
     components: int = 0
     labels: tuple[float, ...] = ()
@@ -128,7 +127,7 @@ class Link:
             uses=tuple(sorted(used["g"])),
             facts=LinkFacts(bounded=True, bound=bound) if np.isfinite(bound) else _scanned(function, counts),
             _function=function,
-            _origin=(link, (text, latent_dim)),
+            _origin=Origin(link, (text, latent_dim)),
         )
 
     @classmethod
@@ -157,7 +156,7 @@ class Link:
         InputError
             If it fails, or returns another shape, on a few draws.
         """
-        k = _dimension(latent_dim)
+        k, words = _dimension(latent_dim), {"normals": normals, "uniforms": uniforms, "name": name}
         try:
             facts = _scanned(function, (k, normals, uniforms))
         except Exception as error:
@@ -171,7 +170,7 @@ class Link:
             uses=tuple(range(1, k + 1)),
             facts=facts,
             _function=function,
-            _origin=(_from_callable, (function, k, normals, uniforms, name)),
+            _origin=Origin(cls.from_callable, (function, k), tuple(words.items())),
         )
 
     def evaluate(self, g: ArrayLike, e: ArrayLike | None = None, u: ArrayLike | None = None) -> Array:
@@ -247,21 +246,12 @@ class Link:
         """
         if self.parts:
             return [str(part.to_spec()) for part in self.parts]
-        if self._origin[0] is not link:
+        if self._origin.make is not link:
             raise InputError(f"link {self.name!r} was made from a Python function: it cannot be written as text")
         return self.name
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return self._origin
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Link) and self._origin == other._origin
-
-    def __hash__(self) -> int:
-        return hash(self._origin[1])
-
     def __repr__(self) -> str:
-        return f"link({self.name!r}, {self.latent_dim})" if self._origin[0] is link else f"<link {self.name!r}>"
+        return f"link({self.name!r}, {self.latent_dim})" if self._origin.make is link else f"<link {self.name!r}>"
 
 
 def _scanned(function: Callable[..., Any], counts: tuple[int, int, int]) -> LinkFacts:
@@ -320,10 +310,6 @@ def _dimension(latent_dim: Any) -> int:
     if isinstance(latent_dim, bool) or not isinstance(latent_dim, (int, np.integer)) or latent_dim < 1:
         raise InputError(f"link: latent_dim must be a whole number, at least 1, got {latent_dim!r:.40}")
     return int(latent_dim)
-
-
-def _from_callable(function: Any, latent_dim: int, normals: int, uniforms: int, name: str) -> Link:
-    return Link.from_callable(function, latent_dim, normals=normals, uniforms=uniforms, name=name)
 
 
 @lru_cache(maxsize=256)

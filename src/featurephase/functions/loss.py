@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from featurephase.foundation.errors import InputError, SingularCurvatureError, suggest
+from featurephase.foundation.errors import InputError, suggest
 from featurephase.foundation.types import Array
 from featurephase.functions.analysis import survey
 from featurephase.functions.borders import refuse_discontinuity
@@ -19,7 +19,7 @@ from featurephase.functions.catalogue import LABELS, LOSSES, expand
 from featurephase.functions.facts import LossFacts, loss_facts
 from featurephase.functions.formula import Formula
 from featurephase.functions.parser import check_length, refuse
-from featurephase.functions.specified import Specified
+from featurephase.functions.specified import Origin, Specified
 
 __all__ = ["Loss", "loss"]
 
@@ -83,7 +83,7 @@ class Loss(Specified):
             facts=loss_facts(formula, surveyed, _RESPONSES.size, declared),
             singular_curvature=any(b.jumps[1] for b in surveyed.borders),
             _evaluate=formula.evaluate,
-            _origin=(_loss, (text, is_expression)),
+            _origin=Origin(_loss, (text, is_expression)),
         )
 
     @classmethod
@@ -119,6 +119,7 @@ class Loss(Specified):
             to be, or if ``value`` jumps.
         """
         examined = tuple(float(y) for y in np.ravel(responses))
+        words = {"name": name, "facts": facts, "responses": examined}
         singular = False
         for y in examined:
             own = [None if g is None else _sliced(g, y) for g in (value, first, second)]
@@ -130,7 +131,7 @@ class Loss(Specified):
             facts=LossFacts() if facts is None else facts,
             singular_curvature=singular,
             _evaluate=Callables(f"loss {name!r}", (value, first, second)).evaluate,
-            _origin=(_from_callables, (value, first, second, name, facts, examined)),
+            _origin=Origin(cls.from_callables, (value, first, second), tuple(words.items())),
         )
 
     def value(self, y: ArrayLike, f: ArrayLike) -> Array:
@@ -155,7 +156,7 @@ class Loss(Specified):
         SingularCurvatureError
             If the first derivative jumps, unless ``almost_everywhere``.
         """
-        self._require_curvature(almost_everywhere)
+        self._refuse_jump(self.singular_curvature and not almost_everywhere)
         return self._evaluate((2,), y, f)[0]
 
     def value_and_first(self, y: ArrayLike, f: ArrayLike) -> tuple[Array, Array]:
@@ -165,13 +166,9 @@ class Loss(Specified):
 
     def first_and_second(self, y: ArrayLike, f: ArrayLike, *, almost_everywhere: bool = False) -> tuple[Array, Array]:
         """Both derivatives in f, computed together; see :meth:`second`."""
-        self._require_curvature(almost_everywhere)
+        self._refuse_jump(self.singular_curvature and not almost_everywhere)
         first, second = self._evaluate((1, 2), y, f)
         return first, second
-
-    def _require_curvature(self, almost_everywhere: bool) -> None:
-        if self.singular_curvature and not almost_everywhere:
-            raise SingularCurvatureError(f"the loss {self.name!r} has no second derivative: the first jumps")
 
     def __repr__(self) -> str:
         return f"loss(expression={self.name!r})" if self.is_expression else super().__repr__()
@@ -179,12 +176,6 @@ class Loss(Specified):
 
 def _sliced(function: Callable[[Array, Array], Array], y: float) -> Callable[[Array], Any]:
     return lambda f: function(np.full_like(f, y), f)
-
-
-def _from_callables(
-    value: Any, first: Any, second: Any, name: str, facts: LossFacts | None, responses: tuple[float, ...]
-) -> Loss:
-    return Loss.from_callables(value, first, second, name=name, facts=facts, responses=responses)
 
 
 @lru_cache(maxsize=256)

@@ -77,27 +77,15 @@ class Function(NamedTuple):
     build: Callable[..., int]
 
 
-def _elementary(op: str) -> Function:
-    return Function(1, 1, lambda t, x: t.apply(op, x))
-
-
-def _relu(t: Tape, x: int) -> int:
-    return t.apply("maximum", x, t.constant(0.0))
-
-
 def _folded(op: str) -> Callable[..., int]:
-    """The function of any number of arguments that an operation on two makes."""
-    return lambda t, *x: reduce(partial(t.apply, op), x)
+    """An operation on one argument, or on any number of them one after the other."""
+    return lambda t, *x: reduce(partial(t.apply, op), x) if len(x) > 1 else t.apply(op, *x)
 
 
 def _heaviside(t: Tape, x: int, at_zero: int | None = None) -> int:
     zero, one = t.constant(0.0), t.constant(1.0)
     below = zero if at_zero is None else t.where(t.compare("==", x, zero), at_zero, zero)
     return t.where(t.compare(">", x, zero), one, below)
-
-
-def _clip(t: Tape, x: int, low: int, high: int) -> int:
-    return t.apply("minimum", t.apply("maximum", x, low), high)
 
 
 def _hermite(t: Tape, degree: int, x: int) -> int:
@@ -115,13 +103,13 @@ _ELEMENTARY = (
 
 #: the functions of the language
 FUNCTIONS: dict[str, Function] = {
-    **{name: _elementary(name) for name in _ELEMENTARY},
+    **{name: Function(1, 1, _folded(name)) for name in _ELEMENTARY},
     "sqrt": Function(1, 1, lambda t, x: t.pow(x, t.constant(0.5))),
-    "relu": Function(1, 1, _relu),
+    "relu": Function(1, 1, lambda t, x: t.apply("maximum", x, t.constant(0.0))),
     "heaviside": Function(1, 2, _heaviside),
     "minimum": Function(2, 64, _folded("minimum")),
     "maximum": Function(2, 64, _folded("maximum")),
-    "clip": Function(3, 3, _clip),
+    "clip": Function(3, 3, lambda t, x, low, high: t.apply("minimum", t.apply("maximum", x, low), high)),
     "where": Function(3, 3, Tape.where),
     "hermite": Function(2, 2, _hermite),
 }

@@ -11,6 +11,7 @@ from featurephase.foundation.errors import InputError
 from featurephase.foundation.types import Array
 from featurephase.functions.facts import LinkFacts
 from featurephase.functions.link import Link
+from featurephase.functions.specified import Origin
 
 __all__ = ["class_link", "class_probabilities", "vector_link"]
 
@@ -34,7 +35,7 @@ def vector_link(parts: Sequence[Link]) -> Link:
     def function(g: Array, e: Array, u: Array) -> Array:
         return np.ascontiguousarray(_values(parts, g, e, u).T)
 
-    return _made(parts, facts, uniforms, function, (vector_link, (parts,)), components=len(parts))
+    return _made(parts, facts, uniforms, function, Origin(vector_link, (parts,)), components=len(parts))
 
 
 def class_link(parts: Sequence[Link], decision: str = "softmax", labels: Sequence[float] = ()) -> Link:
@@ -72,7 +73,7 @@ def class_link(parts: Sequence[Link], decision: str = "softmax", labels: Sequenc
         return np.where(np.all(np.isfinite(logits), axis=0), values[chosen], np.nan)
 
     facts = LinkFacts(bounded=True, bound=float(np.max(np.abs(values))))
-    origin = (class_link, (parts, decision, labels))
+    origin = Origin(class_link, (parts, decision, labels))
     return _made(parts, facts, uniforms, function, origin, labels=labels, decision=decision)
 
 

@@ -1,21 +1,47 @@
-"""What activations and losses have in common: made from a text or from Python functions, and made again from that."""
+"""What activations, losses and links have in common: made from a text or from Python functions, and made again."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple
 
-from featurephase.foundation.errors import InputError
+from featurephase.foundation.errors import InputError, SingularCurvatureError
 
-__all__ = ["Specified"]
+__all__ = ["Origin", "Remade", "Specified"]
+
+
+class Origin(NamedTuple):
+    """How something is made again: a function, its arguments, and those by name."""
+
+    make: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    words: tuple[tuple[str, Any], ...] = ()
+
+    def again(self) -> Any:
+        """Make it again."""
+        return self.make(*self.arguments, **dict(self.words))
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class Specified:
-    """Base of what is made from a text or from Python functions: immutable, hashable, picklable.
+class Remade:
+    """Base of immutable values that are equal if made in the same way from the same, and unpickled by making them."""
 
-    Equal if made in the same way from the same; unpickled by making it again.
+    _origin: Origin
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Origin.again, (self._origin,)
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and self._origin == other._origin
+
+    def __hash__(self) -> int:
+        return hash(self._origin.arguments)
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class Specified(Remade):
+    """Base of activations and losses.
 
     Attributes
     ----------
@@ -30,8 +56,6 @@ class Specified:
 
     name: str
     expression: str | None
-    #: how to make it again: a function and its arguments
-    _origin: tuple[Callable[..., Self], tuple[Any, ...]]
 
     def to_spec(self) -> str:
         """The text that it is made from.
@@ -45,14 +69,11 @@ class Specified:
             raise InputError(f"{self.kind} {self.name!r} was made from Python functions: it cannot be written as text")
         return self.name
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return self._origin
-
-    def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and self._origin == other._origin
-
-    def __hash__(self) -> int:
-        return hash(self._origin[1])
+    def _refuse_jump(self, jumps: bool, where: str = "") -> None:
+        """Raise SingularCurvatureError: a second derivative was asked for, and the first jumps."""
+        if jumps:
+            reason = f"has no second derivative: the first jumps{where}"
+            raise SingularCurvatureError(f"the {self.kind} {self.name!r} {reason}")
 
     def __repr__(self) -> str:
         return f"{self.kind}({self.name!r})" if self.expression is not None else f"<{self.kind} {self.name!r}>"

@@ -9,12 +9,13 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from featurephase.foundation.errors import InputError, SingularCurvatureError, show
+from featurephase.foundation.errors import InputError, show
 from featurephase.foundation.numbers import is_whole, plain
 from featurephase.foundation.types import Array
+from featurephase.functions.callables import Callables
 from featurephase.functions.facts import LossFacts
 from featurephase.functions.loss import Loss
-from featurephase.functions.specified import Specified
+from featurephase.functions.specified import Origin, Specified
 
 __all__ = ["VectorLoss", "vector_loss"]
 
@@ -59,7 +60,7 @@ class VectorLoss(Specified):
     @property
     def has_second(self) -> bool:
         """Whether there is a second derivative to ask for."""
-        return self.scalar is not None or self._origin[1][2] is not None
+        return self.scalar is not None or self._origin.arguments[2] is not None
 
     @property
     def is_expression(self) -> bool:
@@ -97,8 +98,7 @@ class VectorLoss(Specified):
         SingularCurvatureError
             If the first derivative jumps, unless ``almost_everywhere``.
         """
-        if self.singular_curvature and not almost_everywhere:
-            raise SingularCurvatureError(f"the loss {self.name!r} has no second derivative: the first jumps")
+        self._refuse_jump(self.singular_curvature and not almost_everywhere)
         first, second = self._evaluate((1, 2), self.targets(y), f)
         return first, second
 
@@ -144,13 +144,7 @@ class VectorLoss(Specified):
             raise InputError(f"loss {name!r}: responses of shape {at.shape}: must be columns of {outputs} numbers")
         functions = (value, first, second)
         _check(name, functions, at)
-
-        def evaluate(orders: tuple[int, ...], y: Array, f: Array) -> tuple[Array, ...]:
-            if second is None and 2 in orders:
-                raise InputError(f"loss {name!r}: no second derivative was given to from_callables")
-            return tuple(np.asarray(functions[k](y, f), dtype=np.float64) for k in orders)  # type: ignore[misc]
-
-        arguments = (value, first, second, outputs, name, facts, tuple(map(tuple, at.tolist())))
+        words = {"outputs": outputs, "name": name, "facts": facts, "responses": tuple(map(tuple, at.tolist()))}
         return cls(
             name=name,
             expression=None,
@@ -159,15 +153,9 @@ class VectorLoss(Specified):
             singular_curvature=False,
             scalar=None,
             softmax=False,
-            _evaluate=evaluate,
-            _origin=(_from_callables, arguments),
+            _evaluate=Callables(f"loss {name!r}", functions).evaluate,
+            _origin=Origin(cls.from_callables, functions, tuple(words.items())),
         )
-
-
-def _from_callables(
-    value: Any, first: Any, second: Any, outputs: int, name: str, facts: LossFacts | None, at: Any
-) -> VectorLoss:
-    return VectorLoss.from_callables(value, first, second, outputs=outputs, name=name, facts=facts, responses=at)
 
 
 def vector_loss(loss: Loss, outputs: int) -> VectorLoss:
@@ -186,7 +174,7 @@ def vector_loss(loss: Loss, outputs: int) -> VectorLoss:
         scalar=loss,
         softmax=softmax,
         _evaluate=_softmax_cross_entropy if softmax else _Summed(loss).evaluate,
-        _origin=(vector_loss, (loss, outputs)),
+        _origin=Origin(vector_loss, (loss, outputs)),
     )
 
 

@@ -12,7 +12,8 @@ from torch import nn
 from featurephase.foundation.errors import InputError
 from featurephase.foundation.statistics import mean_and_se
 from featurephase.probe.functional import LossFunction, State, TorchNetwork
-from featurephase.probe.trees import Batch, leaves
+from featurephase.probe.structure import hooked
+from featurephase.probe.trees import Batch, tensors_of
 from featurephase.results.probe import CoordinateCheck
 
 __all__ = ["coordinate_check"]
@@ -108,22 +109,15 @@ def _run(
 def _activations(network: TorchNetwork, state: State, batch: Batch) -> dict[str, Any]:
     """Outputs of every module without children, in evaluation mode."""
     seen: dict[str, Any] = {}
-    handles = []
 
-    def hook_for(name: str) -> Any:
-        def hook(module: nn.Module, args: Any, output: Any) -> None:
-            tensors = [leaf for _, leaf in leaves(output) if isinstance(leaf, torch.Tensor)]
-            if tensors and name not in seen:
-                seen[name] = tensors[0].detach().double().cpu().numpy()
+    def keep(name: str, module: nn.Module, args: Any, output: Any) -> None:
+        tensors = tensors_of(output)
+        if tensors and name not in seen:
+            seen[name] = tensors[0].detach().double().cpu().numpy()
 
-        return hook
-
-    for name, module in state.body.module.named_modules():
-        if not list(module.children()):
-            handles.append(module.register_forward_hook(hook_for(name or type(module).__name__)))
-    network.evaluate(state, batch)
-    for handle in handles:
-        handle.remove()
+    childless = {n or type(m).__name__: m for n, m in state.body.module.named_modules() if not list(m.children())}
+    with hooked(childless, keep):
+        network.evaluate(state, batch)
     return seen
 
 

@@ -390,22 +390,29 @@ def sampling_errors(operator: HessianOperator, vectors: Tensor) -> Array:
     return errors
 
 
+def described_ends(operator: HessianOperator, pairs: Pairs, count: int) -> dict[str, Any]:
+    """Eigenvalues at both ends with standard errors and residuals, by the names they have in a result."""
+    columns: dict[str, Any] = {}
+    for name, chosen in pairs.ends(count).items():
+        columns[name], columns[f"{name}_residual"] = pairs.values[chosen], pairs.residuals[chosen]
+        known = pairs.vectors.numel() > 0
+        columns[f"{name}_se"] = sampling_errors(operator, pairs.vectors[chosen]) if known else pairs.values[chosen]
+    return columns
+
+
 def _analysis(
     operator: HessianOperator, pairs: Pairs, count: int, subspace: Array | None, provenance: Mapping[str, Any]
 ) -> HessianAnalysis:
     """The record; nan where a small problem has fewer eigenvalues than were asked for."""
     missing = not pairs.vectors.numel()
     columns: dict[str, Any] = {}
+    for name, values in described_ends(operator, pairs, count).items():
+        columns[name] = np.pad(values.astype(np.float64), (0, count - len(values)), constant_values=np.nan)
     for name, chosen in pairs.ends(count).items():
-        vectors = pairs.vectors[chosen]
-        half = len(pairs.values[chosen])
-        errors = np.full(half, np.nan) if missing else sampling_errors(operator, vectors)
-        overlap = np.full(half, np.nan)
+        columns[f"{name}_overlap"] = overlap = np.full(count, np.nan)
         if subspace is not None and not missing:
-            overlap = ((vectors.double().cpu().numpy() @ subspace) ** 2).sum(1)
-        series = {"": pairs.values[chosen], "_se": errors, "_residual": pairs.residuals[chosen], "_overlap": overlap}
-        for suffix, values in series.items():
-            columns[name + suffix] = np.pad(values.astype(np.float64), (0, count - half), constant_values=np.nan)
+            vectors = pairs.vectors[chosen].double().cpu().numpy()
+            overlap[: len(vectors)] = ((vectors @ subspace) ** 2).sum(1)
         for suffix in ("_residual", "_overlap"):
             columns[f"{name}{suffix}_se"] = columns[name + suffix] * 0.0
     scale = 0.0 if missing else float(np.abs(pairs.values).max())

@@ -12,7 +12,7 @@ from torch import nn
 
 from featurephase.foundation.errors import InputError
 from featurephase.probe.functional import Tensor
-from featurephase.probe.parameterisations import LayerScale, layer_scales
+from featurephase.probe.parameterisations import layer_scales
 
 __all__ = ["ACTIVATIONS", "NETWORKS", "NetworkOptions", "Scale", "build_network"]
 
@@ -104,7 +104,10 @@ def build_network(
     groups: list[dict[str, object]] = []
     modules = list(head)
     for layer, scale, tail in zip(layers, scales, [*tails, []], strict=True):
-        _initialise(layer, scale, generator)
+        with torch.no_grad():
+            layer.weight.normal_(0.0, scale.deviation, generator=generator)
+            if layer.bias is not None:
+                layer.bias.zero_()
         groups.append({"params": list(layer.parameters()), "lr": scale.rate})
         modules += [layer, *([] if scale.multiplier == 1.0 else [Scale(scale.multiplier)]), *tail]
     return nn.Sequential(*modules), groups
@@ -137,10 +140,3 @@ def _convolutional(outputs: int, given: NetworkOptions) -> _Parts:
     (tails[-1] if tails else head).append(nn.Flatten())
     layers.append(nn.Linear(channels * rows * columns, outputs, bias=given.bias))
     return head, layers, tails
-
-
-def _initialise(layer: nn.Module, scale: LayerScale, generator: torch.Generator) -> None:
-    with torch.no_grad():
-        layer.weight.normal_(0.0, scale.deviation, generator=generator)
-        if layer.bias is not None:
-            layer.bias.zero_()

@@ -20,8 +20,8 @@ from featurephase.probe.hessian import (
     Objective,
     Pairs,
     Spectrum,
+    described_ends,
     eigenpairs,
-    sampling_errors,
     unobtainable,
 )
 from featurephase.probe.trees import Batch, leaves, transform
@@ -183,12 +183,7 @@ def _whole(
 def _described(
     operator: HessianOperator, pairs: Pairs, count: int, trace: tuple[float, float], status: Status
 ) -> BlockSpectrum:
-    columns: dict[str, Any] = {}
-    for name, chosen in pairs.ends(count).items():
-        columns[name] = pairs.values[chosen]
-        columns[f"{name}_residual"] = pairs.residuals[chosen]
-        known = pairs.vectors.numel() > 0
-        columns[f"{name}_se"] = sampling_errors(operator, pairs.vectors[chosen]) if known else pairs.values[chosen]
+    columns = described_ends(operator, pairs, count)
     return BlockSpectrum(parameters=operator.size, trace=trace[0], trace_se=trace[1], status=status, **columns)
 
 

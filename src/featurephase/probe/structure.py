@@ -8,9 +8,10 @@ reordering. Nothing is guessed.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -106,24 +107,26 @@ def capture(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, Capture]]:
     """Record inputs and outputs of ``modules`` (of the probe's own copy) in forward passes inside the
     block."""
     seen: dict[str, Capture] = {}
-    handles = []
 
-    def hook_for(name: str) -> Any:
-        def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-            if name in seen:
-                seen[name].calls += 1
-            elif args and isinstance(args[0], torch.Tensor) and isinstance(output, torch.Tensor):
-                seen[name] = Capture(name, module, args[0], output, output.grad_fn)
-                # Hand on a copy: an in-place activation that follows must not rewrite what was captured.
-                return output.clone() if torch.is_grad_enabled() else None
-            return None
+    def keep(name: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        if name in seen:
+            seen[name].calls += 1
+        elif args and isinstance(args[0], torch.Tensor) and isinstance(output, torch.Tensor):
+            seen[name] = Capture(name, module, args[0], output, output.grad_fn)
+            # Hand on a copy: an in-place activation that follows must not rewrite what was captured.
+            return output.clone() if torch.is_grad_enabled() else None
+        return None
 
-        return hook
-
-    try:
-        for name, module in modules.items():
-            handles.append(module.register_forward_hook(hook_for(name)))
+    with hooked(modules, keep):
         yield seen
+
+
+@contextmanager
+def hooked(modules: Mapping[str, nn.Module], hook: Callable[..., Any]) -> Iterator[None]:
+    """Within it, ``hook(name, module, args, output)`` is called after the forward of each of ``modules``."""
+    handles = [module.register_forward_hook(partial(hook, name)) for name, module in modules.items()]
+    try:
+        yield
     finally:
         for handle in handles:
             handle.remove()
@@ -148,10 +151,6 @@ def canonical_names(network: TorchNetwork) -> dict[str, str]:
     return names
 
 
-def _operation(node: Any) -> str:
-    return re.sub(r"Backward\d*$", "", type(node).__name__)
-
-
 def _reason(operations: set[str]) -> str:
     named = sorted({words for op in operations for pattern, words in _REASONS if re.search(pattern, op)})
     rest = sorted(op for op in operations if not any(re.search(pattern, op) for pattern, _ in _REASONS))
@@ -174,7 +173,7 @@ def _walk_back(start: Any, stops: Mapping[Any, str]) -> tuple[set[str], set[str]
         if type(node).__name__ == "AccumulateGrad":
             sources.add("")  # the network's input, or a parameter that acts outside the weight layers
             continue
-        operations.add(_operation(node))
+        operations.add(re.sub(r"Backward\d*$", "", type(node).__name__))
         stack.extend(parent for parent, _ in node.next_functions)
     return operations, sources
 
@@ -214,7 +213,7 @@ def find_structure(network: TorchNetwork, state: State, batch: Batch) -> Structu
         layers[name] = layer
     for name, module in state.body.module.named_modules():
         own = [p for p, _ in module.named_parameters(recurse=False)]
-        if own and name not in layers and not _inside_parametrisation(name):
+        if own and name not in layers and "parametrizations" not in name.split("."):
             what = "never used in the forward pass" if name in modules else "no alignment is defined for its kind"
             unhandled.append(f"{name or type(module).__name__} ({type(module).__name__}): {what}")
 
@@ -240,7 +239,3 @@ def find_structure(network: TorchNetwork, state: State, batch: Batch) -> Structu
             elif not excluded:
                 pairs.append(Pair(lower, upper, shared, linear=operations <= _LINEAR))
     return Structure(tuple(layers.values()), tuple(pairs), tuple(dict.fromkeys(unhandled)))
-
-
-def _inside_parametrisation(name: str) -> bool:
-    return "parametrizations" in name.split(".")

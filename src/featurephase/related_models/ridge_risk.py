@@ -9,6 +9,7 @@ arXiv:2311.14646).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +26,19 @@ class Risk(NamedTuple):
     bias: float
     variance: float
     kappa: float = math.nan
+
+
+def _root(function: Callable[[float], float], low: float, high: float) -> float:
+    """A root to rounding error, however small it is."""
+    return float(brentq(function, low, high, xtol=1e-300, rtol=1e-15))
+
+
+def _level(spectrum: Array, times: Array, level: float) -> float:
+    """The c at which the sum of s/(s + c) is this level, 0 if it is less already at c = 0."""
+    if times.sum() <= level:
+        return 0.0
+    most = float(np.sum(times * spectrum)) / level
+    return _root(lambda c: float(np.sum(times * spectrum / (spectrum + c))) - level, 1e-300, most + 1e-300)
 
 
 def isotropic_risk(ratio: float, ridge: float, signal: float, noise: float) -> Risk:
@@ -83,17 +97,10 @@ def general_risk(
     def excess(kappa: float) -> float:
         return kappa * (1.0 - float(np.sum(times * s / (s + kappa))) / samples) - ridge
 
-    kappa = 0.0
     if ridge > 0.0:
-        kappa = brentq(excess, ridge * (1.0 - 1e-12), ridge + total / samples * (1.0 + 1e-12), xtol=1e-300, rtol=1e-15)
-    elif times.sum() > samples:  # the effective ridge of the interpolator: sum s/(s + kappa) = n
-        kappa = brentq(
-            lambda k: float(np.sum(times * s / (s + k))) - samples,
-            1e-300,
-            total / samples + 1e-300,
-            xtol=1e-300,
-            rtol=1e-15,
-        )
+        kappa = _root(excess, ridge * (1.0 - 1e-12), ridge + total / samples * (1.0 + 1e-12))
+    else:  # the effective ridge of the interpolator: sum s/(s + kappa) = n
+        kappa = _level(s, times, samples)
     shares = s / (s + kappa)
     rest = 1.0 - float(np.sum(times * shares**2)) / samples
     if rest <= 1e-14:
@@ -120,23 +127,15 @@ def random_features_risk(
     noise
         Variance of the noise.
     """
-    s, n, k = spectrum, samples, features
+    s, n, k, once = spectrum, samples, features, np.ones_like(spectrum)
 
     def z_of(c: float) -> float:
         return float(np.sum(s / (s + c)))
 
     high = 2.0 * float(s.sum()) / min(n, k) + penalty + 1e-300
 
-    def root(level: float) -> float:
-        """Where z(c) is this level, 0 if it is less there already."""
-        if len(s) <= level:
-            return 0.0
-        return float(
-            brentq(lambda c: z_of(c) - level, 1e-300, float(s.sum()) / level + 1e-300, xtol=1e-300, rtol=1e-15)
-        )
-
     if penalty > 0.0:
-        low = max(root(k), 1e-300)
+        low = max(_level(s, once, k), 1e-300)
 
         def excess(c: float) -> float:
             z = z_of(c)
@@ -144,10 +143,10 @@ def random_features_risk(
 
         while excess(high) > 0.0:
             high *= 2.0
-        c = brentq(excess, low * (1.0 + 1e-15), high, xtol=1e-300, rtol=1e-15)
+        c = _root(excess, low * (1.0 + 1e-15), high)
         kappa = c * (1.0 - z_of(c) / k)
     else:
-        c = root(min(n, k))
+        c = _level(s, once, min(n, k))
         kappa = c * (1.0 - n / k) if n < k else 0.0
         if n == k and c > 0.0:
             return Risk(math.inf, math.inf if noise > 0.0 else 0.0, 0.0)

@@ -114,10 +114,7 @@ class ThreeLayer(RelatedModel):
         return np.asarray(np.polynomial.hermite_e.hermeval(h, [0.0, *scaled]))
 
     def _half(self, d: int) -> float:
-        def excess(log_n: float) -> float:
-            return self._alignment(d, math.exp(log_n)) - 0.5
-
-        return _crossing(excess, 2.0)
+        return _crossing(lambda log_n: self._alignment(d, math.exp(log_n)) - 0.5, 2.0)
 
     def _kernel_risk(self, d: int, n: float, energy: Array) -> float:
         """Error of kernel ridge regression for a target with these energies."""
@@ -130,11 +127,7 @@ class ThreeLayer(RelatedModel):
 
     def _half_kernel(self, d: int) -> float:
         energy = np.eye(DEGREES + 1)[4]
-
-        def excess(log_n: float) -> float:
-            return self._kernel_risk(d, math.exp(log_n), energy) - 0.5
-
-        return _crossing(lambda log_n: -excess(log_n), 10.0)
+        return _crossing(lambda log_n: 0.5 - self._kernel_risk(d, math.exp(log_n), energy), 10.0)
 
     def solve(self) -> Solution:
         """Alignment and errors over the samples, and the exponents over the dimension."""
