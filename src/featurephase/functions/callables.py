@@ -21,15 +21,7 @@ _WRONG = 1e-4
 
 
 class Callables:
-    """Python functions for a value and its derivatives, evaluated like a formula.
-
-    Parameters
-    ----------
-    what : str
-        For messages.
-    functions : sequence of callable or None
-        By order of derivative.
-    """
+    """Python functions for a value and its derivatives (None: not given), evaluated like a formula."""
 
     def __init__(self, what: str, functions: Sequence[Callable[..., Any] | None]) -> None:
         self.what, self.functions = what, tuple(functions)

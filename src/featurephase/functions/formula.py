@@ -18,21 +18,9 @@ __all__ = ["Formula"]
 class Formula:
     """An expression in some variables, differentiated twice in the last of them.
 
-    Parameters
-    ----------
-    what : str
-        How messages call it: "activation", "loss".
-    expression : str
-    variables : mapping
-        Name -> what it is, in the order of the arguments; derivatives are taken in the last.
-    names : str
-        What messages about an unknown name offer besides variables and functions.
-
-    Attributes
-    ----------
-    tape : Tape
-    orders : tuple of int
-        The nodes of the function, its first and its second derivative.
+    ``variables`` says of each name what it is, in the order of the arguments. Messages call the formula ``what``
+    ("activation", "loss"), and offer ``names`` besides variables and functions where a name is unknown. The nodes of
+    the function, of its first and of its second derivative on the ``tape`` are ``orders``.
 
     Raises
     ------

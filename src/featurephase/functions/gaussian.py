@@ -19,14 +19,8 @@ _END = 38.0
 def gaussian_mean(function: Callable[[Array], Array], breaks: Iterable[float], what: str) -> float:
     """E[function(g)], g ~ N(0, 1), by Gauss-Legendre quadrature between breakpoints, refined until it stands still.
 
-    Parameters
-    ----------
-    function : callable
-        Analytic between breakpoints.
-    breaks : iterable of float
-        Breakpoints; panels shrink towards the first few of them, so that roots and powers there do no harm.
-    what : str
-        For the message.
+    The function is analytic between the ``breaks``; panels shrink towards the first few of them, so that roots and
+    powers there do no harm. ``what`` is what messages call it.
 
     Raises
     ------

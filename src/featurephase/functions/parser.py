@@ -305,21 +305,10 @@ def parse(
     unknown: Callable[[str], str],
     functions: Mapping[str, Function] = FUNCTIONS,
 ) -> int:
-    """Read ``text`` onto ``tape`` and return its node.
+    """Read the expression ``text`` onto ``tape`` and return its node.
 
-    Parameters
-    ----------
-    tape : Tape
-    text : str
-        The expression.
-    what : str
-        How messages call it, for example ``"activation"``.
-    names : mapping
-        Variable name -> node.
-    unknown : callable
-        Says, given any other name, what is wrong with it.
-    functions : mapping
-        The functions allowed.
+    ``names`` are the nodes of the variables, ``functions`` those allowed; ``unknown`` says, given any other name, what
+    is wrong with it. Messages call the expression ``what``, for example ``"activation"``.
 
     Raises
     ------

@@ -30,18 +30,11 @@ _HAS_EXTENDED = np.finfo(np.longdouble).maxexp > np.finfo(np.float64).maxexp
 
 
 class Program:
-    """Vectorised evaluation of some nodes of a tape as functions of named variables.
+    """Vectorised evaluation of some nodes of a tape as functions of ``variables``, in the order of the arguments.
 
-    Parameters
-    ----------
-    tape : Tape
-    outputs : sequence of int
-        The nodes to evaluate; sub-expressions they share are computed once.
-    variables : sequence of str
-        The order of the arguments.
-    careful : bool
-        Whether to repeat in numbers of greater range what overflows or underflows on the way: ``h/(1 + exp(-h))`` is
-        a harmless function, but its second derivative as it stands is infinity/infinity in float64 at h = -800.
+    Sub-expressions that the nodes share are computed once. If ``careful``, what overflows or underflows on the way is
+    repeated in numbers of greater range: ``h/(1 + exp(-h))`` is a harmless function, but its second derivative as it
+    stands is infinity/infinity in float64 at h = -800.
     """
 
     def __init__(self, tape: Tape, outputs: Sequence[int], variables: Sequence[str], *, careful: bool = True) -> None:

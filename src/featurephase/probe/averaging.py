@@ -24,14 +24,9 @@ _GIVEN = frozenset(("status", "message", "seed", "version", "setting", "replicat
 
 
 def average(results: Sequence[ProbeResult]) -> ProbeResult:
-    """The mean of several runs of the same experiment; ``x_se`` is their standard deviation over the
-    square root of R.
+    """The mean of R >= 2 runs of the same experiment; ``x_se`` is their standard deviation over the square root of R.
 
-    Parameters
-    ----------
-    results
-        R >= 2 results with the same records, layers and pairs. Runs that diverged are left out, and
-        counted in the message.
+    They have the same records, layers and pairs. Runs that diverged are left out, and counted in the message.
 
     Raises
     ------

@@ -232,14 +232,8 @@ def exact_kernel(
 ) -> Array:
     """The neural tangent kernel on ``batch``, (N C, N C), rows ordered (sample, output).
 
-    Parameters
-    ----------
-    network, state, batch
-        The function, where it stands, and N inputs.
-    rates
-        Learning rate per parameter name; 1 where absent.
-    block_bytes
-        Largest block of a convolution's Jacobian held at once.
+    ``rates`` are learning rates per parameter name, 1 where absent; ``block_bytes`` is the largest block of a
+    convolution's Jacobian held at once.
     """
     return ExactKernel(network, batch, rates or {}, block_bytes).matrix(state)[0]
 

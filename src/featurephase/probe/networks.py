@@ -71,15 +71,8 @@ def build_network(
 ) -> tuple[nn.Module, list[dict[str, object]]]:
     """A network on flat inputs, initialised from ``seed``, and its parameter groups with learning-rate factors ``lr``.
 
-    Parameters
-    ----------
-    kind
-        ``"mlp"``: ``depth`` hidden layers; ``"cnn"``: ``depth`` convolutions of 3x3, each followed by a
-        pooling by 2 while the image allows, then a linear read-out.
-    inputs, outputs
-        Dimensions of the data.
-    **options
-        Fields of :class:`NetworkOptions`.
+    ``"mlp"``: ``depth`` hidden layers; ``"cnn"``: ``depth`` convolutions of 3x3, each followed by a pooling by 2 while
+    the image allows, then a linear read-out. ``options`` are fields of :class:`NetworkOptions`.
 
     Raises
     ------

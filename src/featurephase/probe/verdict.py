@@ -49,21 +49,9 @@ def decide(
 ) -> Verdict:
     """Phase, mechanism and onset, with a sentence that says the numbers.
 
-    Parameters
-    ----------
-    times, change, change_se
-        Relative kernel change at each record, with standard errors.
-    mechanisms
-        The budget at the last record.
-    movements
-        Relative movement of each layer at the last record.
-    ended
-        Why the recording ended before the training did; then no phase is claimed.
-
-    Returns
-    -------
-    Verdict
-        The phase in words and numbers.
+    From the relative kernel change at each record with its standard error, and at the last record the budget of the
+    mechanisms and the relative movement of each layer. ``ended`` says why the recording ended before the training did;
+    then no phase is claimed.
     """
     values, errors = np.asarray(change, float), np.asarray(change_se, float)
     last = float(values[-1]) if values.size else float("nan")

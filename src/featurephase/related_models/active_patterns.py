@@ -69,19 +69,8 @@ def _segments(p: Array, w0: Array) -> list[_Segment]:
 def follow(p: Array, w0: Array, times: Array) -> tuple[Array, int]:
     """The flow of one ReLU unit, exactly: matrix exponentials between the moments at which a pattern falls out.
 
-    Parameters
-    ----------
-    p
-        Probabilities of the patterns, shape (pattern,).
-    w0
-        Coordinates of the weight along the patterns at the start, shape (pattern,).
-    times
-        Shape (time,).
-
-    Returns
-    -------
-    directions, winner
-        Unit vectors, shape (time, pattern), and the pattern left in the end (-1: none was active from the start).
+    From the probabilities p of the patterns and the weight's coordinates along them at the start, both (pattern,): its
+    direction at the times, (time, pattern), and the pattern left in the end (-1: none was active from the start).
     """
     segments = _segments(p, w0)
     ends = np.array([s.begin + s.length for s in segments])

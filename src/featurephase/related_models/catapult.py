@@ -30,19 +30,9 @@ SMALL = 1e-4
 
 
 def trajectory(x: ArrayLike, c: ArrayLike, steps: int) -> tuple[Array, Array]:
-    """The map of x = eta K and c = eta f / sqrt(m), for any number of starts at once.
+    """The map of x = eta K and c = eta f / sqrt(m) from starts of any common shape: both as (steps + 1, ...).
 
-    Parameters
-    ----------
-    x, c
-        Start values, of any common shape.
-    steps
-        How many steps to take.
-
-    Returns
-    -------
-    x, c
-        Shape (steps + 1, ...). What overflows stays infinite, with the sign it had.
+    What overflows stays infinite, with the sign it had.
     """
     a, b = np.broadcast_arrays(np.asarray(x, dtype=np.float64), np.asarray(c, dtype=np.float64))
     xs, cs = np.empty((steps + 1, *a.shape)), np.empty((steps + 1, *a.shape))

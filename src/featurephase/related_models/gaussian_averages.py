@@ -169,20 +169,10 @@ def _orthant(c: Array) -> Array:
 
 
 def four_signs(r: Array) -> Array:
-    """E[sign a sign b sign c sign d] of four normal variables.
+    """E[sign a sign b sign c sign d], (...), of four normal variables with correlations r, (..., 4, 4).
 
     Scale all correlations by t = sin(angle) and integrate the derivative (Plackett 1954): a pair is 0, and the two
     others are then a bivariate normal with a known correlation. There is no closed form in general.
-
-    Parameters
-    ----------
-    r
-        Correlations, shape (..., 4, 4).
-
-    Returns
-    -------
-    mean
-        Shape (...).
     """
     angle = (_NODES + 1.0) * math.pi / 4.0
     t = np.sin(angle)

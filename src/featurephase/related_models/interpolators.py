@@ -145,21 +145,9 @@ class _Dual:
 
 
 def limit_predictors(x: Array, y: Array, depth: int, alphas: Array) -> Array:
-    """The limits of training for several alpha.
+    """The limits of training for several sizes alpha > 0 of the start, (case, input).
 
-    Parameters
-    ----------
-    x, y
-        Inputs, shape (sample, input), of full row rank, and responses, shape (sample,).
-    depth
-        D >= 2.
-    alphas
-        Sizes at the start, all > 0, shape (case,).
-
-    Returns
-    -------
-    beta
-        Shape (case, input).
+    Inputs (sample, input) have full row rank, responses are (sample,), the depth D is at least 2.
     """
     scale = float(np.abs(y).max())
     out = np.zeros((len(alphas), x.shape[1]))

@@ -35,21 +35,14 @@ def imbalance(w1: Array, w2: Array) -> tuple[float, float]:
 
 
 def balanced_partner(w1: Array, lam: float, basis: Array | None = None) -> Array:
-    """W2 = O (W1 W1' + lambda I)^(1/2), the read-out that makes ``w1`` lambda-balanced.
+    """W2 = O (W1 W1' + lambda I)^(1/2), the read-out that makes ``w1`` (hidden, input) lambda-balanced.
 
-    Parameters
-    ----------
-    w1
-        Shape (hidden, input).
-    lam
-        lambda; W1 W1' + lambda I must be positive semidefinite.
-    basis
-        O, orthonormal columns, shape (output, hidden); default: the identity.
+    O is ``basis``, orthonormal columns (output, hidden), by default the identity.
 
     Raises
     ------
     InputError
-        If there is no such read-out.
+        If W1 W1' + lambda I is not positive semidefinite.
     """
     values, vectors = np.linalg.eigh(w1 @ w1.T + lam * np.eye(len(w1)))
     if values[0] < -1e-12 * max(values[-1], 1.0):
@@ -110,21 +103,10 @@ def _at_rest(before: Array, after: Array, values: Array) -> bool:
 
 
 def factors(w1: Array, w2: Array, sigma: Array, times: Array) -> Array:
-    """Q(t) up to a rotation of the hidden units, so that QQ' holds W1'W1, W2 W1 and W2 W2'.
+    """Q(t), (time, input + output, hidden), up to a rotation of the hidden units: QQ' holds W1'W1, W2 W1 and W2 W2'.
 
-    Parameters
-    ----------
-    w1, w2
-        A lambda-balanced start, shapes (hidden, input) and (output, hidden).
-    sigma
-        Input-output correlation of whitened inputs, shape (output, input).
-    times
-        Shape (time,), each >= 0 and finite.
-
-    Returns
-    -------
-    q
-        Shape (time, input + output, hidden).
+    The start ``w1`` (hidden, input), ``w2`` (output, hidden) is lambda-balanced, ``sigma`` (output, input) the
+    input-output correlation of whitened inputs, and ``times`` (time,) are >= 0 and finite, in any order.
 
     Raises
     ------

@@ -42,17 +42,7 @@ def _level(spectrum: Array, times: Array, level: float) -> float:
 
 
 def isotropic_risk(ratio: float, ridge: float, signal: float, noise: float) -> Risk:
-    """Risk for covariance I.
-
-    Parameters
-    ----------
-    ratio
-        g = p/n > 0.
-    ridge
-        >= 0.
-    signal, noise
-        |beta|^2 and the variance of the noise.
-    """
+    """Risk for covariance I: ratio g = p/n > 0, ridge >= 0, ``signal`` = |beta|^2, ``noise`` a variance."""
     g = ratio
     if ridge == 0.0:
         if g == 1.0:
@@ -74,22 +64,10 @@ def best_ridge(ratio: float, signal: float, noise: float) -> tuple[float, float]
 def general_risk(
     spectrum: Array, squares: Array, samples: float, ridge: float, noise: float, multiplicity: Array | None = None
 ) -> Risk:
-    """Risk for a covariance with these eigenvalues.
+    """Risk for a covariance with eigenvalues ``spectrum`` > 0 and coefficients beta_i^2 in its basis, each (feature,).
 
-    Parameters
-    ----------
-    spectrum
-        Eigenvalues > 0, shape (feature,).
-    squares
-        Squared coefficients beta_i^2 in the eigenbasis, shape (feature,).
-    samples
-        n > 0.
-    ridge
-        >= 0.
-    noise
-        Variance of the noise.
-    multiplicity
-        How often each eigenvalue occurs, default once; ``squares`` are then sums over each.
+    ``samples`` is n > 0, ``noise`` a variance. ``multiplicity`` says how often each eigenvalue occurs (default once);
+    ``squares`` are then sums over each.
     """
     s, times = spectrum, np.ones_like(spectrum) if multiplicity is None else multiplicity
     total = float(np.sum(times * s))
@@ -112,20 +90,10 @@ def general_risk(
 def random_features_risk(
     spectrum: Array, energies: Array, samples: float, features: float, penalty: float, noise: float
 ) -> Risk:
-    """Risk of k random linear features of inputs with these eigenvalues, averaged over the features.
+    """Risk of k random linear features of inputs with eigenvalues ``spectrum`` > 0, averaged over the features.
 
-    Parameters
-    ----------
-    spectrum
-        Eigenvalues > 0 of the inputs, shape (input,).
-    energies
-        Energies of the target in the eigenbasis, s_i beta_i^2, shape (input,).
-    samples, features
-        n and k.
-    penalty
-        Ridge on the sum of squares, n times the ridge of the other functions, >= 0.
-    noise
-        Variance of the noise.
+    ``energies`` are those of the target in the eigenbasis, s_i beta_i^2; both (input,). ``penalty`` >= 0 is the ridge
+    on the sum of squares, n times the ridge of the other functions; ``noise`` is a variance.
     """
     s, n, k, once = spectrum, samples, features, np.ones_like(spectrum)
 
@@ -160,21 +128,10 @@ def random_features_risk(
 
 
 def risk_of_features(features: Array, targets: Array, samples: float, ridge: float) -> tuple[Risk, float]:
-    """Risk of ridge regression on real features, from all the data there are.
+    """Excess risk of ridge regression on real features over the best linear predictor, and what that one misses.
 
-    Parameters
-    ----------
-    features, targets
-        Shapes (data, feature) and (data,): the population from which the training samples are drawn.
-    samples
-        Size of a training set, small against the population.
-    ridge
-        >= 0.
-
-    Returns
-    -------
-    risk, misfit
-        The excess risk over the best linear predictor, and what that predictor itself misses, which acts as noise.
+    Features (data, feature) and targets (data,) are the population from which training sets of ``samples``, few against
+    it, are drawn. What the best predictor misses acts as noise.
     """
     count = len(features)
     values, vectors = np.linalg.eigh(features.T @ features / count)

@@ -26,19 +26,10 @@ FACTOR = 20.0
 
 
 def singular_values(s0: ArrayLike, gamma: ArrayLike, times: ArrayLike) -> Array:
-    """Singular values of W along the eigenvectors of G.
+    """Singular values of W along the eigenvectors of G, (time, mode).
 
-    Parameters
-    ----------
-    s0, gamma
-        At the start (>= 0), and eigenvalues of G of either sign, shape (mode,).
-    times
-        Shape (time,), >= 0; infinity is the limit.
-
-    Returns
-    -------
-    s
-        Shape (time, mode).
+    ``s0`` >= 0 are those at the start, ``gamma`` the eigenvalues of G, of either sign; both (mode,). The times (time,)
+    are >= 0; infinity is the limit.
     """
     s, g = np.broadcast_arrays(np.asarray(s0, dtype=np.float64), np.asarray(gamma, dtype=np.float64))
     t = np.asarray(times, dtype=np.float64)[:, None]
