@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial, reduce
 from typing import Any, NamedTuple
 
@@ -118,20 +119,18 @@ _BINARY = {"+": 2, "-": 2, "*": 3, "/": 3}
 _COMPARE = {"<", "<=", ">", ">=", "==", "!="}
 
 
+@dataclass
 class _Parser:
-    def __init__(
-        self,
-        tape: Tape,
-        text: str,
-        what: str,
-        names: Mapping[str, int],
-        unknown: Callable[[str], str],
-        functions: Mapping[str, Function],
-    ) -> None:
-        self.tape, self.text, self.what = tape, text, what
-        self.names, self.unknown, self.functions = names, unknown, functions
+    tape: Tape
+    text: str
+    what: str
+    names: Mapping[str, int]
+    unknown: Callable[[str], str]
+    functions: Mapping[str, Function]
+    next: int = 0
+
+    def __post_init__(self) -> None:
         self.tokens = self._tokenise()
-        self.next = 0
 
     def error(self, at: int, why: str) -> InputError:
         return refuse(self.what, self.text, at, why)

@@ -164,9 +164,9 @@ class FiniteWidthMap:
 
 
 def finite_width_map(
-    plane: Slice, kappa: float, *, points: int = 41, replicates: int = 4, seed: int = 0, cross_moment: float = 1.0
+    plane: Slice, kappa: float, *, points: int = 41, replicates: int = 4, seed: int = 0
 ) -> FiniteWidthMap:
-    """The change of the kernel of finite networks on a slice.
+    """The change of the kernel of finite networks on a slice, for A = 1 and the target B = 1.
 
     Parameters
     ----------
@@ -176,8 +176,6 @@ def finite_width_map(
         Grid points on each axis.
     replicates, seed
         Random initialisations per point, at least 2; the same at every point, so that the map is smooth.
-    cross_moment
-        ``B``, and with A = 1 the target of the output.
 
     Raises
     ------
@@ -200,9 +198,8 @@ def finite_width_map(
     readout = np.log(uu) + unit * (2.0 * at["c_sigma_u"] - half)
     log_h = unit * at["c_gamma"] + np.logaddexp(hidden, readout) - np.log(2.0)
     log_rho = unit * (at["c_gamma"] + at["c_sigma_u"] + at["c_sigma_w"]) + np.log(np.abs(uw)) - log_h
-    log_sigma = (np.log(abs(cross_moment)) if cross_moment else -np.inf) - log_h
     stays = np.log1p(-np.exp(np.minimum(2.0 * log_rho, 0.0)))
-    value = 0.5 * np.logaddexp(stays, 2.0 * log_sigma) / unit
+    value = 0.5 * np.logaddexp(stays, -2.0 * log_h) / unit
     sides = [a * x + b * y[:, None] + c for a, b, c in plane.kernel_sides]
     limit = np.maximum(-np.maximum(*sides), 0.0)
     mean, se = value.mean(axis=-1), value.std(axis=-1, ddof=1) / np.sqrt(replicates)

@@ -181,9 +181,7 @@ class Scaling:
             words += f", yet the smaller layer turns {how}"
         return "kernel", "none", words, change
 
-    def start(
-        self, kappa: float, *, samples: int = 1, seed: int = 0, cross_moment: float = 1.0, second_moment: float = 1.0
-    ) -> Flow:
+    def start(self, kappa: float, *, samples: int = 1, seed: int = 0) -> Flow:
         """Random initialisations of this scaling at one kappa (all constants 1), as a flow of batch (samples,).
 
         Raises
@@ -198,8 +196,7 @@ class Scaling:
             gamma=kappa**self.c_gamma,
             eta_u=kappa**self.c_eta_u,
             eta_w=kappa**self.c_eta_w,
-            cross_moment=cross_moment,
-            second_moment=second_moment,
+            cross_moment=1.0,
         )
 
 

@@ -16,6 +16,7 @@ from torch import nn
 from featurephase.foundation.errors import InputError
 from featurephase.probe.derivatives import Jacobian, gradients, random_like
 from featurephase.probe.functional import Parameters, Precision, State, Tensor, TorchNetwork
+from featurephase.probe.structure import walked
 from featurephase.probe.trees import Batch, leaves
 
 __all__ = ["check_derivatives", "check_function", "few", "find_hooks", "free_entries", "in_double", "own_functions"]
@@ -273,18 +274,10 @@ class _Difference:
 
 def own_functions(outputs: Tensor) -> list[str]:
     """Names of the autograd functions in a graph that are not torch's own."""
-    names: dict[str, None] = {}
-    stack, seen = [outputs.grad_fn], set()
-    while stack:
-        node = stack.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        owner = getattr(node, "_forward_cls", None)
-        if owner is not None and not owner.__module__.startswith("torch."):
-            names[owner.__qualname__] = None
-        stack.extend(parent for parent, _ in node.next_functions)
-    return list(names)
+    owners = (getattr(node, "_forward_cls", None) for node in walked(outputs.grad_fn))
+    return list(
+        dict.fromkeys(o.__qualname__ for o in owners if o is not None and not o.__module__.startswith("torch."))
+    )
 
 
 def _wrong_derivative(outputs: Tensor, group: list[str], network: TorchNetwork) -> str:

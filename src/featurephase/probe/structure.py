@@ -8,7 +8,7 @@ reordering. Nothing is guessed.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -157,24 +157,29 @@ def _reason(operations: set[str]) -> str:
     return ", ".join(named + rest)
 
 
+def walked(start: Any, stops: Container[Any] = ()) -> Iterator[Any]:
+    """The nodes of an autograd graph from one back to its leaves, or to ``stops``, each once."""
+    stack, seen = [start], set()
+    while stack:
+        node = stack.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            yield node
+            if node not in stops:
+                stack.extend(parent for parent, _ in node.next_functions)
+
+
 def _walk_back(start: Any, stops: Mapping[Any, str]) -> tuple[set[str], set[str]]:
     """Operations passed and sources reached when walking the graph back from a node to known ones."""
     operations: set[str] = set()
     sources: set[str] = set()
-    stack, seen = [start], set()
-    while stack:
-        node = stack.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
+    for node in walked(start, stops):
         if node in stops:
             sources.add(stops[node])
-            continue
-        if type(node).__name__ == "AccumulateGrad":
+        elif type(node).__name__ == "AccumulateGrad":
             sources.add("")  # the network's input, or a parameter that acts outside the weight layers
-            continue
-        operations.add(re.sub(r"Backward\d*$", "", type(node).__name__))
-        stack.extend(parent for parent, _ in node.next_functions)
+        else:
+            operations.add(re.sub(r"Backward\d*$", "", type(node).__name__))
     return operations, sources
 
 
