@@ -275,9 +275,8 @@ class _Difference:
 def own_functions(outputs: Tensor) -> list[str]:
     """Names of the autograd functions in a graph that are not torch's own."""
     owners = (getattr(node, "_forward_cls", None) for node in walked(outputs.grad_fn))
-    return list(
-        dict.fromkeys(o.__qualname__ for o in owners if o is not None and not o.__module__.startswith("torch."))
-    )
+    foreign = (owner for owner in owners if owner is not None and not owner.__module__.startswith("torch."))
+    return list(dict.fromkeys(owner.__qualname__ for owner in foreign))
 
 
 def _wrong_derivative(outputs: Tensor, group: list[str], network: TorchNetwork) -> str:
