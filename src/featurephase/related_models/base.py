@@ -204,13 +204,7 @@ class RelatedModel(ABC):
         )
 
     def run(
-        self,
-        *,
-        simulate: bool = False,
-        seed: int = 0,
-        replicates: int = 8,
-        workers: Workers = None,
-        quiet: bool = True,
+        self, *, simulate: bool = False, seed: int = 0, replicates: int = 8, workers: Workers = None, quiet: bool = True
     ) -> RelatedResult:
         """Solve, and simulate and compare if asked to.
 
@@ -275,15 +269,9 @@ def _agreement(name: str, theory: Quantity, found: Quantity, replicates: int) ->
         difference = np.where(same, 0.0, np.abs(a - b))
         ratio = np.where(same, 0.0, difference / allowed)
     worst = int(np.argmax(np.where(np.isnan(ratio), np.inf, ratio)))
-    return Agreement(
-        name=name,
-        theory=float(a[worst]),
-        simulation=float(b[worst]),
-        simulation_se=float(se[worst]),
-        difference=float(difference[worst]),
-        allowed=float(allowed[worst]),
-        agree=bool(np.all(same | (difference <= allowed))),
-    )
+    there = {"theory": a, "simulation": b, "simulation_se": se, "difference": difference, "allowed": allowed}
+    agree = bool(np.all(same | (difference <= allowed)))
+    return Agreement(name=name, agree=agree, **{key: float(values[worst]) for key, values in there.items()})
 
 
 def points(x: Array, of: Quantity, label: str) -> Curve:
