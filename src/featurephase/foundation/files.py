@@ -62,12 +62,8 @@ def file_kind(mode: int) -> str:
 def check_target(what: str, path: str | os.PathLike[str], suffixes: tuple[str, ...] = ()) -> Path:
     """Where to write ``path``, a link followed; refuse what cannot be written, or must not be replaced.
 
-    Parameters
-    ----------
-    what
-        Whose file it is, for the message, such as ``"--save"``.
-    suffixes
-        The endings accepted, in small letters; empty: any.
+    Messages say whose file it is, ``what``, such as ``"--save"``. ``suffixes`` are the endings accepted, in small
+    letters; none: any.
 
     Raises
     ------

@@ -60,14 +60,7 @@ def _longest_key(text: str) -> int:
 
 
 def parse(text: str, source: str = "the text") -> dict[str, Any]:
-    """Parse TOML as :func:`tomllib.loads` does, refusing first what would take it very long.
-
-    Parameters
-    ----------
-    text
-        The document.
-    source
-        What to call it in an error.
+    """Parse TOML as :func:`tomllib.loads` does, refusing first what would take it very long; errors name ``source``.
 
     Raises
     ------

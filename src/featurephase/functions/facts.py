@@ -65,16 +65,10 @@ class LossFacts(Facts):
 
 @dataclass(frozen=True, kw_only=True)
 class LinkFacts:
-    """What is known of a link.
+    """What is known of a link: whether |y| is ``bounded``, and by what ``bound``.
 
-    Attributes
-    ----------
-    bounded : bool
-        Whether |y| is bounded.
-    bound : float
-        If proved bounded, an upper bound on |y| (not always the least); if scanned, the largest |y| seen; else inf.
-    measured : frozenset of str
-        ``{"bounded", "bound"}`` if they come from a scan of arguments up to 1e4, empty if they are proved.
+    If that is proved, the bound is an upper one (not always the least) and ``measured`` is empty. If it rests on a scan
+    of arguments up to 1e4, the bound is the largest |y| seen, or inf, and ``measured`` names both.
     """
 
     bounded: bool

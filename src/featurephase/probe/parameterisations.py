@@ -44,16 +44,10 @@ def layer_scales(
         ``"mean-field"`` (as ntk, read-out 1/d with rates d; one hidden layer); ``"mup"`` (maximal update,
         Yang and Hu, arXiv 2011.14522, table 1: first layer m sqrt(d g/n), sd d^-1/2; hidden m sqrt(g), sd
         d^-1/2; read-out m d^-1/2, sd d^-1/2). The gain is left out of the read-out.
-    fan_ins
-        Inputs per unit of each layer.
-    width
-        Hidden width d.
-    init_scale
-        Multiplies every initial standard deviation.
-    output_scale
-        Multiplies the read-out's forward factor.
-    layer_rates
-        Multiplies the learning rates, one per layer.
+    fan_ins, width
+        Inputs per unit of each layer, and the hidden width d.
+    init_scale, output_scale, layer_rates
+        Factors of every initial standard deviation, of the read-out's forward factor, of each layer's learning rate.
 
     Raises
     ------

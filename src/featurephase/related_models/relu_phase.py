@@ -49,23 +49,11 @@ def surrogate_distance(
     eta_u: float = 1.0,
     eta_w: float = 1.0,
 ) -> tuple[float, float, float]:
-    """Relative distances that the layers of the linear surrogate travel until convergence, and the angle psi.
+    """Relative distances |w - w0|/|w0| and |u - u0|/|u0| that the layers of the linear surrogate travel, and psi.
 
-    Parameters
-    ----------
-    u, w
-        Read-out and input weights at the start of f(a) = gamma u.w a, shape (unit,).
-    cross_moment, second_moment
-        E[a y] and E[a^2].
-    gamma
-        Prefactor, not 0.
-    eta_u, eta_w
-        Learning rates of the layers, > 0.
-
-    Returns
-    -------
-    rd_w, rd_u, psi
-        |w - w0|/|w0|, |u - u0|/|u0| and the hyperbolic angle between them (theory/latent-mechanisms, eq. mec-motion).
+    The surrogate f(a) = gamma u.w a starts at read-out and input weights u and w, (unit,), with gamma not 0 and rates
+    > 0, and is trained until convergence on data with E[a y] and E[a^2]; psi is the hyperbolic angle between its start
+    and its end (theory/latent-mechanisms, eq. mec-motion).
 
     Raises
     ------
