@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from featurephase.foundation.statistics import mean_and_se, welch_degrees
-from featurephase.results.related import Panel
+from featurephase.results.related import Curve, Panel
 
 TRANSITIONS = "Montanari & Wang, Phase Transitions for Feature Learning in Neural Networks, arXiv 2602.01434"
 MECHANISMS = "Xu & Ziyin, Three Mechanisms of Feature Learning in the Exact Solution .., arXiv 2401.07085"
@@ -127,6 +127,12 @@ def slope(x: ArrayLike, numbers: Sequence[Number]) -> Number:
 def power_law(x: ArrayLike, numbers: Sequence[Number]) -> Number:
     """The exponent of ``x`` in independent positive numbers, by least squares of their logarithms."""
     return slope(np.log(np.asarray(x, dtype=np.float64)), [number.log() for number in numbers])
+
+
+def curve(x: ArrayLike, numbers: Sequence[Number], label: str = "", style: str = "bars") -> Curve:
+    """Numbers over ``x`` with their errors."""
+    values, errors = np.array([(n.value, n.se) for n in numbers]).T
+    return Curve(np.array(x, dtype=np.float64), values, label, style, errors)
 
 
 @dataclass(frozen=True)

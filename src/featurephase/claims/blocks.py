@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from featurephase.claims.base import (
     TRANSITIONS,
     Claim,
@@ -13,12 +11,13 @@ from featurephase.claims.base import (
     Study,
     above,
     below,
+    curve,
     equals,
     power_law,
 )
-from featurephase.claims.neurons import extrapolated, outlier, predicted, simulated, transition
+from featurephase.claims.neurons import extrapolated, lowest, outlier, predicted, simulated, transition
 from featurephase.problem import GradientDescent, Problem, Student, Teacher
-from featurephase.results.related import Curve, Panel
+from featurephase.results.related import Panel
 
 #: Of the dense check: neurons, n/d, step; relative standard error of the lowest eigenvalues.
 WIDTH, DELTA, TIME, RESOLUTION = 2, 20.0, 5, 0.03
@@ -49,20 +48,17 @@ def experiment(study: Study) -> Finding:
     comparisons.append(below(f"m = {WIDE}: distance of the blocks", gaps[-1], GAP))
     theory = predicted(wide(WIDTH), study, DELTA, [TIME], samples=study.size(8000, 50_000)).hessian[0]
     expected, _ = outlier(theory)
-    seeds = study.size(80, 200)
+    seeds = study.size(40, 200)
     ends = []
     for d in study.size((150, 300), (300, 600)):
-        h = simulated(wide(WIDTH), study, d, DELTA, seeds, method="dense", times=[TIME], eigenvalues=1).hessian[0]
-        value, se = (np.nan if x is None else x[0] for x in (h.smallest, h.smallest_se))
-        ends.append(Number.of(value, se, seeds))
+        run = simulated(wide(WIDTH), study, d, DELTA, seeds, method="dense", times=[TIME], eigenvalues=1)
+        ends.append(lowest(run)[0])
     allowed = RESOLUTION * abs(expected.value)
     comparisons.append(
         equals("m = 2: lowest eigenvalue, full equation", extrapolated(*ends), expected, resolution=allowed)
     )
-    x, y, errors = np.array(widths, float), np.array([g.value for g in gaps]), np.array([g.se for g in gaps])
-    panel = Panel(
-        "m", "(block threshold - threshold)/threshold", (Curve(x, y, "", "bars", errors),), log_x=True, log_y=True
-    )
+    drawn = (curve(widths, gaps),)
+    panel = Panel("m", "(block threshold - threshold)/threshold", drawn, log_x=True, log_y=True)
     return Finding(comparisons, "equal neurons at a random start, up to 8; up to 32 in docs/validation", (panel,))
 
 

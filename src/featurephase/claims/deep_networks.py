@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from featurephase.claims.base import MECHANISMS, Claim, Comparison, Finding, Number, Study, above, below, power_law
+from featurephase.claims.base import (
+    MECHANISMS,
+    Claim,
+    Comparison,
+    Finding,
+    Number,
+    Study,
+    above,
+    below,
+    curve,
+    power_law,
+)
 from featurephase.results.probe import ProbeResult
-from featurephase.results.related import Curve, Panel
+from featurephase.results.related import Panel
 
 #: Steps of training (full: ten times as many), and how many times these from a small start, whose plateau is long.
 STEPS, LONGER = 200, 8
@@ -63,8 +72,7 @@ def experiment(study: Study) -> Finding:
         ratios = [part(r, "log_kernel_ratio") for r in (results[0], results[-1])]
         sizes = [Number(abs(r.value), r.se, r.degrees) for r in ratios]
         comparisons.append(below(f"{name}: |change of ln K|, widest against narrowest", sizes[1], sizes[0]))
-        x, y = np.array(widths, float), np.array([c.value for c in changes])
-        curves.append(Curve(x, y, name, "bars", np.array([c.se for c in changes])))
+        curves.append(curve(widths, changes, name))
         steps = study.size(STEPS, 10 * STEPS)
         small = trained(study, width=widths[0], init_scale=SMALL, **settings | {"steps": LONGER * steps})
         large = trained(study, width=widths[0], init_scale=LARGE, **settings)

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
-from featurephase.claims.base import TRANSITIONS, Claim, Comparison, Finding, Number, Study, above, equals, power_law
+from featurephase.claims.base import (
+    TRANSITIONS,
+    Claim,
+    Comparison,
+    Finding,
+    Number,
+    Study,
+    above,
+    curve,
+    equals,
+    power_law,
+)
 from featurephase.claims.neurons import entry, extrapolated, predicted, simulated, size_of
 from featurephase.problem import GradientDescent, Problem, Student, Teacher
-from featurephase.results.related import Curve, Panel
+from featurephase.results.related import Panel
 
 DELTAS = (0.5, 2.0, 8.0)
 STEPS = 3
@@ -51,12 +60,12 @@ def experiment(study: Study) -> Finding:
             )
             found = extrapolated(half, full)
             sign = math.copysign(1.0, theory.value)
+            size = Number.sum([(sign, found)])
             what = f"overlap with {name} after {STEPS} steps, delta = {delta:g}"
-            comparisons.append(above(f"size of the {what}", Number.sum([(sign, found)]), 0.02))
+            comparisons.append(above(f"size of the {what}", size, 0.02))
             comparisons.append(equals(what, found, theory, resolution=OVERLAP_ERROR))
-            values.append(found)
-        x, y, se = np.array(DELTAS), np.array([v.value for v in values]), np.array([v.se for v in values])
-        curves.append(Curve(x, np.abs(y), name, "bars", se))
+            values.append(size)
+        curves.append(curve(DELTAS, values, name))
     for name, problem in UNSEEN.items():
         sizes = study.size((100, 400, 1600), (100, 400, 1600, 6400))
         runs = [simulated(problem, study, d, 2.0, seeds, method="implicit") for d in sizes]

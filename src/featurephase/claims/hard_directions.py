@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from featurephase.claims.base import TRANSITIONS, Claim, Comparison, Finding, Study, below, equals, power_law
+from featurephase.claims.base import TRANSITIONS, Claim, Comparison, Finding, Study, below, curve, equals, power_law
 from featurephase.claims.neurons import entry, simulated
 from featurephase.problem import GradientDescent, Problem, Student, Teacher
-from featurephase.results.related import Curve, Panel
+from featurephase.results.related import Panel
 
 #: g1 is easy, g2 hard.
 LINK = "tanh(g1) + 1.5*tanh(g2**2)"
@@ -37,8 +35,7 @@ def experiment(study: Study) -> Finding:
             power = power_law(dimensions, hard)
             name = f"power of d in the hard overlap, t = {t}, delta = {delta:g}"
             comparisons.append(equals(name, power, -0.5, resolution=RESOLUTION, tolerance=TOLERANCE))
-            values, errors = np.array([h.value for h in hard]), np.array([h.se for h in hard])
-            curves.append(Curve(np.array(dimensions, float), values, f"delta = {delta:g}, t = {t}", "bars", errors))
+            curves.append(curve(dimensions, hard, f"delta = {delta:g}, t = {t}"))
         easy = power_law(dimensions, [entry(run, "overlap", max(TIMES), 0, 0) for run in runs])
         name = f"power of d in the easy overlap, t = {max(TIMES)}, delta = {delta:g}"
         comparisons.append(equals(name, easy, 0.0, resolution=RESOLUTION, tolerance=TOLERANCE))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from featurephase.claims.base import MECHANISMS, Claim, Finding, Number, Study, above, below, power_law
+from featurephase.claims.base import MECHANISMS, Claim, Finding, Number, Study, above, below, curve, power_law
 from featurephase.claims.networks import descent, measured_budget, random_layers
 from featurephase.latent_model.training import Measurement
-from featurephase.results.related import Curve, Panel
+from featurephase.results.related import Panel
 
 WIDTHS = (16, 64, 256, 1024)
 #: Gradient descent until this many inverse rates of the kernel at the start, in so many steps.
@@ -48,12 +48,8 @@ def experiment(study: Study) -> Finding:
         above("unbalanced layers: cosine at the end", turned, 0.99),
         below("unbalanced layers: change of ln K", kept, 0.01),
     ]
-    x = np.array(WIDTHS, dtype=float)
-    curves = [
-        Curve(x, np.array([m.value for m in means[name]]), name, "bars", np.array([m.se for m in means[name]]))
-        for name in (*parts, "cosine")
-    ]
-    panel = Panel("width", "part of ln K; final cosine", tuple(curves), "NTK parameterisation", log_x=True, log_y=True)
+    curves = tuple(curve(WIDTHS, means[name], name) for name in (*parts, "cosine"))
+    panel = Panel("width", "part of ln K; final cosine", curves, "NTK parameterisation", log_x=True, log_y=True)
     return Finding(comparisons, panels=(panel,))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from featurephase.analyses.prediction import predict
 from featurephase.analyses.simulation import simulate
 from featurephase.analyses.threshold import network_threshold
-from featurephase.claims.base import Number, Study
+from featurephase.claims.base import Comparison, Number, Study, equals
 from featurephase.problem import GradientDescent, Problem, Student, Teacher
 from featurephase.results.prediction import HessianPrediction, TrajectoryPrediction
 from featurephase.results.simulation import SimulationRun
@@ -21,8 +21,10 @@ __all__ = [
     "EVEN",
     "decaying_neuron",
     "entry",
+    "escape",
     "extrapolated",
     "gelu_neuron",
+    "lowest",
     "outlier",
     "predicted",
     "simulated",
@@ -87,6 +89,28 @@ def size_of(overlap: Number) -> Number:
     square = overlap.value**2 + overlap.se**2 * (seeds - 1.0)
     size = math.sqrt(square) if np.isfinite(square) else math.nan
     return Number(size, size / math.sqrt(2.0 * seeds), overlap.degrees)
+
+
+def lowest(run: SimulationRun) -> tuple[Number, Number]:
+    """Smallest eigenvalue of finite networks' Hessians at the first time, and its vector's squared overlap with U_H."""
+    h = run.hessian[0]
+    read = [(h.smallest, h.smallest_se), (h.hard_overlaps, h.hard_overlaps_se)]
+    value, overlap = (
+        Number.of(np.nan if x is None else x[0], np.nan if s is None else s[0], run.replicates) for x, s in read
+    )
+    return value, overlap
+
+
+def escape(name: str, run: SimulationRun, *, resolution: float, tolerance: float) -> Comparison:
+    """That the median time at which the hard direction takes over is the predicted one, as their ratio."""
+    found, scale = run.grokking, 1.0 / run.grokking.predicted_time
+    return equals(
+        f"{name}: escape time over the predicted one",
+        Number.of(scale * found.escape_time, scale * found.escape_time_se, run.replicates),
+        Number.of(1.0, scale * found.predicted_time_se, 4),
+        resolution=resolution,
+        tolerance=tolerance,
+    )
 
 
 def outlier(theory: HessianPrediction) -> tuple[Number, Number]:

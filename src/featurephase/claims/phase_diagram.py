@@ -6,11 +6,22 @@ import numpy as np
 
 from featurephase.analyses.latent import latent
 from featurephase.analyses.latent_phase import latent_phase
-from featurephase.claims.base import MECHANISMS, Claim, Comparison, Finding, Number, Study, at_most, equals, slope
+from featurephase.claims.base import (
+    MECHANISMS,
+    Claim,
+    Comparison,
+    Finding,
+    Number,
+    Study,
+    at_most,
+    curve,
+    equals,
+    slope,
+)
 from featurephase.claims.networks import random_layers
 from featurephase.latent_model import parameterisation
 from featurephase.latent_model.training import Setting, integrate_flow
-from featurephase.results.related import Curve, Panel
+from featurephase.results.related import Panel
 
 #: Named parameterisations, at least two of each phase.
 NAMES = ("ntk", "standard", "small-readout", "mean-field", "mup", "tiny", "large")
@@ -56,8 +67,7 @@ def experiment(study: Study) -> Finding:
             ratios = [Number.mean(np.exp(log)) for log, _ in runs[-2:]]
             wide = Number.sum([(4.0 / 3.0, ratios[1]), (-1.0 / 3.0, ratios[0])])  # linear in 1/width
             comparisons.append(equals(f"{name}: K(inf)/K(0)", wide, np.sqrt(2.0), resolution=RATIO_ERROR))
-        values, errors = (np.array([getattr(log, key) for log in logs]) for key in ("value", "se"))
-        curves.append(Curve(np.array(kappas), values, name, "bars", errors))
+        curves.append(curve(kappas, logs, name))
     comparisons.append(at_most("distance to the target at the end", farthest, CONVERGED))
     panel = Panel("kappa", "ln K(inf)/K(0)", tuple(curves), "kernel of trained networks", log_x=True)
     limits = "seven named scalings, not the whole of the diagram of six exponents"

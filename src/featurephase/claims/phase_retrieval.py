@@ -6,7 +6,7 @@ import numpy as np
 
 from featurephase.analyses.prediction import predict
 from featurephase.claims.base import TRANSITIONS, Claim, Comparison, Finding, Number, Study, equals, fact
-from featurephase.claims.neurons import extrapolated, outlier, predicted, simulated, transition
+from featurephase.claims.neurons import escape, extrapolated, lowest, outlier, predicted, simulated, transition
 from featurephase.problem import GradientDescent, Problem, Student, Teacher
 from featurephase.results.related import Curve, Panel
 from featurephase.results.status import UNBOUNDED_CURVATURE
@@ -45,29 +45,21 @@ def experiment(study: Study) -> Finding:
         comparisons.append(equals(name, number, value, resolution=THRESHOLD_ERROR * value, tolerance=ROUNDING))
     theory = predicted(softened(1.0), study, 3.0, [0], samples=samples).hessian[0]
     ends = [
-        simulated(softened(1.0), study, d, 3.0, matrices, method="dense", times=[0], eigenvalues=1).hessian[0]
+        lowest(simulated(softened(1.0), study, d, 3.0, matrices, method="dense", times=[0], eigenvalues=1))
         for d in study.size((200, 400), (500, 1000))
     ]
-    for what, name, expected, resolution in (
-        ("lowest eigenvalue at delta = 3", "smallest", outlier(theory)[0], VALUE_ERROR),
-        ("its squared overlap", "hard_overlaps", outlier(theory)[1], OVERLAP_ERROR),
+    for what, half, full, expected, resolution in zip(
+        ("lowest eigenvalue at delta = 3", "its squared overlap"),
+        *ends,
+        outlier(theory),
+        (VALUE_ERROR, OVERLAP_ERROR),
+        strict=True,
     ):
-        half, full = (Number.of(getattr(e, name)[0], getattr(e, f"{name}_se")[0], matrices) for e in ends)
         comparisons.append(equals(what, extrapolated(half, full), expected, resolution=resolution))
     curves = []
     for d in study.size((100, 400), (500, 2000, 8000)):
         run = simulated(softened(1.0, STEPS), study, d, DELTA, seeds, method="implicit", predicted=True)
-        g = run.grokking
-        scale = 1.0 / g.predicted_time
-        comparisons.append(
-            equals(
-                f"escape time over the predicted one, d = {d}",
-                Number.of(scale * g.escape_time, scale * g.escape_time_se, seeds),
-                Number.of(1.0, scale * g.predicted_time_se, 4),
-                resolution=RESOLUTION,
-                tolerance=TOLERANCE,
-            )
-        )
+        comparisons.append(escape(f"d = {d}", run, resolution=RESOLUTION, tolerance=TOLERANCE))
         curves.append(Curve(run.times.astype(float), run.hard_overlap, f"d = {d}"))
     unbounded = predict(
         retrieval("squared").replace(asymptotics={"samples": 4000, "replicates": 2}), delta=3.0, times=[0], workers=1

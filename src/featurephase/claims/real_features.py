@@ -8,11 +8,11 @@ from typing import NamedTuple
 import numpy as np
 
 from featurephase.analyses.simulation import simulate
-from featurephase.claims.base import TRANSITIONS, Claim, Comparison, Finding, Number, Study, below, equals, fact
+from featurephase.claims.base import TRANSITIONS, Claim, Comparison, Finding, Number, Study, below, curve, equals, fact
 from featurephase.claims.neurons import EVEN, extrapolated, gelu_neuron, outlier, predicted
 from featurephase.foundation.types import Array
 from featurephase.problem.data import UserData
-from featurephase.results.related import Curve, Panel
+from featurephase.results.related import Panel
 
 DELTA, TIME = 20.0, 10
 #: Standard errors of the lowest eigenvalue and its squared overlap, extrapolated; what d adds to an edge's location.
@@ -121,9 +121,8 @@ def experiment(study: Study) -> Finding:
         below("Fashion-MNIST, whitened: against Gaussian features", images.value, same_size.value),
     ]
     values += [signs, images.value]
-    y, se = np.array([v.value for v in values]), np.array([v.se for v in values])
-    curve = Curve(np.arange(4.0), y, "Rademacher, random features, aligned signs, Fashion-MNIST", "points", se)
-    panel = Panel("features", "lowest eigenvalue", (curve,), horizontal=((value.value, "Gaussian theory"),))
+    drawn = curve(range(4), values, "Rademacher, random features, aligned signs, Fashion-MNIST", "points")
+    panel = Panel("features", "lowest eigenvalue", (drawn,), horizontal=((value.value, "Gaussian theory"),))
     return Finding(comparisons, "the outlier of one neuron at n/d = 20 after 10 steps", (panel,))
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from featurephase.claims.base import (
     TRANSITIONS,
     Claim,
@@ -13,11 +11,12 @@ from featurephase.claims.base import (
     Study,
     above,
     below,
+    curve,
     equals,
     fact,
 )
-from featurephase.claims.neurons import extrapolated, gelu_neuron, outlier, predicted, simulated, transition
-from featurephase.results.related import Curve, Panel
+from featurephase.claims.neurons import extrapolated, gelu_neuron, lowest, outlier, predicted, simulated, transition
+from featurephase.results.related import Panel
 
 TIME = 10
 #: Below, above and far above the transition.
@@ -26,7 +25,7 @@ BELOW, ABOVE = 2.0, (20.0, 30.0)
 VALUE_ERROR, OVERLAP_ERROR = 0.006, 0.05
 
 
-def lowest(delta: float, dimension: int, seeds: int, study: Study) -> tuple[Number, Number]:
+def measured(delta: float, dimension: int, seeds: int, study: Study) -> tuple[Number, Number]:
     """Smallest eigenvalue of finite networks, and squared overlap of its eigenvector with the hard direction."""
     run = simulated(
         gelu_neuron(TIME),
@@ -39,10 +38,7 @@ def lowest(delta: float, dimension: int, seeds: int, study: Study) -> tuple[Numb
         eigenvalues=2,
         precision="float32",
     )
-    h = run.hessian[0]
-    read = [(h.smallest, h.smallest_se), (h.hard_overlaps, h.hard_overlaps_se)]
-    value, overlap = (Number.of(np.nan if x is None else x[0], np.nan if s is None else s[0], seeds) for x, s in read)
-    return value, overlap
+    return lowest(run)
 
 
 def experiment(study: Study) -> Finding:
@@ -53,7 +49,7 @@ def experiment(study: Study) -> Finding:
     for delta in (BELOW, *ABOVE):
         theory = predicted(gelu_neuron(TIME), study, delta, [TIME], samples=samples).hessian[0]
         seeds = study.size(12, 40) if delta == BELOW else study.size(80, 200)
-        half, full = (lowest(delta, d, seeds, study) for d in (small, 2 * small))
+        half, full = (measured(delta, d, seeds, study) for d in (small, 2 * small))
         points.append((full[1], outlier(theory)[1] if delta in ABOVE else Number(0.0)))
         if delta == BELOW:
             comparisons.append(fact(f"delta = {delta:g}: the limit has no hard outlier", not theory.hard_outliers))
@@ -69,16 +65,12 @@ def experiment(study: Study) -> Finding:
             below(f"{at} lowest eigenvalue against the edge", value, edge),
             below(f"{at} lowest eigenvalue", value, 0.0),
         ]
-    found = transition(gelu_neuron(TIME), study, TIME, (1.0, 40.0), samples=samples)
-    delta_nn = Number.of(found.value, found.value_se, 6)
+    location = transition(gelu_neuron(TIME), study, TIME, (1.0, 40.0), samples=samples)
+    delta_nn = Number.of(location.value, location.value_se, 6)
     comparisons += [above("delta_NN(10)", delta_nn, BELOW), below("delta_NN(10)", delta_nn, ABOVE[0])]
-    x = np.array([BELOW, *ABOVE])
-    measured, theory_curve = zip(*points, strict=True)
-    values, errors = np.array([m.value for m in measured]), np.array([m.se for m in measured])
-    curves = (
-        Curve(x, values, f"d = {2 * small}", "points", errors),
-        Curve(x, np.array([t.value for t in theory_curve]), "limit", "dashed"),
-    )
+    found, expected = zip(*points, strict=True)
+    x = [BELOW, *ABOVE]
+    curves = (curve(x, found, f"d = {2 * small}", "points"), curve(x, expected, "limit", "dashed"))
     panel = Panel("n/d", "squared overlap of the lowest eigenvector", curves, vertical=((delta_nn.value, "delta_NN"),))
     return Finding(comparisons, "one neuron after 10 steps; more in docs/validation", (panel,))
 

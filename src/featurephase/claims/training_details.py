@@ -5,12 +5,10 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-import numpy as np
-
-from featurephase.claims.base import TRANSITIONS, Claim, Comparison, Finding, Number, Study, above
+from featurephase.claims.base import TRANSITIONS, Claim, Comparison, Finding, Number, Study, above, curve
 from featurephase.claims.neurons import gelu_neuron, transition
 from featurephase.problem import Teacher
-from featurephase.results.related import Curve, Panel
+from featurephase.results.related import Panel
 from featurephase.subspaces import latent_subspaces
 from featurephase.thresholds.algorithmic import algorithmic_threshold
 
@@ -60,8 +58,7 @@ def experiment(study: Study) -> Finding:
         low, high = min(values, key=lambda v: v.value), max(values, key=lambda v: v.value)
         comparisons.append(above(f"{factor}: ln of the largest over the smallest", _ratio(high, low), 0.01))
         message.append(f"{factor}: {low.value:.2f} to {high.value:.2f}")
-        y, se = np.array([v.value for v in values]), np.array([v.se for v in values])
-        curves.append(Curve(np.full(len(values), number, float), y, factor, "points", se))
+        curves.append(curve([number] * len(values), values, factor, "points"))
     panel = Panel(
         "what is changed", "delta_NN(5)", tuple(curves), horizontal=((0.5, "delta_alg of squares"),), log_y=True
     )
