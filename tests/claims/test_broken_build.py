@@ -13,22 +13,42 @@ import pytest
 
 SOURCES = Path(__file__).parents[2] / "src" / "featurephase"
 
-#: Formula -> file, what stands there, what is put in its place, and the claim that must notice.
+#: Formula -> file, what stands there, what is put in its place, and the claim and the comparison that must notice.
 FLIPPED = {
-    "gradient": ("dynamics/network.py", "gradient *= first\n", "gradient *= -first\n", "hard-directions"),
-    "curvature": ("dynamics/network.py", "w[diagonal, diagonal] += first", "w[diagonal, diagonal] -= first", "blocks"),
+    "gradient": (
+        "dynamics/network.py",
+        "gradient *= first\n",
+        "gradient *= -first\n",
+        "hard-directions",
+        "training loss",
+    ),
+    "curvature": (
+        "dynamics/network.py",
+        "w[diagonal, diagonal] += first",
+        "w[diagonal, diagonal] -= first",
+        "blocks",
+        "blocks",
+    ),
     "branch equation": (
         "hessian/bulk.py",
         "constant = eye / self.delta - moments.mean",
         "constant = eye / self.delta + moments.mean",
         "blocks",
+        "lowest eigenvalue",
     ),
-    "latent closed form": ("latent_model/motion.py", "s = start + end\n", "s = start - end\n", "closed-form"),
+    "latent closed form": (
+        "latent_model/motion.py",
+        "s = start + end\n",
+        "s = start - end\n",
+        "closed-form",
+        "error of the flow",
+    ),
     "kernel": (
         "latent_model/motion.py",
         "c.kernel_p * xi + c.kernel_q / xi",
         "c.kernel_p * xi - c.kernel_q / xi",
         "closed-form",
+        "error of the flow",
     ),
 }
 
@@ -36,7 +56,7 @@ FLIPPED = {
 @pytest.mark.slow
 @pytest.mark.parametrize("formula", FLIPPED)
 def test_a_flipped_sign_is_noticed(formula: str, tmp_path: Path) -> None:
-    name, right, wrong, noticed_by = FLIPPED[formula]
+    name, right, wrong, noticed_by, noticed_in = FLIPPED[formula]
     package = tmp_path / "featurephase"
     shutil.copytree(SOURCES, package, ignore=shutil.ignore_patterns("__pycache__"))
     path = package / name
@@ -48,4 +68,7 @@ def test_a_flipped_sign_is_noticed(formula: str, tmp_path: Path) -> None:
         command, env=os.environ | {"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, cwd=tmp_path
     )
     assert ran.returncode == 3, ran.stderr
-    assert json.loads(ran.stdout)["claims"][0]["verdict"] == "not confirmed"
+    found = json.loads(ran.stdout)["claims"][0]
+    assert found["verdict"] == "not confirmed"
+    failed = [e["name"] for e in found["evidence"] if not e["holds"]]
+    assert any(noticed_in in name for name in failed), (failed, found["message"])
