@@ -119,7 +119,7 @@ CLAIM = Claim(
     "linearly in one over the time from the two longest, equals the predicted delta_NN (negative outlier on the "
     "plateau) within 5 % for finite d, with a standard error below 10 %. Far below, at delta = 5, the power is -1/2 "
     "(within 0.15, standard error below 0.15); far above it is larger than -1/4 with an overlap above 0.5.",
-    experiment="GeLU neuron with weight decay in the exact law at two d, ten values of delta, three (full: four) "
+    experiment="GeLU neuron with weight decay in the exact law at two d, seven values of delta, three (full: four) "
     "times; the start has twice the overlap of chance, so that chance matters less; errors by leaving out one seed "
     "everywhere.",
     run=experiment,

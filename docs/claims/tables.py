@@ -1,0 +1,48 @@
+"""Write the ledger's tables into README.md and docs/claims/ledger.md: ``python docs/claims/tables.py``.
+
+They are those of quick.json and full.json beside this file, which are what ``featurephase reproduce --json`` printed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+PAGES = (HERE / "ledger.md", HERE.parents[1] / "README.md")
+
+
+def run(name: str) -> list[dict[str, Any]]:
+    """The claims of one document."""
+    claims: list[dict[str, Any]] = json.loads((HERE / f"{name}.json").read_text(encoding="utf-8"))["claims"]
+    return claims
+
+
+def table(claims: list[dict[str, Any]]) -> str:
+    """Verdict, comparisons that hold, time and date of each claim."""
+    rows = ["| | claim | verdict | comparisons that hold | seconds | date |", "|---|---|---|---|---|---|"]
+    for c in claims:
+        held = f"{sum(e['holds'] for e in c['evidence'])} of {len(c['evidence'])}"
+        rows.append(f"| {c['number']} | {c['id']} | {c['verdict']} | {held} | {c['seconds']:.0f} | {c['date']} |")
+    return "\n".join(rows)
+
+
+def limits(claims: list[dict[str, Any]]) -> str:
+    """What was not tested, or did not hold, of claims that are confirmed within limits."""
+    return "\n".join(f"- {c['id']}: {c['limits']}" for c in claims if c["limits"])
+
+
+def written(text: str) -> str:
+    """A page with its tables, each between a comment that names it and one that ends it, brought up to date."""
+    for name in ("quick", "full"):
+        for what, make in (("table", table), ("limits", limits)):
+            block = f"<!-- {name} {what} -->\n{make(run(name))}\n<!-- end -->"
+            text = re.sub(rf"<!-- {name} {what} -->.*?<!-- end -->", lambda _, b=block: b, text, flags=re.DOTALL)
+    return text
+
+
+if __name__ == "__main__":
+    for page in PAGES:
+        page.write_text(written(page.read_text(encoding="utf-8")), encoding="utf-8")
