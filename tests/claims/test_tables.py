@@ -1,13 +1,14 @@
-"""The published tables are those of the runs that stand beside them, and these met the criteria as they are now."""
+"""The published tables are those of the runs that stand beside them, of criteria as they are now."""
 
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from featurephase.claims.registry import CLAIMS, claim
+from featurephase.claims.registry import claim
 
 SCRIPT = Path(__file__).parents[2] / "docs" / "claims" / "tables.py"
 _spec = importlib.util.spec_from_file_location("ledger_tables", SCRIPT)
@@ -25,13 +26,14 @@ def test_pages_show_the_runs(page: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["quick", "full"])
-def test_runs_met_the_criteria_as_they_are(name: str) -> None:
+def test_verdicts_are_those_of_the_evidence(name: str) -> None:
     for entry in tables.run(name):
-        now = claim(entry["id"])
-        assert (entry["criterion"], entry["statement"]) == (now.criterion, now.statement), f"run {entry['id']} again"
         held = all(e["holds"] for e in entry["evidence"] if e["core"])
         assert (entry["verdict"] in ("confirmed", "confirmed within limits")) == held
 
 
-def test_every_claim_was_run() -> None:
-    assert [entry["id"] for entry in tables.run("quick")] == list(CLAIMS)
+def test_a_run_that_met_another_criterion_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert any(entry["id"] == "closed-form" for entry in tables.run("quick"))
+    monkeypatch.setattr(tables, "claim", lambda name: replace(claim(name), criterion="another one"))
+    assert tables.run("quick") == []
+    assert "Not run in their present form yet: hard-directions, " in tables.table(tables.run("quick"))
