@@ -7,7 +7,6 @@ claim whose criterion is another one by now counts as not run.
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +42,8 @@ def written(text: str) -> str:
     for name in ("quick", "full"):
         for what, make in (("table", table), ("limits", limits)):
             block = f"<!-- {name} {what} -->\n{make(run(name))}\n<!-- end -->"
-            text = re.sub(rf"<!-- {name} {what} -->.*?<!-- end -->", lambda _, b=block: b, text, flags=re.DOTALL)
+            before, _, rest = text.partition(f"<!-- {name} {what} -->")
+            text = before + block + rest.partition("<!-- end -->")[2] if rest else text
     return text
 
 

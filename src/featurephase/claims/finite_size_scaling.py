@@ -77,10 +77,12 @@ def experiment(study: Study) -> Finding:
     )
     theory = transition(decaying_neuron(PLATEAU), study, PLATEAU, (5.0, 16.0), samples=study.size(10_000, 100_000))
     delta_nn = Number.of(theory.value_negative, theory.value_negative_se, 6)
-    allowed = {"resolution": RESOLUTION * delta_nn.value, "tolerance": TOLERANCE * delta_nn.value}
+    allowed, added = RESOLUTION * delta_nn.value, TOLERANCE * delta_nn.value
     what = f"slope in delta of the growth until t = {times[1]}, against t = {times[0]}"
     comparisons = [
-        equals("delta at which the overlap neither grows nor shrinks", place, delta_nn, **allowed),
+        equals(
+            "delta at which the overlap neither grows nor shrinks", place, delta_nn, resolution=allowed, tolerance=added
+        ),
         above(what, long, short),
         equals(f"power of d, delta = {BELOW:g}", power_law(sizes, low), -0.5, resolution=0.15, tolerance=0.15),
         above(f"power of d, delta = {ABOVE:g}", power_law(sizes, high), -0.25),
