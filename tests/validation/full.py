@@ -1,7 +1,7 @@
 """The validation at full size: ``python -m tests.validation.full [PART ..]``, from the root of the repository.
 
 Prints Markdown tables of theory and reference with standard errors and z, and the smallest p-value of each family.
-Parts: numbers, trajectories, spectra, blocks, errors, paths.
+Parts: numbers, trajectories, spectra, blocks, trained, errors, paths.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from . import blocks, coverage, published
+from . import blocks, coverage, published, test_trained_networks
 from .cases import CASES, SPECTRA
 from .evidence import FAMILY_ERROR, HEADER, Comparison
 from .experiments import spectrum_comparison, trajectory_comparison
 from .test_ridge import ridge_comparison
+from .test_trained_reference import section_8
+from .trained_cases import CASES as TRAINED
 
 
 def trajectories() -> Iterator[tuple[str, list[Comparison]]]:
@@ -78,11 +80,21 @@ def wide_networks() -> Iterator[tuple[str, list[Comparison]]]:
             yield f"delta_NN, m = {width}", [Comparison(f"m = {width}: delta_NN", whole, symmetric)]
 
 
+def trained_networks() -> Iterator[tuple[str, list[Comparison]]]:
+    """Classes, vectors, biases and trained read-outs, against recorded dense runs and the numbers of the theory."""
+    yield "section 8", section_8(30_000, 8)
+    for name, case in TRAINED.items():
+        yield f"trajectories: {name}", test_trained_networks.trajectory(name, samples=30_000, replicates=8)
+        if case.hessian is not None:
+            yield f"spectra: {name}", test_trained_networks.hessian(name, samples=30_000, replicates=8)
+
+
 PARTS: dict[str, Callable[[], Iterator[tuple[str, list[Comparison]]]]] = {
     "numbers": numbers,
     "trajectories": trajectories,
     "spectra": spectra,
     "blocks": wide_networks,
+    "trained": trained_networks,
 }
 
 

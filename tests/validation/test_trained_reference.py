@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from .evidence import Estimate, assert_agree, compare
+from .evidence import Comparison, Estimate, assert_agree, compare
 from .trained_cases import CASES
 from .trained_record import limits, recorded
 from .trained_reference import gradients, hessian
+from .trained_theory import theory_trajectory
 
 #: theory/trained-layers, the measured example (section 8): 4 x 60 000 paths; and its errors, stated for these alone.
 SECTION_8 = {
@@ -52,6 +53,18 @@ def test_gradient_and_hessian_are_derivatives_of_the_loss(case):
     np.testing.assert_allclose(loss_and_gradient(v)[1], measured, atol=1e-8)
     columns = [(a[1] - b[1]) / (2 * step) for a, b in zip(ahead, behind, strict=True)]
     np.testing.assert_allclose(hessian(case, x, y, state[0], state[1:]), np.array(columns).T, atol=1e-8)
+
+
+def section_8(samples: int, replicates: int) -> list[Comparison]:
+    """featurephase against the numbers of the theory; where these have no error, they are given that of the losses."""
+    found = theory_trajectory(CASES["three classes"], (1, 5, 10), samples, replicates)
+    theirs = {n: Estimate(v, STATED.get(n, 0.0009 * max(1.0, abs(v)))) for n, v in SECTION_8.items()}
+    return compare({name: found[name] for name in SECTION_8}, theirs, "section 8: ")
+
+
+@pytest.mark.slow
+def test_the_numbers_of_the_theory():
+    assert_agree(section_8(30_000, 8), resolution=0.01)
 
 
 def test_recorded_numbers_are_those_of_the_theory():
