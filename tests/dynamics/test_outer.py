@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -264,12 +265,14 @@ def _numbers(run: ReplicateTrajectory) -> list[float]:
     return out
 
 
-def _smallest_p(p: Problem, n: int, d: int, runs: int) -> tuple[float, int]:
+def _smallest_p(p: Problem, n: int, d: int, runs: int, law: Problem | None = None) -> tuple[float, int]:
+    """Smallest p of three tests for each number (means, spreads, all), and how many; ``law``: of the implicit runs."""
     seeds = np.random.SeedSequence(n + d).spawn(2 * runs)
-    a = np.array([_numbers(run_implicit(p, n, d, s, test_samples=400)) for s in seeds[:runs]])
+    a = np.array([_numbers(run_implicit(law or p, n, d, s, test_samples=400)) for s in seeds[:runs]])
     b = np.array([_numbers(run_dense(p, n, d, s, test_samples=400)) for s in seeds[runs:]])
     pairs = [(x, y) for x, y in zip(a.T, b.T, strict=True) if np.ptp(x) > 0]
-    values = [test(x, y).pvalue for x, y in pairs for test in (stats.ks_2samp, stats.levene)]
+    tests = (partial(stats.ttest_ind, equal_var=False), stats.levene, stats.ks_2samp)
+    values = [test(x, y).pvalue for x, y in pairs for test in tests]
     return min(values), len(values)
 
 
@@ -286,11 +289,25 @@ def test_implicit_and_dense_have_one_law(name: str, training: dict[str, object])
     assert p * count * len(LAWS) > 0.01
 
 
+#: n, d and runs: few samples, where averages over them differ most from those of the population; many, whose numbers
+#: scatter little; and more directions than the steps visit.
+SIZES = [(40, 20, 200), (400, 20, 200), (400, 100, 60)]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "training"), [*LAWS, ("three classes", {"batch_fraction": 0.5, "batches": "one-pass"})]
 )
-@pytest.mark.parametrize("size", [(40, 20), (400, 100)])
-def test_implicit_and_dense_have_one_law_at_two_sizes(name: str, training: dict[str, object], size) -> None:
-    p, count = _smallest_p(PROBLEMS[name](**training), *size, 200 if size[0] < 100 else 60)
-    assert p * count * 8 > 0.01
+@pytest.mark.parametrize("size", SIZES)
+def test_implicit_and_dense_have_one_law_at_three_sizes(name: str, training: dict[str, object], size) -> None:
+    p, count = _smallest_p(PROBLEMS[name](**training), *size)
+    assert p * count * 12 > 0.01
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "training"), LAWS)
+def test_a_readout_that_moves_a_fifth_too_far_is_noticed(name: str, training: dict[str, object]) -> None:
+    """By the rule above: else that test would pass whatever the law. A tenth is in two of the three problems."""
+    wrong = PROBLEMS[name](**(training | {"readout_step_size": 1.2 * TRAINED["readout_step_size"]}))
+    p, count = _smallest_p(PROBLEMS[name](**training), *SIZES[1], law=wrong)
+    assert p * count * 12 < 0.01
