@@ -69,3 +69,25 @@ def test_a_plain_network_has_none_of_it(capsys: pytest.CaptureFixture[str], tmp_
     path.write_text(text.replace("times = [0, 10, 60]", "times = []"), encoding="utf-8")
     for of_delta in document(capsys, "predict", str(path))["runs"]:
         assert not set(FIELDS) & set(of_delta)
+
+
+def test_legends_lie_beside_the_curves_and_say_all_that_is_shown(experiment: Path) -> None:
+    problem = fp.load(experiment).replace(run={"delta": [8.0, 40.0], "times": [4]})
+    figure = fp.predict(problem).figure()
+    figure.canvas.draw()
+    left, right = (axes for axes in figure.axes if len(axes.lines) == 11)
+    legend = left.get_legend() or right.get_legend()
+    assert len(legend.get_texts()) == 11
+    highest = max(np.max(line.get_ydata()) for axes in (left, right) for line in axes.lines)
+    assert legend.get_window_extent().y0 > left.transData.transform((0.0, highest))[1]
+    spectra = figure.axes[-2:]
+    shown = {label for axes in spectra for label in axes.get_legend_handles_labels()[1]}
+    assert shown == {text.get_text() for axes in spectra if axes.get_legend() for text in axes.get_legend().get_texts()}
+    assert "hard outlier" in shown
+
+
+def test_steps_are_named_below_the_last_panel(experiment: Path) -> None:
+    run = fp.simulate(fp.load(experiment), dimension=30, seeds=2, recovery=False, predicted=False)
+    losses, overlaps, accuracies = run.figure().axes
+    assert [axes.get_xlabel() for axes in (losses, overlaps, accuracies)] == ["", "", "step"]
+    assert accuracies.get_ylabel() == "accuracy"

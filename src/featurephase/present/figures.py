@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +23,18 @@ if TYPE_CHECKING:
 else:  # names for annotations: a table must not wait for Matplotlib
     Axes = Figure = Any
 
-__all__ = ["PALETTE", "Axes", "Figure", "axes_for", "band", "house_style", "new_figure", "text_figure", "write_figure"]
+__all__ = [
+    "PALETTE",
+    "Axes",
+    "Figure",
+    "axes_for",
+    "band",
+    "entitle",
+    "house_style",
+    "new_figure",
+    "text_figure",
+    "write_figure",
+]
 
 #: Okabe-Ito, readable with every kind of colour vision.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
@@ -38,6 +50,10 @@ STYLE: dict[str, Any] = {
     "legend.edgecolor": "none",
     "figure.dpi": 110.0,
 }
+
+
+#: Of a title, in an inch.
+_LETTERS = 10
 
 
 @contextmanager
@@ -67,6 +83,11 @@ def axes_for(ax: Axes | None, width: float = 7.0, height: float = 4.2) -> tuple[
     if root is None:
         raise InputError("ax: these axes are in no figure")
     return root, ax
+
+
+def entitle(figure: Figure, title: str) -> None:
+    """The title of a figure, on as many lines as it needs to fit its width."""
+    figure.suptitle(textwrap.fill(title, int(_LETTERS * figure.get_figwidth())))
 
 
 def text_figure(text: str, ax: Axes | None, width: float, height: float, size: str = "medium") -> Figure:

@@ -36,8 +36,13 @@ def _numbers(run: OuterTrajectory) -> list[tuple[str, str, Array, Array]]:
 
 def _shown(run: OuterTrajectory) -> list[tuple[str, str, Array, Array]]:
     """Those that move, at most :data:`_MOST` of each kind."""
-    moving = [entry for entry in _numbers(run) if np.nanmax(np.abs(entry[2] - entry[2][0]), initial=0.0) > 0.0]
+    moving = _moving(run)
     return [entry for symbol in "Abc" for entry in [e for e in moving if e[0] == symbol][:_MOST]]
+
+
+def _moving(run: OuterTrajectory) -> list[tuple[str, str, Array, Array]]:
+    """Those that do not stay as they are while they are numbers."""
+    return [entry for entry in _numbers(run) if np.nanmax(np.abs(entry[2] - entry[2][0]), initial=0.0) > 0.0]
 
 
 def outer_rows(run: OuterTrajectory) -> list[str]:
@@ -46,7 +51,7 @@ def outer_rows(run: OuterTrajectory) -> list[str]:
     if not shown:
         return []
     words = [f"{name} {x[0]:.4g} -> {with_error(x[-1], se[-1])}" for _, name, x, se in shown]
-    count = sum(bool(np.any(x != x[0])) for _, _, x, _ in _numbers(run))
+    count = len(_moving(run))
     more = [f"and {count - len(shown)} more"] if count > len(shown) else []
     lines = [", ".join(words[i : i + 3]) for i in range(0, len(words), 3)]
     return ["  trained second layer and biases, from first to last step", *(f"    {line}" for line in lines + more)]

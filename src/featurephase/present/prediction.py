@@ -9,7 +9,7 @@ import numpy as np
 
 from featurephase.foundation.statistics import mean_and_se, student_interval, student_quantile
 from featurephase.foundation.types import Array
-from featurephase.present.figures import PALETTE, Axes, Figure, new_figure
+from featurephase.present.figures import PALETTE, Axes, Figure, entitle, new_figure
 from featurephase.present.outer import accuracies, accuracy_bands, loss_bands, outer_bands, outer_rows
 from featurephase.present.tables import MOST, aligned, basis_words, ending, heading, number
 from featurephase.results.prediction import HessianPrediction, Prediction, TrajectoryPrediction
@@ -104,7 +104,8 @@ def figure(prediction: Prediction) -> Figure:
     spectra = max((len(run.hessian) for run in runs), default=0)
     met = any(np.any(run.overlap) for run in runs)
     more = _more_rows(runs)
-    heights = [2.3, 2.0 if met else 0.7, *[1.8] * len(more), *([1.2 + 0.75 * min(spectra, 8)] if spectra else [])]
+    between = [2.3 if draw is outer_bands else 1.8 for draw in more.values()]
+    heights = [2.3, 2.0 if met else 0.7, *between, *([1.2 + 0.75 * min(spectra, 8)] if spectra else [])]
     fig = new_figure(max(4.6, 3.5 * len(runs) + 0.9), sum(heights) + 0.9)
     axes = fig.subplots(len(heights), len(runs), squeeze=False, height_ratios=heights, sharey="row")
     for column, run in zip(axes.T, runs, strict=True):
@@ -122,16 +123,29 @@ def figure(prediction: Prediction) -> Figure:
     axes[1, 0].set_ylabel(r"$|e^\top\Theta|\,/\,|\Theta|$")
     for row, name in zip(axes[2:], more, strict=False):
         row[0].set_ylabel(name)
-    places = ["best"] * (2 + len(more)) + ["upper right"]
-    columns_of = [1, 1, *(5 if draw is outer_bands else 1 for draw in more.values()), 2]
-    for row, place, columns in zip(axes, places, columns_of, strict=False):
-        busiest = max(row, key=lambda a: len(a.get_legend_handles_labels()[0]))
-        if busiest.get_legend_handles_labels()[0]:
-            busiest.legend(loc=place, fontsize="small", ncols=columns)
+    kinds: list[Any] = [loss_bands, _overlaps, *more.values(), _spectra]
+    for row, kind in zip(axes, kinds, strict=False):
+        _legend(row, kind)
     beyond = len(prediction.runs) - len(runs)
     title = prediction.title or "Prediction"
-    fig.suptitle(title + (f" (first {len(runs)} of {len(prediction.runs)} values of delta)" if beyond else ""))
+    entitle(fig, title + (f" (first {len(runs)} of {len(prediction.runs)} values of delta)" if beyond else ""))
     return fig
+
+
+def _legend(row: Sequence[Axes], draw: Any) -> None:
+    """What any panel of the row shows, in the one that shows most."""
+    handles: dict[str, Any] = {}
+    for axes in row:
+        handles |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    if not handles:
+        return
+    style: dict[str, Any] = {"loc": "upper right", "ncols": 2} if draw is _spectra else {"loc": "best"}
+    if draw is outer_bands:  # so many that they need room of their own
+        style = {"loc": "upper center", "ncols": 4}
+        low, high = row[0].get_ylim()
+        row[0].set_ylim(low, high + 0.25 * -(-len(handles) // 4) * (high - low))
+    busiest = max(row, key=lambda axes: len(axes.get_legend_handles_labels()[0]))
+    busiest.legend(list(handles.values()), list(handles), fontsize="small", **style)
 
 
 def _more_rows(runs: Sequence[TrajectoryPrediction]) -> dict[str, Callable[..., None]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from featurephase.present.figures import PALETTE, Figure, band, new_figure
+from featurephase.present.figures import PALETTE, Figure, band, entitle, new_figure
 from featurephase.present.outer import accuracies, accuracy_bands, loss_bands, outer_rows
 from featurephase.present.tables import aligned, ending, number
 from featurephase.results.simulation import Grokking, HessianMeasurement, Simulation, SimulationRun
@@ -106,10 +106,10 @@ def figure(result: Simulation) -> Figure:
             )
             if g.predicted_time <= t[-1]:
                 column[1].axvline(g.predicted_time, color="0.4", ls="--", lw=1)
-        column[1].set_xlabel("step")
+        column[-1].set_xlabel("step")
     axes[0, 0].set_ylabel("loss")
     axes[1, 0].set(ylabel="hard overlap", ylim=(0.0, 1.02))
     axes[0, 0].legend(fontsize="small")
     max(axes[1], key=lambda a: len(a.get_legend_handles_labels()[0])).legend(fontsize="small", loc="upper left")
-    fig.suptitle(f"{result.title or 'Simulation'} ({result.method}, {result.replicates} seeds)")
+    entitle(fig, f"{result.title or 'Simulation'} ({result.method}, {result.replicates} seeds)")
     return fig
