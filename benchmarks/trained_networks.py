@@ -101,9 +101,10 @@ SETTINGS = {
         Student("gelu", [1.0, 1.0, -1.0, -1.0]),
         "logistic",
         step_size=1.0,
-        steps=150,
-        paths=6_000,
-        deltas=(20.0, 24.0, 48.0),
+        steps=100,
+        paths=4_000,
+        deltas=(24.0, 48.0),
+        seeds=16,
     ),
 }
 
