@@ -26,6 +26,7 @@ from featurephase.analyses.threshold import threshold
 from featurephase.foundation.files import write_text
 from featurephase.present.figures import PALETTE, house_style, new_figure
 from featurephase.problem import Asymptotics, GradientDescent, Problem, Student, Teacher
+from featurephase.results.words import with_error
 from featurephase.subspaces import problem_subspaces
 from featurephase.thresholds.algorithmic import algorithmic_threshold
 
@@ -169,9 +170,7 @@ def measured(names: list[str], store: Path, workers: int) -> dict[str, Any]:
 
 def _words(pair: list[Any]) -> str:
     value, error = pair[:2]
-    if not np.isfinite(value):
-        return "-"
-    return f"{value:.3g} ± {error:.1g}"
+    return with_error(value, error).replace("+-", "±") if np.isfinite(value) else "-"
 
 
 def _table(heads: list[str], rows: dict[str, list[str]]) -> None:
