@@ -41,9 +41,9 @@ SEARCHED = (1.0, 200.0)
 class Setting:
     """A problem: ``rate`` is that of everything in the second layer where it is trained.
 
-    ``times`` of delta_NN(t), ``paths`` and ``replicates`` of the limit: standard errors of 1 % (exclusive or, which costs
-    most: 5 % at the later time);
-    ``deltas``, ``dimension``, ``steps`` and ``seeds`` of the runs at finite size.
+    ``times`` of delta_NN(t), ``paths`` and ``replicates`` of the limit, for standard errors of 1 % (exclusive or, which
+    costs most: 5 % at the later time); ``deltas``, ``dimension``, ``steps`` and ``seeds`` of the runs at
+    finite size.
     """
 
     title: str
