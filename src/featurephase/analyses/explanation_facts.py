@@ -38,8 +38,9 @@ _CLEAR = 2.0
 #: How the limits of delta_NN are followed, and again where that does not decide: the fewest sample paths, their share
 #: of those of the problem, and how far. In the README's example the first round gives 4 %, the second one 2 %.
 _ROUNDS = ((2**13, 1 / 12, 240), (2**14, 1 / 6, 480))
-#: Seconds of one core that such a round may take, for each sample path of the problem, and within which bounds.
-_SECONDS, _LONGEST = 5e-3, (10.0, 100.0)
+#: Seconds of one core that such a round may take, for each sample path of the problem, and within which bounds: of
+#: one neuron, and of several, which a quick answer locates by the scan only.
+_SECONDS, _LONGEST = 1.5e-3, ((40.0, 100.0), (12.0, 100.0))
 #: Where none is given: the growth of small overlaps scales with the dimension in a known way.
 _ANY_DIMENSION = 1000
 #: Probability up to which the escape of another direction by the last step is left out of account.
@@ -240,7 +241,7 @@ def _followed_limits(facts: Facts, quiet: bool, workers: Workers) -> ThresholdLi
         # a second round with hardly more paths is not worth its time
         rounds=rounds[:1] if _ROUNDS[0][0] < most < 2 * _ROUNDS[0][0] else rounds,
         enough=decided,
-        longest=float(np.clip(_SECONDS * most, *_LONGEST)),
+        longest=float(np.clip(_SECONDS * most, *_LONGEST[problem.student.width > 1])),
         also=[steps],
         quiet=quiet,
         workers=workers,

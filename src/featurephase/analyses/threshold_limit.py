@@ -70,8 +70,9 @@ LONGEST_ROUND = 300.0
 _SHORTEST_WAY = 60
 #: Nor where the last one did not shrink the error by this factor.
 _HELPS = 0.8
-#: Estimated time of a reading of the margins of one neuron, per sample path, in seconds of one core.
-_READING = 6e-7
+#: Estimated time of a reading of the margins, per sample path, in seconds of one core: of one neuron, whose edge is
+#: explicit, and of several, for each pair of them.
+_READING = (1e-6, 6e-6)
 #: Times that further deltas are added for a crossing that has left those that were to enclose it.
 _MORE_ROUNDS = 6
 
@@ -126,7 +127,7 @@ class _Following:
         """Estimated time of one run on one core, read at those of the times that it reaches."""
         width = self.problem.student.width
         run = 0.02 + samples * steps * width * (5e-8 + 2.5e-8 * width) * (1.0 + steps / 2000.0)
-        return float(run + sum(t <= steps for t in times) * samples * width**3 * _READING)
+        return float(run + sum(t <= steps for t in times) * samples * width**2 * _READING[width > 1])
 
     def work(self, plans: Sequence[dict[float, int]]) -> float:
         """Estimated time of all runs of some plans on one core."""
