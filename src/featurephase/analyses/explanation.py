@@ -287,6 +287,10 @@ _GROWING = (
     "whether hard directions are learned is not decided: at this step size directions of the bulk grow, which the "
     "limit does not show"
 )
+_ALTERNATING = (
+    "whether hard directions are learned is not decided: at this step size steps overshoot along a hard outlier right "
+    "of the bulk, which delta_NN does not count"
+)
 #: Statuses of a threshold that are no failure of an explanation: they are what it explains.
 _EXPLAINED = (OK, NO_TRANSITION, NOT_NEGATIVE, NOT_CONVERGED)
 
@@ -296,7 +300,8 @@ def _undetermined(evidence: Evidence, directions: Sequence[DirectionExplanation]
     behind = [h for h in evidence.hard if h.learned is None and h.after]
     words = [f"{h.after} escapes before {h.sector.name}: whether that is learned then is not decided" for h in behind]
     if any(e.learned is None and not any(e.name in h.sector.name for h in behind) for e in directions):
-        words.append(_GROWING if evidence.facts.bulk_grows else _UNCLEAR)
+        alternating = any(h.alternates for h in evidence.hard)
+        words.append(_GROWING if evidence.facts.bulk_grows else _ALTERNATING if alternating else _UNCLEAR)
     return words
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from featurephase.analyses.expressible import expressible
 from featurephase.analyses.prediction import WatchedMargins, predict_with_margins
-from featurephase.analyses.stability import bulk_grows
+from featurephase.analyses.stability import alternating_outlier, bulk_grows
 from featurephase.analyses.threshold_limit import threshold_limit
 from featurephase.escape.law import EscapeLaw, predicted_escapes
 from featurephase.foundation.executors import Workers
@@ -18,7 +18,7 @@ from featurephase.foundation.statistics import mean_and_se
 from featurephase.foundation.types import Array
 from featurephase.hessian.spectrum import FULL_WIDTH
 from featurephase.results.algorithmic import AlgorithmicThreshold
-from featurephase.results.prediction import HessianPrediction
+from featurephase.results.prediction import HessianPrediction, OutlierPrediction
 from featurephase.results.status import OK, STABLE, UNBOUNDED_CURVATURE
 from featurephase.results.threshold import DirectionLimit, ThresholdLimit
 from featurephase.subspaces.sectors import HardSector, hard_sectors
@@ -71,6 +71,11 @@ class Facts:
         """Whether directions of the bulk grow at the last step, so that finite networks leave the limit."""
         return bulk_grows(self.problem, self.hessian)
 
+    @property
+    def alternating(self) -> OutlierPrediction | None:
+        """The hard outlier along which the last steps overshoot and grow."""
+        return alternating_outlier(self.problem, self.hessian)
+
 
 @dataclass(frozen=True)
 class HardFacts:
@@ -103,6 +108,8 @@ class HardFacts:
         Names of the sectors that escape before it, so that what the plateau says of it ends there; mostly none.
     finished
         Whether Ctrl-C has left time for more than the last step.
+    alternates
+        Whether it may be unstable because steps overshoot along it, not because its outlier is negative.
     """
 
     sector: HardSector
@@ -117,6 +124,7 @@ class HardFacts:
     expressible: bool
     after: str = ""
     finished: bool = True
+    alternates: bool = False
 
     @property
     def learned_from(self) -> tuple[float, float]:
@@ -302,11 +310,13 @@ def _algorithmic(
 def _seen(facts: Facts, sector: HardSector, times: Sequence[int], margins: Array) -> HardFacts:
     """What the Hessian says of one sector, from its margins (T, replicates, 2), without limits, laws and delta_alg."""
     negative = [_negative(values) for values in margins[:, :, 1]]
+    alternates = facts.alternating is not None and negative[-1] is not True
+    alone = facts.spaces.relevant_hard_basis.shape[1] == sector.size  # else no one knows whose outlier it is
     return HardFacts(
         sector,
         limit=None,
         learned=None,
-        unstable=negative[-1],
+        unstable=(alone or None) if alternates else negative[-1],
         visible=_negative(margins[-1, :, 0]),
         unstable_until=max((t for t, value in zip(times, negative, strict=True) if value), default=None),
         law=None,
@@ -314,6 +324,7 @@ def _seen(facts: Facts, sector: HardSector, times: Sequence[int], margins: Array
         delta_alg=(np.nan, np.nan),
         expressible=expressible(facts.problem, sector.basis),
         finished=False,
+        alternates=alternates,
     )
 
 
@@ -336,6 +347,7 @@ def _hard_facts(
     known = facts.run.status == OK and not facts.bulk_grows
     learned = [_learned(limits, i, delta) if limits is not None and known else None for i in range(len(sectors))]
     seen = [_seen(facts, sector, times, margins[:, :, i]) for i, sector in enumerate(sectors)]
+    learned = [word or None if one.alternates else word for word, one in zip(learned, seen, strict=True)]
     for_a_time = [word is False and one.unstable_until is not None for word, one in zip(learned, seen, strict=True)]
     laws = _laws(facts, any(for_a_time), warnings, quiet, workers)
     result = []

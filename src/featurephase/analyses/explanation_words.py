@@ -66,6 +66,13 @@ def _at_the_last_step(facts: Facts, hard: HardFacts) -> str:
     steps, outlier = facts.steps, left_hard_outlier(facts.hessian)
     alone = facts.spaces.relevant_hard_basis.shape[1] == hard.sector.size
     number = f", {with_error(outlier.value, outlier.value_se)}," if alone and outlier is not None else ""
+    if hard.alternates and facts.alternating is not None:
+        value = with_error(facts.alternating.value, facts.alternating.value_se)
+        whose = f"along {hard.them}" if hard.unstable else "along a hard direction, perhaps this one"
+        return (
+            f"at t = {steps} a hard outlier of the Hessian, {value}, stands right of the bulk, so large that steps of "
+            f"this size overshoot and grow {whose}{_pace(facts, facts.alternating.value)}, with alternating sign"
+        )
     edge = f"the bulk (edge {with_error(facts.hessian.left_edge, facts.hessian.left_edge_se)})"
     if hard.unstable:
         overlap = "" if not number or outlier is None else _with_overlap(outlier)
@@ -114,6 +121,8 @@ def _if_training_goes_on(facts: Facts, hard: HardFacts) -> str:
             "whether it is learned if training goes on is unknown: directions of the bulk grow from step to step, and "
             "finite networks leave the limit or diverge"
         )
+    if hard.learned is None and hard.alternates:
+        return "whether it is learned if training goes on is not decided: delta_NN is of outliers below 0"
     if hard.learned is None and hard.after:
         return (
             f"n/d is above {known}, so that it grows on the plateau, but {hard.after} escapes first; whether it is "
@@ -177,6 +186,8 @@ def _change(facts: Facts, hard: HardFacts) -> str:
         return f"{fewer}{more}{other}"
     if facts.bulk_grows:
         return f"a smaller training.step_size: below {2.0 / facts.hessian.right_edge:.3g} the bulk does not grow"
+    if hard.learned is None and facts.alternating is not None:
+        return f"a smaller training.step_size: below {2.0 / facts.alternating.value:.3g} steps do not overshoot"
     if hard.learned is None and hard.after:
         return f"`featurephase simulate` follows finite networks beyond the escape of {hard.after}; {other}"
     if hard.learned is None:

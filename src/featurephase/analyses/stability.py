@@ -1,4 +1,4 @@
-"""Whether steps are too large for the bulk of the Hessian: said by every command in the same words."""
+"""Whether steps are too large for the Hessian, its bulk or a hard outlier: said by every command in the same words."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from featurephase.dynamics.optimisers import FirstOrderRule
 from featurephase.problem import Problem
-from featurephase.results.prediction import HessianPrediction, TrajectoryPrediction
+from featurephase.results.prediction import HessianPrediction, OutlierPrediction, TrajectoryPrediction
 from featurephase.results.simulation import SimulationRun
 
 #: From a part of 1/sqrt(d) to one that matters takes at least such a factor.
@@ -30,6 +30,14 @@ def step_size_words(problem: Problem, run: TrajectoryPrediction) -> Iterator[str
                 f"the bulk grow by a factor {grown[1]:.3g} a step, which the limit does not show; finite networks may "
                 "leave it or diverge (featurephase simulate finds out)"
             )
+        outlier = alternating_outlier(problem, entry)
+        times = None if grown is not None or outlier is None else _growth(problem, outlier.value, entry.time)
+        if times is not None:
+            yield (
+                f"delta = {run.delta:g}, t = {entry.time}: step size times hard outlier = {times[0]:.3g}: gradient "
+                f"descent grows along it by a factor {times[1]:.3g} a step, with alternating sign; delta_NN, of outliers"
+                " below 0, does not count it"
+            )
 
 
 def measured_words(problem: Problem, run: SimulationRun) -> Iterator[str]:
@@ -50,6 +58,12 @@ def bulk_grows(problem: Problem, entry: HessianPrediction) -> bool:
     """
     grown = _growth(problem, entry.right_edge, entry.time)
     return grown is not None and problem.training.steps * np.log(grown[1]) > np.log(_LEAVES)
+
+
+def alternating_outlier(problem: Problem, entry: HessianPrediction) -> OutlierPrediction | None:
+    """The largest hard outlier right of the bulk, if it is so large that steps overshoot and grow along it."""
+    right = [o for o in entry.hard_outliers if o.side == "right" and _growth(problem, o.value, entry.time) is not None]
+    return right[-1] if right else None
 
 
 def _growth(problem: Problem, curvature: float, time: int) -> tuple[float, float] | None:
