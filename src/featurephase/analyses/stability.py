@@ -35,8 +35,8 @@ def step_size_words(problem: Problem, run: TrajectoryPrediction) -> Iterator[str
         if times is not None:
             yield (
                 f"delta = {run.delta:g}, t = {entry.time}: step size times hard outlier = {times[0]:.3g}: gradient "
-                f"descent grows along it by a factor {times[1]:.3g} a step, with alternating sign; delta_NN, of outliers"
-                " below 0, does not count it"
+                f"descent grows along it by a factor {times[1]:.3g} a step, with alternating sign, which delta_NN "
+                "does not count: it is of outliers below 0"
             )
 
 
