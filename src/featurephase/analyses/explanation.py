@@ -238,7 +238,9 @@ def _explanation(
     problem, spaces, hessian = facts.problem, facts.spaces, facts.hessian
     network = None if limits is None else limits.at(facts.steps)
     failed = _failures(evidence, directions)
-    message = "; ".join(dict.fromkeys(m for m in [note, evidence.unbounded[1], *(m for _, m in failed)] if m))
+    bounded = "" if limits is None or not limits.bounded else f"delta_NN (t -> inf): {limits.bounded}"
+    notes = [note, evidence.unbounded[1], bounded, *(m for _, m in failed)]
+    message = "; ".join(dict.fromkeys(filter(None, notes)))
 
     def known(entry: object, name: str) -> float | None:
         return None if entry is None or not hard else float(getattr(entry, name))

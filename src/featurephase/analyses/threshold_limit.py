@@ -243,7 +243,7 @@ def _first_round(following: _Following, scan: MarginTable, samples: int, last: i
         )
     if not unknown and last == wanted:
         return limit
-    return replace(limit, message="; ".join(filter(None, [limit.message, words])))
+    return replace(limit, bounded=words, message="; ".join(filter(None, [limit.message, words])))
 
 
 def _rounds(problem: Problem) -> list[tuple[int, int]]:

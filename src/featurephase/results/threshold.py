@@ -245,6 +245,8 @@ class ThresholdLimit(Record):
         The limits of each hard direction by itself, or of several together that belong together.
     samples
         Sample paths of a run.
+    bounded
+        How far it was followed, in words, where a bound on the time has ended that early; else empty.
     """
 
     status: str = OK
@@ -265,6 +267,7 @@ class ThresholdLimit(Record):
     history_se: Array = labelled(json=True, saved=False, default_factory=_none)
     sectors: tuple[DirectionLimit, ...] = ()
     samples: int = 0
+    bounded: str = ""
 
     def at(self, time: int) -> DirectionThreshold | None:
         """The lowest thresholds at one of ``history_time``; ``None`` where no direction was followed to it."""
