@@ -321,6 +321,7 @@ def _failures(evidence: Evidence, directions: Sequence[DirectionExplanation]) ->
         problems += [(s.status, s.message) for s in limits.sectors if s.status == UNBOUNDED_CURVATURE]
     if evidence.hard and not np.isfinite(facts.algorithmic.delta_alg):
         problems.append((facts.algorithmic.status, facts.algorithmic.message))
-    if any(e.learned is None for e in directions) and not evidence.unfinished:
+    explained = any(status != OK for status, _ in problems)
+    if any(e.learned is None for e in directions) and not explained:
         problems += [(UNDETERMINED, message) for message in _undetermined(evidence, directions)]
     return [(status, message) for status, message in problems if status != OK]
