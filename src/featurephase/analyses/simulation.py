@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from featurephase.analyses.outputs import outer_averages
 from featurephase.analyses.seeds import FiniteSize, HessianSample, Method, SeedPlan, SeedRun
 from featurephase.analyses.stability import measured_words
 from featurephase.dynamics.dense import Precision
@@ -27,6 +26,7 @@ from featurephase.problem import Problem
 from featurephase.problem.asked import asked_deltas, asked_times, check_problem, experiment_text
 from featurephase.problem.data import UserData
 from featurephase.results.base import Result, averaged
+from featurephase.results.outer import outer_averages
 from featurephase.results.simulation import Grokking, HessianMeasurement, Recovery, Simulation, SimulationRun
 from featurephase.results.status import (
     DIVERGED,
