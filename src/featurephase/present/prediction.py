@@ -209,16 +209,8 @@ def _spectrum(axes: Axes, level: int, entry: HessianPrediction, replicates: int,
     ):
         for outlier in outliers:
             shown = round(outlier.fraction * replicates)  # of one replicate there is no error
-            axes.errorbar(
-                outlier.value,
-                level + 0.12,
-                xerr=student_quantile(shown) * outlier.value_se if shown > 1 else None,
-                fmt=marker,
-                color=colour,
-                markersize=6,
-                alpha=max(0.25, outlier.fraction),
-                label=once(name),
-            )
-            axes.plot(
-                [outlier.value] * 2, [level, level + 0.12], color=colour, linewidth=1, alpha=max(0.25, outlier.fraction)
-            )
+            half = student_quantile(shown) * outlier.value_se if shown > 1 else None
+            x, top = outlier.value, level + 0.12
+            look: dict[str, Any] = {"color": colour, "alpha": max(0.25, outlier.fraction)}
+            axes.errorbar(x, top, xerr=half, fmt=marker, markersize=6, label=once(name), **look)
+            axes.plot([x, x], [level, top], linewidth=1, **look)
