@@ -194,15 +194,8 @@ def _spectrum(axes: Axes, level: int, entry: HessianPrediction, replicates: int,
             [entry.left_edge, right], [level, level], color=BULK, linewidth=5, solid_capstyle="butt", label=once("bulk")
         )
     edges = [entry.left_edge] if right is None else [entry.left_edge, right]
-    axes.errorbar(
-        edges,
-        [level] * len(edges),
-        xerr=quantile * np.array([entry.left_edge_se, entry.right_edge_se][: len(edges)]),
-        fmt="|",
-        markersize=11,
-        color="0.25",
-        label=once("edge"),
-    )
+    bars = quantile * np.array([entry.left_edge_se, entry.right_edge_se][: len(edges)])
+    axes.errorbar(edges, [level] * len(edges), xerr=bars, fmt="|", markersize=11, color="0.25", label=once("edge"))
     for outliers, colour, marker, name in (
         (entry.outliers, VISITED, "o", "outlier"),
         (entry.hard_outliers, HARD, "v", "hard outlier"),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from featurephase.foundation.types import Array
-from featurephase.results.base import Record, averaged
+from featurephase.results.base import Record, averaged_over
 from featurephase.results.labels import labelled, record
 
 #: Fields of a trajectory that it has only where more than the first layer is trained, or responses are classes.
@@ -47,7 +47,7 @@ class OuterTrajectory(Record):
     test_accuracy_se: Array | None = labelled(saved=False, optional=True, default=None)
 
 
-def outer_averages(trajectories: Sequence[Any]) -> dict[str, Any]:
-    """Means and standard errors of what these trajectories have of :data:`OUTER`."""
-    present = [name for name in OUTER if getattr(trajectories[0], name) is not None]
-    return averaged(**{name: [getattr(r, name) for r in trajectories] for name in present})
+def trajectory_averages(trajectories: Sequence[Any]) -> dict[str, Any]:
+    """Means and standard errors of losses, Gram matrix, overlaps, and what these trajectories have of :data:`OUTER`."""
+    outer = [name for name in OUTER if getattr(trajectories[0], name) is not None]
+    return averaged_over(trajectories, "train_loss", "test_loss", "gram", "overlap", *outer)
