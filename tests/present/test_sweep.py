@@ -13,7 +13,7 @@ import xarray
 import featurephase as fp
 from featurephase.foundation.errors import InputError
 from featurephase.present.report import page_of
-from featurephase.present.sweep_maps import figure
+from featurephase.present.sweep import figure
 from featurephase.present.sweep_numbers import borders, effects, extremes, quantities
 
 from ..cli.conftest import invoke

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from featurephase.foundation.errors import InputError
 from featurephase.latent_model.phase_diagram import Slice, finite_width_map
@@ -100,13 +100,8 @@ def _around(plane: Slice, scaling: Scaling) -> Slice:
         low, high = min(a, b) - 1.25, max(a, b) + 1.25
         return (max(low, 0.0), high) if axis == "c_width" else (low, high)
 
-    return Slice(
-        x=plane.x,
-        y=plane.y,
-        fixed=plane.fixed,
-        x_range=window(plane.x, here[0], apex[0]),
-        y_range=window(plane.y, here[1], apex[1]),
-    )
+    x_range, y_range = window(plane.x, here[0], apex[0]), window(plane.y, here[1], apex[1])
+    return replace(plane, x_range=x_range, y_range=y_range)
 
 
 def parameterisation_table() -> ParameterisationTable:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from featurephase.analyses.outputs import OUTER
 from featurephase.dynamics.training import ReplicateTrajectory
 from featurephase.foundation.statistics import mean_and_se
 from featurephase.foundation.types import Array
+from featurephase.results.outer import OUTER
 from featurephase.results.prediction import HessianPrediction, OutlierPrediction, TrajectoryPrediction
 
 #: An outlier is compared if every replicate shows it, and its distance from the edge is this share of the bulk's width.

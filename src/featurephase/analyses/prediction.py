@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from featurephase.analyses.outputs import outer_averages
 from featurephase.analyses.stability import step_size_words
 from featurephase.dynamics.asymptotic import ReplicateTrajectory, replicate_bytes, run_replicate
 from featurephase.dynamics.network import Network
@@ -32,6 +31,7 @@ from featurephase.hessian.spectrum import (
 from featurephase.hessian.unbounded import curvature_bounds, unbounded_status
 from featurephase.problem.asked import asked_deltas, asked_times, check_problem, experiment_text
 from featurephase.results.base import Result, averaged
+from featurephase.results.outer import trajectory_averages
 from featurephase.results.prediction import (
     BlockComparison,
     HessianPrediction,
@@ -359,13 +359,7 @@ def _summary(
         seed=problem.asymptotics.seed,
         version=Result.version,
         times=np.arange(len(replicates[0].train_loss)),
-        **averaged(
-            train_loss=[r.train_loss for r in replicates],
-            test_loss=[r.test_loss for r in replicates],
-            gram=[r.gram for r in replicates],
-            overlap=[r.overlap for r in replicates],
-        ),
-        **outer_averages(replicates),
+        **trajectory_averages(replicates),
         hessian=tuple(hessian),
         basis=max(r.basis for r in replicates),
         dropped=max(r.dropped for r in replicates),

@@ -6,13 +6,12 @@ One task is one seed at one delta. Everything is a mean over seeds with its stan
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from featurephase.analyses.outputs import outer_averages
 from featurephase.analyses.seeds import FiniteSize, HessianSample, Method, SeedPlan, SeedRun
 from featurephase.analyses.stability import measured_words
 from featurephase.dynamics.dense import Precision
@@ -26,7 +25,8 @@ from featurephase.foundation.numbers import is_whole, plain
 from featurephase.problem import Problem
 from featurephase.problem.asked import asked_deltas, asked_times, check_problem, experiment_text
 from featurephase.problem.data import UserData
-from featurephase.results.base import Result, averaged
+from featurephase.results.base import Result, averaged, averaged_over
+from featurephase.results.outer import trajectory_averages
 from featurephase.results.simulation import Grokking, HessianMeasurement, Recovery, Simulation, SimulationRun
 from featurephase.results.status import (
     DIVERGED,
@@ -304,14 +304,8 @@ def _summary(known: _AtOneDelta) -> SimulationRun:
         version=Result.version,
         replicates=len(runs),
         times=np.arange(len(paths[0].train_loss)),
-        **averaged(
-            train_loss=[path.train_loss for path in paths],
-            test_loss=[path.test_loss for path in paths],
-            gram=[path.gram for path in paths],
-            overlap=[path.overlap for path in paths],
-            hard_overlap=[run.hard_overlap for run in runs],
-        ),
-        **outer_averages(paths),
+        **trajectory_averages(paths),
+        **averaged_over(runs, "hard_overlap"),
         hessian=tuple(_hessian(size, t, runs, status) for t in size.times),
         grokking=_grokking(runs, law),
         recovery=verdicts,
@@ -327,12 +321,8 @@ def _grokking(runs: Sequence[SeedRun], law: EscapeLaw) -> Grokking:
         for name, of_law in (("predicted_time", "median"), ("predicted_low", "low"), ("predicted_high", "high")):
             predicted |= {name: getattr(law, of_law), f"{name}_se": getattr(law, f"{of_law}_se")}
     return Grokking(
-        **_medians(
-            train_time=[g.train_time for g in each],
-            test_time=[g.test_time for g in each],
-            delay=[g.delay for g in each],
-            escape_time=[run.escape_time for run in runs],
-        ),
+        **_medians({name: [getattr(g, name) for g in each] for name in ("train_time", "test_time", "delay")}),
+        **_medians({"escape_time": [run.escape_time for run in runs]}),
         **averaged(fraction=[float(np.isfinite(g.test_time)) for g in each]),
         **predicted,
         message=_escape_note(law),
@@ -340,7 +330,7 @@ def _grokking(runs: Sequence[SeedRun], law: EscapeLaw) -> Grokking:
     )
 
 
-def _medians(**times: Sequence[float]) -> dict[str, Any]:
+def _medians(times: Mapping[str, Sequence[float]]) -> dict[str, Any]:
     """Medians over the seeds with their errors, as the fields of a record."""
     out = {}
     for name, values in times.items():
@@ -354,11 +344,8 @@ def _accuracy_times(runs: Sequence[SeedRun]) -> dict[str, Any]:
     each = [grokking_times(1.0 - a, 1.0 - b) for a, b in pairs if a is not None and b is not None]
     if not each:
         return {}
-    return _medians(
-        train_accuracy_time=[g.train_time for g in each],
-        test_accuracy_time=[g.test_time for g in each],
-        accuracy_delay=[g.delay for g in each],
-    )
+    names = {"train_accuracy_time": "train_time", "test_accuracy_time": "test_time", "accuracy_delay": "delay"}
+    return _medians({name: [getattr(g, of_losses) for g in each] for name, of_losses in names.items()})
 
 
 def _escape_note(law: EscapeLaw) -> str:
@@ -388,11 +375,7 @@ def _hessian(size: FiniteSize, time: int, runs: Sequence[SeedRun], status: Statu
         time=time,
         status=OK if converged else NOT_CONVERGED,
         message="" if converged else words,
-        **averaged(
-            smallest=[s.smallest for s in present],
-            largest=[s.largest for s in present],
-            hard_overlaps=[s.hard_overlaps for s in present],
-        ),
+        **averaged_over(present, "smallest", "largest", "hard_overlaps"),
         residual=residual,
     )
 

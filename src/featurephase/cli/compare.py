@@ -55,6 +55,5 @@ def compare(
         start=start,
         escape=escape,
         data=features,
-        quiet=shared.quiet,
         workers=shared.executor,
     )

@@ -71,7 +71,6 @@ def simulate(
         data=features,
         recovery=not quick if recovery is None else recovery,
         predicted=not quick if prediction is None else prediction,
-        quiet=shared.quiet,
         workers=shared.executor,
     )
     return result.noted(f"quick: {fewer} seeds in place of {seeds}") if quick else result

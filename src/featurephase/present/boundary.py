@@ -23,16 +23,8 @@ def table(result: Boundary) -> str:
 def figure(result: Boundary, ax: Axes | None = None) -> Figure:
     """The threshold with two standard errors, and that of the best first-order method."""
     drawn, axes = axes_for(ax)
-    axes.errorbar(
-        result.values,
-        result.threshold,
-        yerr=2 * result.threshold_se,
-        marker="o",
-        markersize=3,
-        capsize=2,
-        color=PALETTE[0],
-        label=result.quantity,
-    )
+    x, y, two = result.values, result.threshold, 2 * result.threshold_se
+    axes.errorbar(x, y, yerr=two, marker="o", markersize=3, capsize=2, color=PALETTE[0], label=result.quantity)
     if np.any(result.delta_alg > 0):
         axes.plot(result.values, result.delta_alg, color=PALETTE[1], linestyle="--", label="delta_alg")
     axes.set_yscale("log")

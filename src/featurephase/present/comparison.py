@@ -56,15 +56,8 @@ def figure(result: Comparison) -> Figure:
             t = np.arange(len(theory))
             band(axes, t, theory, theory_se, result.theory_replicates, PALETTE[0], "theory")
             every = slice(None, None, max(1, len(t) // 30))
-            axes.errorbar(
-                t[every],
-                simulation[every],
-                student_quantile(result.replicates) * simulation_se[every],
-                fmt=".",
-                ms=4,
-                color=PALETTE[1],
-                label=f"d = {result.dimensions[-1]}",
-            )
+            half, label = student_quantile(result.replicates) * simulation_se[every], f"d = {result.dimensions[-1]}"
+            axes.errorbar(t[every], simulation[every], half, fmt=".", ms=4, color=PALETTE[1], label=label)
             if i == 0:
                 axes.set_ylabel(name, fontsize="small")
             if j == 0:

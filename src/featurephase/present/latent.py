@@ -18,8 +18,11 @@ BLUE, ORANGE, GREEN, PINK, YELLOW, SKY, BLACK, _ = PALETTE
 
 #: Colours of the mechanisms; rotation is warm, change of norm is cold, losses are the paler of each.
 BUDGET = {"alignment": ORANGE, "growth": BLUE, "disalignment": YELLOW, "shrinkage": SKY}
-#: Marker, colour and label of the numerical trajectories.
-NUMERICAL = {"descent": ("o", ORANGE, "trained network"), "flow": ("x", BLACK, "integrated flow")}
+#: How the points of the numerical trajectories look.
+NUMERICAL: dict[str, dict[str, Any]] = {
+    "descent": {"marker": "o", "color": ORANGE, "label": "trained network", "markerfacecolor": "none"},
+    "flow": {"marker": "x", "color": BLACK, "label": "integrated flow"},
+}
 _SHOWN = ("output", "loss", "kernel", "alignment")
 
 
@@ -90,21 +93,12 @@ def _times(result: LatentResult) -> tuple[Array, bool]:
 
 def _numerical(axis: Axes, name: str, trajectories: Mapping[str, Any]) -> None:
     """At most 25 points of each numerical trajectory."""
-    for key, (marker, colour, text) in NUMERICAL.items():
+    for key, look in NUMERICAL.items():
         if key in trajectories:
             data = trajectories[key]
             pick = np.unique(np.linspace(0, len(data["times"]) - 1, 25).astype(int))
-            axis.plot(
-                np.asarray(data["times"])[pick],
-                np.asarray(data[name])[pick],
-                linestyle="none",
-                marker=marker,
-                markersize=4.5,
-                markerfacecolor="none" if marker == "o" else None,
-                color=colour,
-                label=text,
-                zorder=3,
-            )
+            times, values = np.asarray(data["times"])[pick], np.asarray(data[name])[pick]
+            axis.plot(times, values, linestyle="none", markersize=4.5, zorder=3, **look)
 
 
 def _stack(axis: Axes, times: Array, budget: Mechanisms) -> None:

@@ -141,18 +141,11 @@ def _named_points(axis: Axes, plane: Slice) -> None:
             places.setdefault((round(x, 9), round(y, 9)), []).append((known.label, own_time))
     for number, ((x, y), names) in enumerate(places.items(), start=1):
         filled = any(own for _, own in names)
-        for xs, ys, label in (([x], [y], None), ([], [], ", ".join(name for name, _ in names))):
-            axis.plot(
-                xs,
-                ys,
-                marker="o",
-                markersize=12,
-                linestyle="none",
-                color=BLACK,
-                markerfacecolor=BLACK if filled else "white",
-                zorder=5,
-                label=None if label is None else f"{number}: {textwrap.fill(label, 44)}",
-            )
+        look: dict[str, Any] = {"marker": "o", "markersize": 12, "linestyle": "none", "color": BLACK, "zorder": 5}
+        look["markerfacecolor"] = BLACK if filled else "white"
+        axis.plot([x], [y], **look)
+        label = textwrap.fill(", ".join(name for name, _ in names), 44)
+        axis.plot([], [], label=f"{number}: {label}", **look)
         colour = "white" if filled else BLACK
         axis.text(x, y, str(number), color=colour, ha="center", va="center_baseline", fontsize=8, zorder=7)
     if any(not own for names in places.values() for _, own in names):

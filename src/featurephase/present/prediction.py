@@ -208,31 +208,16 @@ def _spectrum(axes: Axes, level: int, entry: HessianPrediction, replicates: int,
             [entry.left_edge, right], [level, level], color=BULK, linewidth=5, solid_capstyle="butt", label=once("bulk")
         )
     edges = [entry.left_edge] if right is None else [entry.left_edge, right]
-    axes.errorbar(
-        edges,
-        [level] * len(edges),
-        xerr=quantile * np.array([entry.left_edge_se, entry.right_edge_se][: len(edges)]),
-        fmt="|",
-        markersize=11,
-        color="0.25",
-        label=once("edge"),
-    )
+    bars = quantile * np.array([entry.left_edge_se, entry.right_edge_se][: len(edges)])
+    axes.errorbar(edges, [level] * len(edges), xerr=bars, fmt="|", markersize=11, color="0.25", label=once("edge"))
     for outliers, colour, marker, name in (
         (entry.outliers, VISITED, "o", "outlier"),
         (entry.hard_outliers, HARD, "v", "hard outlier"),
     ):
         for outlier in outliers:
             shown = round(outlier.fraction * replicates)  # of one replicate there is no error
-            axes.errorbar(
-                outlier.value,
-                level + 0.12,
-                xerr=student_quantile(shown) * outlier.value_se if shown > 1 else None,
-                fmt=marker,
-                color=colour,
-                markersize=6,
-                alpha=max(0.25, outlier.fraction),
-                label=once(name),
-            )
-            axes.plot(
-                [outlier.value] * 2, [level, level + 0.12], color=colour, linewidth=1, alpha=max(0.25, outlier.fraction)
-            )
+            half = student_quantile(shown) * outlier.value_se if shown > 1 else None
+            x, top = outlier.value, level + 0.12
+            look: dict[str, Any] = {"color": colour, "alpha": max(0.25, outlier.fraction)}
+            axes.errorbar(x, top, xerr=half, fmt=marker, markersize=6, label=once(name), **look)
+            axes.plot([x, x], [level, top], linewidth=1, **look)

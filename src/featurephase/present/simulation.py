@@ -96,14 +96,8 @@ def figure(result: Simulation) -> Figure:
         band(column[1], t, run.hard_overlap, run.hard_overlap_se, run.replicates, PALETTE[2], label)
         g = run.grokking
         if np.isfinite(g.predicted_time) and g.predicted_low <= t[-1]:
-            column[1].axvspan(
-                g.predicted_low,
-                min(g.predicted_high, t[-1]),
-                color="0.5",
-                alpha=0.15,
-                lw=0,
-                label="predicted escape, 90 %",
-            )
+            high, label = min(g.predicted_high, t[-1]), "predicted escape, 90 %"
+            column[1].axvspan(g.predicted_low, high, color="0.5", alpha=0.15, lw=0, label=label)
             if g.predicted_time <= t[-1]:
                 column[1].axvline(g.predicted_time, color="0.4", ls="--", lw=1)
         column[-1].set_xlabel("step")

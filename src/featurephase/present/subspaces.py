@@ -46,17 +46,10 @@ def figure(subspaces: LatentSubspaces, ax: Axes | None = None) -> Figure:
     shown: set[str] = set()
     for number, step in enumerate(subspaces.rounds, start=1):
         for j, decision in enumerate(step.decisions):
-            colour, marker, label = LOOKS[decision]
-            axes.errorbar(
-                len(names),
-                step.eigenvalues[j],
-                yerr=step.bounds[j],
-                color=colour,
-                marker=marker,
-                capsize=3,
-                label=None if label in shown else label,
-            )
-            shown.add(label)
+            colour, marker, words = LOOKS[decision]
+            value, bound, label = step.eigenvalues[j], step.bounds[j], None if words in shown else words
+            axes.errorbar(len(names), value, yerr=bound, color=colour, marker=marker, capsize=3, label=label)
+            shown.add(words)
             names.append(f"{direction_name(step.directions[:, j])}\nround {number}")
     resolution = subspaces.rounds[0].resolution if subspaces.rounds else 1e-3
     axes.axhline(resolution, color="0.5", linewidth=1, linestyle="--", label="resolution")

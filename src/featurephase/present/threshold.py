@@ -147,13 +147,8 @@ def figure(threshold: Threshold) -> Figure:
 
 def _delta_alg(axes: Axes, threshold: Threshold, *, vertical: bool) -> None:
     if np.isfinite(threshold.delta_alg) and threshold.delta_alg > 0:
-        line = axes.axvline if vertical else axes.axhline
-        line(
-            threshold.delta_alg,
-            color="0.3",
-            linestyle=":",
-            label=rf"$\delta_{{\rm alg}} = {threshold.delta_alg:.3g}$",
-        )
+        line, label = axes.axvline if vertical else axes.axhline, rf"$\delta_{{\rm alg}} = {threshold.delta_alg:.3g}$"
+        line(threshold.delta_alg, color="0.3", linestyle=":", label=label)
 
 
 def _margins(axes: Axes, threshold: Threshold) -> None:
@@ -161,16 +156,8 @@ def _margins(axes: Axes, threshold: Threshold) -> None:
         colour = PALETTE[index % len(PALETTE)]
         delta, margin = entry.scan_delta[: len(entry.scan_margin)], entry.scan_margin[:, 0]
         found = "" if np.isnan(entry.value) else rf", $\delta_{{\rm NN}} = {entry.value:.3g}$"
-        axes.errorbar(
-            delta,
-            margin,
-            yerr=student_quantile(_SCAN_REPLICATES) * entry.scan_margin_se[:, 0],
-            color=colour,
-            marker="o",
-            markersize=3.5,
-            linewidth=1.2,
-            label=f"t = {entry.time}{found}",
-        )
+        half, label = student_quantile(_SCAN_REPLICATES) * entry.scan_margin_se[:, 0], f"t = {entry.time}{found}"
+        axes.errorbar(delta, margin, yerr=half, color=colour, marker="o", markersize=3.5, linewidth=1.2, label=label)
         if np.isfinite(entry.value):
             axes.axvline(entry.value, color=colour, linestyle="--", linewidth=1)
             low, high = student_interval(entry.value, entry.value_se, threshold.replicates)

@@ -8,7 +8,7 @@ because JSON has no such numbers.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Record", "Result", "averaged", "jsonable", "labelled", "record", "same_value"]
+__all__ = ["Record", "Result", "averaged", "averaged_over", "jsonable", "labelled", "record", "same_value"]
 
 
 def averaged(**replicates: ArrayLike) -> dict[str, Any]:
@@ -43,6 +43,11 @@ def averaged(**replicates: ArrayLike) -> dict[str, Any]:
         mean, se = mean_and_se(values)
         out |= {name: mean, f"{name}_se": se} if np.ndim(mean) else {name: float(mean), f"{name}_se": float(se)}
     return out
+
+
+def averaged_over(entries: Sequence[Any], *names: str) -> dict[str, Any]:
+    """The same of attributes that every replicate has."""
+    return averaged(**{name: [getattr(entry, name) for entry in entries] for name in names})
 
 
 # ---- values

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from featurephase.foundation.types import Array
-from featurephase.results.base import Record
+from featurephase.results.base import Record, averaged_over
 from featurephase.results.labels import labelled, record
+
+#: Fields of a trajectory that it has only where more than the first layer is trained, or responses are classes.
+OUTER = ("readout", "bias", "output_bias", "train_accuracy", "test_accuracy")
 
 
 @record
@@ -39,3 +45,9 @@ class OuterTrajectory(Record):
         "time", about="share of fresh samples whose class the outputs say", unit="1", optional=True, default=None
     )
     test_accuracy_se: Array | None = labelled(saved=False, optional=True, default=None)
+
+
+def trajectory_averages(trajectories: Sequence[Any]) -> dict[str, Any]:
+    """Means and standard errors of losses, Gram matrix, overlaps, and what these trajectories have of :data:`OUTER`."""
+    outer = [name for name in OUTER if getattr(trajectories[0], name) is not None]
+    return averaged_over(trajectories, "train_loss", "test_loss", "gram", "overlap", *outer)
