@@ -18,7 +18,7 @@ from featurephase.analyses.simulation import simulate
 from featurephase.escape.detection import hard_overlap, median_and_se
 from featurephase.escape.law import predicted_escape
 from featurephase.foundation.errors import InputError, Interrupted, MemoryLimitError
-from featurephase.foundation.executors import replicate_seeds
+from featurephase.foundation.executors import Processes, replicate_seeds
 from featurephase.foundation.memory import require_memory
 from featurephase.problem import Problem, Student
 from featurephase.problem.data import UserData, load_data
@@ -241,7 +241,7 @@ def test_more_memory_than_there_is_is_refused_with_the_estimate(method):
 
 
 def test_every_delta_is_checked_before_the_first_runs(monkeypatch):
-    monkeypatch.setattr("featurephase.analyses.seeds.run_tasks", lambda *_, **__: pytest.fail("something ran"))
+    monkeypatch.setattr(Processes, "run", lambda *_, **__: pytest.fail("something ran"))
     for impossible, why in ((1e6, "are available"), (1e-3, "at least 1"), (1e308, "at most")):
         with pytest.raises(InputError, match=why):
             simulate(problem(), dimension=60, delta=[4.0, impossible], method="dense", **QUICK)
