@@ -198,8 +198,6 @@ def explain(
         For a delta, number of samples or dimension that is not accepted, or more memory than there is.
     Interrupted
         At Ctrl-C, once the Hessian at the last step is known: what it says is its ``result``.
-    Interrupted
-        At Ctrl-C, once the Hessian at the last step is known: with what is known of it, as its ``result``.
 
     Notes
     -----

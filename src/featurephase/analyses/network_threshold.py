@@ -385,7 +385,8 @@ def _joined(search: _Search, means: _Means, targets: Sequence[Target], summary: 
     return replace(means, crossings=ends(edge), zeros=ends(zero), windows=zero, directions=(first[0], first[1]))
 
 
-def _means(search: _Search, targets: Sequence[Target], roots: Sequence[tuple[Root, ...]]) -> _Means:
+def _means(search: _Search, targets: Sequence[Target], roots: Sequence[tuple[Root, ...]], last: int) -> _Means:
+    """Means over replicates; ``last``: which target is delta_NN."""
     summary = _summary(roots)
     size = search.width * search.hard
     directions, neurons = ((np.full(size, np.nan), np.full(size, np.nan)) for _ in range(2))
@@ -404,7 +405,7 @@ def _means(search: _Search, targets: Sequence[Target], roots: Sequence[tuple[Roo
     windows = _windows(targets, summary, ZeroMargin())
     crossings.sort(key=lambda crossing: crossing[0])
     zeros.sort()
-    means = _Means(summary[_last(search, targets, roots)], crossings, zeros, windows, directions, neurons)
+    means = _Means(summary[last], crossings, zeros, windows, directions, neurons)
     if search.full:
         several = any(isinstance(t.quantity, SectorMargin) for t in targets)
         return _joined(search, means, targets, summary) if several else means
@@ -482,7 +483,7 @@ def _assembled(
 ) -> NetworkThreshold:
     """Means over replicates of every root, with what they say in words."""
     last = _last(search, targets, roots)
-    means, here = _means(search, targets, roots), roots[last]
+    means, here = _means(search, targets, roots, last), roots[last]
     stays_negative = len(scan.delta) == 0 or search.value_only or scan.ends_negative
     status, message = _judged(search, targets[last].guess, here, means, stays_negative)
     value, (directions, directions_se), (own, own_se) = means.value, means.directions, means.neurons

@@ -83,7 +83,7 @@ class PathAccuracy:
     Attributes
     ----------
     tolerance, capacity
-        Of :class:`ConditionedDesign`; below :data:`PATH_TOLERANCE` the histories are in double precision.
+        Of :class:`ConditionedDesign`; below :data:`PATH_TOLERANCE` all is in double precision.
     quasi
         Quasi-random coordinates of a sample path; 0: paths are independent.
     """

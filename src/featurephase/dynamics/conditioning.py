@@ -260,9 +260,8 @@ class ConditionedDesign:
             return on_v.T
         scale = float(np.sqrt(square / self.samples))
         left = np.sqrt(max(square / self.samples - float(np.sum(on_phi[:m] ** 2)), 0.0))
-        if (
-            max(left, _RESOLVED[self.precision] * scale) < self._tolerance() * scale
-        ):  # nothing new: E[F F'] says so already
+        resolved = max(left, _RESOLVED[self.precision] * scale)
+        if resolved < self._tolerance() * scale:  # nothing new: E[F F'] says so already
             self.dropped = max(self.dropped, left / scale)
             self._ahead = 0
             return on_v.T

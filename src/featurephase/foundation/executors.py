@@ -149,9 +149,8 @@ class Processes:
     The first task begins in this process, on all its threads. While it and its successors run, a second thread asks
     twice a second whether the tasks that have not begun would be finished earlier on several processes: from the time
     per task so far, from how many cores this process keeps busy already (:func:`_processes_pay`), and from what workers
-    would have saved in earlier lists. If so workers
-    are started, share the cores with this process and take tasks until none is left. A task whose worker dies is begun
-    again in a new one.
+    would have saved in earlier lists. If so workers are started, share the cores with this process and take tasks until
+    none is left. A task whose worker dies is begun again in a new one.
 
     Parameters
     ----------

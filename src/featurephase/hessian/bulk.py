@@ -263,13 +263,14 @@ class Bulk:
             if guess is not None and m > 1:
                 return self.point(trace)
             return None
-        if m == 1:  # z enters linearly, and s is known
-            mean, pair = float(moments.mean[0, 0]), float(moments.pair[0, 0])
-            return BranchPoint((mean - 1.0 / self.delta) / trace, root, moments, self.delta * pair)
         for _ in range(_NEWTON_STEPS):
+            constant = eye / self.delta - moments.mean
+            if m == 1:  # s is known: constant + z s = 0
+                return BranchPoint(
+                    -float(constant[0, 0]) / trace, root, moments, self.delta * float(moments.pair[0, 0])
+                )
             metric = root.T @ root
             operator = np.eye(m * m) - self.delta * moments.pair
-            constant = eye / self.delta - moments.mean
             # operator X - delta dz metric = delta (constant + z metric), tr(metric X) = 0: z enters linearly.
             bordered = np.zeros((m * m + 1, m * m + 1))
             bordered[:-1, :-1] = operator
@@ -452,8 +453,6 @@ class Bulk:
     def slope(self, point: BranchPoint) -> Array:
         """X with d(S/delta)/dlambda = L X L': (1 - delta E[R (x) R]) X = delta L'L."""
         m, metric = self.width, point.root.T @ point.root
-        if m == 1:
-            return np.asarray(self.delta * metric / (1.0 - self.delta * point.moments.pair), dtype=np.float64)
         x = np.linalg.solve(np.eye(m * m) - self.delta * point.moments.pair, self.delta * metric.ravel())
         return np.asarray(x.reshape(m, m), dtype=np.float64)
 

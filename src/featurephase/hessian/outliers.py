@@ -136,9 +136,7 @@ class Directions:
         for part in self.parts(i):
             a, b = max(first, start), min(last, start + len(part))
             if a < b:
-                some = coefficients[:, a - first : b - first] @ part[a - start : b - start].astype(
-                    np.float64, copy=False
-                )
+                some = coefficients[:, a - first : b - first] @ _double(part[a - start : b - start])
                 total = some if total is None else total + some
             start += len(part)
         assert total is not None
@@ -146,7 +144,12 @@ class Directions:
 
     def project(self, few: Array, i: int) -> Array:
         """Sums of products of a few rows (r, block) with those of the i-th slice, (r, rows)."""
-        return np.concatenate([few @ part.astype(np.float64, copy=False).T for part in self.parts(i)], axis=1)
+        return np.concatenate([few @ _double(part).T for part in self.parts(i)], axis=1)
+
+
+def _double(rows: Matrix) -> Array:
+    """Rows in double precision: an outlier is found to more digits than single precision has."""
+    return rows.astype(np.float64, copy=False)
 
 
 def _pair_average(bulk: Bulk, point: BranchPoint, directions: Directions) -> Array:
