@@ -36,8 +36,8 @@ __all__ = ["Evidence", "Facts", "HardFacts", "gathered"]
 #: Standard errors by which a margin must differ from 0 for a verdict, and a delta from a threshold.
 _CLEAR = 2.0
 #: How the limits of delta_NN are followed, and again where that does not decide: the fewest sample paths, their share
-#: of those of the problem, and how far. In the README's example the first round gives 4 %, the second one 2 %.
-_ROUNDS = ((2**13, 1 / 12, 240), (2**14, 1 / 6, 480))
+#: of those of the problem, and how far. In the README's example the first round gives 6 %, the second one 2 %.
+_ROUNDS = ((2**13, 1 / 12, 120), (2**14, 1 / 6, 480))
 #: Seconds of one core that such a round may take, for each sample path of the problem, and within which bounds: of
 #: one neuron, and of several, which a quick answer locates by the scan only.
 _SECONDS, _LONGEST = 1.5e-3, ((40.0, 100.0), (12.0, 100.0))
@@ -249,6 +249,7 @@ def _followed_limits(facts: Facts, quiet: bool, workers: Workers) -> ThresholdLi
         # a second round with hardly more paths is not worth its time
         rounds=rounds[:1] if _ROUNDS[0][0] < most < 2 * _ROUNDS[0][0] else rounds,
         enough=decided,
+        asked=delta,
         longest=float(np.clip(_SECONDS * most, *_LONGEST[problem.student.width > 1])),
         also=[steps],
         quiet=quiet,

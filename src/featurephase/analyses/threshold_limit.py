@@ -155,6 +155,7 @@ def threshold_limit(
     delta_alg: float = 0.0,
     rounds: Sequence[tuple[int, int]] | None = None,
     enough: Callable[[ThresholdLimit], bool] | None = None,
+    asked: float | None = None,
     longest: float = LONGEST_ROUND,
     also: Sequence[int] = (),
     quiet: bool = True,
@@ -180,6 +181,9 @@ def threshold_limit(
     enough
         Whether a limit is good enough, so that no further round is made; default: it has converged, or is known to
         :data:`LIMIT_GOAL` with as many paths as there are.
+    asked
+        The delta that the limit is to be compared with, if there is one: where the scan shows a crossing near it only
+        the last round would tell them apart, and is made at once.
     longest
         Seconds of one core that a round may take, about. The first one goes less far where it would take longer, and
         says so; further ones are not begun.
@@ -201,6 +205,8 @@ def threshold_limit(
     if scan.drifting == 1.0:
         unbounded = unbounded_status(Network.of(problem), problem.teacher.link)
         return ThresholdLimit(status=unbounded, message=unbounded.explained("limit"), time=int(scan.times[-1]))
+    if asked is not None and _near(scan, len(following.sectors), asked):
+        rounds = rounds[-1:]
     limit = _first_round(following, scan, rounds[0][0], min(rounds[0][1], most), longest)
     for samples, last in rounds[1:]:
         following, last = replace(following, samples=samples), min(last, most)
@@ -295,14 +301,27 @@ def _located(crossing: Crossing) -> LimitFit:
     return LimitFit(seen, max(_LOCATED, _MOVES_ON * moved) * seen, "", np.nan, np.nan, np.nan)
 
 
-def _planned(following: _Following, scan: MarginTable, last: int) -> tuple[list[Crossing], list[dict[float, int]]]:
-    """Every crossing that the scan shows, and the deltas that enclose its way to a time."""
-    crossings = [
+def _seen(scan: MarginTable, sectors: int) -> list[Crossing]:
+    """Every crossing that the scan shows at its last time, with its way there."""
+    return [
         Crossing.backwards(scan, sector, zero, change)
-        for sector in range(len(following.sectors))
+        for sector in range(sectors)
         for zero in (False, True)
         for change in scan.changes(sector, zero, len(scan.times) - 1)
     ]
+
+
+def _near(scan: MarginTable, sectors: int, delta: float) -> bool:
+    """Whether a crossing that the scan shows may yet move to this delta, or lies about there."""
+    return any(
+        abs(np.log(delta / located.value)) < located.se / located.value
+        for located in map(_located, _seen(scan, sectors))
+    )
+
+
+def _planned(following: _Following, scan: MarginTable, last: int) -> tuple[list[Crossing], list[dict[float, int]]]:
+    """Every crossing that the scan shows, and the deltas that enclose its way to a time."""
+    crossings = _seen(scan, len(following.sectors))
     return crossings, [enclosing_deltas(c, scan.times.astype(float), last, following.bounds) for c in crossings]
 
 
