@@ -58,8 +58,8 @@ def probe(
     Example: featurephase probe --task digits --network mlp --width 512 --parameterisation ntk --figure digits.png
 
     A FILE has a table [probe] with the same names, underscores for dashes; a flag overrides its key.
-    Seeds train one after the other on all cores; --workers or --dask trains them side by side. Needs the extra
-    `torch`. To watch your own training loop: `with featurephase.Probe(model, x, y,
+    Seeds train one after the other, large networks on all cores; --workers or --dask trains them side by side. Needs
+    the extra `torch`. To watch your own training loop: `with featurephase.Probe(model, x, y,
     loss=loss) as probe: .. probe.step()`.
     """
     given = dict(locals()) | {"replicates": shared.replicates, "seed": shared.seed}
