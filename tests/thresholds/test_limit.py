@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from featurephase.thresholds.limit import FEWEST_TIMES, fit_limit
+from featurephase.thresholds.limit import FEWEST_TIMES, drifts_on, fit_limit
 
 TIMES = [15, 21, 30, 42, 60, 85, 120, 170, 240]
 
@@ -33,6 +33,30 @@ TRUTHS = {
     "fast exponential": (lambda t: 18.0 - 8.0 * np.exp(-t / 20.0), 18.0),
     "nothing moves": (lambda t: 18.0 + 0.0 * t, 18.0),
 }
+
+
+#: What moves as fast as ever at t = 240: the last one as delta_NN(t) of the template trained-readout does.
+ENDLESS = {
+    "logarithm": lambda t: 5.0 + 0.8 * np.log(t),
+    "slow exponential": lambda t: 18.0 - 8.0 * np.exp(-t / 300.0),
+    "slow exponential from above": lambda t: 10.0 + 8.0 * np.exp(-t / 300.0),
+    "accelerating": lambda t: 5.3 + 0.18 * t**0.5,
+}
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_no_limit_is_in_sight_of_what_moves_as_fast_as_ever(name):
+    t = np.array(TIMES, dtype=float)
+    rng = np.random.default_rng(2)
+    assert all(drifts_on(ENDLESS[name](t) + noise(rng, 8, 0.03)) for _ in range(20))
+
+
+@pytest.mark.parametrize("name", TRUTHS)
+def test_a_limit_is_in_sight_of_what_slows_down(name):
+    t = np.array(TIMES, dtype=float)
+    rng = np.random.default_rng(3)
+    for size in (1e-3, 0.1, 1.0):
+        assert sum(drifts_on(TRUTHS[name][0](t) + noise(rng, 8, size)) for _ in range(100)) <= 3
 
 
 @pytest.mark.parametrize("name", ["power", "power from above", "exponential"])

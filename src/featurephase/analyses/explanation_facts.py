@@ -246,8 +246,7 @@ def _followed_limits(facts: Facts, quiet: bool, workers: Workers) -> ThresholdLi
         problem,
         facts.spaces,
         delta_alg=facts.algorithmic.delta_alg,
-        # a second round with hardly more paths is not worth its time
-        rounds=rounds[:1] if _ROUNDS[0][0] < most < 2 * _ROUNDS[0][0] else rounds,
+        rounds=rounds,
         enough=decided,
         asked=delta,
         longest=float(np.clip(_SECONDS * most, *_LONGEST[problem.student.width > 1])),
@@ -259,12 +258,20 @@ def _followed_limits(facts: Facts, quiet: bool, workers: Workers) -> ThresholdLi
 
 def _learned(limits: ThresholdLimit, number: int, delta: float) -> bool | None:
     """Whether delta lies in a window of a sector, as training goes on; ``None`` where the bulk has no edge either."""
-    if limits.sectors[number].status == UNBOUNDED_CURVATURE:
+    limit = limits.sectors[number]
+    if limit.status == UNBOUNDED_CURVATURE:
         return None
-    inside = [window.contains(delta, _CLEAR) for window in limits.sectors[number].windows]
+    if limit.moves_on:  # it has passed this delta, or it has not
+        return False if delta < limit.history[-1] - _CLEAR * limit.history_se[-1] and _rises(limit) else None
+    inside = [window.contains(delta, _CLEAR) for window in limit.windows]
     if True in inside:
         return True
     return None if None in inside else False
+
+
+def _rises(limit: DirectionLimit) -> bool:
+    """Whether the threshold is at its last time higher than ever."""
+    return bool(limit.history[-1] == np.nanmax(limit.history))
 
 
 def _laws(facts: Facts, wanted: bool, warnings: list[str], quiet: bool, workers: Workers) -> list[EscapeLaw] | None:

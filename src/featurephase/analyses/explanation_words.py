@@ -128,6 +128,12 @@ def _if_training_goes_on(facts: Facts, hard: HardFacts) -> str:
             f"n/d is above {known}, so that it grows on the plateau, but {hard.after} escapes first; whether it is "
             "learned after that, the plateau does not tell"
         )
+    if limit.moves_on:
+        now = with_error(limit.history[-1], limit.history_se[-1])
+        moving = f"its delta_NN, {now} at the last time followed, which still moves as fast as ever"
+        if hard.learned is None:
+            return f"whether it is learned if training goes on is not decided: no limit is in sight of {moving}"
+        return f"if training goes on it is not learned in high dimension: n/d is below {moving}"
     if hard.learned is None:
         return f"n/d = {facts.delta:g} is too close to {known}, to tell whether it is learned if training goes on"
     if hard.learned:
@@ -190,6 +196,8 @@ def _change(facts: Facts, hard: HardFacts) -> str:
         return f"a smaller training.step_size: below {2.0 / facts.alternating.value:.3g} steps do not overshoot"
     if hard.learned is None and hard.after:
         return f"`featurephase simulate` follows finite networks beyond the escape of {hard.after}; {other}"
+    if hard.learned is None and limit.moves_on:
+        return f"`featurephase threshold` with more time (threshold.max_steps) may find where delta_NN ends; {other}"
     if hard.learned is None:
         return "more sample paths (asymptotics.samples) sharpen delta_NN; more or fewer samples n leave the transition"
     alg, alg_se = hard.delta_alg
@@ -200,7 +208,9 @@ def _change(facts: Facts, hard: HardFacts) -> str:
         )
     data = f"delta_alg = {with_error(alg, alg_se)} is a property of the data: no change of the network moves it"
     ahead = [w for w in limit.windows if w.low > facts.delta]
-    if ahead:
+    if limit.moves_on:
+        more = "more samples; how many is open, because delta_NN moves on"
+    elif ahead:
         size = f", so n above {ahead[0].low * facts.dimension:.3g}" if facts.dimension else ""
         more = f"more samples: n/d above {with_error(ahead[0].low, ahead[0].low_se)}{size}"
     elif limit.windows:

@@ -32,7 +32,7 @@ from featurephase.thresholds.follow import (
     missing_deltas,
     replicate_crossings,
 )
-from featurephase.thresholds.limit import FEWEST_TIMES, LimitFit, fit_limit
+from featurephase.thresholds.limit import FEWEST_TIMES, LimitFit, drifts_on, fit_limit
 from featurephase.thresholds.roots import negative_windows
 from featurephase.thresholds.scan import MarginCurve, MarginReading, scan_grid
 
@@ -217,7 +217,7 @@ def threshold_limit(
         if following.work(plans) > longest:
             break
         before, limit = limit, _followed(following, scan, last, crossings, plans)
-        if enough is None and not limit.value_se < _HELPS * before.value_se:
+        if enough is None and np.isfinite(before.value_se) and not limit.value_se < _HELPS * before.value_se:
             break
     return limit
 
@@ -273,12 +273,18 @@ def _scanned(following: _Following, last: int) -> MarginTable:
 
 @dataclass(frozen=True)
 class _Extrapolated:
-    """A crossing as t grows: its values in every replicate at every time, and the fit if there is one."""
+    """A crossing as t grows: its values in every replicate at every time, and the fit if there is one.
+
+    ``drifts``: the edge does, because the curvature is unbounded. ``moves_on``: the crossing does, as fast as ever,
+    from its ``last`` value on.
+    """
 
     crossing: Crossing
     roots: Array
     fit: LimitFit | None
     drifts: bool
+    moves_on: bool = False
+    last: float = np.nan
 
     @property
     def value(self) -> tuple[float, float]:
@@ -290,6 +296,8 @@ class _Extrapolated:
         """The limit as the end of a window: where it is unknown, about where it was seen last."""
         if self.fit is not None:
             return self.value
+        if self.moves_on:
+            return self.last, np.nan
         located = _located(self.crossing)
         return located.value, located.se
 
@@ -397,17 +405,18 @@ def _extrapolated(
     roots = replicate_crossings(table, crossing, known)
     fitted = roots[:, np.isin(times, grid)]
     there = np.asarray(~np.isnan(fitted).any(axis=0))
-    fit = None
+    fit, moves_on, last = None, False, np.nan
     # only an unbroken end of the times says anything of the limit
     start = len(there) - int(np.argmin(there[::-1])) if not there.all() else 0
     if len(there) - start >= FEWEST_TIMES and len(roots) > 1:
-        fit = fit_limit(grid[start:], fitted[:, start:])
-        if not fit.value > 0.0:
+        moves_on, last = drifts_on(fitted[:, start:]), float(fitted[:, -1].mean())
+        fit = None if moves_on else fit_limit(grid[start:], fitted[:, start:])
+        if fit is not None and not fit.value > 0.0:
             fit = None
     mine = np.isin(table.delta, known)
     read = np.isfinite(table.left_edge[mine])
     drifting = float(table.drifts[mine][read].mean()) if read.any() else 0.0
-    return _Extrapolated(crossing, roots, fit, drifting > 0.5)
+    return _Extrapolated(crossing, roots, fit, drifting > 0.5, moves_on, last)
 
 
 def _sector(
@@ -421,7 +430,7 @@ def _sector(
     first = next((e for e in reversed(at_edge) if not e.crossing.rising), None)
     windows = _windows(scan, number, at_zero)
     open_ended = [w for w in windows if np.isinf(w.high)]
-    status, message = _state(following, scan, number, first)
+    status, message = _state(following, scan, number, first, times[-1])
     history, history_se = _history(first, len(times))
     last_zero = at_zero[-1] if at_zero and not at_zero[-1].crossing.rising else None
     negative_history, negative_history_se = _history(last_zero, len(times))
@@ -462,8 +471,10 @@ def _windows(scan: MarginTable, sector: int, found: Sequence[_Extrapolated]) -> 
     return negative_windows([(*e.end, e.crossing.rising) for e in found], starts_negative=bool(mean[0] < 0))
 
 
-def _state(following: _Following, scan: MarginTable, number: int, first: _Extrapolated | None) -> tuple[str, str]:
-    """Status and message of the limit of one sector."""
+def _state(
+    following: _Following, scan: MarginTable, number: int, first: _Extrapolated | None, time: int
+) -> tuple[str, str]:
+    """Status and message of the limit of one sector, followed to a time."""
     low, high = following.bounds
     name = following.sectors[number].name
     last = len(scan.times) - 1
@@ -481,6 +492,11 @@ def _state(following: _Following, scan: MarginTable, number: int, first: _Extrap
     if first.drifts:
         unbounded = unbounded_status(Network.of(following.problem), following.problem.teacher.link)
         return unbounded, unbounded.explained(f"{name}, limit")
+    if first.moves_on:
+        return NOT_CONVERGED, (
+            f"{name}: delta_NN moves as fast as ever with every doubling of the time, to {first.last:.3g} at "
+            f"t = {time}: no limit is in sight"
+        )
     if first.fit is None:
         return NO_TRANSITION, (
             f"{name}: the threshold near delta = {first.crossing.way[-1]:.3g} at t = {scan.times[-1]} cannot be "
@@ -507,6 +523,8 @@ def _lowest(following: _Following, sectors: tuple[DirectionLimit, ...], times: S
             message=messages,
             time=times[-1],
             history_time=tuple(times),
+            history=first.history,
+            history_se=first.history_se,
             sectors=sectors,
             samples=following.samples,
         )

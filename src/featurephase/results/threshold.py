@@ -10,7 +10,7 @@ import numpy as np
 from featurephase.foundation.types import Array
 from featurephase.results.base import Record, Result
 from featurephase.results.labels import Variable, labelled, record
-from featurephase.results.status import OK
+from featurephase.results.status import NOT_CONVERGED, OK
 
 
 def _none() -> Array:
@@ -103,6 +103,11 @@ class DirectionLimit(DirectionThreshold):
     history_se: Array = labelled(json=True, saved=False, default_factory=_none)
     negative_history: Array = labelled(json=False, saved=False, default_factory=_none)
     negative_history_se: Array = labelled(json=False, saved=False, default_factory=_none)
+
+    @property
+    def moves_on(self) -> bool:
+        """Whether the threshold moves as fast as ever at the last time, so that there is no limit in sight."""
+        return self.status == NOT_CONVERGED and bool(np.isnan(self.value))
 
 
 @record

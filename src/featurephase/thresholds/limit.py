@@ -24,9 +24,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import chdtrc, polygamma, psi
 
+from featurephase.foundation.statistics import mean_and_se
 from featurephase.foundation.types import Array
 
-__all__ = ["FEWEST_TIMES", "LimitFit", "fit_limit"]
+__all__ = ["FEWEST_TIMES", "LimitFit", "drifts_on", "fit_limit"]
 
 #: A fit of three parameters that is to be tested needs more times than that.
 FEWEST_TIMES = 5
@@ -40,6 +41,11 @@ _ACCEPTED = 0.05
 _NEXT_TERM = 0.2
 #: Standard deviation of what else the forms leave out at each time, relative to the noise of the mean there.
 _DISCREPANCY = 0.3
+#: Over the last doubling of the time the values must move less than this share of what they did over the one before, or
+#: not clearly more: the slowest of the powers keeps .81, an exponential .9 where tau is .44 of the last time.
+_SLOWING = 0.9
+#: Standard errors that leave no doubt.
+_CLEAR = 3.0
 #: How many replicates the smooth model of the covariance is worth beside the real ones.
 _MODEL_WEIGHT = 4.0
 
@@ -112,6 +118,17 @@ def fit_limit(times: Sequence[float], replicates: Array) -> LimitFit:
         for member in _members(t[dropped:], mean[dropped:], covariance[dropped:, dropped:], dropped)
     ]
     return _average(members, t)
+
+
+def drifts_on(replicates: Array) -> bool:
+    """Whether values (R, T) at times that are equidistant in log t still move as fast as ever: no limit is in sight.
+
+    A fit would find one all the same, at the end of the range of exponents: an exponential with a trained readout
+    (template trained-readout) gives 9.62(23) from t <= 240, where delta_NN(480) is 10.27(9) already.
+    """
+    late, before = (replicates[:, -1 - i] - replicates[:, -3 - i] for i in (0, 2))
+    move, move_se = mean_and_se(np.sign(late.mean()) * np.stack([late, late - _SLOWING * before], axis=1))
+    return bool(np.all(move > _CLEAR * move_se))
 
 
 def _average(members: Sequence[_Member], t: Array) -> LimitFit:
