@@ -276,16 +276,28 @@ def test_nothing_hard():
 
 
 def test_limit_reports_how_far_it_came():
-    problem = small().replace(threshold={"max_steps": 20})
+    problem = small().replace(threshold={"max_steps": 60})
     limit = threshold(problem, times=[np.inf]).delta_nn_limit
-    assert limit.history_time == (5, 7, 10, 14, 20)
-    assert limit.time == 20
+    assert limit.history_time == (15, 21, 30, 42, 60)
+    assert limit.time == 60
     assert np.all(np.diff(limit.history) > 0)
-    # five times up to 20 say little of infinity, and the error says so
+    # five times up to 60 say little of infinity, and the error says so
     assert limit.status == NOT_CONVERGED
     assert not limit.converged
     assert limit.value_se > 0.02 * limit.value
     assert limit.value > limit.history[-1]
+
+
+def test_a_threshold_that_moves_as_fast_as_ever_has_no_limit_in_sight():
+    problem = small().replace(threshold={"max_steps": 20})
+    limit = threshold(problem, times=[np.inf]).delta_nn_limit
+    assert limit.history_time == (5, 7, 10, 14, 20)
+    assert np.all(np.diff(limit.history) > 0)
+    assert limit.status == NOT_CONVERGED
+    assert "no limit is in sight" in limit.message
+    assert np.isnan(limit.value)
+    assert np.isnan(limit.value_negative)
+    assert limit.sectors[0].windows[-1].contains(30.0) is None  # where it will end is open
 
 
 def test_a_limit_that_would_take_too_long_is_located_by_the_scan_and_says_so():

@@ -429,7 +429,7 @@ def _sector(
     )
     first = next((e for e in reversed(at_edge) if not e.crossing.rising), None)
     windows = _windows(scan, number, at_zero)
-    open_ended = [w for w in windows if np.isinf(w.high)]
+    open_ended = [w for w in windows if np.isinf(w.high) and not np.isnan(w.low_se)]
     status, message = _state(following, scan, number, first, times[-1])
     history, history_se = _history(first, len(times))
     last_zero = at_zero[-1] if at_zero and not at_zero[-1].crossing.rising else None
