@@ -11,7 +11,7 @@ import numpy as np
 from featurephase.analyses.expressible import expressible
 from featurephase.analyses.prediction import WatchedMargins, predict_with_margins
 from featurephase.analyses.stability import alternating_outlier, bulk_grows
-from featurephase.analyses.threshold_limit import threshold_limit
+from featurephase.analyses.threshold_limit import Question, threshold_limit
 from featurephase.escape.law import EscapeLaw, predicted_escapes
 from featurephase.foundation.executors import Workers
 from featurephase.foundation.statistics import mean_and_se
@@ -247,8 +247,7 @@ def _followed_limits(facts: Facts, quiet: bool, workers: Workers) -> ThresholdLi
         facts.spaces,
         delta_alg=facts.algorithmic.delta_alg,
         rounds=rounds,
-        enough=decided,
-        asked=delta,
+        question=Question(delta, decided),
         longest=float(np.clip(_SECONDS * most, *_LONGEST[problem.student.width > 1])),
         also=[steps],
         quiet=quiet,

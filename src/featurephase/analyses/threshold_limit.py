@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from featurephase.problem import Problem
     from featurephase.subspaces import LatentSubspaces
 
-__all__ = ["LIMIT_GOAL", "LONGEST_ROUND", "threshold_limit"]
+__all__ = ["LIMIT_GOAL", "LONGEST_ROUND", "Question", "threshold_limit"]
 
 #: The limit counts as known when its standard error is below this share of it.
 LIMIT_GOAL = 0.02
@@ -75,6 +75,17 @@ _HELPS = 0.8
 _READING = (1e-6, 6e-6)
 #: Times that further deltas are added for a crossing that has left those that were to enclose it.
 _MORE_ROUNDS = 6
+
+
+@dataclass(frozen=True)
+class Question:
+    """On which side of the limits a delta lies, and whether a limit is sharp enough to tell.
+
+    Where the scan shows a crossing near the delta only the last round would tell, and it is made at once.
+    """
+
+    delta: float
+    decided: Callable[[ThresholdLimit], bool]
 
 
 @dataclass(frozen=True)
@@ -154,8 +165,7 @@ def threshold_limit(
     delta_range: tuple[float, float] | None = None,
     delta_alg: float = 0.0,
     rounds: Sequence[tuple[int, int]] | None = None,
-    enough: Callable[[ThresholdLimit], bool] | None = None,
-    asked: float | None = None,
+    question: Question | None = None,
     longest: float = LONGEST_ROUND,
     also: Sequence[int] = (),
     quiet: bool = True,
@@ -178,12 +188,9 @@ def threshold_limit(
         would not take too long and the last one has helped: with more paths until the limit has converged, and farther
         until it is known to :data:`LIMIT_GOAL`. Default: up to t = 480 with a sixth of the problem's samples, then with
         all of them, then farther.
-    enough
-        Whether a limit is good enough, so that no further round is made; default: it has converged, or is known to
-        :data:`LIMIT_GOAL` with as many paths as there are.
-    asked
-        The delta that the limit is to be compared with, if there is one: where the scan shows a crossing near it only
-        the last round would tell them apart, and is made at once.
+    question
+        What the limit is to decide: no further round is made once it does. Default: until it has converged, or is known
+        to :data:`LIMIT_GOAL` with as many paths as there are.
     longest
         Seconds of one core that a round may take, about. The first one goes less far where it would take longer, and
         says so; further ones are not begun.
@@ -205,19 +212,19 @@ def threshold_limit(
     if scan.drifting == 1.0:
         unbounded = unbounded_status(Network.of(problem), problem.teacher.link)
         return ThresholdLimit(status=unbounded, message=unbounded.explained("limit"), time=int(scan.times[-1]))
-    if asked is not None and _near(scan, len(following.sectors), asked):
+    if question is not None and _near(scan, len(following.sectors), question.delta):
         rounds = rounds[-1:]
     limit = _first_round(following, scan, rounds[0][0], min(rounds[0][1], most), longest)
     for samples, last in rounds[1:]:
         following, last = replace(following, samples=samples), min(last, most)
         sharp = limit.converged or (limit.status == OK and limit.samples == rounds[-1][0])
-        if enough(limit) if enough else sharp or limit.status not in (OK, NOT_CONVERGED):
+        if question.decided(limit) if question else sharp or limit.status not in (OK, NOT_CONVERGED):
             break
         crossings, plans = _planned(following, scan, last)
         if following.work(plans) > longest:
             break
         before, limit = limit, _followed(following, scan, last, crossings, plans)
-        if enough is None and np.isfinite(before.value_se) and not limit.value_se < _HELPS * before.value_se:
+        if question is None and np.isfinite(before.value_se) and not limit.value_se < _HELPS * before.value_se:
             break
     return limit
 
