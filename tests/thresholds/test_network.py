@@ -318,7 +318,8 @@ def test_a_limit_that_would_take_too_long_is_located_by_the_scan_and_says_so():
 
 def test_too_few_steps_have_no_limit():
     limit = threshold(small().replace(threshold={"max_steps": 2}), times=[np.inf]).delta_nn_limit
-    assert limit.status == NO_TRANSITION
+    assert limit.status == NOT_CONVERGED
+    assert "cannot be followed" in limit.message
     assert np.isnan(limit.value)
 
 

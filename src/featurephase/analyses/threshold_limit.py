@@ -61,6 +61,8 @@ _MOST_NEEDED = 2**15
 #: times as it has moved over the last doubling of the time.
 _LOCATED = 0.25
 _MOVES_ON = 2.0
+#: A way in log delta from one reading of the scan to the next that is no noise of it.
+_MOVED = 0.05
 #: The rounds: sample paths as a share of the problem's, this many at least, and the last time. Each is made where those
 #: before leave the limit unknown.
 _ROUNDS = ((1 / 6, 480), (1.0, 480), (1.0, 960), (1.0, 1920))
@@ -300,20 +302,22 @@ class _Extrapolated:
 
     @property
     def end(self) -> tuple[float, float]:
-        """The limit as the end of a window: where it is unknown, about where it was seen last."""
+        """The limit as the end of a window; where it moves on, or was lost, what is known last, without an error."""
         if self.fit is not None:
             return self.value
-        if self.moves_on:
-            return self.last, np.nan
-        located = _located(self.crossing)
-        return located.value, located.se
+        return (self.last if self.moves_on else self.crossing.way[-1]), np.nan
 
 
 def _located(crossing: Crossing) -> LimitFit:
-    """About where the scan has seen a crossing last."""
-    before, seen = (np.nan, *crossing.way)[-2:]
-    moved = float(abs(np.log(seen / before))) if np.isfinite(before) else 0.0
-    return LimitFit(seen, max(_LOCATED, _MOVES_ON * moved) * seen, "", np.nan, np.nan, np.nan)
+    """About where a crossing that is not followed ends: where the scan has seen it last, with what it may move yet.
+
+    The error is unknown where it moved on clearly, and no slower than before.
+    """
+    earlier, before, seen = (np.nan, np.nan, *crossing.way)[-3:]
+    moved, once = (float(abs(np.log(b / a))) if np.isfinite(a) else 0.0 for a, b in ((before, seen), (earlier, before)))
+    left = moved * moved / (once - moved) if moved < once else np.inf if moved > _MOVED and once > 0.0 else 0.0
+    share = max(_LOCATED, _MOVES_ON * moved, left)
+    return LimitFit(seen, share * seen if np.isfinite(share) else np.nan, "", np.nan, np.nan, np.nan)
 
 
 def _seen(scan: MarginTable, sectors: int) -> list[Crossing]:
@@ -453,6 +457,7 @@ def _sector(
         windows=windows,
         status=status,
         message=message,
+        moves_on=first is not None and first.moves_on,
         form="" if fit is None else fit.form,
         exponent=np.nan if fit is None else fit.exponent,
         history=history,
@@ -505,7 +510,7 @@ def _state(
             f"t = {time}: no limit is in sight"
         )
     if first.fit is None:
-        return NO_TRANSITION, (
+        return NOT_CONVERGED, (
             f"{name}: the threshold near delta = {first.crossing.way[-1]:.3g} at t = {scan.times[-1]} cannot be "
             f"followed to later times in every replicate, or leaves the range {low:g} to {high:g}: more samples are "
             "needed"

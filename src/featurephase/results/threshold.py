@@ -10,7 +10,7 @@ import numpy as np
 from featurephase.foundation.types import Array
 from featurephase.results.base import Record, Result
 from featurephase.results.labels import Variable, labelled, record
-from featurephase.results.status import NOT_CONVERGED, OK
+from featurephase.results.status import OK
 
 
 def _none() -> Array:
@@ -93,6 +93,8 @@ class DirectionLimit(DirectionThreshold):
         delta_NN(t) of this direction, at ``history_time`` of the whole; nan where there was none.
     negative_history, negative_history_se
         The same for ``value_negative``.
+    moves_on
+        Whether the first threshold moves as fast as ever at the last time, so that there is no limit in sight.
     """
 
     status: str = OK
@@ -103,11 +105,7 @@ class DirectionLimit(DirectionThreshold):
     history_se: Array = labelled(json=True, saved=False, default_factory=_none)
     negative_history: Array = labelled(json=False, saved=False, default_factory=_none)
     negative_history_se: Array = labelled(json=False, saved=False, default_factory=_none)
-
-    @property
-    def moves_on(self) -> bool:
-        """Whether the threshold moves as fast as ever at the last time, so that there is no limit in sight."""
-        return self.status == NOT_CONVERGED and bool(np.isnan(self.value))
+    moves_on: bool = labelled(json=False, saved=False, default=False)
 
 
 @record
