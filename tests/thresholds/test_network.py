@@ -300,6 +300,18 @@ def test_a_threshold_that_moves_as_fast_as_ever_has_no_limit_in_sight():
     assert limit.sectors[0].windows[-1].contains(30.0) is None  # where it will end is open
 
 
+def test_a_second_layer_that_moves_on_leaves_no_limit_in_sight():
+    """Its biases grow faster with every doubling of the time, and delta_NN follows later: 7 at t = 120, 10 at 480."""
+    rates = {"readout_step_size": 0.2, "bias_step_size": 0.2, "output_bias_step_size": 0.2}
+    problem = small().replace(training=rates, threshold={"max_steps": 120})
+    limit = threshold(problem, times=[np.inf], delta_range=(2.0, 20.0)).delta_nn_limit
+    assert limit.status == NOT_CONVERGED
+    assert "or the second layer with it" in limit.message
+    assert limit.sectors[0].moves_on
+    assert np.isnan(limit.value)
+    assert limit.history[-1] == pytest.approx(7.0, abs=1.0)
+
+
 def test_a_limit_that_would_take_too_long_is_located_by_the_scan_and_says_so():
     problem = small()
     limit = threshold_limit(problem, problem_subspaces(problem), delta_alg=0.5, longest=0.0)

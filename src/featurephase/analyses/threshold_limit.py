@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from featurephase.dynamics.network import Network
 from featurephase.foundation.executors import Workers, replicate_seeds, run_tasks
@@ -61,6 +62,8 @@ _MOST_NEEDED = 2**15
 #: times as it has moved over the last doubling of the time.
 _LOCATED = 0.25
 _MOVES_ON = 2.0
+#: A way of a parameter of the second layer over the last doubling of the time, relative to its size, that is none.
+_RESTLESS = 0.02
 #: A way in log delta from one reading of the scan to the next that is no noise of it.
 _MOVED = 0.05
 #: The rounds: sample paths as a share of the problem's, this many at least, and the last time. Each is made where those
@@ -285,7 +288,7 @@ class _Extrapolated:
     """A crossing as t grows: its values in every replicate at every time, and the fit if there is one.
 
     ``drifts``: the edge does, because the curvature is unbounded. ``moves_on``: the crossing does, as fast as ever,
-    from its ``last`` value on.
+    from its ``last`` value on, or the second layer does, so that there is no plateau.
     """
 
     crossing: Crossing
@@ -420,7 +423,8 @@ def _extrapolated(
     # only an unbroken end of the times says anything of the limit
     start = len(there) - int(np.argmin(there[::-1])) if not there.all() else 0
     if len(there) - start >= FEWEST_TIMES and len(roots) > 1:
-        moves_on, last = drifts_on(fitted[:, start:]), float(fitted[:, -1].mean())
+        last = float(fitted[:, -1].mean())
+        moves_on = drifts_on(fitted[:, start:]) or _outer_moves_on(table, known, np.isin(times, grid))
         fit = None if moves_on else fit_limit(grid[start:], fitted[:, start:])
         if fit is not None and not fit.value > 0.0:
             fit = None
@@ -428,6 +432,18 @@ def _extrapolated(
     read = np.isfinite(table.left_edge[mine])
     drifting = float(table.drifts[mine][read].mean()) if read.any() else 0.0
     return _Extrapolated(crossing, roots, fit, drifting > 0.5, moves_on, last)
+
+
+def _outer_moves_on(table: MarginTable, known: Sequence[float], at: NDArray[np.bool_]) -> bool:
+    """Whether a parameter of the second layer moves as fast as ever, in the mean of the deltas run to the end."""
+    outer = table.outer[np.isin(table.delta, known)][:, :, at]
+    outer = outer[~np.isnan(outer).any(axis=(1, 2, 3))]
+    if not outer.size or outer.shape[2] < FEWEST_TIMES:
+        return False
+    mean = outer.mean(axis=0)
+    scale = float(np.sqrt(np.mean(mean[:, -1] ** 2)))
+    moved = np.abs((mean[:, -1] - mean[:, -3]).mean(axis=0)) > _RESTLESS * scale
+    return any(drifts_on(mean[:, :, i]) for i in np.flatnonzero(moved))
 
 
 def _sector(
@@ -506,8 +522,8 @@ def _state(
         return unbounded, unbounded.explained(f"{name}, limit")
     if first.moves_on:
         return NOT_CONVERGED, (
-            f"{name}: delta_NN moves as fast as ever with every doubling of the time, to {first.last:.3g} at "
-            f"t = {time}: no limit is in sight"
+            f"{name}: delta_NN, {first.last:.3g} at t = {time}, or the second layer with it, moves as fast as ever "
+            "with every doubling of the time: no limit is in sight"
         )
     if first.fit is None:
         return NOT_CONVERGED, (

@@ -53,6 +53,8 @@ class MarginTable:
         (D, R, T).
     drifts
         Whether the edge drifts because the curvature is unbounded, (D, R, T).
+    outer
+        Readout and biases where they are trained, (D, R, T, P); else P = 0.
     """
 
     delta: Array
@@ -60,6 +62,7 @@ class MarginTable:
     margins: Array
     left_edge: Array
     drifts: NDArray[np.bool_]
+    outer: Array
 
     @classmethod
     def of(
@@ -71,14 +74,17 @@ class MarginTable:
         shape = (len(rows), replicates, len(times))
         margins = np.full((*shape, sectors, 2), np.nan)
         left_edge, drifts = np.full(shape, np.nan), np.zeros(shape, dtype=bool)
+        read = (reading for _, row in rows for readings in row for reading in readings if reading is not None)
+        outer = np.full((*shape, max((len(reading.outer) for reading in read), default=0)), np.nan)
         for d, (_, replicate_readings) in enumerate(rows):
             for r, readings in enumerate(replicate_readings):
                 for t, reading in enumerate(readings):
                     if reading is not None:
                         margins[d, r, t] = reading.sectors
                         left_edge[d, r, t], drifts[d, r, t] = reading.left_edge, reading.drifts
+                        outer[d, r, t] = reading.outer
         delta = np.array([d for d, _ in rows])
-        return cls(delta, np.asarray(times, dtype=np.int64), margins, left_edge, drifts)
+        return cls(delta, np.asarray(times, dtype=np.int64), margins, left_edge, drifts, outer)
 
     @property
     def drifting(self) -> float:

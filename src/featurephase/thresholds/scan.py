@@ -50,6 +50,8 @@ class MarginReading:
         Margins at the edges of the blocks one by one, (m k_H,), those of a neuron ascending; empty unless asked for.
     sectors
         The smallest margin of each sector of hard directions at the left edge and at 0, (sectors, 2).
+    outer
+        Readout, bias and output bias in one row, where one of them is trained; else empty.
     """
 
     at_edge: Array
@@ -59,6 +61,7 @@ class MarginReading:
     drifts: bool
     neurons: Array
     sectors: Array = field(default_factory=lambda: np.empty((0, 2)))
+    outer: Array = field(default_factory=lambda: np.empty(0))
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,9 @@ class _Observer:
             edges, parts = min(by_neuron, key=lambda b: b.left_edge), by_neuron
         sectors = np.array([[(s.at_edge[0], s.at_zero[0]) for s in part.sectors] for part in parts])
         lowest = sectors.min(axis=0).reshape(-1, 2)
-        return MarginReading(at_edge, at_zero, edges.critical, edges.left_edge, edges.drifts, own, lowest)
+        trained = training.trains_outer
+        outer = np.concatenate([np.ravel(x) for x in moment.network.outer]) if trained else np.empty(0)
+        return MarginReading(at_edge, at_zero, edges.critical, edges.left_edge, edges.drifts, own, lowest, outer)
 
 
 @dataclass(frozen=True)
