@@ -79,7 +79,7 @@ def main() -> None:
         print(f", at t = {late}: {there.history[-1]:.3f} +- {there.history_se[-1]:.3f}")
         print(f"   from t <= {late}: {there.value:.3f} +- {there.value_se:.3f} ({there.form}); z = {z:+.2f}", end="")
         print(f" ({time.process_time() - start:.0f} s of one core)", flush=True)
-    sys.exit(worst > 3.0)
+    sys.exit(int(worst > 3.0))
 
 
 if __name__ == "__main__":

@@ -30,7 +30,8 @@ __all__ = ["BranchPoint", "Bulk", "Edge", "Moments", "stieltjes_transform"]
 
 #: Samples per block: a block of (m, m) matrices and its workspace stay in the second-level cache.
 _BLOCK_BYTES = 128 * 1024
-_NEWTON_STEPS = 60
+#: Newton's method takes up to 5 steps from a point nearby, 15 from afar; beyond the end of the branch it wanders about.
+_NEWTON_STEPS = 20
 #: Newton's method ends at a step of this size: lambda is then known to its square.
 _NEWTON_TOLERANCE = 1e-8
 #: From this many samples on the edge of every 16th sample is found first.
