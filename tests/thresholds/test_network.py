@@ -358,3 +358,14 @@ def test_distance_of_the_blocks_from_the_full_equation(monkeypatch):
     assert blocks.value == blocks.value_negative
     assert blocks.block_gap == pytest.approx(whole.block_gap, abs=3e-3)
     assert f"{blocks.block_gap:+.1%}" in wide.message
+
+
+def test_negative_for_good_is_where_the_last_window_begins():
+    """At a large step size noise opens and closes windows: their ends and ``value_negative`` say the same."""
+    problem = cases.problem(step_size=6.0, steps=10).replace(asymptotics={"samples": 200, "replicates": 2})
+    (entry,) = threshold(problem, times=[10], limit=False).delta_nn
+    assert entry.windows
+    if np.isinf(entry.windows[-1].high):
+        assert entry.value_negative == entry.windows[-1].low
+    else:
+        assert np.isnan(entry.value_negative)

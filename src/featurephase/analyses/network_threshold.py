@@ -487,7 +487,7 @@ def _assembled(
     stays_negative = len(scan.delta) == 0 or search.value_only or scan.ends_negative
     status, message = _judged(search, targets[last].guess, here, means, stays_negative)
     value, (directions, directions_se), (own, own_se) = means.value, means.directions, means.neurons
-    negative_value = means.zeros[-1] if means.zeros and stays_negative else (np.nan, np.nan)
+    negative_value = _negative_for_good(search, means) if stays_negative else (np.nan, np.nan)
     if status == UNBOUNDED_CURVATURE:
         value = negative_value = (np.nan, np.nan)
         directions, directions_se, own, own_se = (np.full_like(own, np.nan) for _ in range(4))
@@ -522,6 +522,14 @@ def _assembled(
         scan_margin=scan.edge,
         scan_margin_se=scan.edge_se,
     )
+
+
+def _negative_for_good(search: _Search, means: _Means) -> tuple[float, float]:
+    """From which delta on the outlier is negative, to the end of the range; nan where that was not found."""
+    if search.full and means.windows:
+        last = means.windows[-1]
+        return (last.low, last.low_se) if np.isinf(last.high) and last.low > 0.0 else (np.nan, np.nan)
+    return means.zeros[-1] if means.zeros else (np.nan, np.nan)
 
 
 def _judged(
