@@ -289,7 +289,7 @@ def test_limit_reports_how_far_it_came():
 
 
 def test_a_threshold_that_moves_as_fast_as_ever_has_no_limit_in_sight():
-    problem = small().replace(threshold={"max_steps": 20})
+    problem = small().replace(threshold={"max_steps": 20}, asymptotics={"replicates": 6})
     limit = threshold(problem, times=[np.inf]).delta_nn_limit
     assert limit.history_time == (5, 7, 10, 14, 20)
     assert np.all(np.diff(limit.history) > 0)
@@ -303,7 +303,7 @@ def test_a_threshold_that_moves_as_fast_as_ever_has_no_limit_in_sight():
 def test_a_second_layer_that_moves_on_leaves_no_limit_in_sight():
     """Its biases grow faster with every doubling of the time, and delta_NN follows later: 7 at t = 120, 10 at 480."""
     rates = {"readout_step_size": 0.2, "bias_step_size": 0.2, "output_bias_step_size": 0.2}
-    problem = small().replace(training=rates, threshold={"max_steps": 120})
+    problem = small().replace(training=rates, threshold={"max_steps": 120}, asymptotics={"replicates": 6})
     limit = threshold(problem, times=[np.inf], delta_range=(2.0, 20.0)).delta_nn_limit
     assert limit.status == NOT_CONVERGED
     assert "or the second layer with it" in limit.message

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import chdtrc, polygamma, psi
 
-from featurephase.foundation.statistics import mean_and_se
+from featurephase.foundation.statistics import mean_and_se, student_quantile
 from featurephase.foundation.types import Array
 
 __all__ = ["FEWEST_TIMES", "LimitFit", "drifts_on", "fit_limit"]
@@ -44,8 +44,8 @@ _DISCREPANCY = 0.3
 #: Over the last doubling of the time the values must move less than this share of what they did over the one before, or
 #: not clearly more: the slowest of the powers keeps .81, an exponential .9 where tau is .44 of the last time.
 _SLOWING = 0.9
-#: Standard errors that leave no doubt.
-_CLEAR = 3.0
+#: Level of the interval of Student's t beyond which there is no doubt.
+_CLEAR = 0.98
 #: How many replicates the smooth model of the covariance is worth beside the real ones.
 _MODEL_WEIGHT = 4.0
 
@@ -128,7 +128,7 @@ def drifts_on(replicates: Array) -> bool:
     """
     late, before = (replicates[:, -1 - i] - replicates[:, -3 - i] for i in (0, 2))
     move, move_se = mean_and_se(np.sign(late.mean()) * np.stack([late, late - _SLOWING * before], axis=1))
-    return bool(np.all(move > _CLEAR * move_se))
+    return bool(np.all(move > student_quantile(len(replicates), _CLEAR) * move_se))
 
 
 def _average(members: Sequence[_Member], t: Array) -> LimitFit:
