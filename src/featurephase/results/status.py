@@ -53,7 +53,9 @@ UNRESOLVED = Status("unresolved", "the value cannot be told from its bound with 
 
 # ---- training
 
-DIVERGED = Status("diverged", "gradient descent diverges; try a smaller training.step_size")
+DIVERGED = Status(
+    "diverged", "gradient descent diverges; try a smaller training.step_size, or those of a trained readout or bias"
+)
 
 
 def diverged(step: float) -> Status:
