@@ -59,18 +59,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--reduced", action="store_true", help="to t = 2000 or 1000 with fewer paths")
     parser.add_argument("--only", default="", help="the name of one problem")
+    parser.add_argument("--samples", type=int, help="sample paths, in place of 2^16 or 2^14")
     asked = parser.parse_args()
     samples, replicates = (2**14, 4) if asked.reduced else (2**16, 8)
+    samples = asked.samples or samples
     worst = 0.0
     for name in [asked.only] if asked.only else PROBLEMS:
         start = time.process_time()
         late = 4000 if not asked.reduced else 2000 if name == EXAMPLE else 1000
         early_problem = problem(name, samples, replicates)
         spaces = problem_subspaces(early_problem)
-        early = threshold_limit(early_problem, spaces, rounds=[(samples, 240)], quiet=False, workers=1)
+        early = threshold_limit(early_problem, spaces, rounds=[(samples, 240)], quiet=False, workers=1, longest=np.inf)
         # other random numbers: the late runs know nothing of the early ones
         late_problem = early_problem.replace(asymptotics={"seed": 1})
-        there = threshold_limit(late_problem, spaces, rounds=[(samples, late)], quiet=False, workers=1)
+        there = threshold_limit(late_problem, spaces, rounds=[(samples, late)], quiet=False, workers=1, longest=np.inf)
         z = (early.value - there.value) / np.hypot(early.value_se, there.value_se)
         worst = max(worst, abs(z))
         half = there.history_time.index(late // 2)
