@@ -39,7 +39,7 @@ import numpy as np
 import featurephase as fp
 from featurephase.analyses.seeds import FiniteSize
 from featurephase.dynamics.implicit import run_implicit
-from featurephase.foundation.executors import replicate_seeds
+from featurephase.foundation.executors import ThisProcess, replicate_seeds
 from featurephase.problem import Problem
 from featurephase.subspaces import problem_subspaces
 from featurephase.subspaces.sectors import HardSector, hard_sectors
@@ -193,7 +193,7 @@ def measured_instability(problem: Problem, delta: float, sector: HardSector) -> 
     """Whether the lowest eigenvectors of dense runs at the last step say that a direction is unstable."""
     steps, dimension = problem.training.steps, 1000 if delta < 100.0 else 500
     size = FiniteSize(problem, dimension, delta, "dense", times=(steps,), precision="float32")
-    runs = size.run(replicate_seeds(11, DENSE_SEEDS), sector.basis, label="dense", quiet=True, workers=1)
+    runs = size.run(replicate_seeds(11, DENSE_SEEDS), sector.basis, label="dense", executor=ThisProcess())
     words = set()
     for run in runs:
         hessian = run.trajectory.observations.get(steps)
