@@ -109,3 +109,13 @@ def test_noise_that_hides_a_crossing_in_a_replicate_does_not_lose_it():
     found = replicate_crossings(noisy, Crossing(0, False, False, (18.0,)), list(noisy.delta))
     assert np.all(np.isfinite(found))
     assert abs(np.log(found).mean() - np.log(18.0)) < 4 * np.log(found).std(ddof=1) / np.sqrt(6) + 0.02
+
+
+def test_a_delta_that_was_not_run_far_enough_is_run_farther():
+    """The way was expected to lead upwards; at the end it lies below the deltas that were run so far."""
+    below, above, beyond = (float(np.exp(0.13 * n)) for n in (22, 23, 24))
+    assert below < root(480) < above
+    plan = {below: 60, above: 480, beyond: 480}
+    crossing = Crossing(0, False, False, (18.0,))
+    more = missing_deltas(table(plan, followed_times(480)), crossing, sorted(plan), (0.1, 1000.0))
+    assert more == {below: 480}

@@ -377,17 +377,18 @@ def _enclosed(
 ) -> tuple[MarginTable, list[dict[float, int]]]:
     """Run what is to enclose the crossings, and more where one has moved on."""
     rows: dict[float, list[list[MarginReading | None]]] = {}
-    wanted = _union(plans)
+    wanted, reached = _union(plans), dict[float, int]()
     label = f"delta_NN(t -> inf), t = {times[-1]}"
     for _ in range(_MORE_ROUNDS):
         samples = _samples(following, plans)
         rows |= dict(following.read(wanted, times, samples, following.replicates, label))
+        reached |= wanted
         table = MarginTable.of(times, len(following.sectors), rows.items())
         more = [
             missing_deltas(table, c, sorted(plan), following.bounds) for c, plan in zip(crossings, plans, strict=True)
         ]
-        plans = [plan | extra for plan, extra in zip(plans, more, strict=True)]
-        wanted = {d: t for d, t in _union(more).items() if d not in rows}
+        plans = [_union([plan, extra]) for plan, extra in zip(plans, more, strict=True)]
+        wanted = {d: t for d, t in _union(more).items() if t > reached.get(d, 0)}
         if not wanted:
             break
     return table, plans

@@ -163,7 +163,7 @@ def _enclosing(number: int, bounds: tuple[float, float]) -> float:
 def missing_deltas(
     table: MarginTable, crossing: Crossing, known: Sequence[float], bounds: tuple[float, float]
 ) -> dict[float, int]:
-    """Further deltas to run where the mean margin has no change of sign at a time: delta -> how far; empty if none is.
+    """Deltas to run, or to run farther, where the mean margin has no change of sign at a time: delta -> how far.
 
     None is farther from where the crossing was seen last than those that enclose its way.
 
@@ -187,7 +187,7 @@ def missing_deltas(
         outwards = (mean[-1] < 0) == crossing.rising  # it lies above all deltas, or below
         number = round(np.log(delta[-1] if outwards else delta[0]) / _SPACING) + (1 if outwards else -1)
         wanted = _enclosing(number, bounds)
-        if wanted not in known and not abs(np.log(wanted / latest)) > _LONGEST_WAY:
+        if wanted not in delta and not abs(np.log(wanted / latest)) > _LONGEST_WAY:
             plan[wanted] = max(plan.get(wanted, 0), int(time))
     return plan
 
