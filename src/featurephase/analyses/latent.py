@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from featurephase.foundation.errors import InputError
+from featurephase.foundation.errors import InputError, show, suggest
 from featurephase.foundation.types import Array
 from featurephase.latent_model.mechanisms import NAMES, mechanisms, regime
 from featurephase.latent_model.model import check_times
@@ -20,6 +21,8 @@ from featurephase.results.status import FROZEN, OK, SADDLE
 _RATIOS = ("norm_ratio", "relative_motion_u", "relative_motion_w")
 _BUDGET = (*NAMES, "log_kernel_ratio", "output_angle", "output_scale", *_RATIOS)
 _SCALARS = ("output", "loss", "kernel", "alignment", "residual", "excess_loss")
+#: Keys of a table ``[latent]`` whose values are lists.
+_LISTS = ("u", "w", "time")
 
 
 def default_times(flow: Flow, count: int = 200) -> Array:
@@ -114,6 +117,34 @@ def latent(
     scalars["response_moment"] = flow.response_moment
     parameters = {name: float(value) for name, value in scalars.items()}
     return _answer(flow, t, parameters, _measure(u, w, t, parameters) if measure else None)
+
+
+def latent_arguments(table: Mapping[str, Any], source: str = "") -> dict[str, Any]:
+    """The arguments of :func:`latent` that a table ``[latent]`` gives; ``source`` is the file, in front of messages.
+
+    Raises
+    ------
+    InputError
+        For an unknown key, or a value that is no number (of ``u``, ``w`` and ``time``: no list of them).
+    """
+    accepted = [*(name for name in inspect.signature(latent).parameters if name not in ("times", "measure")), "time"]
+    arguments: dict[str, Any] = {}
+    for key, value in table.items():
+        if key not in accepted:
+            raise InputError(f"{source and f'{source}: '}unknown key latent.{key}: {suggest(key, accepted)}")
+        items = value if isinstance(value, list) and key in _LISTS else [value]
+        numbers = [_number(key, item) for item in items]
+        arguments["times" if key == "time" else key] = numbers if key in _LISTS else numbers[0]
+    return arguments
+
+
+def _number(key: str, value: Any) -> float:
+    if isinstance(value, bool) or not (isinstance(value, (int, float)) or value == "inf"):
+        raise InputError(f"latent.{key} = {show(value)}: must be a number")
+    try:
+        return float(value)
+    except OverflowError:
+        raise InputError(f"latent.{key} = {show(value)}: too large") from None
 
 
 def _answer(flow: Flow, times: Array, parameters: dict[str, float], numerical: dict[str, Any] | None) -> LatentResult:

@@ -9,31 +9,16 @@ import typer
 
 from featurephase.cli.flags import Result, Shared, command, says
 from featurephase.cli.parsing import parse_vector
-from featurephase.foundation.errors import InputError, show, suggest
+from featurephase.foundation.errors import InputError, show
 
 _MOMENTS = ("second_moment", "cross_moment", "response_moment")
 _SCALARS = ("eta_u", "eta_w", *_MOMENTS, "gamma", "loss_factor", "saddle_tolerance")
 _EXPONENTS = ("c_gamma", "c_eta_u", "c_eta_w", "c_sigma_u", "c_sigma_w", "c_width")
-_VECTORS = ("u", "w", "time")
-
-
-def _number(key: str, value: object) -> float:
-    if value == "inf":
-        return float("inf")
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise InputError(f"latent.{key} = {show(value)}: must be a number")
-    try:
-        return float(value)
-    except OverflowError:
-        raise InputError(f"latent.{key} = {show(value)}: too large") from None
-
-
-def _vector(key: str, value: object) -> list[float]:
-    return [_number(key, item) for item in (value if isinstance(value, list) else [value])]
 
 
 def _from_file(file: str) -> dict[str, Any]:
     """The table ``[latent]`` of a file."""
+    from featurephase.analyses.latent import latent_arguments
     from featurephase.foundation.tomlfile import parse, read_text
 
     source = "standard input" if file == "-" else show(file)
@@ -46,10 +31,7 @@ def _from_file(file: str) -> dict[str, Any]:
     table = document.get("latent")
     if not isinstance(table, dict):
         raise InputError(f"{source}: needs a table [latent] with u, w and cross_moment")
-    for key in table:
-        if key not in (*_VECTORS, *_SCALARS):
-            raise InputError(f"{source}: unknown key latent.{key}; {suggest(key, (*_VECTORS, *_SCALARS))}")
-    return {key: _vector(key, value) if key in _VECTORS else _number(key, value) for key, value in table.items()}
+    return latent_arguments(table, source)
 
 
 @command("seed", "figure", "save")
@@ -101,21 +83,15 @@ def latent(
     elif sigma_u is not None or sigma_w is not None or shared.seed is not None:
         raise InputError("--sigma-u, --sigma-w and --seed go with --width N, which draws the weights")
     if time:
-        values["time"] = [t for text in time for t in parse_vector("--time", text, infinite=True)]
-    _require(values, "u", "w", "cross_moment")
-    times = values.pop("time", None)
+        values["times"] = [t for text in time for t in parse_vector("--time", text, infinite=True)]
+    if missing := [key for key in ("u", "w", "cross_moment") if key not in values]:
+        needed = ", ".join("--" + key.replace("_", "-") for key in missing)
+        raise InputError(f"{needed} missing: give a FILE with a table [latent], or the flags")
 
     from featurephase.analyses.latent import latent as solve
 
-    result = solve(times=times, measure=measure, **values)
+    result = solve(measure=measure, **values)
     return result if width is None else replace(result, seed=shared.seed or 0)
-
-
-def _require(values: dict[str, Any], *keys: str) -> None:
-    missing = [key for key in keys if key not in values]
-    if missing:
-        flags = ", ".join("--" + key.replace("_", "-") for key in missing)
-        raise InputError(f"{flags} missing: give a FILE with a table [latent], or the flags")
 
 
 def _random_units(

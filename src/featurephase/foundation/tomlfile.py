@@ -8,12 +8,13 @@ import stat
 import sys
 import time
 import tomllib
+from collections.abc import Mapping
 from typing import Any
 
 from featurephase.foundation.errors import InputError, show
 from featurephase.foundation.files import file_kind
 
-__all__ = ["MAX_BYTES", "MAX_KEY_PARTS", "parse", "read_text"]
+__all__ = ["MAX_BYTES", "MAX_KEY_PARTS", "parse", "read_text", "toml_value"]
 
 #: Largest file that is read. An experiment is a page of text; a 100 x 100 Gram matrix still fits.
 MAX_BYTES = 256 * 1024
@@ -82,14 +83,30 @@ def parse(text: str, source: str = "the text") -> dict[str, Any]:
         raise InputError(f"{source}: arrays or tables are nested too deeply") from error
 
 
+_ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
+
+
+def toml_value(value: Any) -> str:
+    """A text, a number, true or false, a list or a table as TOML: floats in their shortest form that reads back."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        escaped = (_ESCAPES.get(c) or (f"\\u{ord(c):04X}" if ord(c) < 32 or ord(c) == 127 else c) for c in value)
+        return '"' + "".join(escaped) + '"'
+    if isinstance(value, (int, float)):
+        return repr(value)
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{toml_value(str(k))} = {toml_value(v)}" for k, v in value.items()) + "}"
+    return "[" + ", ".join(toml_value(v) for v in value) + "]"
+
+
 def _read_bytes(path: str) -> bytes:
     """At most one byte more than is accepted, from standard input (``-``), a file or a pipe."""
     if path == "-":
         if sys.stdin is None:
             raise InputError("cannot read standard input: it is closed")
         stream = getattr(sys.stdin, "buffer", None)  # a test or a notebook may have put a text stream there
-        data: bytes = sys.stdin.read(MAX_BYTES + 1).encode() if stream is None else stream.read(MAX_BYTES + 1)
-        return data
+        return bytes(sys.stdin.read(MAX_BYTES + 1).encode() if stream is None else stream.read(MAX_BYTES + 1))
     # Opened without blocking and checked afterwards on the descriptor: a pipe without a writer must not hang.
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     with os.fdopen(descriptor, "rb") as file:

@@ -10,6 +10,7 @@ from typing import Any, Never
 import numpy as np
 
 from featurephase.foundation.errors import InputError, show, suggest
+from featurephase.foundation.tomlfile import toml_value
 from featurephase.functions import Activation, Link, Loss, VectorLoss
 from featurephase.functions import loss as parse_loss
 from featurephase.problem.checks import ACCEPTED, parsed
@@ -190,25 +191,15 @@ def source_text(function: Activation | Link | Loss | VectorLoss) -> str | list[s
         return None
 
 
-_ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
-
-
 def _toml(value: Any, key: str) -> str:
-    """``value`` as TOML, exactly: floats in their shortest form that reads back the same."""
-    if isinstance(value, str):
-        escaped = (_ESCAPES.get(c) or (f"\\u{ord(c):04X}" if ord(c) < 32 or ord(c) == 127 else c) for c in value)
-        return '"' + "".join(escaped) + '"'
-    if isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"no key of an experiment is true or false: {key}")
-    if isinstance(value, (int, float)):
-        return repr(value)
+    """``value`` as TOML: what :func:`toml_value` writes, arrays, and functions by their text."""
     if isinstance(value, np.ndarray):
         if key == "student.readout" and value.ndim == 1 and value.size > 8 and np.all(value == value[0]):
             return f"{{width = {value.size}, value = {float(value[0])!r}}}"
         return _toml(value.tolist(), key)
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(_toml(entry, key) for entry in value) + "]"
-    return _toml(value.to_spec(), key)
+    return toml_value(value.to_spec() if hasattr(value, "to_spec") else value)
 
 
 def toml_text(tables: dict[str, Any]) -> str:

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from featurephase.foundation.errors import InputError, show, suggest
+from featurephase.foundation.tomlfile import toml_value
 from featurephase.problem import Problem
 from featurephase.problem.asked import asked_deltas, asked_times
 from featurephase.problem.file import change_table, tables_of
@@ -155,8 +156,7 @@ class ExperimentBase(Base):
                 raise InputError(f'axis {show(name)}: keys have their table in front, such as "student.activation"')
             change_table(tables, section, {key: value})
         del tables["title"]
-        plain: dict[str, Any] = plain_value("base", tables | {"options": options})
-        return plain
+        return dict(plain_value("base", tables | {"options": options}))
 
     def changed(self, changes: Mapping[str, Any]) -> Problem:
         """The problem of one cell."""
@@ -335,19 +335,9 @@ _ORIGIN = ("title", "source", "version", "status", "message", "experiment", "par
 
 def _latent(table: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of ``latent`` from a table ``[latent]``."""
-    import inspect
+    from featurephase.analyses.latent import latent_arguments
 
-    from featurephase.analyses.latent import latent
-
-    accepted = [name for name in inspect.signature(latent).parameters if name not in ("times", "measure")]
-    out: dict[str, Any] = {}
-    for key, value in table.items():
-        if key not in (*accepted, "time"):
-            raise InputError(f"unknown key latent.{key}: {suggest(key, (*accepted, 'time'))}")
-        numbers = [value] if not isinstance(value, list) else value
-        if any(isinstance(x, bool) or not (isinstance(x, (int, float)) or x == "inf") for x in numbers):
-            raise InputError(f"latent.{key} = {show(value)}: must be a number or a list of numbers")
-        out["times" if key == "time" else key] = [float(x) for x in numbers] if key in ("u", "w", "time") else value
+    out = latent_arguments(table)
     if missing := [key for key in ("u", "w", "cross_moment") if key not in out]:
         raise InputError(f"latent.{missing[0]} is missing: a table [latent] needs u, w and cross_moment")
     return out
@@ -387,17 +377,3 @@ def base_of(document: Mapping[str, Any], options: Mapping[str, Any] | None = Non
     from featurephase.problem.file import parts_from
 
     return ExperimentBase(Problem(**parts_from(document)), dict(options or {}))
-
-
-def toml_value(value: Any) -> str:
-    """A plain value as TOML."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        escapes = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
-        return '"' + "".join(escapes.get(c) or c for c in value) + '"'
-    if isinstance(value, (int, float)):
-        return repr(value)
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{toml_value(str(k))} = {toml_value(v)}" for k, v in value.items()) + "}"
-    return "[" + ", ".join(toml_value(v) for v in value) + "]"

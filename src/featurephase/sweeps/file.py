@@ -10,8 +10,9 @@ from typing import Any
 
 from featurephase.foundation import tomlfile
 from featurephase.foundation.errors import InputError, show, suggest
+from featurephase.foundation.tomlfile import toml_value
 from featurephase.sweeps.axes import Grid, axes_of
-from featurephase.sweeps.bases import Base, base_of, toml_value
+from featurephase.sweeps.bases import Base, base_of
 
 _KEYS = ("title", "base", "quantities", "axis", "simulate", "boundary")
 
