@@ -65,8 +65,7 @@ def presenter(kind: type) -> ModuleType:
 
 def table_of(result: Result) -> str:
     """The table that the command prints for people."""
-    text: str = presenter(type(result)).table(result)
-    return text
+    return str(presenter(type(result)).table(result))
 
 
 def figure_of(result: Result, ax: Axes | None = None) -> Figure:
@@ -96,5 +95,4 @@ def bibtex_of(result: Result) -> str:
 
 def page_of(result: Result) -> str:
     """The self-contained HTML page of a ledger."""
-    html: str = import_module(f"{__name__}.ledger_page").ledger_page(result)
-    return html
+    return str(import_module(f"{__name__}.ledger_page").ledger_page(result))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from featurephase.foundation.statistics import student_quantile
-from featurephase.present.figures import PALETTE, Figure, band, entitle, new_figure
+from featurephase.present.figures import PALETTE, Figure, band, new_figure
 from featurephase.present.tables import aligned, ending, number
 from featurephase.results.comparison import Comparison
 
@@ -79,5 +79,5 @@ def figure(result: Comparison) -> Figure:
     axes.set_xticks(range(len(z)), [f"{q.name} {q.time}" for q in result.quantities], rotation=90, fontsize="xx-small")
     axes.set_ylabel("z")
     verdict = "agree" if result.agree else "disagree"
-    entitle(fig, f"{result.title or 'Comparison'}: theory and simulation {verdict}")
+    fig.suptitle(f"{result.title or 'Comparison'}: theory and simulation {verdict}", wrap=True)
     return fig

@@ -101,7 +101,7 @@ def figure(explanation: Explanation) -> Figure:
     axes.set(ylim=(-0.5, len(entries) - 0.3), xscale="log", xlim=(low, high))
     axes.grid(False, axis="y")
     axes.set_xlabel(rf"$n/d$; this experiment: {explanation.delta:g}; shaded: learned if training goes on")
-    axes.set_title(explanation.title or "What is learned")
+    axes.set_title(explanation.title or "What is learned", wrap=True)
     return drawn
 
 

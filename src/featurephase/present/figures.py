@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import os
-import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,7 +28,7 @@ __all__ = [
     "Figure",
     "axes_for",
     "band",
-    "entitle",
+    "drawn",
     "house_style",
     "new_figure",
     "text_figure",
@@ -50,10 +49,6 @@ STYLE: dict[str, Any] = {
     "legend.edgecolor": "none",
     "figure.dpi": 110.0,
 }
-
-
-#: Of a title, in an inch.
-_LETTERS = 10
 
 
 @contextmanager
@@ -85,11 +80,6 @@ def axes_for(ax: Axes | None, width: float = 7.0, height: float = 4.2) -> tuple[
     return root, ax
 
 
-def entitle(figure: Figure, title: str) -> None:
-    """The title of a figure, on as many lines as it needs to fit its width."""
-    figure.suptitle(textwrap.fill(title, int(_LETTERS * figure.get_figwidth())))
-
-
 def text_figure(text: str, ax: Axes | None, width: float, height: float, size: str = "medium") -> Figure:
     """A picture of text, for results that have nothing to draw (inches)."""
     fig, axes = axes_for(ax, width, height)
@@ -105,6 +95,13 @@ def band(axes: Axes, x: Any, mean: Any, se: Any, replicates: int, colour: str, l
         axes.fill_between(x, *student_interval(mean, se, replicates), color=colour, alpha=0.25, linewidth=0)
 
 
+def drawn(figure: Figure, kind: str, **options: Any) -> bytes:
+    """The bytes of a picture: "png", "pdf" or "svg"."""
+    picture = io.BytesIO()
+    figure.savefig(picture, format=kind, **options)
+    return picture.getvalue()
+
+
 def write_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
     """Draw ``figure`` to ``path`` (.png, .pdf, .svg), whole or not at all.
 
@@ -113,6 +110,4 @@ def write_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
     InputError
         If the name ends otherwise, or nothing can be written there.
     """
-    drawn = io.BytesIO()
-    figure.savefig(drawn, dpi=160, format=Path(path).suffix[1:].lower())
-    return write_bytes(path, drawn.getbuffer(), FIGURES)
+    return write_bytes(path, drawn(figure, Path(path).suffix[1:].lower(), dpi=160), FIGURES)

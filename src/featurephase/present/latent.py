@@ -75,7 +75,7 @@ def figure(result: LatentResult) -> Figure:
         axes[0, 0].set_xscale("log")
     axes[0, 0].set_xlim(fine[0], fine[-1])
     words = result.regime.split(":")[0] if result.status == OK else f"{result.status}"
-    fig.suptitle(f"Latent-variable model, width {result.u.shape[1]}: {words}", fontsize=11)
+    fig.suptitle(f"Latent-variable model, width {result.u.shape[1]}: {words}", fontsize=11, wrap=True)
     return fig
 
 

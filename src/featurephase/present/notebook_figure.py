@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import io
-
 from matplotlib.figure import Figure
+
+from featurephase.present.figures import drawn
 
 
 class NotebookFigure(Figure):
     """A Matplotlib figure with a picture of its own as the value of a cell."""
 
     def _repr_png_(self) -> bytes:
-        drawn = io.BytesIO()
-        self.savefig(drawn, format="png")
-        return drawn.getvalue()
+        return drawn(self, "png")

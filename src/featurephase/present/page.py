@@ -8,7 +8,6 @@ which is put inside where there is a chart (extra ``page``).
 from __future__ import annotations
 
 import base64
-import io
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +20,7 @@ from urllib.parse import quote
 
 from featurephase.foundation.errors import MissingDependencyError
 from featurephase.foundation.files import write_bytes
-from featurephase.present.figures import Figure
+from featurephase.present.figures import Figure, drawn
 
 #: Endings of pages.
 PAGES = (".html", ".htm")
@@ -192,8 +191,8 @@ def _block(block: Block) -> str:
         case Code(text, name):
             return _code(text, name)
         case Picture(figure, about, caption):
-            picture = f'<img class="plate" alt="{escape(about)}" src="{_address(_svg(figure), "image/svg+xml")}">'
-            return _figure(picture, caption)
+            address = _address(drawn(figure, "svg", metadata={"Date": None}), "image/svg+xml")
+            return _figure(f'<img class="plate" alt="{escape(about)}" src="{address}">', caption)
         case Chart(figure, about, caption):
             return _figure(_chart(figure, about), caption)
 
@@ -250,12 +249,6 @@ def _figure(inside: str, caption: str) -> str:
 
 def _address(content: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
-
-
-def _svg(figure: Figure) -> bytes:
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="svg", metadata={"Date": None})
-    return drawn.getvalue()
 
 
 def _chart(figure: Any, about: str) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from featurephase.foundation.statistics import mean_and_se, student_interval, student_quantile
 from featurephase.foundation.types import Array
-from featurephase.present.figures import PALETTE, Axes, Figure, entitle, new_figure
+from featurephase.present.figures import PALETTE, Axes, Figure, new_figure
 from featurephase.present.outer import accuracies, accuracy_bands, loss_bands, outer_bands, outer_rows
 from featurephase.present.tables import MOST, aligned, basis_words, ending, heading, number
 from featurephase.results.prediction import HessianPrediction, Prediction, TrajectoryPrediction
@@ -127,8 +127,8 @@ def figure(prediction: Prediction) -> Figure:
     for row, kind in zip(axes, kinds, strict=False):
         _legend(row, kind)
     beyond = len(prediction.runs) - len(runs)
-    title = prediction.title or "Prediction"
-    entitle(fig, title + (f" (first {len(runs)} of {len(prediction.runs)} values of delta)" if beyond else ""))
+    shown = f" (first {len(runs)} of {len(prediction.runs)} values of delta)" if beyond else ""
+    fig.suptitle((prediction.title or "Prediction") + shown, wrap=True)
     return fig
 
 

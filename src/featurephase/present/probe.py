@@ -162,7 +162,7 @@ def figure(result: ProbeResult) -> Figure:
         _time_axis(axes, result.times)
         if 0 < len(axes.get_legend_handles_labels()[0]) <= 12:
             axes.legend(fontsize=8)
-    drawn.suptitle(_title(result), fontsize=11)
+    drawn.suptitle(_title(result), fontsize=11, wrap=True)
     return drawn
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from typing import Any
 
 import numpy as np
@@ -65,7 +64,7 @@ def figure(result: RelatedResult | RelatedList) -> Figure:
         return text_figure(table(result), None, 9.0, 0.6 + 0.25 * len(result.models))
     count = max(len(result.panels), 1)
     drawn = new_figure(4.6 * count, 4.0)
-    drawn.suptitle(textwrap.fill(result.title, 60 * count), fontsize=11.0)
+    drawn.suptitle(result.title, fontsize=11.0, wrap=True)
     for axes, panel in zip(drawn.subplots(1, count, squeeze=False)[0], result.panels, strict=False):
         draw_panel(axes, panel)
     return drawn

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from featurephase.present.figures import PALETTE, Figure, band, entitle, new_figure
+from featurephase.present.figures import PALETTE, Figure, band, new_figure
 from featurephase.present.outer import accuracies, accuracy_bands, loss_bands, outer_rows
 from featurephase.present.tables import aligned, ending, number
 from featurephase.results.simulation import Grokking, HessianMeasurement, Simulation, SimulationRun
@@ -105,5 +105,5 @@ def figure(result: Simulation) -> Figure:
     axes[1, 0].set(ylabel="hard overlap", ylim=(0.0, 1.02))
     axes[0, 0].legend(fontsize="small")
     max(axes[1], key=lambda a: len(a.get_legend_handles_labels()[0])).legend(fontsize="small", loc="upper left")
-    entitle(fig, f"{result.title or 'Simulation'} ({result.method}, {result.replicates} seeds)")
+    fig.suptitle(f"{result.title or 'Simulation'} ({result.method}, {result.replicates} seeds)", wrap=True)
     return fig

@@ -110,7 +110,7 @@ def figure(sweep: Sweep, ax: Axes | None = None, quantity: str | None = None) ->
     else:
         _maps(fig, grid[:panels], data, chosen)
     if ax is None:
-        fig.suptitle(sweep.title or "Sweep")
+        fig.suptitle(sweep.title or "Sweep", wrap=True)
     return fig
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from featurephase.foundation.statistics import student_interval, student_quantile
-from featurephase.present.figures import PALETTE, Axes, Figure, entitle, new_figure
+from featurephase.present.figures import PALETTE, Axes, Figure, new_figure
 from featurephase.present.tables import MOST, aligned, basis_words, ending, heading, number
 from featurephase.results.status import OK
 from featurephase.results.threshold import DirectionThreshold, NetworkThreshold, Threshold, ThresholdLimit, Window
@@ -141,7 +141,7 @@ def figure(threshold: Threshold) -> Figure:
         drawn.text(0.5, 0.45, threshold.message or threshold.status, ha="center", va="center", wrap=True)
     for place, draw in enumerate(panels):
         draw(drawn.add_subplot(1, len(panels), place + 1), threshold)
-    entitle(drawn, threshold.title or "Thresholds")
+    drawn.suptitle(threshold.title or "Thresholds", wrap=True)
     return drawn
 
 
