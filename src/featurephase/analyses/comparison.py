@@ -29,7 +29,7 @@ from featurephase.analyses.stability import step_size_words
 from featurephase.dynamics.training import ReplicateTrajectory
 from featurephase.escape.law import predicted_escape
 from featurephase.foundation.errors import InputError, Interrupted, MemoryLimitError
-from featurephase.foundation.executors import Executor, Workers, as_executor
+from featurephase.foundation.executors import Executor, Workers, as_executor, until_interrupted
 from featurephase.foundation.statistics import mean_and_se
 from featurephase.foundation.types import Array
 from featurephase.problem import Problem
@@ -128,24 +128,12 @@ def compare(
     setups = [
         _Setup(run, *pair, dimensions, seeds, spaces, executor) for run, pair in zip(theory.runs, pairs, strict=True)
     ]
-    parts, left = _finished(setups, shown, escape)
+    parts, interrupted = until_interrupted(lambda setup: setup.part(shown, escape), setups, deltas)
     done = replace(theory, runs=theory.runs[: len(parts)])
     result = _assembled(problem, done, setups[: len(parts)], parts)
-    if left:
-        raise Interrupted(replace(result, status=INTERRUPTED, message=f"interrupted: not finished at delta = {left}"))
+    if interrupted:
+        raise Interrupted(replace(result, status=INTERRUPTED, message=interrupted))
     return result
-
-
-def _finished(setups: Sequence[_Setup], shown: Sequence[int], escape: bool) -> tuple[list[_Part], str]:
-    """What is compared at each delta; at Ctrl-C at those that are finished, and which are not."""
-    parts: list[_Part] = []
-    try:
-        for setup in setups:
-            parts.append(setup.part(shown, escape))
-    except KeyboardInterrupt:
-        if not parts:
-            raise
-    return parts, ", ".join(f"{setup.run.delta:g}" for setup in setups[len(parts) :])
 
 
 def _dimensions(dimension: int | Sequence[int] | None) -> tuple[int, ...]:

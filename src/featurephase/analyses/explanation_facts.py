@@ -13,7 +13,7 @@ from featurephase.analyses.prediction import WatchedMargins, predict_with_margin
 from featurephase.analyses.stability import alternating_outlier, bulk_grows
 from featurephase.analyses.threshold_limit import Question, threshold_limit
 from featurephase.escape.law import EscapeLaw, predicted_escapes
-from featurephase.foundation.executors import Workers
+from featurephase.foundation.executors import Workers, as_executor
 from featurephase.foundation.statistics import mean_and_se
 from featurephase.foundation.types import Array
 from featurephase.hessian.spectrum import FULL_WIDTH
@@ -79,52 +79,23 @@ class Facts:
 
 @dataclass(frozen=True)
 class HardFacts:
-    """What is known of one sector of hard directions.
-
-    Attributes
-    ----------
-    sector
-        The directions.
-    limit
-        The limits of its thresholds; ``None`` where there is no Hessian.
-    learned
-        Whether n/d lies in one of its windows.
-    unstable
-        Whether it is unstable at the last step.
-    visible
-        Whether an outlier of it stands left of the bulk at the last step.
-    unstable_until
-        The last of the times looked at where it was unstable, if it is not at the last step; ``None``: at none of them.
-    law
-        Of its escape time at this dimension; ``None`` without one.
-    up_to
-        The dimension up to which at least half of the networks learn it although its instability ends, with its error;
-        nan where it does not end, was never there, or is of no use to a network of any size.
-    delta_alg
-        With its error.
-    expressible
-        Whether the network's output can follow it.
-    after
-        Names of the sectors that escape before it, so that what the plateau says of it ends there; mostly none.
-    finished
-        Whether Ctrl-C has left time for more than the last step.
-    alternates
-        Whether it may be unstable because steps overshoot along it, not because its outlier is negative.
-    """
+    """What is known of one sector of hard directions."""
 
     sector: HardSector
-    limit: DirectionLimit | None
-    learned: bool | None
-    unstable: bool | None
-    visible: bool | None
-    unstable_until: int | None
-    law: EscapeLaw | None
-    up_to: tuple[float, float]
-    delta_alg: tuple[float, float]
-    expressible: bool
-    after: str = ""
-    finished: bool = True
-    alternates: bool = False
+    unstable: bool | None  # at the last step
+    visible: bool | None  # whether an outlier of it stands left of the bulk at the last step
+    unstable_until: int | None  # last time looked at where it was unstable, if it is not at the last step; None: never
+    expressible: bool  # whether the network's output can follow it
+    limit: DirectionLimit | None = None  # the limits of its thresholds; None where there is no Hessian
+    learned: bool | None = None  # whether n/d lies in one of its windows
+    law: EscapeLaw | None = None  # of its escape time at this dimension; None without one
+    # The dimension up to which at least half of the networks learn it although its instability ends, with its error;
+    # nan where it does not end, was never there, or is of no use to a network of any size.
+    up_to: tuple[float, float] = (np.nan, np.nan)
+    delta_alg: tuple[float, float] = (np.nan, np.nan)  # with its error
+    after: str = ""  # sectors that escape before it, so that what the plateau says of it ends there; mostly none
+    finished: bool = True  # whether Ctrl-C has left time for more than the last step
+    alternates: bool = False  # whether it may be unstable because steps overshoot, not because its outlier is negative
 
     @property
     def learned_from(self) -> tuple[float, float]:
@@ -143,30 +114,14 @@ class HardFacts:
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that an explanation is put together from.
+    """All that an explanation is put together from."""
 
-    Attributes
-    ----------
-    facts
-        What all directions have in common.
-    limits
-        Of delta_NN; ``None`` where there is no Hessian, or ``unbounded`` says why its bulk has no edge.
-    hard
-        Each sector of hard directions; empty where nothing is hard.
-    warnings
-        Of the prediction and of the escape law, where something is hard.
-    unbounded
-        Status and message, or two empty strings.
-    unfinished
-        What Ctrl-C has left out, in words; what is known without it is there.
-    """
-
-    facts: Facts
-    limits: ThresholdLimit | None
-    hard: tuple[HardFacts, ...]
-    warnings: tuple[str, ...]
-    unbounded: tuple[str, str] = ("", "")
-    unfinished: str = ""
+    facts: Facts  # what all directions have in common
+    limits: ThresholdLimit | None  # of delta_NN; None: no Hessian, or ``unbounded`` says why it has no edge
+    hard: tuple[HardFacts, ...]  # each sector of hard directions; empty where nothing is hard
+    warnings: tuple[str, ...]  # of the prediction and of the escape law, where something is hard
+    unbounded: tuple[str, str] = ("", "")  # why the bulk has no edge: status and message, or two empty strings
+    unfinished: str = ""  # what Ctrl-C has left out, in words; what is known without it is there
 
 
 def gathered(
@@ -184,7 +139,7 @@ def gathered(
     if not sectors or problem.singular_curvature:
         watched = replace(watched, times=())
     prediction, readings = predict_with_margins(
-        problem, delta, [0, steps] if sectors else [], spaces, watched, quiet=quiet, workers=workers
+        problem, delta, [0, steps] if sectors else [], spaces, watched, as_executor(workers, quiet=quiet)
     )
     run = prediction.runs[0]
     hessian = run.hessian[-1] if sectors else HessianPrediction(time=steps)
@@ -321,14 +276,9 @@ def _seen(facts: Facts, sector: HardSector, times: Sequence[int], margins: Array
     alone = facts.spaces.relevant_hard_basis.shape[1] == sector.size  # else no one knows whose outlier it is
     return HardFacts(
         sector,
-        limit=None,
-        learned=None,
         unstable=(alone or None) if alternates else negative[-1],
         visible=_negative(margins[-1, :, 0]),
         unstable_until=max((t for t, value in zip(times, negative, strict=True) if value), default=None),
-        law=None,
-        up_to=(np.nan, np.nan),
-        delta_alg=(np.nan, np.nan),
         expressible=expressible(facts.problem, sector.basis),
         finished=False,
         alternates=alternates,

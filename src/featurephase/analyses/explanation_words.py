@@ -35,9 +35,11 @@ def hard_words(facts: Facts, hard: HardFacts) -> tuple[str, str]:
     if not hard.finished:
         return f"{_at_the_last_step(facts, hard)}; interrupted before more was known", "let it finish"
     if hard.limit is None:
+        status = facts.hessian.status
+        why = status if status != "ok" else "as training goes on; see the note"
         return (
-            f"whether it is learned is read off the Hessian, which has no limit here ({_why(facts)})",
-            f"{_cure(facts)}; `featurephase simulate` needs no Hessian; {_WARM}",
+            f"whether it is learned is read off the Hessian, which has no limit here ({why})",
+            f"{_CURES.get(status, 'another activation or loss')}; `featurephase simulate` needs no Hessian; {_WARM}",
         )
     parts = [_at_the_last_step(facts, hard), _if_training_goes_on(facts, hard)]
     parts += [_in_this_dimension(facts, hard)] if hard.law is not None else []
@@ -48,18 +50,11 @@ def hard_words(facts: Facts, hard: HardFacts) -> tuple[str, str]:
 _WARM = "a warm start with any overlap (student.init_overlap) makes it easy"
 
 
-def _why(facts: Facts) -> str:
-    """The status of the Hessian, at the last step or as training goes on."""
-    return str(facts.hessian.status) if facts.hessian.status != "ok" else "as training goes on; see the note"
-
-
-def _cure(facts: Facts) -> str:
-    """What would give the Hessian a limit."""
-    advice = {
-        "singular-curvature": "a smooth activation and loss",
-        "unbounded-curvature": "a curvature that is bounded (see the note)",
-    }
-    return advice.get(facts.hessian.status, "another activation or loss")
+#: What would give the Hessian a limit, by its status.
+_CURES = {
+    "singular-curvature": "a smooth activation and loss",
+    "unbounded-curvature": "a curvature that is bounded (see the note)",
+}
 
 
 def _at_the_last_step(facts: Facts, hard: HardFacts) -> str:

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 
 from featurephase.foundation.errors import InputError
 from featurephase.latent_model.phase_diagram import Slice, finite_width_map
-from featurephase.latent_model.scaling import PARAMETERISATIONS, Scaling, parameterisation
+from featurephase.latent_model.scaling import AXES, PARAMETERISATIONS, Scaling, parameterisation
 from featurephase.results.latent import LatentPhaseResult, ParameterisationTable
 
 
@@ -54,14 +54,8 @@ def latent_phase(
     -----
     arXiv:2401.07085, section 5; exponents in :mod:`featurephase.latent_model.scaling`.
     """
-    scaling = Scaling(
-        c_gamma=c_gamma,
-        c_eta_u=c_eta_u,
-        c_eta_w=c_eta_w,
-        c_sigma_u=c_sigma_u,
-        c_sigma_w=c_sigma_w,
-        c_width=c_width,
-    )
+    exponents = (c_gamma, c_eta_u, c_eta_w, c_sigma_u, c_sigma_w, c_width)
+    scaling = Scaling(**dict(zip(AXES, exponents, strict=True)))
     if name is not None:
         scaling = parameterisation(name).scaling
     verdict = scaling.verdict(symmetrised=symmetrised)

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from featurephase.dynamics.network import Network
-from featurephase.foundation.executors import Workers, replicate_seeds, run_tasks
+from featurephase.foundation.executors import Executor, Workers, as_executor, replicate_seeds
 from featurephase.foundation.statistics import mean_and_se
 from featurephase.foundation.types import Array
 from featurephase.hessian.spectrum import CHECK_SAMPLES, CHECKED_WIDTH, FULL_WIDTH
 from featurephase.hessian.unbounded import unbounded_status
+from featurephase.results.base import averaged, paired
 from featurephase.results.status import (
     DIVERGED,
     NO_TRANSITION,
@@ -27,12 +28,7 @@ from featurephase.results.status import (
     SINGULAR_CURVATURE,
     UNBOUNDED_CURVATURE,
 )
-from featurephase.results.threshold import (
-    BlockThreshold,
-    DirectionThreshold,
-    NetworkThreshold,
-    Window,
-)
+from featurephase.results.threshold import BlockThreshold, DirectionThreshold, NetworkThreshold, Window
 from featurephase.results.words import with_error
 from featurephase.subspaces import LatentSubspaces
 from featurephase.subspaces.sectors import HardSector, hard_sectors
@@ -84,8 +80,7 @@ class _Search:
     delta_range: tuple[float, float]
     samples: int
     value_only: bool
-    quiet: bool
-    workers: Workers
+    executor: Executor
 
     @property
     def width(self) -> int:
@@ -175,14 +170,15 @@ def network_threshold(
         problem.threshold.delta_range if delta_range is None else delta_range,
         problem.asymptotics.samples if samples is None else samples,
         value_only,
-        quiet,
-        workers,
+        as_executor(workers, quiet=quiet),
     )
     if problem.singular_curvature:
         return NetworkThreshold(time=time, status=SINGULAR_CURVATURE, message=SINGULAR_CURVATURE.explained())
     scan = _scanned(search) if guess is None else Scan.none()
     if scan.diverged:
-        return _diverged(search, scan)
+        low, high = search.delta_range
+        message = f"gradient descent diverges before t = {time} at every delta from {low:g} to {high:g}"
+        return NetworkThreshold(time=time, status=DIVERGED, message=message, scan_delta=scan.grid)
     if scan.drifting == 1.0:
         unbounded = unbounded_status(Network.of(problem), problem.teacher.link)
         return NetworkThreshold(time=time, status=unbounded, message=unbounded.explained(f"t = {time}"))
@@ -212,17 +208,12 @@ def _scanned(search: _Search) -> Scan:
         search.curve(int(np.clip(_SCAN_DIMENSION * d, fewest, search.few)), full=search.full, blocks=blocks)
         for d in grid
     ]
-    readings = run_tasks(
-        _read,
-        [
-            (curve, float(d), s, search.time)
-            for d, curve in zip(grid, curves, strict=True)
-            for s in search.seeds[:_SCAN_REPLICATES]
-        ],
-        label=f"scan t = {search.time}",
-        quiet=search.quiet,
-        workers=search.workers,
-    )
+    tasks = [
+        (curve, float(d), s, search.time)
+        for d, curve in zip(grid, curves, strict=True)
+        for s in search.seeds[:_SCAN_REPLICATES]
+    ]
+    readings = search.executor.run(_read, tasks, label=f"scan t = {search.time}")
     return Scan.of(grid, [readings[i : i + _SCAN_REPLICATES] for i in range(0, len(readings), _SCAN_REPLICATES)])
 
 
@@ -251,13 +242,8 @@ def _roots(
     """The roots of each target in all replicates, or in some of them."""
     neurons = any(isinstance(t.quantity, NeuronMargin) for t in targets)
     curve = search.curve(samples or search.samples, full=search.full, blocks=not search.full or neurons)
-    by_replicate = run_tasks(
-        _replicate_roots,
-        [(search, curve, seed, targets) for seed in search.seeds[:replicates]],
-        label=f"delta_NN(t = {search.time})",
-        quiet=search.quiet,
-        workers=search.workers,
-    )
+    tasks = [(search, curve, seed, targets) for seed in search.seeds[:replicates]]
+    by_replicate = search.executor.run(_replicate_roots, tasks, label=f"delta_NN(t = {search.time})")
     return list(zip(*by_replicate, strict=True))
 
 
@@ -280,30 +266,23 @@ def _fewest_samples(problem: Problem) -> int:
 # ---- no transition
 
 
-def _diverged(search: _Search, scan: Scan) -> NetworkThreshold:
-    low, high = search.delta_range
-    message = f"gradient descent diverges before t = {search.time} at every delta from {low:g} to {high:g}"
-    return NetworkThreshold(time=search.time, status=DIVERGED, message=message, scan_delta=scan.grid)
-
-
 def _none_found(search: _Search, scan: Scan, targets: Sequence[Target]) -> NetworkThreshold:
     """No last crossing beyond which a hard outlier stands left of the bulk."""
     # crossings known from the scan alone are located, without a standard error
     only = [] if scan.ends_outside or not targets else sign_changes(scan.delta, scan.edge[:, 0])
-    crossings = np.array([change.delta for change in only])
-    missing = np.full(scan.edge.shape[1], np.nan)
+    crossings, missing = np.array([change.delta for change in only]), np.full(scan.edge.shape[1], np.nan)
     return NetworkThreshold(
         time=search.time,
         status=NO_TRANSITION,
         message=_no_transition(search, scan),
-        crossings=crossings,
-        crossings_se=np.full(len(crossings), np.nan),
-        directions=missing,
-        directions_se=missing.copy(),
-        scan_delta=scan.delta,
-        scan_margin=scan.edge,
-        scan_margin_se=scan.edge_se,
+        **paired(crossings=(crossings, np.full(len(crossings), np.nan)), directions=(missing, missing)),
+        **_of_scan(scan),
     )
+
+
+def _of_scan(scan: Scan) -> dict[str, Any]:
+    """The coarse scan, as fields of a threshold."""
+    return {"scan_delta": scan.delta} | paired(scan_margin=(scan.edge, scan.edge_se))
 
 
 def _no_transition(search: _Search, scan: Scan) -> str:
@@ -325,27 +304,13 @@ def _no_transition(search: _Search, scan: Scan) -> str:
 
 @dataclass(frozen=True)
 class _Means:
-    """Roots as means over the replicates with standard errors, sorted by what they are roots of.
+    """Roots as means over the replicates with standard errors, sorted by what they are roots of."""
 
-    Attributes
-    ----------
-    value
-        delta_NN.
-    crossings
-        Of the smallest margin at the edge, ascending.
-    zeros
-        Of the smallest margin at 0, ascending.
-    windows
-        Where it is negative, ascending.
-    directions, neurons
-        Last root of every margin at the edge, and of every margin of a single neuron, (m k_H,) and (m k_H,); nan where
-        there is none.
-    """
-
-    value: tuple[float, float]
-    crossings: list[tuple[float, float]]
-    zeros: list[tuple[float, float]]
-    windows: tuple[Window, ...]
+    value: tuple[float, float]  # delta_NN
+    crossings: list[tuple[float, float]]  # of the smallest margin at the edge, ascending
+    zeros: list[tuple[float, float]]  # of the smallest margin at 0, ascending
+    windows: tuple[Window, ...]  # where it is negative, ascending
+    # Last root of every margin at the edge, and of every margin of a single neuron, (m k_H,); nan where there is none.
     directions: tuple[Array, Array]
     neurons: tuple[Array, Array]
 
@@ -448,10 +413,7 @@ def _direction(sector: HardSector, value: tuple[float, float], windows: tuple[Wi
     return DirectionThreshold(
         name=sector.name,
         basis=sector.basis,
-        value=value[0],
-        value_se=value[1],
-        value_negative=np.nan if last is None else last.low,
-        value_negative_se=np.nan if last is None else last.low_se,
+        **paired(value=value, value_negative=(np.nan, np.nan) if last is None else (last.low, last.low_se)),
         windows=windows,
     )
 
@@ -465,15 +427,13 @@ def _lowest_of_means(means: _Means, hard: int) -> _Means:
         return means
     value = (lowest, float(own_se[list(own).index(lowest)]))
 
-    def replaced(crossings: list[tuple[float, float]]) -> list[tuple[float, float]]:
-        return [value if np.isclose(c[0], means.value[0], rtol=1e-3) else c for c in crossings]
-
+    zeros = [value if np.isclose(c[0], means.value[0], rtol=1e-3) else c for c in means.zeros]
     order = np.argsort(own)
     return replace(
         means,
         value=value,
         crossings=sorted((value if c == means.value else c for c in means.crossings), key=lambda crossing: crossing[0]),
-        zeros=sorted(replaced(means.zeros)),
+        zeros=sorted(zeros),
         directions=(own[order], own_se[order]),
     )
 
@@ -486,41 +446,29 @@ def _assembled(
     means, here = _means(search, targets, roots, last), roots[last]
     stays_negative = len(scan.delta) == 0 or search.value_only or scan.ends_negative
     status, message = _judged(search, targets[last].guess, here, means, stays_negative)
-    value, (directions, directions_se), (own, own_se) = means.value, means.directions, means.neurons
+    value, directions, own = means.value, means.directions, means.neurons
     negative_value = _negative_for_good(search, means) if stays_negative else (np.nan, np.nan)
     if status == UNBOUNDED_CURVATURE:
         value = negative_value = (np.nan, np.nan)
-        directions, directions_se, own, own_se = (np.full_like(own, np.nan) for _ in range(4))
+        directions = own = (np.full_like(own[0], np.nan),) * 2
     if search.width == 1:
-        own, own_se = directions.copy(), directions_se.copy()
-    shape = (search.width, search.hard)
-    by_neuron = [] if search.value_only else _blocks(own.reshape(shape), own_se.reshape(shape))
+        own = directions
+    by_neuron = [] if search.value_only else _blocks(*(x.reshape(search.width, search.hard) for x in own))
     first = _lowest(by_neuron) if by_neuron else None
+    lowest = (np.nan, np.nan) if first is None else (first.value, first.value_se)
     undefined = np.isnan(value[0])
     return NetworkThreshold(
         time=search.time,
         status=status,
         message=message,
-        value=value[0],
-        value_se=value[1],
-        crossings=np.array([v for v, _ in means.crossings]),
-        crossings_se=np.array([se for _, se in means.crossings]),
+        **paired(value=value, value_negative=negative_value, directions=directions, block_minimum=lowest),
+        **paired(crossings=_columns(means.crossings), negative_crossings=_columns(means.zeros)),
         negative=None if undefined else bool(np.mean([r.left_edge for r in here]) < 0.0),
-        value_negative=negative_value[0],
-        value_negative_se=negative_value[1],
-        negative_crossings=np.array([v for v, _ in means.zeros]),
-        negative_crossings_se=np.array([se for _, se in means.zeros]),
         windows=() if undefined else means.windows,
         continuous=None if undefined else bool(np.mean([r.critical for r in here]) >= 0.5),
-        directions=directions,
-        directions_se=directions_se,
         sectors=() if search.value_only or undefined else _sectors(search, targets, roots, means),
         blocks=tuple(by_neuron),
-        block_minimum=np.nan if first is None else first.value,
-        block_minimum_se=np.nan if first is None else first.value_se,
-        scan_delta=scan.delta,
-        scan_margin=scan.edge,
-        scan_margin_se=scan.edge_se,
+        **_of_scan(scan),
     )
 
 
@@ -530,6 +478,11 @@ def _negative_for_good(search: _Search, means: _Means) -> tuple[float, float]:
         last = means.windows[-1]
         return (last.low, last.low_se) if np.isinf(last.high) and last.low > 0.0 else (np.nan, np.nan)
     return means.zeros[-1] if means.zeros else (np.nan, np.nan)
+
+
+def _columns(roots: Sequence[tuple[float, float]]) -> Array:
+    """Values and errors of some roots, (2, roots)."""
+    return np.array(roots, dtype=np.float64).reshape(-1, 2).T
 
 
 def _judged(
@@ -586,15 +539,9 @@ def _with_block_gap(
         gaps = [b.delta / w.delta - 1.0 for b, w in both]
     else:
         curve = search.curve(CHECK_SAMPLES, full=True, blocks=True)
-        gaps = run_tasks(
-            _gap,
-            [(search, curve, seed, block, entry.block_minimum) for seed in search.seeds[:_CHECK_REPLICATES]],
-            label=f"full equation, t = {search.time}",
-            quiet=search.quiet,
-            workers=search.workers,
-        )
-    gap, gap_se = mean_and_se(gaps)
-    return replace(entry, block_gap=float(gap), block_gap_se=float(gap_se))
+        tasks = [(search, curve, seed, block, entry.block_minimum) for seed in search.seeds[:_CHECK_REPLICATES]]
+        gaps = search.executor.run(_gap, tasks, label=f"full equation, t = {search.time}")
+    return replace(entry, **averaged(block_gap=gaps))
 
 
 def _gap(search: _Search, curve: MarginCurve, seed: np.random.SeedSequence, block: NeuronMargin, guess: float) -> float:

@@ -54,42 +54,25 @@ def trajectory_observables(run: TrajectoryPrediction, times: Sequence[int], easy
         for j, direction in enumerate(easy_basis.T):
             for r in range(m):
                 yield over_replicates(f"overlap[easy {j + 1}][{r}]", t, _along(direction, t, r))
-        for name, values in _outer(run):
-            for index in np.ndindex(values.shape[1:]):
+        for name in OUTER:  # what it has beyond the first layer
+            values = getattr(run, name)
+            for index in () if values is None else np.ndindex(values.shape[1:]):
                 if values[t][index] != values[0][index]:
                     place = "".join(f"[{i}]" for i in index)
                     yield over_replicates(f"{name}{place}", t, _entry(name, t, *index))
 
 
-def _outer(run: TrajectoryPrediction) -> Iterable[tuple[str, Array]]:
-    """What a trajectory has beyond the first layer: accuracies, readout and biases."""
-    for name in OUTER:
-        values = getattr(run, name)
-        if values is not None:
-            yield name, values
-
-
 def _entry(name: str, *index: int) -> Callable[[ReplicateTrajectory], float]:
     """Reads one entry of an array of the trajectory."""
-
-    def read(run: ReplicateTrajectory) -> float:
-        return float(getattr(run, name)[index])
-
-    return read
+    return lambda run: float(getattr(run, name)[index])
 
 
 def _change(t: int) -> Callable[[ReplicateTrajectory], float]:
-    def read(run: ReplicateTrajectory) -> float:
-        return float(run.train_loss[t] - run.train_loss[0])
-
-    return read
+    return lambda run: float(run.train_loss[t] - run.train_loss[0])
 
 
 def _along(direction: Array, t: int, neuron: int) -> Callable[[ReplicateTrajectory], float]:
-    def read(run: ReplicateTrajectory) -> float:
-        return float(direction @ run.overlap[t, :, neuron])
-
-    return read
+    return lambda run: float(direction @ run.overlap[t, :, neuron])
 
 
 def hessian_observables(h: HessianPrediction) -> tuple[list[Observable], list[str]]:

@@ -17,7 +17,7 @@ from featurephase.dynamics.asymptotic import ReplicateTrajectory, replicate_byte
 from featurephase.dynamics.network import Network
 from featurephase.dynamics.optimisers import require_batches
 from featurephase.foundation.errors import Interrupted
-from featurephase.foundation.executors import Workers, replicate_seeds, run_tasks
+from featurephase.foundation.executors import Executor, Workers, as_executor, replicate_seeds, until_interrupted
 from featurephase.foundation.memory import require_memory
 from featurephase.foundation.types import Array
 from featurephase.hessian.outliers import Outlier
@@ -30,7 +30,7 @@ from featurephase.hessian.spectrum import (
 )
 from featurephase.hessian.unbounded import curvature_bounds, unbounded_status
 from featurephase.problem.asked import asked_deltas, asked_times, check_problem, experiment_text
-from featurephase.results.base import Result, averaged
+from featurephase.results.base import Result, averaged, paired
 from featurephase.results.outer import trajectory_averages
 from featurephase.results.prediction import (
     BlockComparison,
@@ -220,7 +220,7 @@ def predict(
     check_problem(problem)
     deltas, analysed = asked_deltas(problem, delta), asked_times(problem, times)
     spaces = problem_subspaces(problem) if subspaces is None else subspaces
-    return _predicted(problem, deltas, analysed, spaces, density, None, quiet, workers)[0]
+    return _predicted(problem, deltas, analysed, spaces, density, None, as_executor(workers, quiet=quiet))[0]
 
 
 @dataclass(frozen=True)
@@ -237,12 +237,10 @@ def predict_with_margins(
     times: Sequence[int],
     spaces: LatentSubspaces,
     watched: WatchedMargins,
-    *,
-    quiet: bool,
-    workers: Workers,
+    executor: Executor,
 ) -> tuple[Prediction, list[list[MarginReading | None]]]:
     """:func:`predict`, and the margins of each replicate at each of the watched steps; ``None``: it has diverged."""
-    prediction, replicates = _predicted(problem, [delta], times, spaces, False, watched, quiet, workers)
+    prediction, replicates = _predicted(problem, [delta], times, spaces, False, watched, executor)
     seen = [[r.observations.get(t) for t in watched.times] for r in replicates]
     return prediction, [[None if s is None else s.margins for s in row] for row in seen]
 
@@ -254,34 +252,25 @@ def _predicted(
     spaces: LatentSubspaces,
     density: bool,
     watched: WatchedMargins | None,
-    quiet: bool,
-    workers: Workers,
+    executor: Executor,
 ) -> tuple[Prediction, list[ReplicateTrajectory]]:
     """The prediction, and the replicates that it is the mean of; at Ctrl-C the deltas that are finished are kept."""
     check_problem_memory(problem, problem.training.steps)
     check_problem_batches(problem)
-    runs: list[TrajectoryPrediction] = []
+    memory = replicate_bytes(problem, problem.training.steps, problem.asymptotics.samples)
     everything: list[ReplicateTrajectory] = []
-    try:
-        for value in deltas:
-            replicates = run_tasks(
-                _replicate,
-                _tasks(problem, value, analysed, spaces, density, watched),
-                label="predict",
-                memory=replicate_bytes(problem, problem.training.steps, problem.asymptotics.samples),
-                quiet=quiet,
-                workers=workers,
-            )
-            runs.append(_summary(problem, value, replicates, analysed, spaces))
-            everything += replicates
-    except KeyboardInterrupt:
-        if not runs:
-            raise
-        left = ", ".join(f"{value:g}" for value in deltas[len(runs) :])
-        kept = _assembled(problem, tuple(runs), spaces)
-        message = f"interrupted: not finished at delta = {left}"
-        raise Interrupted(replace(kept, status=INTERRUPTED, message=message)) from None
-    return _assembled(problem, tuple(runs), spaces), everything
+
+    def at(value: float) -> TrajectoryPrediction:
+        tasks = _tasks(problem, value, analysed, spaces, density, watched)
+        replicates = executor.run(_replicate, tasks, label="predict", memory=memory)
+        everything.extend(replicates)
+        return _summary(problem, value, replicates, analysed, spaces)
+
+    runs, interrupted = until_interrupted(at, deltas, deltas)
+    prediction = _assembled(problem, tuple(runs), spaces)
+    if interrupted:
+        raise Interrupted(replace(prediction, status=INTERRUPTED, message=interrupted))
+    return prediction, everything
 
 
 def _tasks(
@@ -392,19 +381,16 @@ def _hessian(problem: Problem, time: int, spectra: Sequence[Spectrum]) -> Hessia
         drifting=[float(s.left_drifts) for s in spectra],
     )
     if unbounded_above:
-        edges |= {"right_edge": np.inf, "right_edge_se": 0.0}
+        edges |= paired(right_edge=(np.inf, 0.0))
+    beyond = slice(0) if unbounded_above else slice(None)  # nothing stands right of a bulk that has no right edge
     return HessianPrediction(
         time=time,
         status=status,
         message=message,
         **edges,
         continuous=bool(np.mean([s.left_critical for s in spectra]) >= 0.5),
-        hard_outliers=_matched(
-            [s.hard_left for s in spectra], [_right(s.hard_right, unbounded_above) for s in spectra]
-        ),
-        outliers=_matched(
-            [s.visited_left for s in spectra], [_right(s.visited_right, unbounded_above) for s in spectra]
-        ),
+        hard_outliers=_matched([s.hard_left for s in spectra], [s.hard_right[beyond] for s in spectra]),
+        outliers=_matched([s.visited_left for s in spectra], [s.visited_right[beyond] for s in spectra]),
         paths_needed=_rounded_up(max(s.needed for s in spectra)) if np.mean([s.doubtful for s in spectra]) > 0.5 else 0,
         blocks=problem.student.width > FULL_WIDTH,
         block_gap=_block_comparison(spectra),
@@ -415,8 +401,7 @@ def _hessian(problem: Problem, time: int, spectra: Sequence[Spectrum]) -> Hessia
 def _rounded_up(count: int) -> int:
     """To two digits."""
     unit = 10 ** max(len(str(count)) - 2, 0)
-    rounded: int = -(-count // unit) * unit
-    return rounded
+    return int(-(-count // unit) * unit)
 
 
 def _block_comparison(spectra: Sequence[Spectrum]) -> BlockComparison | None:
@@ -428,11 +413,6 @@ def _block_comparison(spectra: Sequence[Spectrum]) -> BlockComparison | None:
         samples=gaps[0].samples,
         replicates=len(gaps),
     )
-
-
-def _right(outliers: list[Outlier], unbounded_above: bool) -> list[Outlier]:
-    """Nothing stands right of a bulk that has no right edge."""
-    return [] if unbounded_above else outliers
 
 
 def _matched(left: list[list[Outlier]], right: list[list[Outlier]]) -> tuple[OutlierPrediction, ...]:

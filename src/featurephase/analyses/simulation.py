@@ -20,12 +20,12 @@ from featurephase.escape.law import EscapeLaw, predicted_escape
 from featurephase.escape.recovery import recovery as recovered
 from featurephase.escape.recovery import smaller_dimensions
 from featurephase.foundation.errors import FeaturephaseWarning, InputError, Interrupted, show
-from featurephase.foundation.executors import Executor, Workers, as_executor, replicate_seeds
+from featurephase.foundation.executors import Executor, Workers, as_executor, replicate_seeds, until_interrupted
 from featurephase.foundation.numbers import is_whole, plain
 from featurephase.problem import Problem
 from featurephase.problem.asked import asked_deltas, asked_times, check_problem, experiment_text
 from featurephase.problem.data import UserData
-from featurephase.results.base import Result, averaged, averaged_over
+from featurephase.results.base import Result, averaged, averaged_over, paired
 from featurephase.results.outer import trajectory_averages
 from featurephase.results.simulation import Grokking, HessianMeasurement, Recovery, Simulation, SimulationRun
 from featurephase.results.status import (
@@ -214,16 +214,12 @@ class _Study:
 
     def result(self) -> Simulation:
         """Every delta; at Ctrl-C those that are finished, in the exception."""
-        runs: list[SimulationRun] = []
-        try:
-            for size in self.sizes:
-                runs.append(_summary(self._at(size)))
-        except KeyboardInterrupt:
-            if not runs:
-                raise
-            left = ", ".join(f"{size.delta:g}" for size in self.sizes[len(runs) :])
-            raise Interrupted(self._assembled(runs, f"interrupted: not finished at delta = {left}")) from None
-        return self._assembled(runs)
+        deltas = [size.delta for size in self.sizes]
+        runs, interrupted = until_interrupted(lambda size: _summary(self._at(size)), self.sizes, deltas)
+        result = self._assembled(runs, interrupted)
+        if interrupted:
+            raise Interrupted(result)
+        return result
 
     def _at(self, size: FiniteSize) -> _AtOneDelta:
         plan = size.plan()
@@ -259,7 +255,7 @@ class _Study:
         paths = {d: [run.trajectory for run in some] for d, some in everything.items()}
         return tuple(recovered(direction, paths) for direction in hard.T)
 
-    def _assembled(self, runs: list[SimulationRun], interrupted: str = "") -> Simulation:
+    def _assembled(self, runs: list[SimulationRun], interrupted: str) -> Simulation:
         problems: list[tuple[str, str]] = [(INTERRUPTED, interrupted)] * bool(interrupted)
         problems += [(r.status, r.message) for r in runs if r.status != OK]
         # without a data matrix there is no Hessian, but nobody need have asked for it
@@ -318,8 +314,8 @@ def _grokking(runs: Sequence[SeedRun], law: EscapeLaw) -> Grokking:
     each = [grokking_times(run.trajectory.train_loss, run.trajectory.test_loss) for run in runs]
     predicted: dict[str, float] = {}
     if np.isfinite(law.median):  # else most runs never escape, or it could not be decided
-        for name, of_law in (("predicted_time", "median"), ("predicted_low", "low"), ("predicted_high", "high")):
-            predicted |= {name: getattr(law, of_law), f"{name}_se": getattr(law, f"{of_law}_se")}
+        time, low, high = (law.median, law.median_se), (law.low, law.low_se), (law.high, law.high_se)
+        predicted = paired(predicted_time=time, predicted_low=low, predicted_high=high)
     return Grokking(
         **_medians({name: [getattr(g, name) for g in each] for name in ("train_time", "test_time", "delay")}),
         **_medians({"escape_time": [run.escape_time for run in runs]}),
@@ -332,10 +328,7 @@ def _grokking(runs: Sequence[SeedRun], law: EscapeLaw) -> Grokking:
 
 def _medians(times: Mapping[str, Sequence[float]]) -> dict[str, Any]:
     """Medians over the seeds with their errors, as the fields of a record."""
-    out = {}
-    for name, values in times.items():
-        out[name], out[f"{name}_se"] = median_and_se(values)
-    return out
+    return paired(**{name: median_and_se(values) for name, values in times.items()})
 
 
 def _accuracy_times(runs: Sequence[SeedRun]) -> dict[str, Any]:

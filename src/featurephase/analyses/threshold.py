@@ -77,7 +77,7 @@ def threshold(
             found.add(network_threshold(problem, t, spaces, delta_range=bounds, quiet=quiet, workers=workers))
             left.pop(0)
         if follow:
-            found.add_limit(_limit(problem, spaces, bounds, data.delta_alg, quiet, workers))
+            found.add(_limit(problem, spaces, bounds, data.delta_alg, quiet, workers))
     except KeyboardInterrupt:
         if not found.entries:
             raise
@@ -99,17 +99,12 @@ class _Found:
     entries: list[NetworkThreshold] = field(default_factory=list)
     limit: ThresholdLimit | None = None
 
-    def add(self, entry: NetworkThreshold) -> None:
-        """One more time."""
-        self.entries.append(entry)
-        self._judge(entry)
-
-    def add_limit(self, limit: ThresholdLimit) -> None:
-        """The limit."""
-        self.limit = limit
-        self._judge(limit)
-
-    def _judge(self, part: NetworkThreshold | ThresholdLimit) -> None:
+    def add(self, part: NetworkThreshold | ThresholdLimit) -> None:
+        """One more time, or the limit."""
+        if isinstance(part, ThresholdLimit):
+            self.limit = part
+        else:
+            self.entries.append(part)
         if part.status != OK:
             self.failed.append((part.status, part.message))
 

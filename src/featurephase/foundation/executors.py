@@ -12,21 +12,22 @@ import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar, cast, runtime_checkable
 
 import numpy as np
 
 from featurephase.foundation.cluster import run_on_cluster
 from featurephase.foundation.errors import FeaturephaseWarning, InputError, show
 from featurephase.foundation.memory import available_memory
+from featurephase.foundation.numbers import is_whole
 from featurephase.foundation.progress import progress_bar
 from featurephase.foundation.threads import blas_on_one_thread, core_count, thread_count
 from featurephase.foundation.workers import NotSentError, Worker, WorkerError, dismiss, hire, running
 
+D = TypeVar("D")
 T = TypeVar("T")
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "dismiss",
     "replicate_seeds",
     "run_tasks",
+    "until_interrupted",
 ]
 
 #: Seconds until a new worker process has imported what it needs (measured: 1.5 to 2 on two cores).
@@ -53,6 +55,8 @@ _MEMORY_SHARE = 0.8
 #: How many processes a task may cost: whoever kills one is hardly to blame for three.
 _ATTEMPTS = 3
 
+#: The arguments of each task.
+Tasks: TypeAlias = Sequence[tuple[Any, ...]]
 #: What is called in this process as soon as a task is finished, with its number and its result.
 Keep: TypeAlias = Callable[[int, Any], object]
 #: What stands in place of the result of a task whose workers died again and again; without it the whole list fails.
@@ -104,24 +108,10 @@ class Executor(Protocol):
         """
 
 
-@contextmanager
-def _watched(count: int, label: str, progress: bool, keep: Keep | None) -> Iterator[Keep]:
-    """What is called with every finished task and its number: the result is kept, and the bar moves."""
-    with progress_bar(count, label, quiet=not progress) as bar:
+class _Watched:
+    """What executors have in common: every finished task is kept, and moves the bar."""
 
-        def finished(index: int, result: Any) -> None:
-            if keep is not None:
-                keep(index, result)
-            bar.update()
-
-        yield finished
-
-
-@dataclass(frozen=True)
-class ThisProcess:
-    """One task after another in this process, each on all its threads."""
-
-    progress: bool = False
+    progress: bool
 
     def run(
         self,
@@ -134,7 +124,32 @@ class ThisProcess:
         lost: Lost | None = None,
     ) -> list[T]:
         """``[function(*task) for task in tasks]``; see :class:`Executor`."""
-        with blas_on_one_thread(), _watched(len(tasks), label, self.progress, keep) as finished:
+        with progress_bar(len(tasks), label, quiet=not self.progress) as bar:
+
+            def finished(index: int, result: Any) -> None:
+                if keep is not None:
+                    keep(index, result)
+                bar.update()
+
+            return self._run(function, tasks, memory, finished, lost)
+
+    def _run(
+        self, function: Callable[..., T], tasks: Tasks, memory: float, finished: Keep, lost: Lost | None
+    ) -> list[T]:
+        """The same, with ``finished`` to be called with the number of every finished task and its result."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class ThisProcess(_Watched):
+    """One task after another in this process, each on all its threads."""
+
+    progress: bool = False
+
+    def _run(
+        self, function: Callable[..., T], tasks: Tasks, memory: float, finished: Keep, lost: Lost | None
+    ) -> list[T]:
+        with blas_on_one_thread():
             results = []
             for index, task in enumerate(tasks):
                 results.append(function(*task))
@@ -143,7 +158,7 @@ class ThisProcess:
 
 
 @dataclass(frozen=True)
-class Processes:
+class Processes(_Watched):
     """Processes of this machine, as soon as they pay.
 
     The first task begins in this process, on all its threads. While it and its successors run, a second thread asks
@@ -171,28 +186,18 @@ class Processes:
     progress: bool = False
 
     def __post_init__(self) -> None:
-        whole = isinstance(self.count, (int, np.integer)) and not isinstance(self.count, bool)
-        if self.count is not None and not (whole and self.count >= 1):
+        if self.count is not None and not (is_whole(self.count) and self.count >= 1):
             raise InputError(f"workers = {show(self.count)}: must be a whole number >= 1, the number of processes")
 
-    def run(
-        self,
-        function: Callable[..., T],
-        tasks: Sequence[tuple[Any, ...]],
-        *,
-        label: str = "",
-        memory: float = 0.0,
-        keep: Keep | None = None,
-        lost: Lost | None = None,
+    def _run(
+        self, function: Callable[..., T], tasks: Tasks, memory: float, finished: Keep, lost: Lost | None
     ) -> list[T]:
-        """``[function(*task) for task in tasks]``; see :class:`Executor`."""
         most = min(self.count or core_count(), len(tasks))
         if memory > 0:
             most = min(most, int(_MEMORY_SHARE * available_memory() / memory))
         if most < 2 or multiprocessing.current_process().daemon:  # which may have no children
-            return ThisProcess(self.progress).run(function, tasks, label=label, memory=memory, keep=keep)
-        with _watched(len(tasks), label, self.progress, keep) as finished:
-            return _Crew(function, tasks, most, at_once=self.count is not None, keep=finished, lost=lost).run()
+            return ThisProcess()._run(function, tasks, memory, finished, lost)
+        return _Crew(function, tasks, most, at_once=self.count is not None, keep=finished, lost=lost).run()
 
 
 def _processes_pay(
@@ -274,7 +279,7 @@ class _Crew(Generic[T]):
             with self.lock:  # a result that is just being kept is kept to its end
                 raise
         if self.note:
-            warnings.warn(self.note, FeaturephaseWarning, stacklevel=4)
+            warnings.warn(self.note, FeaturephaseWarning, stacklevel=5)
         return self.results
 
     def _take(self) -> int | None:
@@ -379,19 +384,18 @@ class _Crew(Generic[T]):
             try:
                 return worker.call(self.function, self.tasks[index])
             except WorkerError as error:
-                if attempt == _ATTEMPTS:
-                    if self.lost is None:
-                        raise
-                    replacement: T = self.lost(error)
-                    return replacement
-        raise AssertionError("unreachable")
+                if attempt == _ATTEMPTS and self.lost is None:
+                    raise
+                last = error
+        assert self.lost is not None
+        return cast(T, self.lost(last))
 
 
 # ---- a cluster
 
 
 @dataclass(frozen=True)
-class Dask:
+class Dask(_Watched):
     """A Dask cluster, by the address of its scheduler; its workers need this version of featurephase.
 
     Needs the extra ``dask``. Threads of one worker are one core each.
@@ -407,25 +411,16 @@ class Dask:
     address: str
     progress: bool = False
 
-    def run(
-        self,
-        function: Callable[..., T],
-        tasks: Sequence[tuple[Any, ...]],
-        *,
-        label: str = "",
-        memory: float = 0.0,
-        keep: Keep | None = None,
-        lost: Lost | None = None,
+    def _run(
+        self, function: Callable[..., T], tasks: Tasks, memory: float, finished: Keep, lost: Lost | None
     ) -> list[T]:
-        """``[function(*task) for task in tasks]``; see :class:`Executor`."""
         results: list[Any] = [None] * len(tasks)
-        with _watched(len(tasks), label, self.progress, keep) as finished:
 
-            def received(index: int, result: T) -> None:
-                results[index] = result
-                finished(index, result)
+        def received(index: int, result: T) -> None:
+            results[index] = result
+            finished(index, result)
 
-            run_on_cluster(self.address, function, tasks, received, lost)
+        run_on_cluster(self.address, function, tasks, received, lost)
         return results
 
 
@@ -452,6 +447,22 @@ def as_executor(workers: Workers = None, *, quiet: bool = True, dask: str | None
     if isinstance(workers, Executor):
         return workers
     raise InputError(f"workers = {show(workers)}: must be a number of processes or an executor, such as Dask(address)")
+
+
+def until_interrupted(function: Callable[[D], T], items: Sequence[D], deltas: Sequence[float]) -> tuple[list[T], str]:
+    """``function`` of each item; at Ctrl-C of those that are finished, and in words at which delta others are not.
+
+    With none finished the interruption goes on.
+    """
+    done: list[T] = []
+    try:
+        for item in items:
+            done.append(function(item))
+    except KeyboardInterrupt:
+        if not done:
+            raise
+    left = ", ".join(f"{delta:g}" for delta in deltas[len(done) :])
+    return done, f"interrupted: not finished at delta = {left}" if left else ""
 
 
 def run_tasks(

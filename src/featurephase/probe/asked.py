@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -173,4 +172,4 @@ def _generators(source: Any) -> list[torch.Generator]:
     places = [source, getattr(source, "sampler", None), getattr(source, "batch_sampler", None)]
     places += [getattr(place, "sampler", None) for place in places]
     generators = [getattr(place, "generator", None) for place in places]
-    return list({id(g): g for g in itertools.chain(generators) if isinstance(g, torch.Generator)}.values())
+    return list({id(g): g for g in generators if isinstance(g, torch.Generator)}.values())

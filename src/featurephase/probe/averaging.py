@@ -9,9 +9,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from featurephase.foundation.errors import InputError
-from featurephase.foundation.statistics import mean_and_se
 from featurephase.probe.verdict import decide
-from featurephase.results.base import Record
+from featurephase.results.base import Record, averaged
 from featurephase.results.probe import ProbeResult
 from featurephase.results.status import OK, replicates_failed
 
@@ -85,15 +84,10 @@ def _mean(records: Sequence[R], given: frozenset[str] = frozenset()) -> R:
 def _with_error(name: str, values: Sequence[Any]) -> dict[str, Any]:
     if len(values) == 1:
         return {name: values[0], f"{name}_se": np.asarray(values[0], float) * np.nan}
-    mean, error = mean_and_se(np.stack([np.asarray(value, float) for value in values]))
-    if np.ndim(mean):
-        return {name: mean, f"{name}_se": error}
-    return {name: float(mean), f"{name}_se": float(error)}
+    return averaged(**{name: np.stack([np.asarray(value, float) for value in values])})
 
 
 def _mean_of_words(outcomes: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Numbers by name, with errors."""
-    out: dict[str, float] = {}
-    for name in outcomes[0]:
-        out |= _with_error(name, [outcome[name] for outcome in outcomes])
-    return {name: float(value) for name, value in out.items()}
+    means = [_with_error(name, [outcome[name] for outcome in outcomes]) for name in outcomes[0]]
+    return {name: float(value) for mean in means for name, value in mean.items()}

@@ -254,7 +254,8 @@ class _Difference:
             directions[name] = direction if free is None else direction * free.get(name, 1.0)
         expected = sum(float((pulled[n] * d).double().sum()) for n, d in directions.items())
         scale = sum(float((pulled[n] * d).double().square().sum()) ** 0.5 for n, d in directions.items())
-        size = float((self.weights.abs() * self.network_size()).sum())
+        with torch.no_grad():  # what rounding is relative to
+            size = float((self.weights * self.network.call(self.state, {}, self.batch)).abs().sum())
         for step in (self.eps ** (1 / 3), self.eps**0.45, 10 * self.eps ** (1 / 3)):
             ends = [
                 self.value({n: self.state.parameters[n] + sign * step * d for n, d in directions.items()})
@@ -265,11 +266,6 @@ class _Difference:
             if abs(slope - expected) <= _WRONG * (abs(slope) + abs(expected)) + 1e-2 * _WRONG * scale + rounding:
                 return True
         return False
-
-    def network_size(self) -> Tensor:
-        """|outputs|, what rounding is relative to."""
-        with torch.no_grad():
-            return self.network.call(self.state, {}, self.batch).abs()
 
 
 def own_functions(outputs: Tensor) -> list[str]:

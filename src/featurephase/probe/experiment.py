@@ -22,7 +22,7 @@ from featurephase.probe.functional import Tensor, TorchNetwork
 from featurephase.probe.kernel import exact_kernel, top_eigenvalues
 from featurephase.probe.networks import build_network
 from featurephase.probe.probe import Probe
-from featurephase.probe.tasks import Task, load_task, training_size
+from featurephase.probe.tasks import Task, load_task
 from featurephase.probe.telescoping import quadratic_curvature
 from featurephase.probe.trees import Batch
 from featurephase.results.probe import ProbeResult
@@ -96,9 +96,7 @@ class Experiment:
 
     def quick(self) -> Experiment:
         """The same with a tenth of the training samples (at least 16)."""
-        size = self.train_samples or training_size(
-            self.task, modulus=self.modulus, folder=self.data_folder, train_fraction=self.train_fraction
-        )
+        size = self.train_samples or len(_load(replace(self, test_samples=0, seed=0)).train_inputs)
         return replace(self, train_samples=max(16, size // 10), train_fraction=None)
 
     @classmethod

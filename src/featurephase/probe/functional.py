@@ -63,7 +63,10 @@ class State:
         """Whether all that is not trained has the same values."""
         mine, theirs = ({**s.parameters, **s.buffers} for s in (self, other))
         fixed = set(mine) - set(self.names) - set(other.names)
-        return set(mine) == set(theirs) and all(_same(mine[name], theirs[name]) for name in fixed)
+        return set(mine) == set(theirs) and all(
+            mine[n] is theirs[n] or (mine[n].shape == theirs[n].shape and bool(torch.equal(mine[n], theirs[n])))
+            for n in fixed
+        )
 
     def cast(self, dtype: torch.dtype) -> State:
         """Floating-point values in another type."""
@@ -72,10 +75,6 @@ class State:
             return {n: v.to(dtype) if v.is_floating_point() else v for n, v in values.items()}
 
         return replace(self, parameters=to(self.parameters), buffers=to(self.buffers), harmonise=True)
-
-
-def _same(a: Tensor, b: Tensor) -> bool:
-    return a is b or (a.shape == b.shape and bool(torch.equal(a, b)))
 
 
 class Precision(TorchDispatchMode):  # type: ignore[misc]  # torch is untyped here

@@ -134,8 +134,7 @@ class HessianOperator:
         """The full matrix, symmetrised."""
         identity = torch.eye(self.size, dtype=self.dtype, device=self.network.device)
         matrix = torch.stack([self(row) for row in identity]).double().cpu().numpy()
-        symmetric: Array = (matrix + matrix.T) / 2
-        return symmetric
+        return np.asarray((matrix + matrix.T) / 2)
 
 
 def orthonormal_subspace(state: State, subspace: Any) -> Array:
@@ -386,8 +385,7 @@ def sampling_errors(operator: HessianOperator, vectors: Tensor) -> Array:
     parts = np.array([[float(v @ part) for part in operator.by_batch(v)] for v in vectors]) / shares
     mean = parts @ shares
     spread = ((parts - mean[:, None]) ** 2 @ shares) * (shares**2).sum() / (1 - (shares**2).sum())
-    errors: Array = np.sqrt(spread)
-    return errors
+    return np.asarray(np.sqrt(spread))
 
 
 def described_ends(operator: HessianOperator, pairs: Pairs, count: int) -> dict[str, Any]:

@@ -338,8 +338,7 @@ class KernelMeter:
 
     def matrix(self, state: State) -> Array:
         """The exact kernel (N C, N C)."""
-        kernel: Array = self._exact.matrix(state)[0]
-        return kernel
+        return np.asarray(self._exact.matrix(state)[0])
 
     def trace(self, state: State, names: tuple[str, ...] | None = None) -> float:
         """The trace at a state, over all its trainable parameters or those named."""
@@ -375,8 +374,7 @@ class KernelMeter:
         wanted = state.names if names is None else names
         directions = _Directions(self.network, wanted, self.rates, self.draws, self.seed)
         pushed = Jacobian(self.network, state, self.batch, wanted).push_all(directions)
-        columns: Array = pushed.reshape(self.draws, -1).T.cpu().numpy().astype(np.float64)
-        return columns
+        return np.asarray(pushed.reshape(self.draws, -1).T.cpu().numpy().astype(np.float64))
 
     def _sketch(self, state: State, now: Array) -> dict[str, Any]:
         start = self.start

@@ -77,11 +77,6 @@ class Rows:
         """The sum of their squares."""
         return float(self.values.double().square().sum())
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes held."""
-        return int(self.values.nbytes)
-
 
 @dataclass(frozen=True)
 class Factors:
@@ -123,11 +118,6 @@ class Factors:
             below = self.features.double().square().sum((1, 2)).repeat_interleave(outputs)
             return float(below @ self.signals.double().square().sum((1, 2)))
         return self.rows().trace()
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes held."""
-        return int(self.features.nbytes + self.signals.nbytes)
 
     def rows(self) -> Rows:
         """The gradients themselves."""

@@ -27,7 +27,7 @@ from featurephase.probe.options import ProbeOptions
 from featurephase.probe.schedule import make_schedule
 from featurephase.probe.spectrum import DensityOptions, hessian_spectrum, parameter_blocks
 from featurephase.probe.structure import find_structure
-from featurephase.probe.telescoping import SmootherMeter, TelescopingMeter, check_smoother, quadratic_curvature
+from featurephase.probe.telescoping import SmootherMeter, TelescopingMeter, quadratic_curvature
 from featurephase.probe.trees import Batch
 from featurephase.results.probe import Cost, HessianAnalysis, HessianSpectrum, KernelMatrix, ProbeResult
 from featurephase.results.status import NO_EIGENVALUES, OK, Status, diverged, not_measured
@@ -258,7 +258,12 @@ class Probe:
                 "effective parameters are defined for squared loss; this one is not quadratic in the outputs"
             )
         rows = (self._batch.samples + self._heldout.samples) * self._network.matrix(raw, self._batch.samples).shape[1]
-        check_smoother(self._network, rows, self._options.memory_limit)
+        need, limit = 5 * 8 * rows**2, self._options.memory_limit
+        if need > limit:
+            raise InputError(
+                f"effective parameters need the kernel of all {rows} outputs on training and held-out points, "
+                f"{need / 2**20:.0f} MiB; allowed are {limit / 2**20:.0f} MiB (memory_limit)"
+            )
         return SmootherMeter(self._network, self._batch, self._heldout, curvature[0], self._rates)
 
     def _note_limits(self, own_heldout: bool) -> None:

@@ -25,6 +25,7 @@ from featurephase.probe.hessian import (
     unobtainable,
 )
 from featurephase.probe.trees import Batch, leaves, transform
+from featurephase.results.base import averaged, paired
 from featurephase.results.probe import BlockSpectrum, HessianSpectrum
 from featurephase.results.status import OK, Status
 
@@ -126,7 +127,9 @@ def hessian_spectrum(
         "draws": density.draws,
     }
     if status != OK:
-        nothing = _described(operator, Pairs.missing(options.count), options.count, (np.nan, np.nan), status)
+        nothing = _described(
+            operator, Pairs.missing(options.count), options.count, paired(trace=(np.nan, np.nan)), status
+        )
         return HessianSpectrum(whole=nothing, status=status, message=f"{status}: {why}", **provenance)
     measures = _measures(operator, density, options.seed)
     whole, pairs, message = _whole(operator, options, measures)
@@ -134,20 +137,15 @@ def hessian_spectrum(
     kept = torch.cat([pairs.vectors[s] for s in pairs.ends(count).values()])
     rows = [operator.unflatten(vector) for vector in kept]
     vectors = {name: torch.stack([row[name] for row in rows]).cpu().numpy() for name in operator.names}
-    parts = []
-    for name, members in blocks.items():
-        part = HessianOperator(network, state, objective, members)
-        parts.append(
-            replace(_whole(part, options, _measures(part, replace(density, steps=0), options.seed))[0], name=name)
-        )
-    beside = None
-    if gauss_newton:
-        other = GaussNewtonOperator(network, state, objective)
-        beside = _whole(other, options, _measures(other, replace(density, steps=0), options.seed))[0]
+
+    def beside(other: HessianOperator) -> BlockSpectrum:
+        return _whole(other, options, _measures(other, replace(density, steps=0), options.seed))[0]
+
+    parts = {name: beside(HessianOperator(network, state, objective, members)) for name, members in blocks.items()}
     return HessianSpectrum(
         whole=whole,
-        gauss_newton=beside,
-        blocks=tuple(parts),
+        gauss_newton=beside(GaussNewtonOperator(network, state, objective)) if gauss_newton else None,
+        blocks=tuple(replace(part, name=name) for name, part in parts.items()),
         vectors=vectors,
         message=message,
         **_smoothed(measures, density),
@@ -159,32 +157,26 @@ def _measures(operator: HessianOperator, density: DensityOptions, seed: int) -> 
     """Nodes and weights of the spectral measure of each random vector; with no steps, their mean alone."""
     starts = operator.random(seed + 2, density.draws)
     eps = float(torch.finfo(operator.dtype).eps)
-    measures = []
-    for start in starts:
-        steps = max(1, min(density.steps, operator.size))
-        measures.append(quadrature(operator, start, start.new_empty(steps, operator.size), eps))
-    return measures
-
-
-def _trace(operator: HessianOperator, measures: list[tuple[Array, Array]]) -> tuple[float, float]:
-    """Hutchinson's estimate from the means of the measures, and its error."""
-    mean, se = mean_and_se([operator.size * float(nodes @ weights) for nodes, weights in measures])
-    return float(mean), float(se)
+    shape = max(1, min(density.steps, operator.size)), operator.size
+    return [quadrature(operator, start, start.new_empty(*shape), eps) for start in starts]
 
 
 def _whole(
     operator: HessianOperator, options: Spectrum, measures: list[tuple[Array, Array]]
 ) -> tuple[BlockSpectrum, Pairs, str]:
+    """Eigenvalues and trace, exact where all eigenvalues are there, else by Hutchinson's estimate from the measures."""
     pairs, status, why = eigenpairs(operator, options)
-    trace = (float(pairs.values.sum()), 0.0) if pairs.complete else _trace(operator, measures)
+    trace = averaged(trace=[operator.size * float(nodes @ weights) for nodes, weights in measures])
+    if pairs.complete:
+        trace = paired(trace=(float(pairs.values.sum()), 0.0))
     return _described(operator, pairs, options.count, trace, status), pairs, why
 
 
 def _described(
-    operator: HessianOperator, pairs: Pairs, count: int, trace: tuple[float, float], status: Status
+    operator: HessianOperator, pairs: Pairs, count: int, trace: Mapping[str, Any], status: Status
 ) -> BlockSpectrum:
     columns = described_ends(operator, pairs, count)
-    return BlockSpectrum(parameters=operator.size, trace=trace[0], trace_se=trace[1], status=status, **columns)
+    return BlockSpectrum(parameters=operator.size, status=status, **trace, **columns)
 
 
 def _smoothed(measures: list[tuple[Array, Array]], density: DensityOptions) -> dict[str, Any]:
@@ -198,8 +190,7 @@ def _smoothed(measures: list[tuple[Array, Array]], density: DensityOptions) -> d
 
     def curve(atoms: Array, weights: Array) -> Array:
         bumps = np.exp(-0.5 * ((x[:, None] - atoms) / width) ** 2) / (width * np.sqrt(2 * np.pi))
-        smooth: Array = bumps @ weights
-        return smooth
+        return np.asarray(bumps @ weights)
 
     mean, se = mean_and_se(np.stack([curve(*measure) for measure in measures]))
     return {"x": x, "density": mean, "density_se": se, "width": width}

@@ -259,8 +259,3 @@ def _share(name: str, fraction: float, train_samples: int, modulus: int, folder:
     split = name in ("fashion-mnist", "mnist")  # the test set stands apart
     total = len(task.train_labels) + (0 if split else len(task.test_labels))
     return max(1, round(fraction * total))
-
-
-def training_size(name: str, *, modulus: int, folder: str | None, train_fraction: float | None) -> int:
-    """Training samples of a task when all are taken."""
-    return len(load_task(name, modulus=modulus, folder=folder, train_fraction=train_fraction).train_inputs)

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from featurephase.foundation.errors import InputError
 from featurephase.probe.derivatives import Jacobian
 from featurephase.probe.functional import LossFunction, State, Tensor, TorchNetwork
 from featurephase.probe.kernel import exact_kernel
@@ -168,13 +167,3 @@ class SmootherMeter:
         squares = (self._smooth**2).sum(1)
         parts = {"train": squares[:size], "heldout": squares[size:]}
         return {f"effective_parameters_{k}": float(n * v.mean()) if v.size else float("nan") for k, v in parts.items()}
-
-
-def check_smoother(network: TorchNetwork, rows: int, memory_limit: int) -> None:
-    """Refuse kernels of more than ``memory_limit`` bytes."""
-    need = 5 * 8 * rows**2
-    if need > memory_limit:
-        raise InputError(
-            f"effective parameters need the kernel of all {rows} outputs on training and held-out points, "
-            f"{need / 2**20:.0f} MiB; allowed are {memory_limit / 2**20:.0f} MiB (memory_limit)"
-        )

@@ -27,7 +27,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Record", "Result", "averaged", "averaged_over", "jsonable", "labelled", "record", "same_value"]
+__all__ = ["Record", "Result", "averaged", "averaged_over", "jsonable", "labelled", "paired", "record", "same_value"]
+
+
+def paired(**pairs: Any) -> dict[str, Any]:
+    """Values with their standard errors, ``x=(value, error)``, as the fields ``x`` and ``x_se`` of a record."""
+    return {key: x for name, pair in pairs.items() for key, x in zip((name, f"{name}_se"), pair, strict=True)}
 
 
 def averaged(**replicates: ArrayLike) -> dict[str, Any]:
@@ -38,11 +43,8 @@ def averaged(**replicates: ArrayLike) -> dict[str, Any]:
     >>> averaged(overlap=[0.2, 0.4])
     {'overlap': 0.30000000000000004, 'overlap_se': 0.1}
     """
-    out: dict[str, Any] = {}
-    for name, values in replicates.items():
-        mean, se = mean_and_se(values)
-        out |= {name: mean, f"{name}_se": se} if np.ndim(mean) else {name: float(mean), f"{name}_se": float(se)}
-    return out
+    means = {name: mean_and_se(values) for name, values in replicates.items()}
+    return paired(**{name: pair if np.ndim(pair[0]) else tuple(map(float, pair)) for name, pair in means.items()})
 
 
 def averaged_over(entries: Sequence[Any], *names: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from typing import Any, ClassVar
 
 import numpy as np
@@ -89,20 +90,6 @@ class DirectionExplanation(Record):
     change: str = ""
 
 
-#: Numbers of a direction that a file has, nan where there is no statement.
-_NUMBERS = (
-    "learned_by_last_step",
-    "learned_up_to_dimension",
-    "overlap",
-    "delta_nn",
-    "delta_alg",
-    "samples_needed",
-    "escape_step",
-    "escape_low",
-    "escape_high",
-)
-
-
 @record
 class Explanation(Result):
     """What a network learns from given data and why.
@@ -166,7 +153,8 @@ class Explanation(Result):
         """The numbers and words of each direction over (direction)."""
         dims, entries = ("direction",), self.directions
         out: dict[str, Variable] = {"direction": (dims, _text(e.name for e in entries), {})}
-        for name in (n + suffix for n in _NUMBERS for suffix in ("", "_se")):
+        errors = [f.name for f in fields(DirectionExplanation) if f.name.endswith("_se")]
+        for name in (name for error in errors for name in (error.removesuffix("_se"), error)):
             column = [np.nan if (x := getattr(e, name)) is None else x for e in entries]
             out[name] = (dims, np.array(column, dtype=np.float64), {})
         for name in ("kind", "mechanism", "change"):
