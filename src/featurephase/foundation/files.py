@@ -133,14 +133,14 @@ def _naming(target: Path) -> Iterator[None]:
         raise OSError(error.errno, os.strerror(error.errno), os.fspath(target)) from error
 
 
-def _put(target: Path, write: Callable[[Path], object]) -> Path:
+def _put(target: Path, write: Callable[[Path], object], *, overwrite: bool = True) -> Path:
     """Let ``write`` make a file or folder of some other name beside ``target``, then give it the name."""
     with _naming(target):
         scratch = Path(tempfile.mkdtemp(prefix=".featurephase-", dir=target.parent))
         try:
             part = scratch / f"part{target.suffix}"
             write(part)
-            _replace(part, target, scratch)
+            _replace(part, target, scratch) if overwrite else _link(part, target)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     return target
@@ -194,30 +194,23 @@ def write_text(path: str | os.PathLike[str], text: str, *, overwrite: bool = Fal
     target = check_target("cannot write", path)
     if not overwrite and os.path.lexists(path):
         raise InputError(taken)
-    if overwrite:
-        return _put(target, lambda part: part.write_text(text, encoding="utf-8"))
-    with _naming(target):
-        scratch = Path(tempfile.mkdtemp(prefix=".featurephase-", dir=target.parent))
-        try:
-            part = scratch / "part"
-            part.write_text(text, encoding="utf-8")
-            _link(part, target, text)
-        except FileExistsError:
-            raise InputError(taken) from None
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
-    return target
+    try:
+        return _put(target, lambda part: part.write_text(text, encoding="utf-8"), overwrite=overwrite)
+    except FileExistsError:
+        if overwrite:
+            raise
+        raise InputError(taken) from None
 
 
-def _link(part: Path, target: Path, text: str) -> None:
+def _link(part: Path, target: Path) -> None:
     """Give ``part`` the name ``target`` too; unlike a rename this fails where the name was taken meanwhile."""
     try:
         os.link(part, target)
     except FileExistsError:
         raise
     except OSError:  # a file system without links
-        with target.open("x", encoding="utf-8") as file:
-            file.write(text)
+        with target.open("xb") as file:
+            file.write(part.read_bytes())
 
 
 def save_dataset(dataset: xarray.Dataset, path: str | os.PathLike[str]) -> Path:
