@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from featurephase._version import __version__
-from featurephase.claims.base import Claim, Finding, NotDeterminedError, Study
+from featurephase.claims.base import Claim, NotDeterminedError, Study
 from featurephase.claims.registry import claim, selected
 from featurephase.claims.verdict import CONFIRMED, LIMITED, NOT_CONFIRMED, NOT_DETERMINED, judged, verdict
 from featurephase.foundation.errors import InputError, show
@@ -101,7 +101,8 @@ def execute(name: str, quick: bool, seed: int, state: str = "") -> dict[str, Any
         finding = chosen.run(Study(quick, seed))
         evidence = judged(finding.comparisons)
         word, limits = verdict(evidence, finding)
-        document = _written(word, limits, finding, evidence)
+        document = {"verdict": word, "limits": limits, "message": finding.message}
+        document |= jsonable({"evidence": evidence, "panels": finding.panels})
     except NotDeterminedError as reason:
         document = {"verdict": NOT_DETERMINED, "message": f"{status.NOT_DETERMINED.message}: it needs {reason}"}
     except Exception as error:  # whatever an experiment stumbles over, its claim is not confirmed, and the others go on
@@ -166,12 +167,6 @@ def _entry(chosen: Claim, document: Mapping[str, Any], *, quick: bool, seed: int
 # ---- documents that JSON can hold
 
 
-def _written(word: str, limits: str, finding: Finding, evidence: Sequence[Evidence]) -> dict[str, Any]:
-    document = {"verdict": word, "limits": limits, "message": finding.message}
-    written: dict[str, Any] = jsonable(document | {"evidence": evidence, "panels": finding.panels})
-    return written
-
-
 def _numbers(document: Mapping[str, Any]) -> dict[str, Any]:
     """With "nan" and "inf" as numbers again."""
     words = {"nan": np.nan, "inf": np.inf, "-inf": -np.inf}
@@ -180,12 +175,8 @@ def _numbers(document: Mapping[str, Any]) -> dict[str, Any]:
 
 def _panel(document: Mapping[str, Any]) -> Panel:
     curves = tuple(
-        Curve(**(curve | {name: _array(curve[name]) for name in ("x", "y", "se") if curve[name] is not None}))
+        Curve(**(curve | {n: np.array(list(map(float, curve[n]))) for n in ("x", "y", "se") if curve[n] is not None}))
         for curve in document["curves"]
     )
     regions = tuple(Region(**region) for region in document["regions"])
     return Panel(**(dict(document) | {"curves": curves, "regions": regions}))
-
-
-def _array(values: Sequence[float | str]) -> np.ndarray:
-    return np.array([float(value) for value in values])

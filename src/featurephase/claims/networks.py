@@ -62,22 +62,12 @@ def measured_budget(path: Measurement) -> Budget:
 
 
 class Descent(NamedTuple):
-    """A path, the parts of ln K along it, and what descent in ever smaller steps would find.
+    """A path, the parts of ln K along it, and what descent in ever smaller steps would find."""
 
-    Attributes
-    ----------
-    path, budget
-        In the steps asked for.
-    ratio
-        K at the end over K at the start, extrapolated to step 0 from these steps and half as many.
-    error
-        The largest difference between the budget, extrapolated in the same way, and that of the closed form.
-    """
-
-    path: Measurement
+    path: Measurement  # in the steps asked for
     budget: Budget
-    ratio: float
-    error: float
+    ratio: float  # K at the end over K at the start, extrapolated to step 0 from these steps and half as many
+    error: float  # largest difference between the budget, extrapolated in the same way, and that of the closed form
 
 
 def followed(u: Array, w: Array, *, time: float, steps: int, cross_moment: float = 1.0) -> Descent:

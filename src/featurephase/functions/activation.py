@@ -57,6 +57,7 @@ class Activation(Specified):
     _evaluate: Callable[..., tuple[Array, ...]]
 
     @classmethod
+    @lru_cache(maxsize=256)
     def _from_text(cls, text: str) -> Activation:
         expression, declared = _expression(text)
         names = f"; or a name: {', '.join(ACTIVATIONS)}"
@@ -203,11 +204,6 @@ def _literal(number: float) -> str:
     return f"({number!r})" if number < 0 else repr(number)
 
 
-@lru_cache(maxsize=256)
-def _activation(text: str) -> Activation:
-    return Activation._from_text(text)
-
-
 def activation(spec: str) -> Activation:
     """The activation of a name of the catalogue, or given by an expression in ``h``.
 
@@ -232,4 +228,4 @@ def activation(spec: str) -> Activation:
     if not isinstance(spec, str):
         raise InputError(f"activation: expected a text, got {type(spec).__name__}")
     check_length("activation", spec)
-    return _activation(spec.strip())
+    return Activation._from_text(spec.strip())

@@ -96,6 +96,7 @@ class Link(Remade):
         return len(self.labels)
 
     @classmethod
+    @lru_cache(maxsize=256)
     def _from_text(cls, text: str, latent_dim: int) -> Link:
         source = _expression(text, latent_dim)
         tape = Tape()
@@ -312,11 +313,6 @@ def _dimension(latent_dim: Any) -> int:
     return int(latent_dim)
 
 
-@lru_cache(maxsize=256)
-def _link(text: str, latent_dim: int) -> Link:
-    return Link._from_text(text, latent_dim)
-
-
 def link(spec: str, latent_dim: int) -> Link:
     """The link of a name of the catalogue, or given by an expression in g1..gk, e1, e2.. and u1, u2.. .
 
@@ -342,4 +338,4 @@ def link(spec: str, latent_dim: int) -> Link:
     if not isinstance(spec, str):
         raise InputError(f"link: expected a text, got {type(spec).__name__}")
     check_length("link", spec)
-    return _link(spec.strip(), _dimension(latent_dim))
+    return Link._from_text(spec.strip(), _dimension(latent_dim))

@@ -8,21 +8,13 @@ import numpy as np
 
 from featurephase.foundation.errors import InputError
 from featurephase.functions import Link, Loss, VectorLoss, class_link, vector_loss
-from featurephase.functions import loss as parse_loss
 from featurephase.functions.responses import class_probabilities
-from featurephase.problem.checks import parsed
 from featurephase.problem.values import Student, Teacher
 
-__all__ = ["fitting_loss", "fitting_teacher", "parsed_loss", "require_classes"]
+__all__ = ["fitting_loss", "fitting_teacher", "require_classes"]
 
 #: A class below this probability counts as one that never occurs, and how many draws say so.
 _NEVER, _DRAWS = 1e-5, 100_000
-
-
-def parsed_loss(name: str) -> Loss:
-    """The loss of a name of the catalogue; the error says where the name stood."""
-    loss: Loss = parsed("loss.name", name, parse_loss)
-    return loss
 
 
 def fitting_loss(loss: Loss | VectorLoss, outputs: int) -> Loss | VectorLoss:

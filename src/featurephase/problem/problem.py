@@ -20,9 +20,10 @@ from featurephase.foundation import tomlfile
 from featurephase.foundation.errors import InputError, show
 from featurephase.foundation.types import Array
 from featurephase.functions import Activation, Loss, VectorLoss
-from featurephase.problem.checks import ACCEPTED, MAX_TITLE, MIN_SAMPLES, Value, frozen, refuse
+from featurephase.functions import loss as parse_loss
+from featurephase.problem.checks import ACCEPTED, MAX_TITLE, MIN_SAMPLES, Value, frozen, parsed, refuse
 from featurephase.problem.file import KEYS, change_table, parts_from, source_text, tables_of, toml_text, unknown_key
-from featurephase.problem.outputs import fitting_loss, fitting_teacher, parsed_loss, require_classes
+from featurephase.problem.outputs import fitting_loss, fitting_teacher, require_classes
 from featurephase.problem.torch_network import student_from_torch
 from featurephase.problem.values import Asymptotics, GradientDescent, Run, Student, Teacher, ThresholdSearch
 
@@ -86,9 +87,8 @@ class Problem(Value):
         title: str = "",
     ) -> None:
         _check_title(title)
-        if not isinstance(loss, (Loss, VectorLoss)):
-            loss = parsed_loss(loss)
-        loss = fitting_loss(loss, student.outputs)
+        given = loss if isinstance(loss, (Loss, VectorLoss)) else parsed("loss.name", loss, parse_loss)
+        loss = fitting_loss(given, student.outputs)
         run = Run() if run is None else run
         if run.times and run.times[-1] > training.steps:
             beyond = [t for t in run.times if t > training.steps]
@@ -292,10 +292,7 @@ def _require_finite_outputs(loss: VectorLoss, y: Array, f: Array) -> None:
         bad = np.flatnonzero(~np.all(np.isfinite(values.reshape(-1, values.shape[-1])), axis=0))
         if bad.size:
             where = f"y = {show(y[bad[0]].tolist())}, f = {show(f[:, bad[0]].tolist())}"
-            raise InputError(
-                f"loss = {show(source_text(loss) or 'a Python function')}: {what} is not finite at {where}; "
-                "it must be finite on every sample"
-            )
+            raise _not_finite("loss", loss, what, where)
 
 
 def _require_finite(key: str, function: Activation | Loss, **at: Array) -> None:
@@ -306,10 +303,12 @@ def _require_finite(key: str, function: Activation | Loss, **at: Array) -> None:
         if not bad.size:
             continue
         where = ", ".join(f"{symbol} = {values[bad[0]]:.6g}" for symbol, values in at.items())
-        raise InputError(
-            f"{key} = {show(source_text(function) or 'a Python function')}: {what} is not finite at {where}; "
-            "it must be finite on every sample"
-        )
+        raise _not_finite(key, function, what, where)
+
+
+def _not_finite(key: str, function: Activation | Loss | VectorLoss, what: str, where: str) -> InputError:
+    text = show(source_text(function) or "a Python function")
+    return InputError(f"{key} = {text}: {what} is not finite at {where}; it must be finite on every sample")
 
 
 def load(path: str | os.PathLike[str]) -> Problem:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import erf
 
 from featurephase.foundation.types import Array
 
@@ -44,16 +45,6 @@ class Unit(NamedTuple):
 
 
 # ---- erf
-
-
-def _erf(x: Array) -> Array:
-    from scipy.special import erf
-
-    return np.asarray(erf(x / math.sqrt(2.0)))
-
-
-def _erf_slope(x: Array) -> Array:
-    return np.asarray(math.sqrt(2.0 / math.pi) * np.exp(-0.5 * x**2))
 
 
 def _erf_two(aa: Array, bb: Array, ab: Array) -> Array:
@@ -104,10 +95,6 @@ def _relu_two(aa: Array, bb: Array, ab: Array) -> Array:
     cosine = _cosine(ab, aa, bb)
     angle = np.arccos(cosine)
     return np.asarray(np.sqrt(aa * bb) / (2.0 * math.pi) * (np.sin(angle) + (math.pi - angle) * cosine))
-
-
-def _relu_slopes(aa: Array, bb: Array, ab: Array) -> Array:
-    return _quadrant(ab, aa, bb)
 
 
 def _relu_three(aa: Array, cc: Array, ab: Array, ac: Array, bc: Array) -> Array:
@@ -191,13 +178,20 @@ def four_signs(r: Array) -> Array:
 
 
 #: g(x) = erf(x / sqrt 2).
-ERF = Unit(_erf, _erf_slope, _erf_two, _erf_slopes, _erf_three, _erf_four)
+ERF = Unit(
+    lambda x: np.asarray(erf(x / math.sqrt(2.0))),
+    lambda x: np.asarray(math.sqrt(2.0 / math.pi) * np.exp(-0.5 * x**2)),
+    _erf_two,
+    _erf_slopes,
+    _erf_three,
+    _erf_four,
+)
 #: g(x) = max(x, 0).
 RELU = Unit(
     lambda x: np.maximum(x, 0.0),
     lambda x: (x > 0.0).astype(np.float64),
     _relu_two,
-    _relu_slopes,
+    lambda aa, bb, ab: _quadrant(ab, aa, bb),
     _relu_three,
     _relu_four,
 )

@@ -75,7 +75,6 @@ def cell_edges(y: Array, levels: int) -> tuple[IndexArray, tuple[IndexArray, ...
     z = _comparable(y.reshape(rows * length, -1))
     cells = [np.arange(row * length, (row + 1) * length) for row in range(rows)]
     cells, wide = _refined(z, cells, max(length // WIDE, LARGEST))
-    starts = []
     largest = LARGEST
     # Wide cells first: every later cell lies in one of them, so that one order serves all levels.
     nested = [wide]
@@ -83,8 +82,7 @@ def cell_edges(y: Array, levels: int) -> tuple[IndexArray, tuple[IndexArray, ...
         cells, sizes = _refined(z, cells, largest)
         nested.append(sizes)
         largest //= 2
-    for sizes in nested:
-        starts.append(np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.intp))
+    starts = [np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.intp) for sizes in nested]
     return np.concatenate(cells), tuple(starts[1:]), starts[0]
 
 
@@ -93,8 +91,7 @@ def _comparable(y: Array) -> Array:
     middle = np.median(y, axis=0)
     low, high = np.quantile(y, [0.25, 0.75], axis=0)
     spread = np.where(high > low, high - low, np.std(y, axis=0))
-    z = FAR * np.arcsinh((y - middle) / np.where(spread > 0, FAR * spread, 1.0))
-    return np.asarray(z)
+    return np.asarray(FAR * np.arcsinh((y - middle) / np.where(spread > 0, FAR * spread, 1.0)))
 
 
 def _refined(z: Array, cells: list[IndexArray], largest: int) -> tuple[list[IndexArray], list[int]]:

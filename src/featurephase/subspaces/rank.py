@@ -74,15 +74,13 @@ class RankDecision:
             Decision on (another estimate of) the matrix in the coordinates ``basis[:, rank:]``.
         """
         rank = self.rank
-        return RankDecision(
+        return replace(
+            self,
             eigenvalues=np.concatenate([self.eigenvalues[:rank], rest.eigenvalues]),
             eigenvalues_se=np.concatenate([self.eigenvalues_se[:rank], rest.eigenvalues_se]),
             bounds=np.concatenate([self.bounds[:rank], rest.bounds]),
             decisions=(*self.decisions[:rank], *rest.decisions),
             basis=np.column_stack([self.basis[:, :rank], self.basis[:, rank:] @ rest.basis]),
-            angle_se=self.angle_se,
-            resolution=self.resolution,
-            level=self.level,
         )
 
 

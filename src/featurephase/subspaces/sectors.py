@@ -27,18 +27,10 @@ _ROUND_OFF = 1e-7
 
 @dataclass(frozen=True)
 class HardSector:
-    """Hard directions that symmetry decouples from all others.
+    """Hard directions that symmetry decouples from all others."""
 
-    Attributes
-    ----------
-    basis
-        Orthonormal columns, (k, s).
-    coupled
-        Whether several directions act in combinations that no symmetry tells.
-    """
-
-    basis: Array
-    coupled: bool
+    basis: Array  # orthonormal columns, (k, s)
+    coupled: bool  # whether several directions act in combinations that no symmetry tells
 
     @property
     def size(self) -> int:

@@ -9,6 +9,7 @@ which.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -158,27 +159,25 @@ def _column_space(start: ArrayLike | None, dim: int) -> Array:
     return canonical_basis(left[:, values > 1e-10 * max(values.max(initial=0.0), 1e-300)])
 
 
+@dataclass
 class _Staircase:
     """The easy subspace so far, the bound that symmetry puts on it, and the rounds behind it."""
 
-    def __init__(
-        self,
-        link: Link,
-        first: Array,
-        samples: int,
-        max_samples: int,
-        replicates: int,
-        resolution: float,
-        seed: int,
-    ) -> None:
-        self.link, self.first, self.easy = link, first, first
-        self.samples, self.max_samples = samples, max_samples
-        self.replicates, self.resolution, self.seed = replicates, resolution, seed
-        self.rounds: list[Round] = []
-        self.symmetries = symmetries(link, first, seed)
-        self.ceiling = _ceiling(link, first, self.symmetries, seed)
-        self.angle_se = 0.0
-        self.status: str = OK
+    link: Link
+    first: Array
+    samples: int
+    max_samples: int
+    replicates: int
+    resolution: float
+    seed: int
+    rounds: list[Round] = field(default_factory=list)
+    angle_se: float = 0.0
+    status: str = OK
+
+    def __post_init__(self) -> None:
+        self.easy = self.first
+        self.symmetries = symmetries(self.link, self.first, self.seed)
+        self.ceiling = _ceiling(self.link, self.first, self.symmetries, self.seed)
 
     def climb(self, quiet: bool) -> None:
         """Rounds until nothing is left, or nothing more is found."""

@@ -356,7 +356,7 @@ def relevant_space(link: Link, seed: int) -> Array:
     its gradient vanishes, if its values at points moved along them stay the same to rounding.
     """
     dim = link.latent_dim
-    used = np.eye(dim)[:, used_coordinates(link)]
+    used = np.eye(dim)[:, sorted(j - 1 for j in link.uses)]
     if used.shape[1] < 2:
         return used
     points = _Points(link, 2048, seed, 4)
@@ -378,8 +378,3 @@ def relevant_space(link: Link, seed: int) -> Array:
         return used
     polished = _polished(link, span, np.empty((dim, 0)), 0.0, (), seed)
     return used if polished is None else canonical_basis(polished)
-
-
-def used_coordinates(link: Link) -> list[int]:
-    """Zero-based coordinates that the link names."""
-    return sorted(j - 1 for j in link.uses)

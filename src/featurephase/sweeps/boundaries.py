@@ -160,8 +160,7 @@ def interpolation_errors(x: Array, y: Array, se: Array) -> Array:
     noise = np.sqrt(np.sum((weights * np.stack([se[:-2], se[1:-1], se[2:]])) ** 2, axis=0))
     bend = np.maximum(np.abs(second) - 2 * noise, 0.0)
     ends = np.concatenate([[0.0], bend, [0.0]])
-    errors: Array = h**2 / 8 * np.maximum(ends[:-1], ends[1:])
-    return errors
+    return np.asarray(h**2 / 8 * np.maximum(ends[:-1], ends[1:]))
 
 
 def _next(plan: BoundaryPlan, points: Mapping[float, Mapping[str, Any]]) -> list[float]:
@@ -230,14 +229,8 @@ def run_boundary(
 
 
 def _nothing(outcome: TaskOutcome) -> dict[str, Any]:
-    return {
-        "value": math.nan,
-        "se": math.nan,
-        "status": outcome.status,
-        "message": outcome.message,
-        "crossings": 0,
-        "delta_alg": math.nan,
-    }
+    numbers = {"value": math.nan, "se": math.nan, "crossings": 0, "delta_alg": math.nan}
+    return numbers | {"status": outcome.status, "message": outcome.message}
 
 
 def _assembled(

@@ -36,6 +36,12 @@ class Layout:
     arrays: dict[str, tuple[str, ...]] = field(default_factory=dict)
     about: dict[str, dict[str, str]] = field(default_factory=dict)  # name -> attributes
 
+    def __post_init__(self) -> None:
+        """Tuples, also of the lists that a document of JSON has."""
+        for name in ("numbers", "words"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        object.__setattr__(self, "arrays", {name: tuple(dims) for name, dims in self.arrays.items()})
+
     @property
     def inner(self) -> tuple[str, ...]:
         """The dimensions beside the axes."""

@@ -72,7 +72,7 @@ class Store:
             self.group = zarr.open_group(folder, mode="r+" if write else "r", use_consolidated=False)
             self.attributes: dict[str, Any] = dict(self.group.attrs)
             form = json.loads(self.attributes["form"])
-            self.layout = Layout(**_tuples(form["layout"]))
+            self.layout = Layout(**form["layout"])
             self.axes = tuple(axis[0] for axis in form["axes"])
             self.done = self._array("done")
             self.numbers = self._array("numbers")
@@ -336,15 +336,6 @@ def open_dataset(folder: Path) -> tuple[Store, xarray.Dataset]:
 
 
 # ---- files
-
-
-def _tuples(layout: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "numbers": tuple(layout["numbers"]),
-        "words": tuple(layout["words"]),
-        "arrays": {name: tuple(dims) for name, dims in layout["arrays"].items()},
-        "about": layout["about"],
-    }
 
 
 def _create(

@@ -31,10 +31,7 @@ def read_template(name: str) -> str:
     return (files(__package__) / f"{name}.toml").read_text(encoding="utf-8")
 
 
-def _titles() -> dict[str, str]:
-    return {name: str(tomllib.loads(read_template(name))["title"]) for name in template_names()}
-
-
 def template_list(written: str | None = None) -> TemplateList:
     """The templates there are, and the file that was written, if any."""
-    return TemplateList(templates=_titles(), written=written)
+    titles = {name: str(tomllib.loads(read_template(name))["title"]) for name in template_names()}
+    return TemplateList(templates=titles, written=written)
