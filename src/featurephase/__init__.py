@@ -15,15 +15,8 @@ if TYPE_CHECKING:
 
 #: public name -> module that defines it
 _PUBLIC: dict[str, str] = {
-    "InputError": "featurephase.foundation.errors",
-    "FeaturephaseError": "featurephase.foundation.errors",
-    "FeaturephaseWarning": "featurephase.foundation.errors",
-    "Activation": "featurephase.functions",
-    "Link": "featurephase.functions",
-    "Loss": "featurephase.functions",
-    "activation": "featurephase.functions",
-    "link": "featurephase.functions",
-    "loss": "featurephase.functions",
+    **dict.fromkeys(("FeaturephaseError", "FeaturephaseWarning", "InputError"), "featurephase.foundation.errors"),
+    **dict.fromkeys(("Activation", "Link", "Loss", "activation", "link", "loss"), "featurephase.functions"),
     "Probe": "featurephase.probe",
     "Problem": "featurephase.problem",
     "latent_subspaces": "featurephase.subspaces",
@@ -41,10 +34,8 @@ _PUBLIC: dict[str, str] = {
     "related": "featurephase.related_models",
     "report": "featurephase.present.report",
     "cite": "featurephase.present.citations",
-    "sweep": "featurephase.sweeps",
-    "open_sweep": "featurephase.sweeps",
+    **dict.fromkeys(("boundary", "open_sweep", "sweep"), "featurephase.sweeps"),
     "reproduce": "featurephase.claims.ledger",
-    "boundary": "featurephase.sweeps",
 }
 
 __all__ = ["__version__", *sorted(_PUBLIC)]

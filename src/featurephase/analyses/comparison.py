@@ -305,7 +305,8 @@ class _Setup:
             observables = [q for q in observables if q.name != "test_loss"]  # no row is held out
         notes: list[str] = []
         for h in spectra:
-            if _converged(h.time, [*chain(*runs.dense.values()), *runs.half]):
+            samples = (run.trajectory.observations.get(h.time) for run in (*chain(*runs.dense.values()), *runs.half))
+            if all(s is None or s.converged for s in samples):
                 of_hessian, unclear = hessian_observables(h)
                 observables += of_hessian
                 notes += unclear
@@ -337,14 +338,8 @@ class _Setup:
         problem = self.law.problem
         if self.law.start == "prescribed" or problem.training.steps < 2 or not self.spaces.ok:
             return [], []
-        law = predicted_escape(
-            problem,
-            self.run.delta,
-            self.largest,
-            self.spaces,
-            steps=min(problem.training.steps, _GROWTH_STEPS),
-            workers=self.executor,
-        )
+        steps, delta = min(problem.training.steps, _GROWTH_STEPS), self.run.delta
+        law = predicted_escape(problem, delta, self.largest, self.spaces, steps=steps, workers=self.executor)
         return escape_quantities(law, self.run.delta, problem.training.steps, [r.escape_time for r in runs])
 
 
@@ -371,12 +366,6 @@ def _divergence(run: TrajectoryPrediction, dimension: int, diverged: int, seeds:
     if run.status != OK:
         return words
     return f"{words}, the theory does not: no agreement; a larger dimension or a smaller step size may help"
-
-
-def _converged(time: int, runs: Sequence[SeedRun]) -> bool:
-    """Whether every Hessian analysed at a time is as accurate as was asked."""
-    samples = (run.trajectory.observations.get(time) for run in runs)
-    return all(s is None or s.converged for s in samples)
 
 
 # ---- the figure

@@ -112,11 +112,6 @@ class _Search:
         """Hard directions that symmetry decouples."""
         return hard_sectors(self.spaces)
 
-    @property
-    def numbers(self) -> range:
-        """Of the sectors."""
-        return range(len(self.sectors))
-
     def curve(self, samples: int, *, full: bool, blocks: bool) -> MarginCurve:
         """margin(delta) with so many sample paths."""
         bases = (self.spaces.easy_basis, self.spaces.hard_basis)
@@ -194,11 +189,6 @@ def network_threshold(
     return _with_block_gap(search, entry, targets, roots)
 
 
-def _read(curve: MarginCurve, delta: float, seed: np.random.SeedSequence, time: int) -> MarginReading | None:
-    """One task of the scan."""
-    return curve.read(delta, seed, (time,))[0]
-
-
 def _scanned(search: _Search) -> Scan:
     """The coarse scan, with a tenth of the samples; with fewer still at small delta, where these are enough."""
     blocks = not search.full or (search.width > 1 and not search.value_only)
@@ -209,11 +199,11 @@ def _scanned(search: _Search) -> Scan:
         for d in grid
     ]
     tasks = [
-        (curve, float(d), s, search.time)
+        (curve, float(d), s, (search.time,))
         for d, curve in zip(grid, curves, strict=True)
         for s in search.seeds[:_SCAN_REPLICATES]
     ]
-    readings = search.executor.run(_read, tasks, label=f"scan t = {search.time}")
+    readings = [r for (r,) in search.executor.run(MarginCurve.read, tasks, label=f"scan t = {search.time}")]
     return Scan.of(grid, [readings[i : i + _SCAN_REPLICATES] for i in range(0, len(readings), _SCAN_REPLICATES)])
 
 
@@ -329,7 +319,8 @@ def _last(search: _Search, targets: Sequence[Target], roots: Sequence[tuple[Root
     assert last is not None
     if not search.full:
         return last
-    own = [[i for i, t in enumerate(targets) if t.quantity == SectorMargin(n, zero=False)] for n in search.numbers]
+    sectors = [SectorMargin(n, zero=False) for n in range(len(search.sectors))]
+    own = [[i for i, t in enumerate(targets) if t.quantity == sector] for sector in sectors]
     ends = [each[-1] for each in own if each and not targets[each[-1]].rising]
     where = [t.guess if np.isnan(mean) else mean for t, (mean, _) in zip(targets, _summary(roots), strict=True)]
     return min(ends, key=lambda i: where[i], default=last)
@@ -343,7 +334,9 @@ def _joined(search: _Search, means: _Means, targets: Sequence[Target], summary: 
         return [(end, se) for end, se in both if 0.0 < end < np.inf]
 
     edge, zero = (
-        joined_windows(w for n in search.numbers for w in _windows(targets, summary, SectorMargin(n, zero=at_zero)))
+        joined_windows(
+            w for n in range(len(search.sectors)) for w in _windows(targets, summary, SectorMargin(n, zero=at_zero))
+        )
         for at_zero in (False, True)
     )
     first = [np.concatenate([[x], rest[1:]]) for x, rest in zip(means.value, means.directions, strict=True)]

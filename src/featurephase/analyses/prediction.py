@@ -30,7 +30,7 @@ from featurephase.hessian.spectrum import (
 )
 from featurephase.hessian.unbounded import curvature_bounds, unbounded_status
 from featurephase.problem.asked import asked_deltas, asked_times, check_problem, experiment_text
-from featurephase.results.base import Result, averaged, paired
+from featurephase.results.base import Result, averaged, averaged_over, paired
 from featurephase.results.outer import trajectory_averages
 from featurephase.results.prediction import (
     BlockComparison,
@@ -139,37 +139,35 @@ class _Observer:
         )
 
 
-def _replicate(
-    problem: Problem,
-    delta: float,
-    seed: np.random.SeedSequence,
-    bases: tuple[Array, Array] | None,
-    times: Sequence[int],
-    density_points: int,
-    compared: int | None,
-    watched: WatchedMargins | None,
-) -> ReplicateTrajectory:
-    """One task: a trajectory with the Hessians asked for; without bases all latent rows are kept and none is.
+@dataclass(frozen=True)
+class _Asked:
+    """What is asked of every replicate at every delta."""
 
-    At the step ``compared`` the block approximation, if it is used, is compared with the full equation.
-    """
-    if bases is None:
+    problem: Problem
+    times: Sequence[int]
+    spaces: LatentSubspaces
+    density: bool = False
+    watched: WatchedMargins | None = None
+
+
+def _replicate(asked: _Asked, delta: float, number: int, seed: np.random.SeedSequence) -> ReplicateTrajectory:
+    """One task: a trajectory with the Hessians asked for; without subspaces all latent rows are kept and none is."""
+    problem, times, spaces, watched = asked.problem, asked.times, asked.spaces, asked.watched
+    if not spaces.ok:
         return run_replicate(problem, delta, seed)
     margins = None if watched is None else watched.curve.observer(delta)
     watching = () if watched is None else watched.times
-    observers = {
-        t: _Observer(
-            problem,
-            delta,
-            *bases,
-            density_points,
-            t == compared,
-            t in times,
-            margins if t in watching else None,
+    points = _DENSITY_POINTS if asked.density and number == 0 else 0
+    # There the block approximation, if it is used, is compared with the full equation.
+    blocks = FULL_WIDTH < problem.student.width <= CHECKED_WIDTH and number < _CHECK_REPLICATES
+    compared = max(times, default=None) if blocks else None
+    observers = {}
+    for t in {*times, *watching}:
+        read = margins if t in watching else None
+        observers[t] = _Observer(
+            problem, delta, spaces.easy_basis, spaces.hard_basis, points, t == compared, t in times, read
         )
-        for t in {*times, *watching}
-    }
-    return run_replicate(problem, delta, seed, easy_basis=bases[0], observers=observers)
+    return run_replicate(problem, delta, seed, easy_basis=spaces.easy_basis, observers=observers)
 
 
 def predict(
@@ -220,7 +218,7 @@ def predict(
     check_problem(problem)
     deltas, analysed = asked_deltas(problem, delta), asked_times(problem, times)
     spaces = problem_subspaces(problem) if subspaces is None else subspaces
-    return _predicted(problem, deltas, analysed, spaces, density, None, as_executor(workers, quiet=quiet))[0]
+    return _predicted(_Asked(problem, analysed, spaces, density), deltas, as_executor(workers, quiet=quiet))[0]
 
 
 @dataclass(frozen=True)
@@ -240,64 +238,33 @@ def predict_with_margins(
     executor: Executor,
 ) -> tuple[Prediction, list[list[MarginReading | None]]]:
     """:func:`predict`, and the margins of each replicate at each of the watched steps; ``None``: it has diverged."""
-    prediction, replicates = _predicted(problem, [delta], times, spaces, False, watched, executor)
+    prediction, replicates = _predicted(_Asked(problem, times, spaces, watched=watched), [delta], executor)
     seen = [[r.observations.get(t) for t in watched.times] for r in replicates]
     return prediction, [[None if s is None else s.margins for s in row] for row in seen]
 
 
 def _predicted(
-    problem: Problem,
-    deltas: Sequence[float],
-    analysed: Sequence[int],
-    spaces: LatentSubspaces,
-    density: bool,
-    watched: WatchedMargins | None,
-    executor: Executor,
+    asked: _Asked, deltas: Sequence[float], executor: Executor
 ) -> tuple[Prediction, list[ReplicateTrajectory]]:
     """The prediction, and the replicates that it is the mean of; at Ctrl-C the deltas that are finished are kept."""
+    problem = asked.problem
     check_problem_memory(problem, problem.training.steps)
     check_problem_batches(problem)
     memory = replicate_bytes(problem, problem.training.steps, problem.asymptotics.samples)
     everything: list[ReplicateTrajectory] = []
 
     def at(value: float) -> TrajectoryPrediction:
-        tasks = _tasks(problem, value, analysed, spaces, density, watched)
+        seeds = replicate_seeds(problem.asymptotics.seed, problem.asymptotics.replicates)
+        tasks = [(asked, value, number, seed) for number, seed in enumerate(seeds)]
         replicates = executor.run(_replicate, tasks, label="predict", memory=memory)
         everything.extend(replicates)
-        return _summary(problem, value, replicates, analysed, spaces)
+        return _summary(asked, value, replicates)
 
     runs, interrupted = until_interrupted(at, deltas, deltas)
-    prediction = _assembled(problem, tuple(runs), spaces)
+    prediction = _assembled(problem, tuple(runs), asked.spaces)
     if interrupted:
         raise Interrupted(replace(prediction, status=INTERRUPTED, message=interrupted))
     return prediction, everything
-
-
-def _tasks(
-    problem: Problem,
-    delta: float,
-    times: Sequence[int],
-    spaces: LatentSubspaces,
-    density: bool,
-    watched: WatchedMargins | None,
-) -> list[tuple[Any, ...]]:
-    """The arguments of :func:`_replicate`, for each replicate."""
-    bases = (spaces.easy_basis, spaces.hard_basis) if spaces.ok else None
-    compared = max(times, default=None) if FULL_WIDTH < problem.student.width <= CHECKED_WIDTH else None
-    seeds = replicate_seeds(problem.asymptotics.seed, problem.asymptotics.replicates)
-    return [
-        (
-            problem,
-            delta,
-            seed,
-            bases,
-            times,
-            _DENSITY_POINTS if density and i == 0 else 0,
-            compared if i < _CHECK_REPLICATES else None,
-            watched,
-        )
-        for i, seed in enumerate(seeds)
-    ]
 
 
 def _assembled(problem: Problem, runs: tuple[TrajectoryPrediction, ...], spaces: LatentSubspaces) -> Prediction:
@@ -321,31 +288,25 @@ def _assembled(problem: Problem, runs: tuple[TrajectoryPrediction, ...], spaces:
     )
 
 
-def _summary(
-    problem: Problem,
-    delta: float,
-    replicates: Sequence[ReplicateTrajectory],
-    times: Sequence[int],
-    spaces: LatentSubspaces,
-) -> TrajectoryPrediction:
+def _summary(asked: _Asked, delta: float, replicates: Sequence[ReplicateTrajectory]) -> TrajectoryPrediction:
     """Means and standard errors over the replicates of one delta."""
     ends = [r.diverged_at for r in replicates if r.diverged_at is not None]
     status = diverged(min(ends)) if ends else OK
     message = f"delta = {delta:g}: {status}: {status.message}" if ends else ""
     hessian = []
-    for t in times:
-        if not spaces.ok:
+    for t in asked.times:
+        if not asked.spaces.ok:
             entry = HessianPrediction(time=t, status=AMBIGUOUS_RANK, message=AMBIGUOUS_RANK.message)
         elif any(t not in r.observations for r in replicates):
             entry = HessianPrediction(time=t, status=status, message=f"{status}, before t = {t}")
         else:
-            entry = _hessian(problem, t, [r.observations[t].spectrum for r in replicates])
+            entry = _hessian(asked.problem, t, [r.observations[t].spectrum for r in replicates])
         hessian.append(entry)
     return TrajectoryPrediction(
         delta=delta,
         status=status,
         message=message,
-        seed=problem.asymptotics.seed,
+        seed=asked.problem.asymptotics.seed,
         version=Result.version,
         times=np.arange(len(replicates[0].train_loss)),
         **trajectory_averages(replicates),
@@ -375,11 +336,8 @@ def _hessian(problem: Problem, time: int, spectra: Sequence[Spectrum]) -> Hessia
             f"realistic number comes near its tail here. Bounded in any case: {bounds.advice}"
         )
     unbounded_above = bool(np.mean([s.right_drifts for s in spectra]) > 0.5)
-    edges = averaged(
-        left_edge=[s.left_edge for s in spectra],
-        right_edge=[s.right_edge for s in spectra],
-        drifting=[float(s.left_drifts) for s in spectra],
-    )
+    edges = averaged_over(spectra, "left_edge", "right_edge")
+    edges |= averaged(drifting=[float(s.left_drifts) for s in spectra])
     if unbounded_above:
         edges |= paired(right_edge=(np.inf, 0.0))
     beyond = slice(0) if unbounded_above else slice(None)  # nothing stands right of a bulk that has no right edge
@@ -409,7 +367,7 @@ def _block_comparison(spectra: Sequence[Spectrum]) -> BlockComparison | None:
     if not gaps:
         return None
     return BlockComparison(
-        **averaged(left_edge=[g.left_edge for g in gaps], lowest=[g.lowest for g in gaps]),
+        **averaged_over(gaps, "left_edge", "lowest"),
         samples=gaps[0].samples,
         replicates=len(gaps),
     )
@@ -421,12 +379,8 @@ def _matched(left: list[list[Outlier]], right: list[list[Outlier]]) -> tuple[Out
     for side, lists in (("left", left), ("right", right)):
         for j in range(max(len(x) for x in lists)):
             same = [x[j] for x in lists if len(x) > j]
-            means = averaged(
-                value=[o.value for o in same],
-                overlap=[o.overlap for o in same],
-                fraction=[float(len(x) > j) for x in lists],
-            )
-            merged.append(OutlierPrediction(side=side, **means))
+            fraction = averaged(fraction=[float(len(x) > j) for x in lists])
+            merged.append(OutlierPrediction(side=side, **averaged_over(same, "value", "overlap"), **fraction))
     return tuple(sorted(merged, key=lambda o: o.value))
 
 

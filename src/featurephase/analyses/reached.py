@@ -37,10 +37,6 @@ _FEWEST_SAMPLES = 2000
 RESOLUTION = 0.02
 
 
-def _run(problem: Problem, delta: float, seed: Any, easy_basis: Array, samples: int) -> ReplicateTrajectory:
-    return run_replicate(problem, delta, seed, easy_basis=easy_basis, samples=samples, test=False)
-
-
 def _shares(run: ReplicateTrajectory, easy_basis: Array) -> Array:
     """Latent rows in the easy basis over the size of the weights, (T + 1, k_E, m)."""
     size = np.sqrt(np.trace(run.gram, axis1=1, axis2=2))
@@ -101,8 +97,8 @@ def reached_subspace(
         return result(message="no direction is easy", **_undecided(easy))
     check_problem_memory(problem.replace(asymptotics={"samples": samples}), problem.training.steps)
     runs = run_tasks(
-        _run,
-        [(problem, delta, seed, easy, samples) for seed in replicate_seeds(asymptotics.seed, _RUNS)],
+        partial(run_replicate, easy_basis=easy, samples=samples, test=False),
+        [(problem, delta, seed) for seed in replicate_seeds(asymptotics.seed, _RUNS)],
         label="reached directions",
         quiet=quiet,
         workers=workers,

@@ -111,7 +111,11 @@ class FiniteSize:
             )
         batch = samples if not training.one_pass else round(samples * training.batch_fraction)
         if self.method == "implicit":
-            return self._plan_of_law(samples, dimension, batch)
+            capacity = implicit_capacity(self.problem, samples, dimension, training.steps)
+            directions = min(training.steps * m, samples, dimension)
+            kept = directions if capacity is None else min(capacity, directions)
+            memory = implicit_bytes(batch, m, k, 2 * m if training.one_pass else kept, self.problem.outputs)
+            return SeedPlan(samples, dimension, capacity, memory)
         memory = dense_bytes(batch, dimension, m, np.dtype(self.precision).itemsize, self.problem.outputs)
         if self.analysed:  # a Hessian that is small enough is solved whole
             memory += 8.0 * (m * m * batch + 3 * min(m * dimension, 1200) ** 2 + 200 * m * dimension)
@@ -132,14 +136,6 @@ class FiniteSize:
 
     def _where(self) -> str:
         return f"delta = {self.delta:g} at dimension {self.dimension}"
-
-    def _plan_of_law(self, samples: int, dimension: int, batch: int) -> SeedPlan:
-        training, m, k = self.problem.training, self.problem.student.width, self.problem.teacher.latent_dim
-        capacity = implicit_capacity(self.problem, samples, dimension, training.steps)
-        directions = min(training.steps * m, samples, dimension)
-        kept = directions if capacity is None else min(capacity, directions)
-        memory = implicit_bytes(batch, m, k, 2 * m if training.one_pass else kept, self.problem.outputs)
-        return SeedPlan(samples, dimension, capacity, memory)
 
     def run(
         self, seeds: Sequence[np.random.SeedSequence], hard_basis: Array, *, label: str, executor: Executor

@@ -110,32 +110,21 @@ def simulate(
     """
     check_problem(problem)
     _check(dimension, method, seeds, eigenvalues, data)
-    d, deltas = _asked(problem, dimension, delta, data)
+    if data is None:
+        d, deltas = int(plain(dimension)), asked_deltas(problem, delta)
+    else:
+        d, deltas = data.dimension, (data.training_samples / data.dimension,)
     analysed, count = asked_times(problem, times), int(plain(eigenvalues))
-    sizes = tuple(
-        FiniteSize(problem, d, value, method or _method(d, value, data), analysed, count, start, precision, data)
-        for value in deltas
-    )
-    for size in sizes:  # what cannot run is refused before anything does
-        size.plan()
+    sizes = []
+    for value in deltas:
+        default: Method = "dense" if data is not None or value * d * d <= _MOST_ENTRIES else "implicit"
+        size = FiniteSize(problem, d, value, method or default, analysed, count, start, precision, data)
+        size.plan()  # what cannot run is refused before anything does
+        sizes.append(size)
     spaces = problem_subspaces(problem) if subspaces is None else subspaces
     _warn_of_labels(problem, data)
     extras = _Extras(recovery, predicted, hessian=times is not None)
-    return _Study(problem, sizes, int(plain(seeds)), spaces, extras, as_executor(workers, quiet=quiet)).result()
-
-
-def _asked(
-    problem: Problem, dimension: int | None, delta: float | Iterable[float] | None, data: UserData | None
-) -> tuple[int, tuple[float, ...]]:
-    """d and the values of n/d; data fix both."""
-    if data is not None:
-        return data.dimension, (data.training_samples / data.dimension,)
-    return int(plain(dimension)), asked_deltas(problem, delta)
-
-
-def _method(dimension: int, delta: float, data: UserData | None) -> Method:
-    """The method that is used if none is asked for."""
-    return "dense" if data is not None or delta * dimension * dimension <= _MOST_ENTRIES else "implicit"
+    return _Study(problem, tuple(sizes), int(plain(seeds)), spaces, extras, as_executor(workers, quiet=quiet)).result()
 
 
 def _warn_of_labels(problem: Problem, data: UserData | None) -> None:
@@ -191,16 +180,6 @@ class _Extras(NamedTuple):
     hessian: bool
 
 
-class _AtOneDelta(NamedTuple):
-    """What is known at one delta: the runs of all seeds, the law of their escape time, and what is recovered."""
-
-    size: FiniteSize
-    plan: SeedPlan
-    runs: list[SeedRun]
-    law: EscapeLaw
-    recovery: tuple[Recovery, ...]
-
-
 @dataclass(frozen=True)
 class _Study:
     """All that ``simulate`` was asked, checked: runs, then escape and recovery, then the summary, delta after delta."""
@@ -215,30 +194,25 @@ class _Study:
     def result(self) -> Simulation:
         """Every delta; at Ctrl-C those that are finished, in the exception."""
         deltas = [size.delta for size in self.sizes]
-        runs, interrupted = until_interrupted(lambda size: _summary(self._at(size)), self.sizes, deltas)
+        runs, interrupted = until_interrupted(self._at, self.sizes, deltas)
         result = self._assembled(runs, interrupted)
         if interrupted:
             raise Interrupted(result)
         return result
 
-    def _at(self, size: FiniteSize) -> _AtOneDelta:
+    def _at(self, size: FiniteSize) -> SimulationRun:
         plan = size.plan()
         streams = replicate_seeds(self.problem.asymptotics.seed, self.seeds)
         runs = size.run(streams, self.spaces.hard_basis, label="simulate", executor=self.executor)
-        return _AtOneDelta(size, plan, runs, self._law(size, plan.dimension), self._recovery(size, runs))
+        return _summary(size, plan, runs, self._law(size, plan.dimension), self._recovery(size, runs))
 
     def _law(self, size: FiniteSize, dimension: int) -> EscapeLaw:
         """The predicted law of the escape time, where it was asked for and there is one."""
-        reason = None
-        if not self.extras.predicted or not size.known_directions:
-            reason = ""
-        elif size.start == "prescribed":
-            reason = "the escape time is predicted for a random start"
-        elif not self.spaces.ok or self.problem.training.steps == 0:
-            reason = ""
-        if reason is not None:
-            return EscapeLaw.none(dimension, NOT_PREDICTED, reason)
-        return predicted_escape(self.problem, size.delta, dimension, self.spaces, workers=self.executor)
+        asked, prescribed = self.extras.predicted and size.known_directions, size.start == "prescribed"
+        if asked and not prescribed and self.spaces.ok and self.problem.training.steps > 0:
+            return predicted_escape(self.problem, size.delta, dimension, self.spaces, workers=self.executor)
+        reason = "the escape time is predicted for a random start" if asked and prescribed else ""
+        return EscapeLaw.none(dimension, NOT_PREDICTED, reason)
 
     def _recovery(self, size: FiniteSize, runs: list[SeedRun]) -> tuple[Recovery, ...]:
         """Verdicts from the capture at d and, by the exact law, at smaller d with more seeds."""
@@ -283,8 +257,9 @@ class _Study:
 # ---- means over seeds
 
 
-def _summary(known: _AtOneDelta) -> SimulationRun:
-    size, plan, runs, law, verdicts = known
+def _summary(
+    size: FiniteSize, plan: SeedPlan, runs: Sequence[SeedRun], law: EscapeLaw, verdicts: tuple[Recovery, ...]
+) -> SimulationRun:
     paths = [run.trajectory for run in runs]
     ends = [path.diverged_at for path in paths if path.diverged_at is not None]
     status = diverged(min(ends)) if ends else OK
@@ -316,12 +291,14 @@ def _grokking(runs: Sequence[SeedRun], law: EscapeLaw) -> Grokking:
     if np.isfinite(law.median):  # else most runs never escape, or it could not be decided
         time, low, high = (law.median, law.median_se), (law.low, law.low_se), (law.high, law.high_se)
         predicted = paired(predicted_time=time, predicted_low=low, predicted_high=high)
+    # nothing is said where an escape time is predicted, or nobody asked
+    silent = not law.message or law.status.kind in (NOT_PREDICTED, DIVERGED)
     return Grokking(
         **_medians({name: [getattr(g, name) for g in each] for name in ("train_time", "test_time", "delay")}),
         **_medians({"escape_time": [run.escape_time for run in runs]}),
         **averaged(fraction=[float(np.isfinite(g.test_time)) for g in each]),
         **predicted,
-        message=_escape_note(law),
+        message=law.message if silent else f"no escape time: {law.message}",
         **_accuracy_times(runs),
     )
 
@@ -339,13 +316,6 @@ def _accuracy_times(runs: Sequence[SeedRun]) -> dict[str, Any]:
         return {}
     names = {"train_accuracy_time": "train_time", "test_accuracy_time": "test_time", "accuracy_delay": "delay"}
     return _medians({name: [getattr(g, of_losses) for g in each] for name, of_losses in names.items()})
-
-
-def _escape_note(law: EscapeLaw) -> str:
-    """Why no escape time is predicted; nothing where one is, or nobody asked."""
-    if not law.message or law.status.kind in (NOT_PREDICTED, DIVERGED):
-        return law.message
-    return f"no escape time: {law.message}"
 
 
 def _hessian(size: FiniteSize, time: int, runs: Sequence[SeedRun], status: Status) -> HessianMeasurement:

@@ -159,7 +159,10 @@ def figure(result: ProbeResult) -> Figure:
         telescoping.set_yscale("log")
     telescoping.set(title="First-order approximations", ylabel="error over the outputs' motion")
     for axes in (kernel, layers, pairs, budget, telescoping):
-        _time_axis(axes, result.times)
+        if result.times.size > 1 and result.times[-1] > 20:  # linear up to 1, logarithmic beyond
+            axes.set_xscale("symlog", linthresh=1.0)
+            axes.set_xlim(-0.1, result.times[-1] * 1.3)
+        axes.set_xlabel("training step")
         if 0 < len(axes.get_legend_handles_labels()[0]) <= 12:
             axes.legend(fontsize=8)
     drawn.suptitle(_title(result), fontsize=11, wrap=True)
@@ -177,14 +180,6 @@ def _curve(axes: Axes, result: ProbeResult, entry: Any, name: str, colour: str, 
     else:
         return
     axes.fill_between(result.times, low, high, color=colour, alpha=0.25, linewidth=0)
-
-
-def _time_axis(axes: Axes, times: Any) -> None:
-    """Steps on a scale that is linear up to 1 and logarithmic beyond."""
-    if times.size > 1 and times[-1] > 20:
-        axes.set_xscale("symlog", linthresh=1.0)
-        axes.set_xlim(-0.1, times[-1] * 1.3)
-    axes.set_xlabel("training step")
 
 
 def _kernel_panel(axes: Axes, result: ProbeResult) -> None:

@@ -31,12 +31,8 @@ def commands(data: Dataset, kind: str) -> tuple[list[str], str]:
         "ProbeResult": _probe,
         SWEEP: _sweep,
     }
-    words, note = known.get(kind, _nothing)(data)
+    words, note = known[kind](data) if kind in known else ([], _UNKNOWN)
     return ([shlex.join(["featurephase", *words])] if words else []), note
-
-
-def _nothing(data: Dataset) -> tuple[list[str], str]:
-    return [], _UNKNOWN
 
 
 def _experiment(data: Dataset, command: str, flags: Iterable[str] = ()) -> tuple[list[str], str]:

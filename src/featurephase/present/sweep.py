@@ -137,7 +137,9 @@ def _curve(axes: Axes, data: Dataset, quantity: Quantity, replicates: int) -> No
     x = places(data, axis)
     numbers = np.asarray(x).dtype.kind in "fiu"
     at = np.asarray(x, dtype=float) if numbers else np.arange(len(x))
-    half = None if quantity.se is None else np.nan_to_num(quantity.se * _width(replicates))
+    # half of the 95 % interval in standard errors; 2 where the file does not say over how many they are
+    width = student_quantile(replicates) if replicates > 1 else 2.0
+    half = None if quantity.se is None else np.nan_to_num(quantity.se * width)
     line = "-" if numbers else "none"
     axes.errorbar(at, quantity.values, yerr=half, marker="o", markersize=5, linestyle=line, capsize=3, color=PALETTE[0])
     if not numbers:
@@ -147,11 +149,6 @@ def _curve(axes: Axes, data: Dataset, quantity: Quantity, replicates: int) -> No
     if quantity.wide:
         axes.set_yscale("log")
     axes.set(xlabel=label(axis), ylabel=_name(quantity))
-
-
-def _width(replicates: int) -> float:
-    """Half of the 95 % interval in standard errors; 2 where the file does not say over how many they are."""
-    return student_quantile(replicates) if replicates > 1 else 2.0
 
 
 def _maps(fig: Figure, grid: list[Axes], data: Dataset, quantity: Quantity) -> None:

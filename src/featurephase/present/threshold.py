@@ -94,12 +94,11 @@ def _sector_lines(when: str, sectors: Iterable[DirectionThreshold]) -> list[str]
     bounded = any(not np.isinf(w.high) for s in sectors for w in s.windows)
     if len(sectors) < 2 and not bounded:
         return []
-    rows = [[s.name, number(s, "value"), _learned(s.windows) if s.windows else "nowhere negative"] for s in sectors]
+    rows = [
+        [s.name, number(s, "value"), f"negative {_window_words(s.windows)}" if s.windows else "nowhere negative"]
+        for s in sectors
+    ]
     return [f"  {when}, each hard direction by itself", *aligned(rows, indent="    ")]
-
-
-def _learned(windows: Iterable[Window]) -> str:
-    return "negative " + _window_words(windows)
 
 
 def _details(entry: NetworkThreshold) -> list[str]:

@@ -105,7 +105,7 @@ def check_function(network: TorchNetwork, state: State, batch: Batch) -> None:
     with Precision() as precision:
         one = _evaluated(network, state, batch.take([0]))
     network.eps = max(network.eps, precision.eps)
-    outputs = torch.cat([_evaluated(network, state, part) for part in network.chunks(batch)])
+    outputs = torch.cat([_evaluated(network, state, part) for part in batch.parts(network.chunk)])
     if not outputs.is_floating_point() or not bool(torch.isfinite(outputs).all()):
         raise InputError("the network's outputs on the probe batch are not finite real numbers")
     _check_repeats(network, state, batch, outputs)
@@ -136,7 +136,7 @@ def _evaluated(network: TorchNetwork, state: State, batch: Batch) -> Tensor:
 
 def _check_repeats(network: TorchNetwork, state: State, batch: Batch, outputs: Tensor) -> None:
     """A second evaluation gives the same; if not, say whether chance or a state of the model's own is the cause."""
-    part = network.chunks(batch)[0]
+    part = batch.parts(network.chunk)[0]
     first, again = outputs[: part.samples], network.evaluate(state, part)
     if _close(first, again, network.eps):
         return

@@ -11,7 +11,7 @@ from torch import nn
 
 from featurephase.foundation.errors import InputError
 from featurephase.foundation.statistics import mean_and_se
-from featurephase.probe.functional import LossFunction, State, TorchNetwork
+from featurephase.probe.functional import LossFunction, TorchNetwork
 from featurephase.probe.structure import hooked
 from featurephase.probe.trees import Batch, tensors_of
 from featurephase.results.probe import CoordinateCheck
@@ -59,19 +59,18 @@ def coordinate_check(
     if len(set(widths)) < 2 or replicates < 2 or steps < 1:
         raise InputError("coordinate_check: expected two or more widths, two or more replicates, and a step")
     names: tuple[str, ...] = ()
-    sizes = np.empty((replicates, len(widths), 2, 0))
+    found = []
     for replicate in range(replicates):
-        for place, width in enumerate(widths):
+        for width in widths:
             before, after = _run(build, width, seed + replicate, (inputs, targets, loss), steps, rate)
-            if not names:
-                names = tuple(before)
-                sizes = np.empty((replicates, len(widths), 2, len(names)))
+            names = names or tuple(before)
             if tuple(before) != names:
                 raise InputError(
                     f"width {width} has modules {', '.join(before)}; width {widths[0]}: {', '.join(names)}"
                 )
             moved = [_rms(after[name] - before[name]) for name in names]
-            sizes[replicate, place] = [_rms(before[name]) for name in names], moved
+            found.append(([_rms(before[name]) for name in names], moved))
+    sizes = np.reshape(found, (replicates, len(widths), 2, len(names)))
     exponents = _slopes(np.log(np.asarray(widths, float)), sizes)
     mean, se = mean_and_se(sizes)
     slope, slope_se = mean_and_se(exponents)
@@ -95,18 +94,15 @@ def _run(
         optimiser = optimiser or torch.optim.SGD(model.parameters(), lr=rate)
         inputs, targets, loss = data
         batch, wanted = Batch.of(network.own(inputs, "inputs"), "inputs"), network.own(targets, "targets")
-        with network.isolated():
-            before = _activations(network, network.state(), batch)
+        before = _activations(network, batch)
         for _ in range(steps):
             optimiser.zero_grad()
             loss(network.raw(network.state(), model, batch), wanted).backward()
             optimiser.step()
-        with network.isolated():
-            after = _activations(network, network.state(), batch)
-    return before, after
+        return before, _activations(network, batch)
 
 
-def _activations(network: TorchNetwork, state: State, batch: Batch) -> dict[str, Any]:
+def _activations(network: TorchNetwork, batch: Batch) -> dict[str, Any]:
     """Outputs of every module without children, in evaluation mode."""
     seen: dict[str, Any] = {}
 
@@ -115,9 +111,11 @@ def _activations(network: TorchNetwork, state: State, batch: Batch) -> dict[str,
         if tensors and name not in seen:
             seen[name] = tensors[0].detach().double().cpu().numpy()
 
-    childless = {n or type(m).__name__: m for n, m in state.body.module.named_modules() if not list(m.children())}
-    with hooked(childless, keep):
-        network.evaluate(state, batch)
+    with network.isolated():
+        state = network.state()
+        childless = {n or type(m).__name__: m for n, m in state.body.module.named_modules() if not list(m.children())}
+        with hooked(childless, keep):
+            network.evaluate(state, batch)
     return seen
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -123,7 +123,7 @@ class Jacobian:
     def __init__(self, network: TorchNetwork, state: State, batch: Batch, names: Iterable[str] | None = None) -> None:
         self.network, self.state = network, state
         self.names = state.names if names is None else tuple(names)
-        self._parts = network.chunks(batch)
+        self._parts = batch.parts(network.chunk)
         self._kept: _Recorded | None = None
 
     def _recorded(self, part: Batch) -> _Recorded:
@@ -150,14 +150,12 @@ class Jacobian:
 
     def push(self, tangent: Mapping[str, Tensor]) -> Tensor:
         """``J v``: the first-order change of the outputs (N, C)."""
-        return self.push_all([tangent])[0]
+        return self.push_all(lambda: [tangent])[0]
 
-    def push_all(self, tangents: Iterable[Mapping[str, Tensor]]) -> Tensor:
-        """``J v`` for several directions, (directions, N, C); an iterable is run through once per chunk."""
-        if len(self._parts) > 1:
-            tangents = list(tangents) if not hasattr(tangents, "__len__") else tangents
+    def push_all(self, tangents: Callable[[], Iterable[Mapping[str, Tensor]]]) -> Tensor:
+        """``J v`` for several directions, (directions, N, C), which are made anew for every chunk."""
         parts = []
         for part in self._parts:
             recorded = self._recorded(part)
-            parts.append(torch.stack([recorded.push(tangent) for tangent in tangents]))
+            parts.append(torch.stack([recorded.push(tangent) for tangent in tangents()]))
         return torch.cat(parts, 1)

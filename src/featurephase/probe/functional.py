@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
@@ -137,11 +137,9 @@ class TorchNetwork:
         """Of the type that is measured in."""
         return int(torch.finfo(self.dtype).bits // 8)
 
-    @contextmanager
-    def isolated(self) -> Iterator[None]:
+    def isolated(self) -> AbstractContextManager[None]:
         """Global state of Python and torch, set aside for the block."""
-        with isolated(self.device):
-            yield
+        return isolated(self.device)
 
     def state(self) -> State:
         """A copy of where the model stands now.
@@ -246,14 +244,10 @@ class TorchNetwork:
             raise InputError("the outputs are complex: return their real and imaginary part (torch.view_as_real)")
         return chosen.reshape(samples, -1)
 
-    def chunks(self, batch: Batch) -> list[Batch]:
-        """The samples in parts of at most ``chunk``."""
-        return batch.parts(self.chunk)
-
     def evaluate(self, state: State, batch: Batch) -> Tensor:
         """The outputs (N, C) without a graph."""
         with torch.no_grad():
-            return torch.cat([self.call(state, {}, part) for part in self.chunks(batch)])
+            return torch.cat([self.call(state, {}, part) for part in batch.parts(self.chunk)])
 
     def has_room_for_double(self, state: State) -> bool:
         """Whether the values, their clones and their gradients fit in double precision too."""

@@ -28,6 +28,7 @@ from featurephase.probe.layer_gradients import Factors, Rows, layer_parts, one_b
 from featurephase.probe.memory import SampleCost
 from featurephase.probe.structure import capture
 from featurephase.probe.trees import Batch
+from featurephase.results.base import paired
 
 __all__ = ["ExactKernel", "KernelMeter", "exact_kernel", "top_eigenvalues"]
 
@@ -238,10 +239,6 @@ def exact_kernel(
     return ExactKernel(network, batch, rates or {}, block_bytes).matrix(state)[0]
 
 
-def _cosine(a: float, b: float, inner: float) -> float:
-    return inner / np.sqrt(a * b) if a > 0 and b > 0 else float("nan")
-
-
 def top_eigenvalues(matrix: Array, count: int) -> Array:
     """The ``count`` largest eigenvalues, descending (nan beyond the size)."""
     size = matrix.shape[0]
@@ -254,27 +251,6 @@ def top_eigenvalues(matrix: Array, count: int) -> Array:
     else:
         values = np.sort(eigsh(matrix, k=count, which="LA", v0=np.ones(size), return_eigenvectors=False))[::-1]
     return np.pad(values, (0, count - values.size), constant_values=np.nan)
-
-
-@dataclass
-class _Directions:
-    """The sketch's random directions of unit covariance, drawn anew each time they are gone through."""
-
-    network: TorchNetwork
-    names: tuple[str, ...]
-    rates: Mapping[str, float]
-    draws: int
-    seed: int
-
-    def __len__(self) -> int:
-        return self.draws
-
-    def __iter__(self) -> Iterator[Parameters]:
-        for draw in range(self.draws):
-            yield {
-                name: self.network.random(name, self.seed * 100_003 + draw)[0] * self.rates.get(name, 1.0) ** 0.5
-                for name in self.names
-            }
 
 
 @dataclass
@@ -313,10 +289,7 @@ class KernelMeter:
                 f"the exact kernel needs {need / 2**20:.1f} MiB beside the copies of the model, "
                 f"{self.memory_limit / 2**20:.1f} MiB of memory_limit are left: kernel='sketch' needs less"
             )
-        if self.method == "exact":
-            self.start = self._exact.matrix(state)[0]
-        else:
-            self.start = self._columns(state)
+        self.start = self._now(state)
 
     def saved(self) -> dict[str, Any]:
         """What goes into a checkpoint."""
@@ -331,14 +304,12 @@ class KernelMeter:
 
         Exact: the standard errors are 0. ``change = |K - K0|_F / |K0|_F``; alignments are Frobenius cosines.
         """
-        if self.method == "exact":
-            kernel = self.start if first else self.matrix(state)
-            return self._from_matrix(kernel)
-        return self._sketch(state, self.start if first else self._columns(state))
+        now = self.start if first else self._now(state)
+        return self._from_matrix(now) if self.method == "exact" else self._sketch(state, now)
 
-    def matrix(self, state: State) -> Array:
-        """The exact kernel (N C, N C)."""
-        return np.asarray(self._exact.matrix(state)[0])
+    def _now(self, state: State) -> Array:
+        """The exact kernel (N C, N C), or its sketch."""
+        return np.asarray(self._exact.matrix(state)[0]) if self.method == "exact" else self._columns(state)
 
     def trace(self, state: State, names: tuple[str, ...] | None = None) -> float:
         """The trace at a state, over all its trainable parameters or those named."""
@@ -352,14 +323,14 @@ class KernelMeter:
     def _from_matrix(self, kernel: Array) -> dict[str, Any]:
         start = self.start
         norm = float(np.linalg.norm(start))
-        square, square0 = float(np.vdot(kernel, kernel)), float(np.vdot(start, start))
+        square, square0, inner = (float(np.vdot(a, b)) for a, b in ((kernel, kernel), (start, start), (kernel, start)))
         aligned = float("nan")
         if self.labels is not None:
             y = self.labels.reshape(-1).double().cpu().numpy()
             aligned = float(y @ kernel @ y) / (np.sqrt(square) * float(y @ y)) if square and y @ y else float("nan")
         values: dict[str, Any] = {
             "change": float(np.linalg.norm(kernel - start)) / norm if norm else float("nan"),
-            "alignment": _cosine(square, square0, float(np.vdot(kernel, start))),
+            "alignment": inner / np.sqrt(square * square0) if square > 0 and square0 > 0 else float("nan"),
             "label_alignment": aligned,
             "trace": float(np.trace(kernel)),
             "eigenvalues": top_eigenvalues(kernel, self.count),
@@ -370,9 +341,14 @@ class KernelMeter:
         return {name: value * self.rates.get(name, 1.0) ** power for name, value in values.items()}
 
     def _columns(self, state: State, names: tuple[str, ...] | None = None) -> Array:
-        """(N C, draws): the Jacobian applied to the sketch's directions."""
+        """(N C, draws): the Jacobian applied to the sketch's random directions of unit covariance."""
         wanted = state.names if names is None else names
-        directions = _Directions(self.network, wanted, self.rates, self.draws, self.seed)
+
+        def directions() -> Iterator[Parameters]:
+            for draw in range(self.draws):
+                drawn = {name: self.network.random(name, self.seed * 100_003 + draw)[0] for name in wanted}
+                yield self._scaled(drawn, 0.5)
+
         pushed = Jacobian(self.network, state, self.batch, wanted).push_all(directions)
         return np.asarray(pushed.reshape(self.draws, -1).T.cpu().numpy().astype(np.float64))
 
@@ -397,7 +373,7 @@ class KernelMeter:
             "trace": (float(norms.mean()), float(norms.std(ddof=1) / np.sqrt(self.draws))),
             "eigenvalues": (eigenvalues, eigenvalues * 0.0),
         }
-        return {name + suffix: x for name, pair in pairs.items() for suffix, x in zip(("", "_se"), pair, strict=True)}
+        return paired(**pairs)
 
     def _lanczos(self, jacobian: Jacobian) -> Array:
         """Top eigenvalues of ``J J'`` by products alone; nan where they are not finite or not found."""

@@ -135,7 +135,7 @@ class LayerMeter:
     ) -> dict[str, NDArray[np.float64]]:
         parts: dict[str, list[Tensor]] = {layer.name: [] for layer, _ in group}
         chosen = {layer.path: modules[layer.path] for layer, _ in group}
-        for part in self.network.chunks(self.batch):
+        for part in self.batch.parts(self.network.chunk):
             with torch.no_grad(), capture(chosen) as seen:
                 self.network.call(state, {}, part)
             for layer, columns in group:

@@ -300,14 +300,11 @@ class Probe:
         Takes and ignores any arguments, so that it can serve as a callback.
         """
         self._step += 1
+        every = self._options.telescope_every
         if self._due(self._step):
             self.record()
-        elif self._telescope_now():
+        elif every is not None and self._step % every == 0 and self._status == OK:
             self._measured(float(self._step), lambda: self._advance(self._network.state(), self._step))
-
-    def _telescope_now(self) -> bool:
-        every = self._options.telescope_every
-        return every is not None and self._step % every == 0 and self._status == OK
 
     def _advance(self, state: State, at: float) -> None:
         self._telescoping.advance(state)
@@ -339,11 +336,8 @@ class Probe:
         except Exception as error:  # the user's own code runs in there, and no error of it may end the training
             words = " ".join(str(error).split())
             kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
-            self._end(not_measured(at), f"recording ended at step {at:g}: {kind}{words}")
+            self._status, self._message = not_measured(at), f"recording ended at step {at:g}: {kind}{words}"
         self._spent += clock.perf_counter() - begin
-
-    def _end(self, status: Status, message: str) -> None:
-        self._status, self._message = status, message
 
     def _current_state(self, at: float) -> State:
         """Where the model stands; where its form changed, all that was checked at the start is checked again."""
@@ -366,11 +360,12 @@ class Probe:
         network, first = self._network, not self._records
         if not _finite(state.parameters) or not _finite({"": network.evaluate(state, self._batch)}):
             what = "outputs" if _finite(state.parameters) else "weights"
-            self._end(diverged(at), f"the network's {what} are not finite at step {at:g}; {_ENDED}")
+            self._status = diverged(at)
+            self._message = f"the network's {what} are not finite at step {at:g}; {_ENDED}"
             return
         kernel = self._kernel.measure(state, first)
         if not math.isfinite(kernel["trace"]):
-            self._end(diverged(at), f"the kernel is not finite at step {at:g}; {_ENDED}")
+            self._status, self._message = diverged(at), f"the kernel is not finite at step {at:g}; {_ENDED}"
             return
         layers, pairs = self._layers.measure(state)
         mechanisms = self._mechanisms.measure(state, None if first else self._previous, kernel["trace"])

@@ -12,7 +12,7 @@ import math
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -245,7 +245,7 @@ def _assembled(
     reused = sum(outcome.reused for outcome in outcomes.values())
     failed = sum(outcome.status != OK for outcome in outcomes.values())
     missing = int(np.sum(~np.isfinite(columns["value"])))
-    short = _next(BoundaryPlan(**{**vars(plan), "points": len(points) + _ROUND}), points)
+    short = _next(replace(plan, points=len(points) + _ROUND), points)
     if failed:
         status, message = cells_failed(failed, len(points)), f"{failed} of {len(points)} points failed"
     elif short:
@@ -336,4 +336,4 @@ def boundary(
     if store is not None:
         return run(Path(store))
     with tempfile.TemporaryDirectory(prefix="featurephase-") as folder:
-        return run(Path(folder) / "store")
+        return replace(run(Path(folder) / "store"), store="")

@@ -284,7 +284,8 @@ class Store:
         for name in str(self.attributes["coordinates"]).split():
             array = self._array(name)
             values = np.asarray(array[...])
-            data = data.assign_coords({name: (array.metadata.dimension_names, _objects(values))})
+            values = values if values.dtype.kind in "biuf" else values.astype(object)
+            data = data.assign_coords({name: (array.metadata.dimension_names, values)})
         table: dict[str, Any] = {"done": (self.axes, flags, dict(self.done.attrs))}
         for names, packed, empty in (
             (self.layout.numbers, self.numbers, np.nan),
@@ -308,10 +309,6 @@ class Store:
             for place in np.argwhere(there):
                 out[tuple(place)] = array[tuple(int(i) for i in place)]
         return out
-
-
-def _objects(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    return values.astype(object) if values.dtype.kind not in "biuf" else values
 
 
 def _with_common_places(data: xarray.Dataset, layout: Layout, there: np.ndarray[Any, Any]) -> xarray.Dataset:
