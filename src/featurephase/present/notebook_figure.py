@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from matplotlib.figure import Figure
+import io
 
-from featurephase.present.figures import drawn
+from matplotlib.figure import Figure
 
 
 class NotebookFigure(Figure):
     """A Matplotlib figure with a picture of its own as the value of a cell."""
 
     def _repr_png_(self) -> bytes:
-        return drawn(self, "png")
+        drawn = io.BytesIO()
+        self.savefig(drawn, format="png")
+        return drawn.getvalue()
