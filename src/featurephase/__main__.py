@@ -3,8 +3,6 @@
 import signal
 import sys
 
-__all__ = ["main"]
-
 
 def main() -> None:
     """Load the command line and run it; Ctrl-C meanwhile ends the process without the traceback of an import."""

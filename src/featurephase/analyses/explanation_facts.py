@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from featurephase.results.prediction import TrajectoryPrediction
     from featurephase.subspaces import LatentSubspaces
 
-__all__ = ["Evidence", "Facts", "HardFacts", "gathered"]
-
 #: Standard errors by which a margin must differ from 0 for a verdict, and a delta from a threshold.
 _CLEAR = 2.0
 #: How the limits of delta_NN are followed, and again where that does not decide: the fewest sample paths, their share

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from featurephase.results.prediction import HessianPrediction, OutlierPrediction
     from featurephase.results.threshold import DirectionLimit
 
-__all__ = ["easy_words", "hard_words", "left_hard_outlier", "verdict_words"]
-
 
 def left_hard_outlier(hessian: HessianPrediction) -> OutlierPrediction | None:
     """The smallest hard outlier left of the bulk."""

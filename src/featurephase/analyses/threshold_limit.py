@@ -41,8 +41,6 @@ if TYPE_CHECKING:
     from featurephase.problem import Problem
     from featurephase.subspaces import LatentSubspaces
 
-__all__ = ["LIMIT_GOAL", "LONGEST_ROUND", "Question", "threshold_limit"]
-
 #: The limit counts as known when its standard error is below this share of it.
 LIMIT_GOAL = 0.02
 #: The scan: replicates and readings on the way, of one neuron and of several, which take longer to read; sample paths,

@@ -13,8 +13,6 @@ from featurephase.analyses.latent import latent
 from featurephase.foundation.types import Array
 from featurephase.latent_model.training import Measurement, Setting, train_network, two_point_data
 
-__all__ = ["DESCENT_BOUND", "Budget", "Descent", "descent", "followed", "measured_budget", "random_layers"]
-
 #: Error of gradient descent extrapolated to step 0: of second order in a step of up to 0.004 inverse rates.
 DESCENT_BOUND = 1e-4
 

@@ -17,21 +17,6 @@ from featurephase.results.simulation import SimulationRun
 from featurephase.results.threshold import NetworkThreshold
 from featurephase.subspaces import latent_subspaces
 
-__all__ = [
-    "EVEN",
-    "decaying_neuron",
-    "entry",
-    "escape",
-    "extrapolated",
-    "gelu_neuron",
-    "lowest",
-    "outlier",
-    "predicted",
-    "simulated",
-    "size_of",
-    "transition",
-]
-
 #: One direction, met through its square alone: it is hard.
 EVEN = "1.5*tanh(g1**2)"
 

@@ -30,8 +30,6 @@ from featurephase.foundation.types import Array
 
 Matrix = NDArray[Any]
 
-__all__ = ["RESIDUAL_TOLERANCE", "AsymptoticLaw", "ConditionedDesign", "FiniteLaw", "gaussian_triangle"]
-
 #: A direction enters the basis only if its residual exceeds this fraction of the gradient's norm: below it there is
 #: nothing but round-off, which would destroy the orthogonality of the basis.
 RESIDUAL_TOLERANCE = 1e-8

@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 
 Precision = Literal["float64", "float32"]
 
-__all__ = ["DenseDesign", "dense_bytes", "run_dense"]
-
 #: Rows of X read twice in a row: so large that what Python adds to a block, and threads waiting for each other to add
 #: it, do not count (measured, in float64 with m = 1 and 8: 16 MiB cost up to a tenth more, 2 MiB half as much again).
 _BLOCK_BYTES = 32 * 1024 * 1024

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from featurephase.problem import Problem
 
 
-__all__ = ["TEST_SAMPLES", "implicit_bytes", "implicit_capacity", "run_implicit"]
-
 #: Fresh samples behind the test loss of one run.
 TEST_SAMPLES = 20_000
 #: Below this many visited directions a run is not worth starting: gradient descent alone needs that many.

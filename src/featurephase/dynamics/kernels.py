@@ -21,8 +21,6 @@ from featurephase.foundation.errors import FeaturephaseWarning
 Function = TypeVar("Function", bound=Callable[..., Any])
 Matrix = NDArray[Any]
 
-__all__ = ["add_combination", "add_weighted_products", "combine", "keep_nothing", "project"]
-
 #: Columns at a time: those of the few rows stay in a core's own cache.
 _CHUNK = 2048
 #: Up to so few rows there is so little to compute that x comes in as fast as it can anyway.

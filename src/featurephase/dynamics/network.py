@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from featurephase.functions import Activation
     from featurephase.problem import Problem
 
-__all__ = ["Network", "Outer", "Pass"]
-
 #: Samples at a time where second derivatives in all pairs of outputs are needed: bounds the memory of ten outputs.
 _BLOCK = 8192
 

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from featurephase.problem import GradientDescent
 
 
-__all__ = ["BatchSequence", "FirstOrderRule", "OptimiserState", "Schedule", "padded", "require_batches"]
-
 #: Singular values of the gradient below this fraction of the largest are zero to orthogonalisation.
 _RANK = 1e-7
 

@@ -19,8 +19,6 @@ from featurephase.foundation.types import Array
 if TYPE_CHECKING:
     from featurephase.problem import GradientDescent
 
-__all__ = ["OuterGradient", "OuterTraining", "outer_rows", "queried"]
-
 
 def outer_rows(outputs: int) -> int:
     """Numbers of each sample that several outputs take: targets, outputs, probabilities and derivatives."""

@@ -17,8 +17,6 @@ from scipy.special import ndtri
 from featurephase.dynamics.sobol import sobol_points
 from featurephase.foundation.types import Array
 
-__all__ = ["INTEGRATED", "QUASI_RANDOM", "PathCoordinates"]
-
 #: Coordinates of a path that are quasi-random.
 QUASI_RANDOM = 24
 #: How many of them integrate so well that they count as known exactly: from about the ninth on, averages of products

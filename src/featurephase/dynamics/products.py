@@ -18,8 +18,6 @@ from featurephase.foundation.types import Array
 
 Matrix = NDArray[Any]
 
-__all__ = ["add_combination", "add_weighted_products", "combine", "project"]
-
 #: Products of up to so many multiplications are BLAS's: there is little to gain, and Numba takes a moment to load.
 #: Where precisions differ, the many rows would have to be copied first.
 _SMALL, _SMALL_MIXED = 100_000, 20_000

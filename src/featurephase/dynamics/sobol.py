@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 
 from featurephase.foundation.types import Array
 
-__all__ = ["MOST_COORDINATES", "sobol_points"]
-
 #: Binary digits of a point: all that a float64 holds.
 _BITS = 52
 #: Of each coordinate after the first: the primitive polynomial, and the first direction numbers.

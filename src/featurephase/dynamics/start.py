@@ -11,8 +11,6 @@ import numpy as np
 from featurephase.foundation.errors import InputError
 from featurephase.foundation.types import Array
 
-__all__ = ["STARTS", "start_weights"]
-
 #: kind of start -> what it is.
 STARTS = {
     "orthonormal": "Gram matrix exactly init_gram; overlap as prescribed on the span of init_overlap, random elsewhere",

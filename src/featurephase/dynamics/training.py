@@ -24,19 +24,6 @@ if TYPE_CHECKING:
     from featurephase.problem import GradientDescent
 
 
-__all__ = [
-    "Data",
-    "Design",
-    "FixedData",
-    "FreshData",
-    "Measured",
-    "Moment",
-    "ReplicateTrajectory",
-    "TestSet",
-    "measured",
-    "train",
-]
-
 #: Weights whose norm has grown by this factor are reported as diverged: no bounded trajectory does that.
 DIVERGENCE_FACTOR = 1e6
 

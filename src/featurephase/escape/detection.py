@@ -10,16 +10,6 @@ from numpy.typing import ArrayLike
 
 from featurephase.foundation.types import Array
 
-__all__ = [
-    "ESCAPE_LEVEL",
-    "GrokkingTimes",
-    "crossing_time",
-    "grokking_times",
-    "hard_overlap",
-    "level_time",
-    "median_and_se",
-]
-
 #: A run has escaped when |P_H Theta| first stays above this fraction of |Theta|.
 ESCAPE_LEVEL = 0.5
 #: Share of the loss at the start that must go for a fall to count.

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from featurephase.problem import Problem
 
 
-__all__ = ["HardGrowth", "escape_available", "growth_bytes", "hard_growth", "require_growth_memory"]
-
 #: All samples of a block.
 _WHOLE = slice(None)
 #: Injected noise is kept up to this fraction of its variance: Monte Carlo knows the variance to a few percent.

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from featurephase.problem import Problem
     from featurephase.results.subspaces import LatentSubspaces
 
-__all__ = ["EscapeLaw", "escape_law", "predicted_escape", "predicted_escapes"]
-
 #: The tangent recursion behind the predicted time is followed to the last step, but so far at least, so that it knows
 #: whether an early instability lasts, and so far at most; beyond, it is continued at its final rate.
 _SHORTEST, _LONGEST = 120, 300

@@ -11,8 +11,6 @@ from featurephase.foundation.statistics import mean_and_se
 from featurephase.foundation.types import Array
 from featurephase.results.simulation import Recovery
 
-__all__ = ["captures", "recovery", "smaller_dimensions"]
-
 #: Recovery compares d with these fractions of it ...
 _FRACTIONS = (0.25, 0.0625)
 #: ... and calls a capture that falls at least this fast with d (exponent) none: midway between -1/2 and 0.

@@ -12,8 +12,6 @@ from featurephase.foundation.errors import FeaturephaseWarning, InputError, Miss
 from featurephase.foundation.threads import hold_blas
 from featurephase.foundation.workers import NotSentError, WorkerError, packed, unpacked
 
-__all__ = ["run_on_cluster"]
-
 
 def run_on_cluster(
     address: str,

@@ -10,18 +10,6 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = [
-    "FeaturephaseError",
-    "FeaturephaseWarning",
-    "InputError",
-    "Interrupted",
-    "MemoryLimitError",
-    "MissingDependencyError",
-    "SingularCurvatureError",
-    "show",
-    "suggest",
-]
-
 
 class FeaturephaseError(Exception):
     """Root of all errors raised on purpose; ``exit_code`` is what the command line returns."""

@@ -23,17 +23,6 @@ from featurephase.foundation.errors import InputError, show
 if TYPE_CHECKING:
     import xarray
 
-__all__ = [
-    "CSV",
-    "FIGURES",
-    "TABLES",
-    "check_target",
-    "file_kind",
-    "save_dataset",
-    "write_bytes",
-    "write_text",
-]
-
 #: Endings of figures and of labelled data, in small or capital letters.
 FIGURES = (".png", ".pdf", ".svg")
 TABLES = (".nc", ".zarr")

@@ -8,8 +8,6 @@ from pathlib import Path
 
 from featurephase.foundation.errors import MemoryLimitError
 
-__all__ = ["available_memory", "format_bytes", "require_memory"]
-
 _CGROUP = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
     ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),

@@ -5,8 +5,6 @@ from __future__ import annotations
 import numbers
 from typing import Any
 
-__all__ = ["is_number", "is_whole", "plain"]
-
 
 def plain(value: Any) -> Any:
     """A scalar of NumPy, torch or another array library as Python's own; anything else as it is."""

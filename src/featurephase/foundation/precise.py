@@ -22,8 +22,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from featurephase.foundation.types import Array
 
-__all__ = ["Numbers", "Precise", "exact", "exact_dot", "exact_products", "rounded", "where"]
-
 #: Float64 arrays or :class:`Precise` ones, in formulas that are written once for both.
 Numbers: TypeAlias = Any
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import sys
 from typing import Any, Self
 
-__all__ = ["progress_bar"]
-
 
 def progress_bar(total: int, label: str = "", *, quiet: bool = False, unit: str = "it", initial: int = 0) -> Any:
     """A tqdm bar (use as a context manager, ``.update(n)``), or nothing where standard error is no terminal.

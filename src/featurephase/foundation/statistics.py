@@ -11,8 +11,6 @@ from numpy.typing import ArrayLike
 
 from featurephase.foundation.types import Array
 
-__all__ = ["mean_and_se", "student_interval", "student_quantile", "welch_degrees"]
-
 
 def mean_and_se(replicates: ArrayLike) -> tuple[Array, Array]:
     """Mean and standard error over the first axis, nan wherever a replicate is nan.

@@ -25,17 +25,6 @@ from featurephase.foundation.errors import InputError, show
 
 Result = TypeVar("Result")
 
-__all__ = [
-    "PARTS",
-    "blas_on_one_thread",
-    "core_count",
-    "hold_blas",
-    "in_turn",
-    "map_blocks",
-    "map_parts",
-    "thread_count",
-]
-
 #: Sums over blocks are taken in so many parts, each by one thread: fixed, so that threads do not change rounding.
 PARTS = 16
 

@@ -14,8 +14,6 @@ from typing import Any
 from featurephase.foundation.errors import InputError, show
 from featurephase.foundation.files import file_kind
 
-__all__ = ["MAX_BYTES", "MAX_KEY_PARTS", "parse", "read_text", "toml_value"]
-
 #: Largest file that is read. An experiment is a page of text; a 100 x 100 Gram matrix still fits.
 MAX_BYTES = 256 * 1024
 #: Seconds until a pipe must have a writer.

@@ -7,7 +7,5 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Array"]
-
 #: An array of float64.
 Array: TypeAlias = NDArray[np.float64]

@@ -23,8 +23,6 @@ from featurephase.foundation.threads import blas_on_one_thread
 
 T = TypeVar("T")
 
-__all__ = ["NotSentError", "Worker", "WorkerError", "dismiss", "hire", "packed", "running", "unpacked"]
-
 #: Idle workers leave after so many seconds; a notebook keeps its memory.
 _IDLE = 120.0
 #: Environment of a worker: its threads, which libraries read when they are imported.

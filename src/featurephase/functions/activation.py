@@ -23,8 +23,6 @@ from featurephase.functions.gaussian import gaussian_mean
 from featurephase.functions.parser import check_length, refuse
 from featurephase.functions.specified import Origin, Specified
 
-__all__ = ["Activation", "activation"]
-
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Activation(Specified):

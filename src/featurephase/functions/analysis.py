@@ -28,8 +28,6 @@ from featurephase.functions.program import Program
 Bools = NDArray[np.bool_]
 Integers = NDArray[np.intp]
 
-__all__ = ["REACH", "Border", "Survey", "survey"]
-
 #: functions are examined for arguments up to this size
 REACH = 1e4
 

@@ -9,8 +9,6 @@ from featurephase.functions.analysis import Border, Survey
 from featurephase.functions.formula import Formula
 from featurephase.functions.parser import refuse
 
-__all__ = ["limits_at", "refuse_discontinuity"]
-
 
 def _place(formula: Formula, point: Iterable[float]) -> str:
     return ", ".join(f"{name} = {x:.6g}" for name, x in zip(formula.variables, point, strict=True))

@@ -11,8 +11,6 @@ from numpy.typing import ArrayLike
 from featurephase.foundation.errors import InputError
 from featurephase.foundation.types import Array
 
-__all__ = ["Callables", "check_callables"]
-
 #: functions are examined for |h| up to this size
 _REACH = 8.0
 

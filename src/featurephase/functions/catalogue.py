@@ -15,8 +15,6 @@ from featurephase.foundation.errors import InputError
 from featurephase.functions.parser import FUNCTIONS, Function, parse, refuse
 from featurephase.functions.tape import MAX_DEGREE, Tape
 
-__all__ = ["ACTIVATIONS", "LANGUAGE", "LINKS", "LOSSES", "Entry", "expand", "split_arguments", "split_call"]
-
 Fact = bool | str | None
 
 

@@ -16,8 +16,6 @@ from featurephase.functions.analysis import REACH, Survey
 from featurephase.functions.formula import Formula
 from featurephase.functions.intervals import enclosure
 
-__all__ = ["ActivationFacts", "Facts", "LinkFacts", "LossFacts", "activation_facts", "grows", "loss_facts"]
-
 #: from |x| = NEAR to |x| = REACH an unbounded function grows by more than GROWTH (log log x grows by 15 %)
 _NEAR = 1e3
 _GROWTH = 1.05

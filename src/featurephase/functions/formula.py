@@ -12,8 +12,6 @@ from featurephase.functions.parser import parse, refuse
 from featurephase.functions.program import Program
 from featurephase.functions.tape import IntricateError, Tape, UndefinedError
 
-__all__ = ["Formula"]
-
 
 class Formula:
     """An expression in some variables, differentiated twice in the last of them.

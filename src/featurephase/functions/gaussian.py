@@ -10,8 +10,6 @@ import numpy as np
 from featurephase.foundation.errors import InputError
 from featurephase.foundation.types import Array
 
-__all__ = ["gaussian_mean"]
-
 #: the density of N(0, 1) underflows beyond
 _END = 38.0
 

@@ -12,8 +12,6 @@ from featurephase.functions.tape import Tape
 
 Interval = tuple[float, float]
 
-__all__ = ["enclosure"]
-
 _EVERYTHING: Interval = (-math.inf, math.inf)
 
 _INCREASING = frozenset(

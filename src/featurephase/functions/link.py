@@ -22,8 +22,6 @@ from featurephase.functions.program import Program
 from featurephase.functions.specified import Origin, Remade
 from featurephase.functions.tape import Tape
 
-__all__ = ["Link", "link"]
-
 #: most noise variables of each kind
 MAX_NOISE = 64
 

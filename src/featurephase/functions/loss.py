@@ -21,8 +21,6 @@ from featurephase.functions.formula import Formula
 from featurephase.functions.parser import check_length, refuse
 from featurephase.functions.specified import Origin, Specified
 
-__all__ = ["Loss", "loss"]
-
 #: responses at which a loss is examined: classes, ordinary and far values
 _RESPONSES = np.array([0.0, 1.0, -1.0, 0.5, 2.0, -2.0, 0.3, -0.7, 3.7, -5.1, 30.3, -30.3])
 

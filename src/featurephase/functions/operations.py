@@ -18,8 +18,6 @@ from scipy import special
 
 from featurephase.foundation.types import Array
 
-__all__ = ["COMPARISONS", "OPERATIONS", "SWITCHES", "Operation"]
-
 
 class _Builder(Protocol):
     """What a rule of differentiation needs to write a derivative down: :class:`~featurephase.functions.tape.Tape`.

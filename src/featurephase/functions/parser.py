@@ -22,8 +22,6 @@ from typing import Any, NamedTuple
 from featurephase.foundation.errors import InputError, suggest
 from featurephase.functions.tape import MAX_DEGREE, IntricateError, Tape, UndefinedError
 
-__all__ = ["FUNCTIONS", "MAX_DEPTH", "MAX_LENGTH", "Function", "check_length", "parse", "refuse"]
-
 #: longest expression, in characters
 MAX_LENGTH = 2000
 

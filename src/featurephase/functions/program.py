@@ -14,8 +14,6 @@ from featurephase.foundation.types import Array
 from featurephase.functions.operations import OPERATIONS
 from featurephase.functions.tape import Tape
 
-__all__ = ["Program"]
-
 #: samples a block: 64 KiB an intermediate result, so that a handful of them stays in the L2 cache
 BLOCK = 8192
 

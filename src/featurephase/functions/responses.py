@@ -13,8 +13,6 @@ from featurephase.functions.facts import LinkFacts
 from featurephase.functions.link import Link
 from featurephase.functions.specified import Origin
 
-__all__ = ["class_link", "class_probabilities", "vector_link"]
-
 
 def vector_link(parts: Sequence[Link]) -> Link:
     """The link whose response is the vector of the responses of ``parts``, (N, C); e1, u1, .. are the same in all.

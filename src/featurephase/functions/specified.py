@@ -8,8 +8,6 @@ from typing import Any, ClassVar, NamedTuple
 
 from featurephase.foundation.errors import InputError, SingularCurvatureError
 
-__all__ = ["Origin", "Remade", "Specified"]
-
 
 class Origin(NamedTuple):
     """How something is made again: a function, its arguments, and those by name."""

@@ -14,8 +14,6 @@ import numpy as np
 
 from featurephase.functions.operations import COMPARISONS, OPERATIONS
 
-__all__ = ["MAX_NODES", "IntricateError", "Tape", "UndefinedError"]
-
 #: more distinct operations than this, in a function and its two derivatives, are refused
 MAX_NODES = 20_000
 

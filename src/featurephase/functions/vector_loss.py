@@ -17,8 +17,6 @@ from featurephase.functions.facts import LossFacts
 from featurephase.functions.loss import Loss
 from featurephase.functions.specified import Origin, Specified
 
-__all__ = ["VectorLoss", "vector_loss"]
-
 #: What is known of cross-entropy after softmax, as a function of f.
 _SOFTMAX_FACTS = LossFacts(bounded=False, bounded_first=True, bounded_second=True, convex=True, smooth=True)
 #: Numbers of a block: their memory is used again at once, and fresh memory is slow.

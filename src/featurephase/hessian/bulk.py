@@ -26,8 +26,6 @@ from numpy.typing import NDArray
 
 from featurephase.foundation.types import Array
 
-__all__ = ["BranchPoint", "Bulk", "Edge", "Moments", "stieltjes_transform"]
-
 #: Samples per block: a block of (m, m) matrices and its workspace stay in the second-level cache.
 _BLOCK_BYTES = 128 * 1024
 #: Newton's method takes up to 5 steps from a point nearby, 15 from afar; beyond the end of the branch it wanders about.

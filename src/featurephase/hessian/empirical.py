@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from featurephase.dynamics.network import Network
 
 
-__all__ = ["Eigenpairs", "EmpiricalHessian", "SpectralDensity", "extreme_eigenpairs", "spectral_density"]
-
 #: Up to this size the matrix is built and solved whole: exact, and faster than Lanczos.
 DENSE_SIZE = 1200
 

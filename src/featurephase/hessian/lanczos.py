@@ -20,8 +20,6 @@ from scipy.linalg import eigh_tridiagonal
 
 from featurephase.foundation.types import Array
 
-__all__ = ["Krylov", "Ritz", "extreme_pairs", "krylov", "quadrature"]
-
 Vector: TypeAlias = Any  # a NumPy array or a torch tensor of one dimension
 #: Multiples of the rounding error below which the remainder of a step is zero.
 _ROUNDING = 10.0

@@ -24,8 +24,6 @@ from scipy.linalg import cho_factor, cho_solve
 from featurephase.foundation.types import Array
 from featurephase.hessian.bulk import BranchPoint, Bulk, Edge
 
-__all__ = ["Directions", "Outlier", "OutlierSearch", "margin_matrix", "margins", "outliers", "search_outliers"]
-
 Matrix = NDArray[Any]
 
 #: Row panels of a Gram matrix: with 4, five eighths of the products remain.

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from featurephase.functions.vector_loss import VectorLoss
 
 
-__all__ = ["CurvatureSupport", "curvature_support"]
-
 _SCALES = 2.0 ** np.arange(0, 13)
 _DRAWS = 3000
 _LARGEST_PREACTIVATION = 1e4

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from featurephase.functions import Activation, Link
     from featurephase.functions.vector_loss import VectorLoss
 
-__all__ = ["VISIBLE", "CurvatureBounds", "curvature_bounds", "keeps_growing", "unbounded_status"]
-
 #: A tail is visible where fresh samples within so many standard deviations of their coordinates reach it: beyond, there
 #: is one sample in three million. (Measured: edges drift with log N where it begins at 1.7 to 4.6; where the curvature
 #: is unbounded but no edge moves, it begins at 5.3 for a noisy response and at 7 to 100 for several neurons.)

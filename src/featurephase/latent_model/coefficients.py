@@ -18,8 +18,6 @@ from featurephase.foundation.precise import Numbers, Precise, exact, exact_produ
 from featurephase.foundation.types import Array
 from featurephase.latent_model.model import Flags, Model
 
-__all__ = ["Coefficients", "cancelled", "coefficients", "modes", "precise_coefficients", "precise_modes", "unbalance"]
-
 #: Products of four numbers within these bounds stay in the range of float64.
 _LOW, _HIGH = 1e-70, 1e70
 

@@ -25,8 +25,6 @@ from featurephase.latent_model.model import check_times
 from featurephase.latent_model.motion import Motion, product, scalars
 from featurephase.latent_model.solution import Flow
 
-__all__ = ["NAMES", "Mechanisms", "mechanisms", "regime"]
-
 #: The four parts of the budget of ln K, in the order in which they are drawn.
 NAMES = ("alignment", "growth", "disalignment", "shrinkage")
 

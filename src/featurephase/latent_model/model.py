@@ -11,8 +11,6 @@ from featurephase.foundation.errors import InputError
 from featurephase.foundation.precise import Precise, exact, rounded
 from featurephase.foundation.types import Array
 
-__all__ = ["DataMoments", "Flags", "Model", "check_times", "finite", "moments_from_data"]
-
 Flags = NDArray[np.bool_]
 
 #: The float nearest to B^2/A falls short of it by one rounding at most, relative.

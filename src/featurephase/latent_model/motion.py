@@ -14,8 +14,6 @@ from featurephase.foundation.types import Array
 from featurephase.latent_model.coefficients import Coefficients, coefficients, precise_coefficients, precise_rate
 from featurephase.latent_model.model import Flags, Model
 
-__all__ = ["SCALARS", "Evaluation", "Formula", "Motion", "Trajectory", "arrival", "growth", "product", "scalars"]
-
 #: Stands for infinite time in precise numbers, in units of 1/(4 c D): ratios of vanishing numbers keep their meaning.
 _ENDLESS: Numbers = np.exp(Precise(1e4))
 #: Below every product of float64 numbers, above exp(-_ENDLESS).

@@ -14,8 +14,6 @@ from featurephase.foundation.errors import InputError
 from featurephase.foundation.types import Array
 from featurephase.latent_model.scaling import AXES, WEIGHTS, Scaling, draw, sign, width_at
 
-__all__ = ["FiniteWidthMap", "Point", "Segment", "Slice", "finite_width_map"]
-
 Point = tuple[float, float]
 Segment = tuple[Point, Point]
 

@@ -30,8 +30,6 @@ from featurephase.foundation.errors import InputError
 from featurephase.foundation.types import Array
 from featurephase.latent_model.solution import Flow
 
-__all__ = ["AXES", "PARAMETERISATIONS", "Exponents", "Parameterisation", "Scaling", "Verdict", "parameterisation"]
-
 #: Exponents closer to 0 than this count as 0: a few roundings of sums of numbers of order 1.
 _ZERO = 1e-9
 #: The width that "fixed width" stands for when one has to be drawn.

@@ -14,8 +14,6 @@ from numpy.typing import ArrayLike
 from featurephase.foundation.errors import InputError
 from featurephase.foundation.types import Array
 
-__all__ = ["Measurement", "Setting", "integrate_flow", "train_network", "two_point_data"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:

@@ -14,8 +14,6 @@ from featurephase.foundation.errors import InputError
 from featurephase.probe.functional import State, Tensor, TorchNetwork
 from featurephase.probe.trees import Batch
 
-__all__ = ["DataBatches", "label_codes", "learning_rates", "weight_decays"]
-
 
 def label_codes(targets: Any, outputs: Tensor) -> tuple[Tensor | None, str]:
     """(N, C) codes that a kernel can be aligned with, or None and the reason why the targets are none."""

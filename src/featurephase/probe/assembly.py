@@ -25,8 +25,6 @@ from featurephase.results.probe import (
 )
 from featurephase.results.status import DIVERGED, not_measured
 
-__all__ = ["Record", "assembled"]
-
 
 @dataclass(frozen=True)
 class Record:

@@ -14,8 +14,6 @@ from featurephase.results.base import Record, averaged
 from featurephase.results.probe import ProbeResult
 from featurephase.results.status import OK, replicates_failed
 
-__all__ = ["average"]
-
 R = TypeVar("R", bound=Record)
 
 #: What identifies a result rather than being measured.

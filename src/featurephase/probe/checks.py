@@ -19,8 +19,6 @@ from featurephase.probe.functional import Parameters, Precision, State, Tensor, 
 from featurephase.probe.structure import walked
 from featurephase.probe.trees import Batch, leaves
 
-__all__ = ["check_derivatives", "check_function", "few", "find_hooks", "free_entries", "in_double", "own_functions"]
-
 #: Samples that derivatives are checked on.
 _FEW = 3
 #: Parameter tensors that are moved together, so that a deep network costs no more than this many differences.

@@ -16,8 +16,6 @@ from featurephase.probe.structure import hooked
 from featurephase.probe.trees import Batch, tensors_of
 from featurephase.results.probe import CoordinateCheck
 
-__all__ = ["coordinate_check"]
-
 
 def coordinate_check(
     build: Callable[[int], Any],

@@ -26,8 +26,6 @@ from torch.overrides import TorchFunctionMode
 
 from featurephase.foundation.errors import InputError
 
-__all__ = ["Body", "copy_model"]
-
 #: Attributes of a module that hold hooks.
 HOOKS = (
     "_forward_hooks",

@@ -18,8 +18,6 @@ import torch
 from featurephase.probe.functional import Parameters, State, Tensor, TorchNetwork
 from featurephase.probe.trees import Batch
 
-__all__ = ["Jacobian", "contracted", "gradients", "random_like"]
-
 
 def gradients(outputs: Any, leaves: Mapping[str, Tensor], cotangents: Any = None, **options: Any) -> Parameters:
     """``torch.autograd.grad`` by name; zeros where nothing depends, sparse gradients made dense."""

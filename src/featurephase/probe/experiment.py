@@ -27,8 +27,6 @@ from featurephase.probe.telescoping import quadratic_curvature
 from featurephase.probe.trees import Batch
 from featurephase.results.probe import ProbeResult
 
-__all__ = ["Experiment", "run", "run_replicates"]
-
 OPTIMISERS: dict[str, type[torch.optim.Optimizer]] = {
     "sgd": torch.optim.SGD,
     "adam": torch.optim.Adam,

@@ -22,8 +22,6 @@ from featurephase.probe.copies import Body, copy_model, hook_signature
 from featurephase.probe.quiet import isolated
 from featurephase.probe.trees import Batch, as_tensors, leaves, transform
 
-__all__ = ["Forward", "LossFunction", "Parameters", "State", "Tensor", "TorchNetwork"]
-
 Tensor: TypeAlias = Any  # torch ships no types that a strict checker accepts everywhere
 Parameters: TypeAlias = dict[str, Tensor]
 Forward: TypeAlias = Callable[[Any, Any], Any]

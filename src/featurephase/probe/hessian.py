@@ -30,8 +30,6 @@ from featurephase.results.status import (
     out_of_products,
 )
 
-__all__ = ["HessianOperator", "Objective", "extreme_eigenvalues", "orthonormal_subspace"]
-
 #: Up to this many parameters the Hessian is formed and all its eigenvalues are exact.
 DENSE = 300
 #: Eigenvalues within this fraction of the largest one are zero for the purpose of counting negative ones,

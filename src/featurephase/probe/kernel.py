@@ -30,9 +30,6 @@ from featurephase.probe.structure import capture
 from featurephase.probe.trees import Batch
 from featurephase.results.base import paired
 
-__all__ = ["ExactKernel", "KernelMeter", "exact_kernel", "top_eigenvalues"]
-
-
 #: Below this size all eigenvalues are had from a dense solver; above, the top ones by Lanczos.
 _DENSE = 256
 #: Rounding, in units of the precision, that the two sides of the self-check may differ by, relative to the trace: sums

@@ -18,8 +18,6 @@ from featurephase.probe.functional import Parameters, State, Tensor, TorchNetwor
 from featurephase.probe.structure import canonical_names, capture
 from featurephase.probe.trees import Batch
 
-__all__ = ["Factors", "Rows", "layer_parts", "owned_parameters", "sample_rows"]
-
 
 def owned_parameters(network: TorchNetwork, state: State, batch: Batch) -> dict[str, dict[str, str]]:
     """Module -> {"weight": parameter, "bias": ..} of the plain layers whose parameters nothing else owns.

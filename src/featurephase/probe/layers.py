@@ -15,8 +15,6 @@ from featurephase.probe.functional import State, Tensor, TorchNetwork
 from featurephase.probe.structure import Layer, Structure, capture
 from featurephase.probe.trees import Batch
 
-__all__ = ["LayerMeter", "alignment", "leading_pair", "singular_cosine"]
-
 _DENSE = 64
 
 

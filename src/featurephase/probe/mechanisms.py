@@ -36,8 +36,6 @@ from featurephase.probe.functional import State, Tensor, TorchNetwork
 from featurephase.probe.structure import Structure
 from featurephase.probe.trees import Batch
 
-__all__ = ["MECHANISMS", "LatentCoordinates", "MechanismMeter", "latent_coordinates"]
-
 MECHANISMS = ("alignment", "disalignment", "growth", "shrinkage", "statistics", "unattributed")
 
 

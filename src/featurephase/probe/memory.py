@@ -12,8 +12,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from featurephase.probe.trees import Batch
 
-__all__ = ["Held", "SampleCost", "peak_bytes"]
-
 
 class Held(TorchDispatchMode):  # type: ignore[misc]  # torch is untyped here
     """Within it, ``now`` and ``peak`` are the bytes of the storages that operations made and that still live."""

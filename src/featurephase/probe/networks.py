@@ -14,8 +14,6 @@ from featurephase.foundation.errors import InputError
 from featurephase.probe.functional import Tensor
 from featurephase.probe.parameterisations import layer_scales
 
-__all__ = ["ACTIVATIONS", "NETWORKS", "NetworkOptions", "Scale", "build_network"]
-
 NETWORKS = ("mlp", "cnn")
 
 

@@ -10,8 +10,6 @@ import torch
 
 from featurephase.foundation.errors import InputError
 
-__all__ = ["ProbeOptions"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeOptions:

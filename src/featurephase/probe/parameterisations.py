@@ -12,8 +12,6 @@ from typing import NamedTuple
 
 from featurephase.foundation.errors import InputError
 
-__all__ = ["PARAMETERISATIONS", "LayerScale", "layer_scales"]
-
 PARAMETERISATIONS = ("standard", "ntk", "mean-field", "mup")
 
 

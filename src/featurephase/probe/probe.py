@@ -32,8 +32,6 @@ from featurephase.probe.trees import Batch
 from featurephase.results.probe import Cost, HessianAnalysis, HessianSpectrum, KernelMatrix, ProbeResult
 from featurephase.results.status import NO_EIGENVALUES, OK, Status, diverged, not_measured
 
-__all__ = ["Probe"]
-
 
 class Probe:
     """Measures, at chosen steps of a training loop, in which phase a network is and by which mechanism it

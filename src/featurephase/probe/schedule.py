@@ -8,8 +8,6 @@ from typing import TypeAlias
 
 from featurephase.foundation.errors import InputError
 
-__all__ = ["Schedule", "make_schedule"]
-
 Schedule: TypeAlias = Callable[[int], bool]
 
 #: Records per factor of ten in training steps of the default schedule.

@@ -29,8 +29,6 @@ from featurephase.results.base import averaged, paired
 from featurephase.results.probe import BlockSpectrum, HessianSpectrum
 from featurephase.results.status import OK, Status
 
-__all__ = ["DensityOptions", "GaussNewtonOperator", "hessian_spectrum", "parameter_blocks"]
-
 
 @dataclass(frozen=True)
 class DensityOptions:

@@ -20,8 +20,6 @@ from torch import nn
 from featurephase.probe.functional import State, Tensor, TorchNetwork
 from featurephase.probe.trees import Batch
 
-__all__ = ["Capture", "Layer", "Pair", "Structure", "capture", "find_structure"]
-
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 WEIGHT_LAYERS = (nn.Linear, *CONVOLUTIONS)
 

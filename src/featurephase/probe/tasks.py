@@ -20,9 +20,6 @@ from numpy.typing import NDArray
 from featurephase.foundation.errors import InputError, MissingDependencyError
 from featurephase.foundation.types import Array
 
-__all__ = ["TASKS", "Task", "load_task", "read_idx"]
-
-
 #: Where Debian's package dataset-fashion-mnist puts its files.
 FASHION_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 

@@ -21,8 +21,6 @@ from featurephase.probe.functional import LossFunction, State, Tensor, TorchNetw
 from featurephase.probe.kernel import exact_kernel
 from featurephase.probe.trees import Batch
 
-__all__ = ["SmootherMeter", "TelescopingMeter", "quadratic_curvature"]
-
 
 def _difference(after: State, before: State) -> dict[str, Tensor]:
     """How the parameters moved that were trained at either time; those that were frozen did not."""

@@ -17,8 +17,6 @@ import torch
 
 from featurephase.foundation.errors import InputError
 
-__all__ = ["Batch", "as_tensors", "leaves", "tensors_of", "transform"]
-
 
 def transform(change: Callable[[Any], Any], tree: Any) -> Any:
     """The same tree with ``change`` applied to every leaf (whatever is not a container)."""

@@ -14,8 +14,6 @@ from numpy.typing import ArrayLike
 
 from featurephase.results.probe import Verdict
 
-__all__ = ["KERNEL_CHANGE", "RICH_CHANGE", "decide"]
-
 KERNEL_CHANGE = 0.1
 RICH_CHANGE = 10.0
 #: A turn of a layer by this relative movement is worth a word when the kernel stands still

@@ -15,16 +15,6 @@ from featurephase.foundation.numbers import is_number, plain
 from featurephase.problem.checks import MAX_DELTA
 from featurephase.problem.problem import Problem
 
-__all__ = [
-    "asked_deltas",
-    "asked_times",
-    "check_delta",
-    "check_problem",
-    "experiment_text",
-    "flat_numbers",
-    "whole_steps",
-]
-
 
 def flat_numbers(name: str, value: Any) -> list[Any]:
     """The numbers in ``value``: one, or a list, tuple, array or other iterable of them; nothing nested in it.

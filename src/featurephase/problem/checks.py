@@ -13,30 +13,6 @@ from featurephase.foundation.errors import InputError, show
 from featurephase.foundation.numbers import is_number, is_whole, plain
 from featurephase.foundation.types import Array
 
-__all__ = [
-    "ACCEPTED",
-    "CHOICES",
-    "MAX_DELTA",
-    "MAX_LATENT_DIM",
-    "MAX_OUTPUTS",
-    "MAX_REPLICATES",
-    "MAX_SAMPLES",
-    "MAX_SEED",
-    "MAX_STEPS",
-    "MAX_TITLE",
-    "MAX_WIDTH",
-    "MIN_SAMPLES",
-    "Value",
-    "check_array",
-    "check_choice",
-    "check_integer",
-    "check_number",
-    "check_text",
-    "frozen",
-    "parsed",
-    "refuse",
-]
-
 # Ranges. Far beyond what can be computed; they catch typing errors. Memory is checked where it is spent.
 MAX_LATENT_DIM = 64
 MAX_WIDTH = 1024

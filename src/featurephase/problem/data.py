@@ -23,8 +23,6 @@ from featurephase.foundation.numbers import is_number, plain
 from featurephase.foundation.types import Array
 from featurephase.functions import Link
 
-__all__ = ["UserData", "load_data"]
-
 Header: TypeAlias = Literal["auto", "yes", "no"]
 
 #: What reading a damaged file raises; RuntimeError: encrypted, or a compression that Python does not know.

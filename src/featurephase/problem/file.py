@@ -16,8 +16,6 @@ from featurephase.functions import loss as parse_loss
 from featurephase.problem.checks import ACCEPTED, parsed
 from featurephase.problem.values import Asymptotics, GradientDescent, Run, Student, Teacher, ThresholdSearch
 
-__all__ = ["KEYS", "change_table", "parts_from", "source_text", "tables_of", "toml_text", "unknown_key"]
-
 _SECTIONS: dict[str, Callable[..., Any]] = {
     "teacher": Teacher,
     "student": Student,

@@ -11,8 +11,6 @@ from featurephase.functions import Link, Loss, VectorLoss, class_link, vector_lo
 from featurephase.functions.responses import class_probabilities
 from featurephase.problem.values import Student, Teacher
 
-__all__ = ["fitting_loss", "fitting_teacher", "require_classes"]
-
 #: A class below this probability counts as one that never occurs, and how many draws say so.
 _NEVER, _DRAWS = 1e-5, 100_000
 

@@ -27,8 +27,6 @@ from featurephase.problem.outputs import fitting_loss, fitting_teacher, require_
 from featurephase.problem.torch_network import student_from_torch
 from featurephase.problem.values import Asymptotics, GradientDescent, Run, Student, Teacher, ThresholdSearch
 
-__all__ = ["Problem", "load"]
-
 
 @dataclass(frozen=True, eq=False, init=False)
 class Problem(Value):

@@ -12,8 +12,6 @@ from featurephase.foundation.types import Array
 from featurephase.functions import Activation
 from featurephase.problem.values import Student
 
-__all__ = ["student_from_torch"]
-
 _SHAPE = "a network of two linear layers with an activation between them: Sequential(Linear, activation, Linear)"
 
 #: On so many inputs the network and what is made of it are compared.

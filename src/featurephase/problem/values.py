@@ -41,8 +41,6 @@ from featurephase.problem.checks import (
     refuse,
 )
 
-__all__ = ["Asymptotics", "GradientDescent", "Run", "Student", "Teacher", "ThresholdSearch"]
-
 
 @dataclass(frozen=True, eq=False, init=False)
 class Teacher(Value):

@@ -15,8 +15,6 @@ from scipy.optimize import brentq
 
 from featurephase.foundation.types import Array
 
-__all__ = ["follow", "second_moments"]
-
 
 def second_moments(p: Array) -> Array:
     """A = diag(p) - pp', the covariance of the pattern indicators."""

@@ -19,8 +19,6 @@ from featurephase.related_models.parameters import matrix, number, parameter, ti
 from featurephase.related_models.riccati import balanced_partner, determined_until, factors, imbalance
 from featurephase.results.status import UNDETERMINED
 
-__all__ = ["BalancedLinear"]
-
 
 @model
 class BalancedLinear(RelatedModel):

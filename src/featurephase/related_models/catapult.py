@@ -21,8 +21,6 @@ from featurephase.related_models.base import Curve, Known, Panel, Phase, Related
 from featurephase.related_models.parameters import count, number, parameter
 from featurephase.results.status import SLOW
 
-__all__ = ["Catapult", "final_sharpness", "trajectory"]
-
 #: Steps after which a limit that has not been reached is called slow.
 CAP = 2_000_000
 #: Below this x the steps are so small that the rest of the motion follows from its conserved quantities.

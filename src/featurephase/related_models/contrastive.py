@@ -19,8 +19,6 @@ from featurephase.related_models.active_patterns import follow, second_moments
 from featurephase.related_models.base import Curve, Known, Panel, Phase, RelatedModel, Solution, model, points
 from featurephase.related_models.parameters import choice, count, number, parameter, times, vector
 
-__all__ = ["Contrastive"]
-
 
 @model
 class Contrastive(RelatedModel):

@@ -18,8 +18,6 @@ from featurephase.related_models.base import Curve, Known, Panel, Phase, Related
 from featurephase.related_models.interpolators import limit_predictors, minimum_l1, minimum_l2
 from featurephase.related_models.parameters import count, matrix, number, parameter, vector
 
-__all__ = ["Diagonal"]
-
 
 @model
 class Diagonal(RelatedModel):

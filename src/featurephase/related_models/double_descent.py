@@ -25,8 +25,6 @@ from featurephase.related_models.ridge_risk import (
     risk_of_features,
 )
 
-__all__ = ["DoubleDescent"]
-
 
 def _fit(x: Array, y: Array, ridge: float) -> Array:
     """Minimiser of (1/n)|y - x b|^2 + ridge |b|^2, of least norm for ridge 0; several responses in columns of y."""

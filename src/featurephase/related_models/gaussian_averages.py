@@ -16,8 +16,6 @@ from scipy.special import erf
 
 from featurephase.foundation.types import Array
 
-__all__ = ["ERF", "RELU", "Unit", "four_signs"]
-
 Indices = NDArray[np.int_]
 
 #: Nodes of the one integral, over an angle along which the integrand is smooth.

@@ -18,8 +18,6 @@ from scipy.optimize import linprog
 
 from featurephase.foundation.types import Array
 
-__all__ = ["limit_predictors", "minimum_l1", "minimum_l2"]
-
 #: Residual, in units of the largest response, at which Newton's method has converged.
 CONVERGED = 4e-15
 #: Distance of some |z_i| from 1 at which depths above 2 go over to coordinates relative to the limit.

@@ -17,8 +17,6 @@ import numpy as np
 from featurephase.foundation.types import Array
 from featurephase.related_models.gaussian_averages import Unit
 
-__all__ = ["OnlineFlow", "State", "specialisation"]
-
 
 class State(NamedTuple):
     """Overlaps Q (K, K) and R (K, M), and read-outs A (task, K)."""

@@ -11,8 +11,6 @@ import numpy as np
 
 from featurephase.foundation.types import Array
 
-__all__ = ["Domain", "SizeError", "choice", "count", "matrix", "number", "parameter", "times", "vector"]
-
 
 @dataclass(frozen=True)
 class Domain:

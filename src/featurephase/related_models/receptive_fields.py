@@ -22,8 +22,6 @@ from featurephase.related_models.base import Curve, Known, Panel, Phase, Related
 from featurephase.related_models.gaussian_averages import four_signs
 from featurephase.related_models.parameters import choice, count, number, parameter
 
-__all__ = ["ReceptiveFields", "participation"]
-
 #: Inputs from which a training run estimates moments.
 SAMPLE = 20_000
 

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from featurephase.related_models.base import RelatedModel
     from featurephase.results.related import RelatedList, RelatedResult
 
-__all__ = ["MODELS", "model_class", "model_list", "related"]
-
 #: Name -> module of this package and class in it.
 MODELS = {
     "catapult": ("catapult", "Catapult"),

@@ -19,8 +19,6 @@ from featurephase.related_models.base import Curve, Known, Panel, Phase, Related
 from featurephase.related_models.parameters import count, number, parameter, vector
 from featurephase.results.related import Region
 
-__all__ = ["ReluPhase", "regime", "surrogate_distance"]
-
 #: Slopes of ln RD over ln m that count as zero at widths up to about a thousand.
 CRITICAL_SLOPE = 0.15
 #: Bins of the orientations of the input weights.

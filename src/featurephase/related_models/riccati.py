@@ -18,8 +18,6 @@ from scipy import linalg
 from featurephase.foundation.errors import InputError
 from featurephase.foundation.types import Array
 
-__all__ = ["balanced_partner", "determined_until", "factors", "imbalance"]
-
 #: Largest |eigenvalue| times the length of one step: e^300 is far inside the range of float64.
 LONGEST = 300.0
 #: Steps after which a time is out of reach.

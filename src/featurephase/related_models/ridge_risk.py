@@ -17,8 +17,6 @@ from scipy.optimize import brentq
 
 from featurephase.foundation.types import Array
 
-__all__ = ["Risk", "best_ridge", "general_risk", "isotropic_risk", "random_features_risk", "risk_of_features"]
-
 
 class Risk(NamedTuple):
     """Excess test risk in two parts; ``kappa`` is the effective ridge (nan where it plays no part)."""

@@ -10,8 +10,6 @@ from scipy.special import eval_gegenbauer, roots_gegenbauer
 
 from featurephase.foundation.types import Array
 
-__all__ = ["DEGREES", "KERNELS", "Zonal", "arc_cosine", "zonal_coefficients"]
-
 #: Degrees of spherical harmonics that are kept one by one; what is above acts as a ridge.
 DEGREES = 12
 

@@ -19,8 +19,6 @@ from featurephase.foundation.types import Array
 from featurephase.related_models.base import Curve, Known, Panel, Phase, RelatedModel, Solution, model
 from featurephase.related_models.parameters import choice, count, number, parameter, times, vector
 
-__all__ = ["StepwiseSSL", "critical_time", "singular_values"]
-
 #: Error of a prediction for a generic start over the admixture of other modes, an upper bound (largest of 500 seen: 8).
 FACTOR = 20.0
 

@@ -22,8 +22,6 @@ from featurephase.related_models.order_parameters import OnlineFlow, State, spec
 from featurephase.related_models.parameters import choice, count, number, parameter, times
 from featurephase.results.status import DIVERGED
 
-__all__ = ["TeacherStudent"]
-
 
 @model
 class TeacherStudent(RelatedModel):

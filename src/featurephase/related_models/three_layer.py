@@ -28,8 +28,6 @@ from featurephase.related_models.ridge_risk import general_risk
 from featurephase.related_models.spherical import DEGREES, KERNELS, arc_cosine, zonal_coefficients
 from featurephase.results.status import OK, UNDETERMINED
 
-__all__ = ["ThreeLayer"]
-
 
 @model
 class ThreeLayer(RelatedModel):

@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 
 from featurephase.foundation.types import Array
 
-__all__ = ["bias_left", "cell_edges", "resolves", "varying"]
-
 IndexArray = NDArray[np.intp]
 
 #: draws in a cell of the first level, at most; halved at each level after it

@@ -38,8 +38,6 @@ from featurephase.subspaces.cells import cell_edges, resolves, varying
 if TYPE_CHECKING:
     from featurephase.functions import Link
 
-__all__ = ["SortedDraws", "dimensions", "pair_moment", "resolved", "sorted_draws", "spawn", "window_means"]
-
 IndexArray = NDArray[np.intp]
 
 #: Responses whose relative difference is below this count as equal. A response that depends on the conditioned

@@ -13,9 +13,6 @@ from featurephase.foundation.errors import InputError
 from featurephase.foundation.types import Array
 from featurephase.results.status import AMBIGUOUS_RANK, OK, Status
 
-__all__ = ["RankDecision", "decide_rank", "sampling_quantile"]
-
-
 #: one-sided error probability of a single decision. A staircase takes at most a few dozen of them.
 LEVEL = 1e-5
 

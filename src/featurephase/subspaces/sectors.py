@@ -20,8 +20,6 @@ from featurephase.subspaces.symmetry import canonical_basis, direction_name, fix
 if TYPE_CHECKING:
     from featurephase.subspaces.staircase import LatentSubspaces
 
-__all__ = ["HardSector", "hard_sectors"]
-
 _ROUND_OFF = 1e-7
 
 

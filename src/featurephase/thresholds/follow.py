@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 from featurephase.foundation.types import Array
 from featurephase.thresholds.scan import MarginReading, SignChange, sign_changes
 
-__all__ = ["Crossing", "MarginTable", "enclosing_deltas", "followed_times", "missing_deltas", "replicate_crossings"]
-
 #: The deltas that enclose crossings are multiples of this in log delta, so that all crossings share their runs; how far
 #: beyond the way of a crossing they reach, and how far from a root they still count.
 _SPACING = 0.13

@@ -27,8 +27,6 @@ from scipy.special import chdtrc, polygamma, psi
 from featurephase.foundation.statistics import mean_and_se, student_quantile
 from featurephase.foundation.types import Array
 
-__all__ = ["FEWEST_TIMES", "LimitFit", "drifts_on", "fit_limit"]
-
 #: A fit of three parameters that is to be tested needs more times than that.
 FEWEST_TIMES = 5
 #: Exponents gamma of the power that are averaged over, and times tau of the exponential in units of the last time.

@@ -16,25 +16,6 @@ import numpy as np
 from featurephase.results.threshold import Window
 from featurephase.thresholds.scan import MarginReading, Scan, SignChange, sign_changes
 
-__all__ = [
-    "BRACKET",
-    "EdgeMargin",
-    "NeuronMargin",
-    "Quantity",
-    "Root",
-    "SectorMargin",
-    "Target",
-    "ZeroMargin",
-    "bracketed_root",
-    "guessed_targets",
-    "joined_windows",
-    "last_crossing",
-    "negative_windows",
-    "replicate_roots",
-    "scanned_targets",
-    "sector_targets",
-]
-
 #: A root is read off by interpolation once two evaluations this close (in log delta) enclose it: an error of
 #: (0.05)^2/8 times the relative curvature of the margin, about 3e-4.
 BRACKET = 0.05

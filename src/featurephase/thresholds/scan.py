@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from featurephase.problem import Problem
 
 
-__all__ = ["MarginCurve", "MarginReading", "Scan", "SignChange", "scan_grid", "sign_changes"]
-
 #: Of the basis of visited directions in runs whose margins are read. What a looser one leaves out is below the noise of
 #: the paths: the margins of the worked example (theory/thresholds), 24 replicates of 4096 paths, agree within their
 #: errors for tolerances of 1e-7 to 3e-4.
