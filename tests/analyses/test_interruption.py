@@ -8,19 +8,20 @@ import pytest
 from featurephase.analyses import explanation, explanation_facts
 from featurephase.analyses import prediction as module
 from featurephase.foundation.errors import Interrupted
+from featurephase.foundation.executors import Processes
 
 from .. import cases
 
 
 def test_predict_keeps_the_deltas_that_are_finished(monkeypatch):
-    whole = module.run_tasks
+    whole = Processes.run
 
-    def interrupted(function, tasks, **keys):
+    def interrupted(self, function, tasks, **keys):
         if tasks[0][1] == 4.0:
             raise KeyboardInterrupt
-        return whole(function, tasks, **keys)
+        return whole(self, function, tasks, **keys)
 
-    monkeypatch.setattr(module, "run_tasks", interrupted)
+    monkeypatch.setattr(Processes, "run", interrupted)
     small = cases.problem(easy_basis=cases.NOTHING_EASY, steps=2)
     small = small.replace(asymptotics={"samples": 2000, "replicates": 2}, run={"times": []})
     with pytest.raises(Interrupted, match="not finished at delta = 4, 5") as stop:

@@ -27,6 +27,8 @@ from featurephase.foundation.executors import (
 )
 from featurephase.foundation.threads import core_count, thread_count
 
+from .. import cases
+
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import a test
 
 
@@ -429,3 +431,10 @@ def test_threads_are_lowered_while_others_compute():
         lower(1)
         assert thread_count() == 1
     assert thread_count() > 1
+
+
+def test_problems_can_be_sent_to_other_processes():
+    """Where they cannot, all is computed in this process, and nothing else would tell."""
+    problem = cases.problem(steps=1)
+    message = workers.packed(len, (problem, problem.student.activation, problem.loss, problem.teacher.link))
+    assert workers.unpacked(message)[1][0] == problem

@@ -60,7 +60,6 @@ class Loss(Specified):
         return None if self.is_expression else LABELS.get(self.name.partition("(")[0].strip())
 
     @classmethod
-    @lru_cache(maxsize=256)
     def _from_text(cls, text: str, is_expression: bool) -> Loss:
         expression, declared = text, {}
         if not is_expression:
@@ -82,7 +81,7 @@ class Loss(Specified):
             facts=loss_facts(formula, surveyed, _RESPONSES.size, declared),
             singular_curvature=any(b.jumps[1] for b in surveyed.borders),
             _evaluate=formula.evaluate,
-            _origin=Origin(cls._from_text, (text, is_expression)),
+            _origin=Origin(_loss, (text, is_expression)),
         )
 
     @classmethod
@@ -177,6 +176,11 @@ def _sliced(function: Callable[[Array, Array], Array], y: float) -> Callable[[Ar
     return lambda f: function(np.full_like(f, y), f)
 
 
+@lru_cache(maxsize=256)
+def _loss(text: str, is_expression: bool) -> Loss:  # a function, so that it can be pickled
+    return Loss._from_text(text, is_expression)
+
+
 def loss(name: str | None = None, *, expression: str | None = None) -> Loss:
     """The loss of a name of the catalogue, or given by an expression in ``y`` (response) and ``f`` (output).
 
@@ -205,4 +209,4 @@ def loss(name: str | None = None, *, expression: str | None = None) -> Loss:
     if not isinstance(spec, str):
         raise InputError(f"loss: expected a text, got {type(spec).__name__}")
     check_length("loss", spec)
-    return Loss._from_text(spec.strip(), name is None)
+    return _loss(spec.strip(), name is None)
