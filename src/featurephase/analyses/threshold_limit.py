@@ -128,13 +128,7 @@ class _Following:
             total = sum(seconds) * replicates / min(core_count(), len(tasks))
             runs = f"{len(tasks)} runs of up to {max(plan.values())} steps"
             print(f"{label}: {runs}, about {_duration(total)}", file=sys.stderr, flush=True)
-        readings = run_tasks(
-            _read,
-            tasks,
-            label=label,
-            quiet=self.quiet,
-            workers=self.workers,
-        )
+        readings = run_tasks(MarginCurve.read, tasks, label=label, quiet=self.quiet, workers=self.workers)
         return [(d, readings[i * replicates : (i + 1) * replicates]) for i, d in enumerate(plan)]
 
     def seconds(self, samples: int, steps: int, times: Sequence[int]) -> float:
@@ -152,13 +146,6 @@ class _Following:
 
 def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
-
-
-def _read(
-    curve: MarginCurve, delta: float, seed: np.random.SeedSequence, times: Sequence[int]
-) -> list[MarginReading | None]:
-    """One task."""
-    return curve.read(delta, seed, times)
 
 
 def threshold_limit(
@@ -208,22 +195,23 @@ def threshold_limit(
     bounds = (max(low, _BELOW_ALG * delta_alg), high) if _BELOW_ALG * delta_alg < high else (low, high)
     most = max([problem.threshold.max_steps, *also])
     rounds = _rounds(problem) if rounds is None else rounds
-    following = _Following(
-        problem, spaces, hard_sectors(spaces), bounds, 0, problem.asymptotics.replicates, quiet, workers, tuple(also)
-    )
+    sectors, replicates = hard_sectors(spaces), problem.asymptotics.replicates
+    following = _Following(problem, spaces, sectors, bounds, 0, replicates, quiet, workers, tuple(also))
     scan = _scanned(following, min(_SCAN_TIME, most))
     if scan.drifting == 1.0:
         unbounded = unbounded_status(Network.of(problem), problem.teacher.link)
         return ThresholdLimit(status=unbounded, message=unbounded.explained("limit"), time=int(scan.times[-1]))
-    if question is not None and _near(scan, len(following.sectors), question.delta):
+    crossings = _seen(scan, len(sectors))
+    if question is not None and _near(crossings, question.delta):
         rounds = rounds[-1:]
-    limit = _first_round(following, scan, rounds[0][0], min(rounds[0][1], most), longest)
+    first = replace(following, samples=rounds[0][0])
+    limit = _first_round(first, scan, crossings, min(rounds[0][1], most), longest)
     for samples, last in rounds[1:]:
         following, last = replace(following, samples=samples), min(last, most)
         sharp = limit.converged or (limit.status == OK and limit.samples == rounds[-1][0])
         if question.decided(limit) if question else sharp or limit.status not in (OK, NOT_CONVERGED):
             break
-        crossings, plans = _planned(following, scan, last)
+        plans = _plans(following, scan, crossings, last)
         if following.work(plans) > longest:
             break
         before, limit = limit, _followed(following, scan, last, crossings, plans)
@@ -232,16 +220,18 @@ def threshold_limit(
     return limit
 
 
-def _first_round(following: _Following, scan: MarginTable, samples: int, last: int, longest: float) -> ThresholdLimit:
+def _first_round(
+    following: _Following, scan: MarginTable, crossings: Sequence[Crossing], last: int, longest: float
+) -> ThresholdLimit:
     """The crossings followed as far as the time allows: half as far, and half again, where it would take too long.
 
     Where it would even then, they stay where the scan has seen them.
     """
-    following, wanted = replace(following, samples=samples), last
-    crossings, plans = _planned(following, scan, last)
+    wanted = last
+    plans = _plans(following, scan, crossings, last)
     while (work := following.work(plans)) > longest and last // 2 >= _SHORTEST_WAY:
         last //= 2
-        crossings, plans = _planned(following, scan, last)
+        plans = _plans(following, scan, crossings, last)
     unknown = work > longest
     if unknown:
         times = sorted({*followed_times(last), *(t for t in following.also if t <= last)})
@@ -294,7 +284,11 @@ class _Extrapolated:
     fit: LimitFit | None
     drifts: bool
     moves_on: bool = False
-    last: float = np.nan
+
+    @property
+    def last(self) -> float:
+        """Its value at the last time, in the mean of the replicates; nan where one has none."""
+        return float(self.roots[:, -1].mean())
 
     @property
     def value(self) -> tuple[float, float]:
@@ -331,18 +325,16 @@ def _seen(scan: MarginTable, sectors: int) -> list[Crossing]:
     ]
 
 
-def _near(scan: MarginTable, sectors: int, delta: float) -> bool:
+def _near(crossings: Sequence[Crossing], delta: float) -> bool:
     """Whether a crossing that the scan shows may yet move to this delta, or lies about there."""
-    return any(
-        abs(np.log(delta / located.value)) < located.se / located.value
-        for located in map(_located, _seen(scan, sectors))
-    )
+    return any(abs(np.log(delta / end.value)) < end.se / end.value for end in map(_located, crossings))
 
 
-def _planned(following: _Following, scan: MarginTable, last: int) -> tuple[list[Crossing], list[dict[float, int]]]:
-    """Every crossing that the scan shows, and the deltas that enclose its way to a time."""
-    crossings = _seen(scan, len(following.sectors))
-    return crossings, [enclosing_deltas(c, scan.times.astype(float), last, following.bounds) for c in crossings]
+def _plans(
+    following: _Following, scan: MarginTable, crossings: Sequence[Crossing], last: int
+) -> list[dict[float, int]]:
+    """The deltas that enclose the way of each crossing to a time."""
+    return [enclosing_deltas(c, scan.times.astype(float), last, following.bounds) for c in crossings]
 
 
 def _followed(
@@ -418,11 +410,10 @@ def _extrapolated(
     roots = replicate_crossings(table, crossing, known)
     fitted = roots[:, np.isin(times, grid)]
     there = np.asarray(~np.isnan(fitted).any(axis=0))
-    fit, moves_on, last = None, False, np.nan
+    fit, moves_on = None, False
     # only an unbroken end of the times says anything of the limit
     start = len(there) - int(np.argmin(there[::-1])) if not there.all() else 0
     if len(there) - start >= FEWEST_TIMES and len(roots) > 1:
-        last = float(fitted[:, -1].mean())
         moves_on = drifts_on(fitted[:, start:]) or _outer_moves_on(table, known, np.isin(times, grid))
         fit = None if moves_on else fit_limit(grid[start:], fitted[:, start:])
         if fit is not None and not fit.value > 0.0:
@@ -430,7 +421,7 @@ def _extrapolated(
     mine = np.isin(table.delta, known)
     read = np.isfinite(table.left_edge[mine])
     drifting = float(table.drifts[mine][read].mean()) if read.any() else 0.0
-    return _Extrapolated(crossing, roots, fit, drifting > 0.5, moves_on, last)
+    return _Extrapolated(crossing, roots, fit, drifting > 0.5, moves_on)
 
 
 def _outer_moves_on(table: MarginTable, known: Sequence[float], at: NDArray[np.bool_]) -> bool:

@@ -164,9 +164,10 @@ def _whole(
 ) -> tuple[BlockSpectrum, Pairs, str]:
     """Eigenvalues and trace, exact where all eigenvalues are there, else by Hutchinson's estimate from the measures."""
     pairs, status, why = eigenpairs(operator, options)
-    trace = averaged(trace=[operator.size * float(nodes @ weights) for nodes, weights in measures])
     if pairs.complete:
         trace = paired(trace=(float(pairs.values.sum()), 0.0))
+    else:
+        trace = averaged(trace=[operator.size * float(nodes @ weights) for nodes, weights in measures])
     return _described(operator, pairs, options.count, trace, status), pairs, why
 
 
