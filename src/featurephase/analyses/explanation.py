@@ -21,6 +21,7 @@ from featurephase.foundation.errors import InputError, Interrupted, show
 from featurephase.foundation.executors import Workers
 from featurephase.foundation.numbers import is_whole
 from featurephase.problem.asked import check_delta, check_problem, experiment_text
+from featurephase.results.base import paired
 from featurephase.results.explanation import DirectionExplanation, Explanation
 from featurephase.results.status import (
     INTERRUPTED,
@@ -44,6 +45,13 @@ __all__ = ["DirectionExplanation", "Explanation", "explain"]
 
 # ---- the entries
 
+_UNKNOWN = (None, None)
+
+
+def _pair(entry: object | None, name: str) -> tuple[float | None, float | None]:
+    """A value and its error, where there is something that has them."""
+    return _UNKNOWN if entry is None else (float(getattr(entry, name)), float(getattr(entry, f"{name}_se")))
+
 
 def _easy_entries(facts: Facts, reached: ReachedSubspace) -> Iterator[DirectionExplanation]:
     """Easy directions as gradient descent splits them."""
@@ -58,16 +66,13 @@ def _easy_entries(facts: Facts, reached: ReachedSubspace) -> Iterator[DirectionE
             direction=column,
             kind="easy",
             learned=learned,
-            learned_by_last_step=None if learned is None or d is None else float(learned),
-            learned_by_last_step_se=None if learned is None or d is None else 0.0,
-            overlap=float(reached.overlaps[i]),
-            overlap_se=float(reached.overlaps_se[i]),
-            delta_nn=0.0 if learned else None,
-            delta_nn_se=0.0 if learned else None,
-            delta_alg=0.0,
-            delta_alg_se=0.0,
-            samples_needed=0.0 if learned and d else None,
-            samples_needed_se=0.0 if learned and d else None,
+            **paired(
+                learned_by_last_step=_UNKNOWN if learned is None or d is None else (float(learned), 0.0),
+                overlap=(float(reached.overlaps[i]), float(reached.overlaps_se[i])),
+                delta_nn=(0.0, 0.0) if learned else _UNKNOWN,
+                delta_alg=(0.0, 0.0),
+                samples_needed=(0.0, 0.0) if learned and d else _UNKNOWN,
+            ),
             mechanism=mechanism,
             change=change,
         )
@@ -77,35 +82,27 @@ def _hard_entries(facts: Facts, hard: HardFacts) -> Iterator[DirectionExplanatio
     """One entry for each direction of a sector; one for a sector whose combinations no symmetry tells."""
     mechanism, change = hard_words(facts, hard)
     limit, law, d = hard.limit, hard.law, facts.dimension
-    value, se = (None, None) if limit is None else (limit.value, limit.value_se)
-    needed, needed_se = hard.learned_from
     columns = hard.sector.basis.T[:1] if hard.sector.coupled else hard.sector.basis.T
-    escaped = law is not None and np.isfinite(law.median)
+    escape = law if law is not None and np.isfinite(law.median) else None
     for column in columns:
         yield DirectionExplanation(
             name=hard.sector.name if hard.sector.coupled else direction_name(column),
             direction=column,
             kind="hard",
             learned=hard.learned,
-            learned_by_last_step=None if law is None else law.by_end,
-            learned_by_last_step_se=None if law is None else law.by_end_se,
-            learned_up_to_dimension=hard.up_to[0] if np.isfinite(hard.up_to[0]) else None,
-            learned_up_to_dimension_se=hard.up_to[1] if np.isfinite(hard.up_to[0]) else None,
             unstable_at_last_step=hard.unstable,
             expressible=hard.expressible,
-            delta_nn=value,
-            delta_nn_se=se,
             windows=() if limit is None else limit.windows,
-            delta_alg=hard.delta_alg[0],
-            delta_alg_se=hard.delta_alg[1],
-            samples_needed=None if d is None or limit is None else needed * d,
-            samples_needed_se=None if d is None or limit is None else needed_se * d,
-            escape_step=law.median if law is not None and escaped else None,
-            escape_step_se=law.median_se if law is not None and escaped else None,
-            escape_low=law.low if law is not None and escaped else None,
-            escape_low_se=law.low_se if law is not None and escaped else None,
-            escape_high=law.high if law is not None and escaped else None,
-            escape_high_se=law.high_se if law is not None and escaped else None,
+            **paired(
+                learned_by_last_step=_pair(law, "by_end"),
+                learned_up_to_dimension=hard.up_to if np.isfinite(hard.up_to[0]) else _UNKNOWN,
+                delta_nn=_pair(limit, "value"),
+                delta_alg=hard.delta_alg,
+                samples_needed=_UNKNOWN if d is None or limit is None else [x * d for x in hard.learned_from],
+                escape_step=_pair(escape, "median"),
+                escape_low=_pair(escape, "low"),
+                escape_high=_pair(escape, "high"),
+            ),
             mechanism=mechanism,
             change=change,
         )
@@ -240,8 +237,8 @@ def _explanation(
     notes = [note, evidence.unbounded[1], bounded, *(m for _, m in failed)]
     message = "; ".join(dict.fromkeys(filter(None, notes)))
 
-    def known(entry: object, name: str) -> float | None:
-        return None if entry is None or not hard else float(getattr(entry, name))
+    def known(entry: object | None, name: str) -> tuple[float | None, float | None]:
+        return _pair(entry if hard else None, name)
 
     outlier = left_hard_outlier(hessian)
     learned = {e.name: e.learned for e in directions if e.kind != "irrelevant"}
@@ -259,22 +256,16 @@ def _explanation(
         easy_basis=spaces.easy_basis,
         hard_basis=spaces.hard_basis,
         reached_basis=spaces.easy_basis[:, :0] if reached is None else reached.reached_basis,
-        delta_alg=facts.algorithmic.delta_alg,
-        delta_alg_se=facts.algorithmic.error,
-        delta_nn=known(network, "value"),
-        delta_nn_se=known(network, "value_se"),
-        delta_nn_negative=known(network, "value_negative"),
-        delta_nn_negative_se=known(network, "value_negative_se"),
-        delta_nn_limit=known(limits, "value"),
-        delta_nn_limit_se=known(limits, "value_se"),
-        left_edge=known(hessian, "left_edge"),
-        left_edge_se=known(hessian, "left_edge_se"),
-        right_edge=known(hessian, "right_edge"),
-        right_edge_se=known(hessian, "right_edge_se"),
-        hard_outlier=known(outlier, "value"),
-        hard_outlier_se=known(outlier, "value_se"),
-        hard_outlier_overlap=known(outlier, "overlap"),
-        hard_outlier_overlap_se=known(outlier, "overlap_se"),
+        **paired(
+            delta_alg=(facts.algorithmic.delta_alg, facts.algorithmic.error),
+            delta_nn=known(network, "value"),
+            delta_nn_negative=known(network, "value_negative"),
+            delta_nn_limit=known(limits, "value"),
+            left_edge=known(hessian, "left_edge"),
+            right_edge=known(hessian, "right_edge"),
+            hard_outlier=known(outlier, "value"),
+            hard_outlier_overlap=known(outlier, "overlap"),
+        ),
         directions=tuple(directions),
         verdict=verdict_words(facts, learned, hard),
         warnings=evidence.warnings,

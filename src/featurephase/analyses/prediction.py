@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from featurephase.analyses.stability import step_size_words
-from featurephase.dynamics.asymptotic import ReplicateTrajectory, replicate_bytes, run_replicate
+from featurephase.dynamics.asymptotic import replicate_bytes, run_replicate
 from featurephase.dynamics.network import Network
 from featurephase.dynamics.optimisers import require_batches
+from featurephase.dynamics.training import ReplicateTrajectory
 from featurephase.foundation.errors import Interrupted
 from featurephase.foundation.executors import Executor, Workers, as_executor, replicate_seeds, until_interrupted
 from featurephase.foundation.memory import require_memory
@@ -51,20 +52,6 @@ from featurephase.thresholds.scan import MarginCurve, MarginReading
 
 if TYPE_CHECKING:
     from featurephase.problem import Problem
-
-
-__all__ = [
-    "BlockComparison",
-    "HessianPrediction",
-    "OutlierPrediction",
-    "Prediction",
-    "TrajectoryPrediction",
-    "WatchedMargins",
-    "check_problem_batches",
-    "check_problem_memory",
-    "predict",
-    "predict_with_margins",
-]
 
 #: Replicates in which the block approximation is compared with the full equation.
 _CHECK_REPLICATES = 2

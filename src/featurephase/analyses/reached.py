@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from featurephase.analyses.prediction import check_problem_memory
-from featurephase.dynamics.asymptotic import ReplicateTrajectory, run_replicate
+from featurephase.dynamics.asymptotic import run_replicate
+from featurephase.dynamics.training import ReplicateTrajectory
 from featurephase.foundation.errors import InputError
 from featurephase.foundation.executors import Workers, replicate_seeds, run_tasks
 from featurephase.foundation.statistics import mean_and_se

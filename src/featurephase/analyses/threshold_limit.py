@@ -22,6 +22,7 @@ from featurephase.foundation.threads import core_count
 from featurephase.foundation.types import Array
 from featurephase.hessian.spectrum import FULL_WIDTH
 from featurephase.hessian.unbounded import unbounded_status
+from featurephase.results.base import paired
 from featurephase.results.status import NO_TRANSITION, NOT_CONVERGED, OK, UNBOUNDED_CURVATURE
 from featurephase.results.threshold import DirectionLimit, ThresholdLimit, Window
 from featurephase.subspaces.sectors import HardSector, hard_sectors
@@ -203,7 +204,7 @@ def threshold_limit(
         return ThresholdLimit(status=unbounded, message=unbounded.explained("limit"), time=int(scan.times[-1]))
     crossings = _seen(scan, len(sectors))
     if question is not None and _near(crossings, question.delta):
-        rounds = rounds[-1:]
+        rounds = [(samples, last) for samples, last in rounds if last == rounds[-1][1]]
     first = replace(following, samples=rounds[0][0])
     limit = _first_round(first, scan, crossings, min(rounds[0][1], most), longest)
     for samples, last in rounds[1:]:
@@ -446,30 +447,25 @@ def _sector(
     )
     first = next((e for e in reversed(at_edge) if not e.crossing.rising), None)
     windows = _windows(scan, number, at_zero)
-    open_ended = [w for w in windows if np.isinf(w.high) and not np.isnan(w.low_se)]
+    negative = [(w.low, w.low_se) for w in windows if np.isinf(w.high) and not np.isnan(w.low_se)]
     status, message = _state(following, scan, number, first, times[-1])
-    history, history_se = _history(first, len(times))
     last_zero = at_zero[-1] if at_zero and not at_zero[-1].crossing.rising else None
-    negative_history, negative_history_se = _history(last_zero, len(times))
-    value, se = (np.nan, np.nan) if first is None or status == UNBOUNDED_CURVATURE else first.value
     fit = None if first is None else first.fit
     return DirectionLimit(
         name=sector.name,
         basis=sector.basis,
-        value=value,
-        value_se=se,
-        value_negative=open_ended[-1].low if open_ended else np.nan,
-        value_negative_se=open_ended[-1].low_se if open_ended else np.nan,
         windows=windows,
         status=status,
         message=message,
         moves_on=first is not None and first.moves_on,
         form="" if fit is None else fit.form,
         exponent=np.nan if fit is None else fit.exponent,
-        history=history,
-        history_se=history_se,
-        negative_history=negative_history,
-        negative_history_se=negative_history_se,
+        **paired(
+            value=(np.nan, np.nan) if first is None or status == UNBOUNDED_CURVATURE else first.value,
+            value_negative=negative[-1] if negative else (np.nan, np.nan),
+            history=_history(first, len(times)),
+            negative_history=_history(last_zero, len(times)),
+        ),
     )
 
 
@@ -548,24 +544,23 @@ def _lowest(following: _Following, sectors: tuple[DirectionLimit, ...], times: S
         )
     lowest = min(with_value, key=lambda s: s.value)
     learned = min(negative, key=lambda s: s.value_negative, default=None)
-    before = [t for t in times if t <= round(times[-1] / 2)]
-    half = len(before) - 1
-    drift = lowest.history[-1] - lowest.history[half] if before else np.nan
-    drift_se = float(np.hypot(lowest.history_se[-1], lowest.history_se[half])) if before else np.nan
+    unknown = (np.nan, np.nan)
+    drift = unknown
+    if before := [i for i, t in enumerate(times) if t <= round(times[-1] / 2)]:
+        ends, errors = lowest.history[[before[-1], -1]], lowest.history_se[[before[-1], -1]]
+        drift = float(ends[1] - ends[0]), float(np.hypot(*errors))
     return ThresholdLimit(
         status=lowest.status,
         message=lowest.message,
-        value=lowest.value,
-        value_se=lowest.value_se,
-        value_negative=np.nan if learned is None else learned.value_negative,
-        value_negative_se=np.nan if learned is None else learned.value_negative_se,
-        drift=float(drift),
-        drift_se=drift_se,
         form=lowest.form,
         converged=bool(2 * lowest.value_se < max(0.02 * lowest.value, 2 * float(lowest.history_se[-1]))),
         history_time=tuple(times),
-        history=lowest.history,
-        history_se=lowest.history_se,
+        **paired(
+            value=(lowest.value, lowest.value_se),
+            value_negative=unknown if learned is None else (learned.value_negative, learned.value_negative_se),
+            drift=drift,
+            history=(lowest.history, lowest.history_se),
+        ),
         sectors=sectors,
         samples=following.samples,
         time=times[-1],

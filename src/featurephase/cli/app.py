@@ -211,8 +211,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _terminate)
     sys.unraisablehook = _not_lost
     code = run()
-    if "featurephase.foundation.executors" in sys.modules:  # or leaving would wait for workers that are just starting
-        from featurephase.foundation.executors import dismiss
+    if "featurephase.foundation.workers" in sys.modules:  # or leaving would wait for workers that are just starting
+        from featurephase.foundation.workers import dismiss
 
         dismiss()
     sys.exit(code)

@@ -24,19 +24,6 @@ if TYPE_CHECKING:
     from featurephase.functions import Link
     from featurephase.problem import Problem
 
-
-__all__ = [
-    "PATH_TOLERANCE",
-    "Moment",
-    "PathAccuracy",
-    "ReplicateTrajectory",
-    "TestSet",
-    "initial_weights",
-    "replicate_bytes",
-    "replicate_streams",
-    "run_replicate",
-]
-
 #: A gradient's part outside the visited space is left out below this fraction of it, far below the noise of any number
 #: of sample paths. From here on single precision holds the histories and the work of a step: its round-off is a hundred
 #: times smaller than what is left out.

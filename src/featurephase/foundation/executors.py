@@ -30,20 +30,6 @@ from featurephase.foundation.workers import NotSentError, Worker, WorkerError, d
 D = TypeVar("D")
 T = TypeVar("T")
 
-__all__ = [
-    "Dask",
-    "Executor",
-    "Processes",
-    "ThisProcess",
-    "WorkerError",
-    "Workers",
-    "as_executor",
-    "dismiss",
-    "replicate_seeds",
-    "run_tasks",
-    "until_interrupted",
-]
-
 #: Seconds until a new worker process has imported what it needs (measured: 1.5 to 2 on two cores).
 _START = 2.0
 #: The same for a worker that is there already.

@@ -356,7 +356,10 @@ class Bulk:
             a, b, excess = walk.narrowed(float(np.log(low)), float(np.log(high)), excess)
             if not np.isfinite(excess):
                 return Edge(nearest(walk.inside, float(np.exp(a))), critical=False)
-            from scipy.optimize import brentq
+            near = self._critical_edge(nearest(walk.inside, float(np.exp(b))))
+            if near is not None and a <= np.log(np.sum(near.point.root**2)) <= b:
+                return near
+            from scipy.optimize import brentq  # a sixth of a second, and seldom needed
 
             end = float(brentq(walk.excess, a, b, xtol=1e-5))
             walk.excess(end)

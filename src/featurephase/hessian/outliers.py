@@ -13,7 +13,7 @@ visited directions, Phi included. To the right of the bulk, the same with -W.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,8 +33,8 @@ _SMALL = 40
 #: Eigenvectors at the edge that the search of a subspace begins with, beside those of the outliers.
 _SPARE = 1
 #: The search for an outlier ends when the error of its unit vector is estimated below this: the error of its value is
-#: of second order, that of its overlap of first ...
-_CONVERGED = 1e-6
+#: of second order, that of its overlap of first, and a hundredth of it in practice ...
+_CONVERGED = 1e-5
 #: ... and when log tr s moves by less than this. It fails after so many growths of the subspace (four to eight in
 #: practice), and only so many outliers are sought.
 _STILL = 1e-8
@@ -315,18 +315,19 @@ class _Subspace:
         return values, vectors, elimination @ vectors
 
     def residual(self, point: BranchPoint, visible: Array, hidden: Array) -> tuple[Array, Array, Array]:
-        """The vector u (m, K + p) with these coordinates, ``u Y`` (m, N), and B u, by one pass over the rows."""
+        """The vector u (m, K + p) with these coordinates, its :func:`_square`, and B u, by one pass over the rows."""
         u = np.tensordot(visible, self.visible, axes=1) + np.tensordot(hidden, self.hidden, axes=1)
         image = np.tensordot(visible, self._seen, axes=1) + np.tensordot(hidden, self._met, axes=1)
-        out = np.zeros_like(u)
+        out, square = np.zeros_like(u), np.zeros((self.bulk.width,) * 2)
         for i, where in enumerate(self.directions.slices):
             weighted = _weigh(self.bulk.response(point.root, where), image[None, :, where])[0]
             out += self.directions.project(weighted, i)
+            square += weighted @ weighted.T
         out /= self.bulk.samples
         seen = self.directions.visible
         out[:, :seen] -= point.value * (point.root.T @ point.root) @ u[:, :seen]
         out[:, seen:] -= u[:, seen:]
-        return u, image, out
+        return u, square / self.bulk.samples, out
 
 
 def _weigh(response: Array, images: Array) -> Array:
@@ -429,29 +430,29 @@ def _small_outlier(branch: _Branch, directions: Directions, index: int, lowered:
         whole = _Condensed(bulk, point, directions)
         value, v = float(whole.values[index]), whole.vectors[:, index]
         u = v.reshape(m, -1)
-        overlap, rate = _overlap_and_rate(bulk, point, directions, u)
+        square = _square(bulk, point, directions, u)
+        overlap, rate = _overlap_and_rate(bulk, point, directions, u, square)
         low, high = (max(low, x), high) if value > 0.0 else (low, min(high, x))  # the eigenvalue falls towards the edge
         moved = x + max(min(-value / rate if rate < 0.0 else np.inf, _STRIDE), -_STRIDE)
         if not low < moved < high:
             moved = (low + high) / 2 if np.isfinite(low) else high - _STRIDE
         if abs(moved - x) <= _STILL:
-            return Outlier(_raised(branch, x, directions, u, None, rate, lowered).value, overlap)
+            return Outlier(_raised(branch, x, directions, u, square, rate, lowered).value, overlap)
         x = moved
     return None
 
 
 def _raised(
-    branch: _Branch, x: float, directions: Directions, u: Array, image: Array | None, rate: float, lowered: float
+    branch: _Branch, x: float, directions: Directions, u: Array, square: Array, rate: float, lowered: float
 ) -> BranchPoint:
     """Where an eigenvalue of B with a root at ``x`` has it without what noise has lowered it by, to first order.
 
-    ``u`` is its kernel vector there, ``rate`` its change with log tr s.
+    ``u`` is its kernel vector there, ``square`` that of :func:`_square`, ``rate`` its change with log tr s.
     """
-    point, bulk = branch.at(x), branch.bulk
+    point = branch.at(x)
     if not lowered or rate >= 0.0:
         return point
-    square = sum(float(np.trace(w @ w.T)) for w in _weighed_images(bulk, point, directions, u, image))
-    size = square / bulk.samples / float(np.sum(u[:, : directions.visible] ** 2))  # E|R u Y|^2/|v|^2
+    size = float(np.trace(square)) / float(np.sum(u[:, : directions.visible] ** 2))  # E|R u Y|^2/|v|^2
     return branch.at(min(x - size * lowered / rate, branch.end))
 
 
@@ -485,16 +486,16 @@ def _large_outlier(
     for _ in range(_ITERATIONS):
         point = branch.at(x)
         values, visible, hidden = subspace.condensed(point)
-        u, image, residual = subspace.residual(point, visible[:, index], hidden[:, index])
+        u, square, residual = subspace.residual(point, visible[:, index], hidden[:, index])
         residual[:, :seen] -= values[index] * u[:, :seen]  # the root is not exact
         correction = whole.solve(residual)
         error = float(np.linalg.norm(np.concatenate(correction)))
-        overlap, rate = _overlap_and_rate(bulk, point, subspace.directions, u, image)
+        overlap, rate = _overlap_and_rate(bulk, point, subspace.directions, u, square)
         step = -float(values[index]) / rate if rate < 0.0 else -_STRIDE
         moved = min(x + max(min(step, _STRIDE), -_STRIDE), best)
         still = abs(moved - x) <= _STILL
         if still and (error <= _CONVERGED or not subspace.add(*correction)):
-            raised = _raised(branch, x, subspace.directions, u, image, rate, lowered)
+            raised = _raised(branch, x, subspace.directions, u, square, rate, lowered)
             return Outlier(raised.value, overlap), x
         if not still:
             subspace.add(*correction)
@@ -502,29 +503,28 @@ def _large_outlier(
     return None, start
 
 
-def _weighed_images(
-    bulk: Bulk, point: BranchPoint, directions: Directions, u: Array, image: Array | None
-) -> Iterator[Array]:
-    """R u Y (m, n) on each slice of the samples; ``image``: ``u Y`` (m, N), if known."""
+def _square(bulk: Bulk, point: BranchPoint, directions: Directions, u: Array) -> Array:
+    """E[(R u Y)(R u Y)'], (m, m)."""
+    total = np.zeros((bulk.width,) * 2)
     for i, where in enumerate(directions.slices):
-        own = directions.combine(u, i) if image is None else image[:, where]
-        yield _weigh(bulk.response(point.root, where), own[None])[0]
+        weighted = _weigh(bulk.response(point.root, where), directions.combine(u, i)[None])[0]
+        total += weighted @ weighted.T
+    return np.asarray(total / bulk.samples)
 
 
 def _overlap_and_rate(
-    bulk: Bulk, point: BranchPoint, directions: Directions, u: Array, image: Array | None = None
+    bulk: Bulk, point: BranchPoint, directions: Directions, u: Array, square: Array
 ) -> tuple[float, float]:
     """Squared projection on the directions of the eigenvector with kernel vector u (m, K + p), and the change of its
     eigenvalue of B with log tr s.
 
-    The projection is 1/(1 - v'B'v/|L v|^2) with v the V part and ' = d/dlambda. ``image``: ``u Y`` (m, N), if known.
+    The projection is 1/(1 - v'B'v/|L v|^2) with v the V part and ' = d/dlambda. ``square``: of :func:`_square`.
     """
     seen, slope = directions.visible, bulk.slope(point)
     if bulk.groups is not None and seen == directions.rows:  # the average over neurons of one law
         change = -float(np.einsum("ai,aibj,bj->", u, _response_to_lambda(bulk, point, directions), u))
     else:
-        total = sum(float(np.sum((w @ w.T) * slope)) for w in _weighed_images(bulk, point, directions, u, image))
         hidden = u[:, seen:]
-        change = -total / bulk.samples + float(np.sum(hidden * (slope @ hidden)))
+        change = float(np.sum(hidden * (slope @ hidden))) - float(np.sum(square * slope))
     norm, length = float(np.sum((point.root @ u[:, :seen]) ** 2)), float(np.sum(u[:, :seen] ** 2))
     return 1.0 / (1.0 - change / norm), (change - norm) / length * bulk.rate(point)

@@ -24,29 +24,12 @@ from featurephase.hessian.outliers import (
 )
 from featurephase.hessian.support import CurvatureSupport, curvature_support
 from featurephase.hessian.unbounded import VISIBLE, curvature_bounds
-from featurephase.results.status import OK, SINGULAR_CURVATURE, UNBOUNDED_CURVATURE, Status
+from featurephase.results.status import OK, SINGULAR_CURVATURE, Status
 
 if TYPE_CHECKING:
-    from featurephase.dynamics.asymptotic import Moment
     from featurephase.dynamics.network import Network
+    from featurephase.dynamics.training import Moment
     from featurephase.functions import Link
-
-
-__all__ = [
-    "CHECKED_WIDTH",
-    "CHECK_SAMPLES",
-    "FULL_WIDTH",
-    "SINGULAR_CURVATURE",
-    "UNBOUNDED_CURVATURE",
-    "BlockGap",
-    "HardMargins",
-    "SectorMargins",
-    "Spectrum",
-    "block_words",
-    "hard_directions",
-    "hard_margins",
-    "spectrum",
-]
 
 #: Up to this width the matrix-valued equation is solved whole; beyond, neuron by neuron (the block approximation, exact
 #: as m grows at readout O(1/m)).

@@ -17,23 +17,10 @@ from featurephase.foundation.files import FIGURES, write_bytes
 from featurephase.foundation.statistics import student_interval
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes as Axes
+    from matplotlib.figure import Figure as Figure
 else:  # names for annotations: a table must not wait for Matplotlib
     Axes = Figure = Any
-
-__all__ = [
-    "PALETTE",
-    "Axes",
-    "Figure",
-    "axes_for",
-    "band",
-    "drawn",
-    "house_style",
-    "new_figure",
-    "text_figure",
-    "write_figure",
-]
 
 #: Okabe-Ito, readable with every kind of colour vision.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")

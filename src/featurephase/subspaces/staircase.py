@@ -19,11 +19,10 @@ from featurephase.foundation.errors import InputError
 from featurephase.foundation.progress import progress_bar
 from featurephase.foundation.types import Array
 from featurephase.results.status import AMBIGUOUS_RANK, GIVEN, OK
-from featurephase.results.subspaces import LatentSubspaces, Round
+from featurephase.results.subspaces import LatentSubspaces, Round, Symmetry
 from featurephase.subspaces.conditional import pair_moment, resolved, sorted_draws, spawn
 from featurephase.subspaces.rank import RankDecision, decide_rank, sampling_quantile
 from featurephase.subspaces.symmetry import (
-    Symmetry,
     canonical_basis,
     complement,
     direction_name,

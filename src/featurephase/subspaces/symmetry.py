@@ -27,19 +27,6 @@ from featurephase.subspaces.conditional import spawn
 if TYPE_CHECKING:
     from featurephase.functions import Link
 
-__all__ = [
-    "Symmetry",
-    "canonical_basis",
-    "complement",
-    "direction_name",
-    "fixed_space",
-    "mirrored",
-    "relevant_space",
-    "scale_free",
-    "symmetries",
-]
-
-
 #: relative difference of two responses that counts as rounding
 ROUNDING = 1e-9
 

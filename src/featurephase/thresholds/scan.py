@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from featurephase.dynamics.asymptotic import Moment, PathAccuracy, run_replicate
+from featurephase.dynamics.asymptotic import PathAccuracy, run_replicate
+from featurephase.dynamics.training import Moment
 from featurephase.foundation.statistics import mean_and_se
 from featurephase.foundation.types import Array
 from featurephase.hessian.spectrum import HardMargins, hard_margins
