@@ -204,7 +204,7 @@ def threshold_limit(
         return ThresholdLimit(status=unbounded, message=unbounded.explained("limit"), time=int(scan.times[-1]))
     crossings = _seen(scan, len(sectors))
     if question is not None and _near(crossings, question.delta):
-        rounds = [(samples, last) for samples, last in rounds if last == rounds[-1][1]]
+        rounds = rounds[-1:]
     first = replace(following, samples=rounds[0][0])
     limit = _first_round(first, scan, crossings, min(rounds[0][1], most), longest)
     for samples, last in rounds[1:]:

@@ -51,7 +51,7 @@ class Design(Protocol):
 class Data(Protocol):
     """Where the samples of a step come from."""
 
-    def draw(self, state: OptimiserState) -> tuple[Any, Array, OptimiserState]:
+    def draw(self, state: OptimiserState) -> tuple[Design, Array, OptimiserState]:
         """Design and responses of the next step, and the state in the basis of that design."""
         ...
 
@@ -60,10 +60,10 @@ class Data(Protocol):
 class FixedData:
     """The same samples at every step."""
 
-    design: Any
+    design: Design
     responses: Array
 
-    def draw(self, state: OptimiserState) -> tuple[Any, Array, OptimiserState]:
+    def draw(self, state: OptimiserState) -> tuple[Design, Array, OptimiserState]:
         """The samples; the state is untouched."""
         return self.design, self.responses, state
 
@@ -75,10 +75,10 @@ class FreshData:
     ``latent_dim`` None: the weights are written in all of R^d and are not compressed.
     """
 
-    make: Callable[[int], tuple[Any, Array]]
+    make: Callable[[int], tuple[Design, Array]]
     latent_dim: int | None
 
-    def draw(self, state: OptimiserState) -> tuple[Any, Array, OptimiserState]:
+    def draw(self, state: OptimiserState) -> tuple[Design, Array, OptimiserState]:
         """New samples, and the state in the smallest basis."""
         if self.latent_dim is not None:
             state = state.compressed(self.latent_dim)

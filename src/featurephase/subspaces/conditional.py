@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from featurephase.dynamics.sobol import MOST_COORDINATES, sobol_points
+from featurephase.foundation.errors import InputError
 from featurephase.foundation.types import Array
 from featurephase.subspaces.cells import cell_edges, resolves, varying
 
@@ -68,6 +69,16 @@ class SortedDraws(NamedTuple):
     b: Array  # (k - p, n)
     levels: tuple[IndexArray, ...]  # starts of windows, of their halves, of their quarters, ..
     wide: IndexArray  # starts of windows of a share of the draws
+
+
+def check_draws(samples: int, max_samples: int, replicates: int) -> None:
+    """Refuse numbers of draws from which no standard error comes."""
+    if replicates < 2:
+        raise InputError(f"replicates = {replicates}: at least 2 are needed for standard errors")
+    if samples < 1024 * replicates:
+        raise InputError(f"samples = {samples}: at least 1024 per replicate are needed, {1024 * replicates}")
+    if max_samples < samples:
+        raise InputError(f"max_samples = {max_samples} is less than samples = {samples}")
 
 
 def spawn(seed: int, *key: int) -> np.random.Generator:

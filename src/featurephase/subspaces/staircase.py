@@ -20,7 +20,7 @@ from featurephase.foundation.progress import progress_bar
 from featurephase.foundation.types import Array
 from featurephase.results.status import AMBIGUOUS_RANK, GIVEN, OK
 from featurephase.results.subspaces import LatentSubspaces, Round, Symmetry
-from featurephase.subspaces.conditional import pair_moment, resolved, sorted_draws, spawn
+from featurephase.subspaces.conditional import check_draws, pair_moment, resolved, sorted_draws, spawn
 from featurephase.subspaces.rank import RankDecision, decide_rank, sampling_quantile
 from featurephase.subspaces.symmetry import (
     canonical_basis,
@@ -91,7 +91,9 @@ def latent_subspaces(
     InputError
         If the link is not finite on some draw, or a number is out of range.
     """
-    _check(samples, max_samples, replicates, resolution)
+    check_draws(samples, max_samples, replicates)
+    if not 0 < resolution < 1:
+        raise InputError(f"resolution = {resolution}: a share of variance strictly between 0 and 1 is needed")
     link, dim = teacher.link, teacher.latent_dim
     if teacher.easy_basis is not None:
         return _given(link, np.asarray(teacher.easy_basis, dtype=np.float64), seed)
@@ -136,17 +138,6 @@ def _given(link: Link, easy: Array, seed: int) -> LatentSubspaces:
     exact = _ceiling(link, easy, link_symmetries, seed).shape[1] == easy.shape[1]
     exact = exact or mirrored(link, easy, easy, 0.0, seed) is not None
     return _assemble(link, easy, np.empty((easy.shape[0], 0)), GIVEN, exact, 0.0, [], link_symmetries, seed)
-
-
-def _check(samples: int, max_samples: int, replicates: int, resolution: float) -> None:
-    if replicates < 2:
-        raise InputError(f"replicates = {replicates}: at least 2 are needed for standard errors")
-    if samples < 1024 * replicates:
-        raise InputError(f"samples = {samples}: at least 1024 per replicate are needed, {1024 * replicates}")
-    if max_samples < samples:
-        raise InputError(f"max_samples = {max_samples} is less than samples = {samples}")
-    if not 0 < resolution < 1:
-        raise InputError(f"resolution = {resolution}: a share of variance strictly between 0 and 1 is needed")
 
 
 def _column_space(start: ArrayLike | None, dim: int) -> Array:

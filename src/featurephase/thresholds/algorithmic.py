@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from featurephase.foundation.errors import InputError
 from featurephase.foundation.progress import progress_bar
 from featurephase.foundation.statistics import mean_and_se
 from featurephase.foundation.types import Array
@@ -26,6 +25,7 @@ from featurephase.results.status import OK, UNRESOLVED
 from featurephase.subspaces.cells import bias_left
 from featurephase.subspaces.conditional import (
     IndexArray,
+    check_draws,
     dimensions,
     pair_moment,
     sorted_draws,
@@ -90,13 +90,7 @@ def algorithmic_threshold(
     InputError
         If the link is not finite on some draw, or a number is out of range.
     """
-    if replicates < 2:
-        raise InputError(f"replicates = {replicates}: at least 2 are needed for standard errors")
-    if not 1024 * replicates <= samples <= max_samples:
-        raise InputError(
-            f"samples = {samples}: from 1024 per replicate, {1024 * replicates}, to max_samples = {max_samples} "
-            "are accepted"
-        )
+    check_draws(samples, max_samples, replicates)
     family = _Family(teacher.link, subspaces, seed) if _is_estimated(subspaces) else None
     if family is None or family.responses.shape[0] == 0:
         return _known(teacher, subspaces, seed, replicates)

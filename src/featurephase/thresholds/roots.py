@@ -19,6 +19,9 @@ from featurephase.thresholds.scan import MarginReading, Scan, SignChange, sign_c
 #: A root is read off by interpolation once two evaluations this close (in log delta) enclose it: an error of
 #: (0.05)^2/8 times the relative curvature of the margin, about 3e-4.
 BRACKET = 0.05
+#: Or by a parabola, from three evaluations this close, if it hardly differs from the straight line: where it does, the
+#: margin has a kink between them.
+_THREE, _SAME = 3.0 * BRACKET, 0.1 * BRACKET
 _MOST_EVALUATIONS = 14
 
 
@@ -258,8 +261,8 @@ def bracketed_root(
     Returns
     -------
     float
-        The root by linear interpolation between points at most :data:`BRACKET` apart; nan if no sign change was met
-        in :data:`_MOST_EVALUATIONS` evaluations or within the bounds.
+        The root by linear interpolation between points at most :data:`BRACKET` apart, or by a parabola through three
+        points; nan if no sign change was met in :data:`_MOST_EVALUATIONS` evaluations or within the bounds.
     """
     guess = float(np.clip(guess - 0.45 * BRACKET, *bounds))  # the first two evaluations enclose a good guess
     function(guess)
@@ -273,6 +276,9 @@ def bracketed_root(
             root = a - fa * (b - a) / (fb - fa)
             if b - a <= BRACKET:
                 return root
+            bent = _parabola_root(function, points, a, b)
+            if abs(bent - root) <= _SAME:
+                return bent
             function(_beyond(root, a, b, width))
             width = b - a
             continue
@@ -284,6 +290,18 @@ def bracketed_root(
         step *= 1.6
         function(following)
     return np.nan
+
+
+def _parabola_root(function: Callable[[float], float], points: Sequence[float], a: float, b: float) -> float:
+    """The root between ``a`` and ``b`` of the parabola through them and the nearest other point; nan if that is far."""
+    others = [x for x in points if x not in (a, b) and max(b, x) - min(a, x) <= _THREE]
+    if not others:
+        return np.nan
+    x = np.array([a, b, min(others, key=lambda x: max(a - x, x - b))])
+    curve = np.polynomial.Polynomial.fit(x, np.array([function(t) for t in x]), 2)
+    roots = np.asarray(curve.roots(), dtype=np.complex128)
+    inside = [float(r) for r in roots[np.abs(roots.imag) < 1e-12].real if a <= r <= b]
+    return inside[0] if len(inside) == 1 else np.nan
 
 
 def _beyond(root: float, a: float, b: float, width: float) -> float:
