@@ -19,8 +19,8 @@ from featurephase.thresholds.scan import MarginReading, Scan, SignChange, sign_c
 #: A root is read off by interpolation once two evaluations this close (in log delta) enclose it: an error of
 #: (0.05)^2/8 times the relative curvature of the margin, about 3e-4.
 BRACKET = 0.05
-#: Or by a parabola, from three evaluations this close, if it hardly differs from the straight line: where it does, the
-#: margin has a kink between them.
+#: Or by a parabola, from three evaluations this close, if it hardly differs from the straight line. A kink between them
+#: costs half a bracket at most either way.
 _THREE, _SAME = 3.0 * BRACKET, 0.1 * BRACKET
 _MOST_EVALUATIONS = 14
 
