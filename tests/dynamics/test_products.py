@@ -143,6 +143,26 @@ def test_sums_over_many_short_rows_are_taken_in_float64():
     np.testing.assert_allclose(found[0], expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("width", [1, 2, 3, 8])
+@pytest.mark.parametrize("count", [0, 1, 300])
+def test_responses_of_small_matrices(width, count):
+    """1 - (1 + A)^-1 of each, and whether 1 + A is positive definite, which one that is not decides for all."""
+    rng = np.random.default_rng(width)
+    factors = rng.standard_normal((count, width, width))
+    matrices = factors @ factors.swapaxes(1, 2) - 0.4 * np.eye(width)
+    rows, columns = np.triu_indices(width)
+    index = np.empty((width, width), dtype=np.intp)
+    index[rows, columns] = index[columns, rows] = np.arange(len(rows))
+    packed = np.ascontiguousarray(matrices[:, rows, columns].T)
+    indefinite = packed.copy()
+    assert products.respond(packed, index)
+    expected = np.eye(width) - np.linalg.inv(np.eye(width) + matrices)
+    np.testing.assert_allclose(packed.T, expected[:, rows, columns], rtol=1e-9, atol=1e-9)
+    if count:
+        indefinite[index[-1, -1], -1] -= 1.0 + np.linalg.eigvalsh(matrices[-1])[-1]
+        assert not products.respond(indefinite, index)
+
+
 @pytest.mark.usefixtures("ways")
 def test_shapes_that_do_not_match_are_refused():
     """The compiled loops would read past the ends of arrays."""
@@ -156,6 +176,8 @@ def test_shapes_that_do_not_match_are_refused():
         lambda: products.add_weighted_products(np.zeros((5, 400)), np.ones((5, 400)), w, x),
         lambda: products.add_weighted_products(np.zeros((3, 400)), np.ones((3, 300)), w, x),
         lambda: products.add_weighted_products(np.zeros((3, 400)), np.ones((6, 400)), w, x),
+        lambda: products.respond(np.ones((5, 100)), np.array([[0, 1, 2], [1, 3, 4], [2, 4, 5]])),
+        lambda: products.respond(np.ones((100, 3)).T, np.array([[0, 1], [1, 2]])),
     ]
     for call in wrong:
         with pytest.raises(ValueError, match="do not match"):

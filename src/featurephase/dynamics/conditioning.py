@@ -39,6 +39,9 @@ LOOSEST_TOLERANCE = 1e-3
 ORTHOGONALITY = {np.float64: 1e-11, np.float32: 1e-5}
 #: A direction of which another orthogonalisation leaves less than this was round-off inside the basis, and is left out.
 _GENUINE = 0.3
+#: Up to so many rows what is left of them on Phi is asked in the pass that subtracts it; of more, it costs less to ask
+#: it of the basis of what they add.
+_FEW = 16
 #: Relative residuals that E[F F'] and E[F Phi'] tell from none.
 _RESOLVED = {np.float64: 1e-4, np.float32: 1e-3}
 #: Relative pivots that the products of rows do not resolve.
@@ -263,7 +266,7 @@ class ConditionedDesign:
             self.dropped = max(self.dropped, left / scale)
             self._ahead = 0
             return on_v.T
-        overlap = self._sweep(rows, on_phi, m)
+        overlap = self._sweep(rows, on_phi, m if m <= _FEW else 0)
         residual = rows[:m]
         new_phi = self._residual_basis(residual, overlap, scale)
         self._ahead = len(new_phi)
@@ -314,7 +317,7 @@ class ConditionedDesign:
         residual
             F - A Phi, (m, N).
         overlap
-            What it still has in common with Phi, (m, p).
+            What it still has in common with Phi, (m, p), or no row if that was not asked.
         scale
             Root mean square of F.
         """
@@ -333,7 +336,9 @@ class ConditionedDesign:
             return basis
         # The measured overlap of the residual gives that of the basis unless the triangle amplifies round-off.
         pivots = np.abs(np.diag(triangle))
-        if len(residual) == 1:
+        if len(overlap) < len(residual):
+            overlap = self._overlap(basis)
+        elif len(residual) == 1:
             overlap = overlap / triangle[0, 0]
         elif pivots[-1] > 1e-3 * pivots[0]:
             overlap = solve_triangular(triangle[:q, :q], overlap[order[:q]], trans="T")

@@ -27,6 +27,8 @@ _CHUNK = 2048
 _STREAMED = 4
 #: Rows whose sum is taken in the precision of x before it joins a total in float64.
 _SUMMED = 512
+#: Small matrices that are inverted side by side.
+_ABREAST = 128
 
 
 #: The functions compiled below as they are written, with the options of the compiler.
@@ -249,3 +251,48 @@ def keep_nothing() -> None:
     """Compile anew, without the folder that machine code is kept in."""
     for name, (function, options) in _WRITTEN.items():
         globals()[name] = numba.njit(**options)(function)
+
+
+@_compiled()
+def respond(packed: Matrix, index: NDArray[np.intp]) -> bool:
+    """Turn symmetric matrices A, entry (i, j) of each in row ``index[i, j]`` of ``packed``, into 1 - (1 + A)^-1.
+
+    False, and anything left, where one of 1 + A is not positive definite: then a pivot of the sweeps that turn it into
+    -(1 + A)^-1 is not positive.
+    """
+    m, length = len(index), packed.shape[1]
+    scaled = np.empty((m, _ABREAST))
+    for start in range(0, length, _ABREAST):
+        stop = min(start + _ABREAST, length)
+        for k in range(m):
+            pivot = packed[index[k, k], start:stop]
+            for c in range(stop - start):
+                pivot[c] += 1.0
+        for k in range(m):
+            pivot, inverse, positive = packed[index[k, k], start:stop], scaled[k], True
+            for c in range(stop - start):
+                positive &= not pivot[c] <= 0.0
+                inverse[c] = 1.0 / pivot[c]
+            if not positive:
+                return False
+            for j in range(m):
+                if j != k:
+                    row, product = packed[index[k, j], start:stop], scaled[j]
+                    for c in range(stop - start):
+                        product[c] = row[c] * inverse[c]
+            for i in range(m):
+                left = packed[index[k, i], start:stop]
+                for j in range(i, m):
+                    if k not in (i, j):
+                        entry, right = packed[index[i, j], start:stop], scaled[j]
+                        for c in range(stop - start):
+                            entry[c] -= left[c] * right[c]
+            for j in range(m):
+                packed[index[k, j], start:stop] = scaled[j, : stop - start]
+            for c in range(stop - start):
+                pivot[c] = -pivot[c]
+        for k in range(m):
+            pivot = packed[index[k, k], start:stop]
+            for c in range(stop - start):
+                pivot[c] += 1.0
+    return True

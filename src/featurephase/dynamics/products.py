@@ -38,14 +38,14 @@ def _kernels() -> Any:
     return kernels
 
 
-def _run(name: str, *arguments: Any) -> None:
+def _run(name: str, *arguments: Any) -> Any:
     """A function of :mod:`featurephase.dynamics.kernels`."""
     kernels = _kernels()
     try:
-        getattr(kernels, name)(*arguments)
+        return getattr(kernels, name)(*arguments)
     except _UNUSABLE_CACHE:  # raised before anything is computed
         kernels.keep_nothing()
-        getattr(kernels, name)(*arguments)
+        return getattr(kernels, name)(*arguments)
 
 
 def _is_for_blas(few: Matrix, many: Matrix) -> bool:
@@ -130,3 +130,19 @@ def add_weighted_products(total: Array, rows: Matrix, weights: Array, block: Mat
         return
     held = min(max(_HELD // block[:1].nbytes // 4 * 4, 4), _MOST_HELD)
     _run("add_weighted_products", block, _contiguous(rows, block), np.ascontiguousarray(weights), total, held)
+
+
+def respond(packed: Array, index: NDArray[np.intp]) -> bool:
+    """Turn symmetric matrices A in place into ``1 - (1 + A)^-1``; whether all of ``1 + A`` are positive definite.
+
+    Where one is not, what is left is neither.
+
+    Parameters
+    ----------
+    packed
+        Entries, (M, n), contiguous: a row for each different one, a column for each matrix.
+    index
+        In which row entry (i, j) is, (m, m).
+    """
+    _require(packed.flags.c_contiguous and bool(index.max(initial=0) < len(packed)), packed, index)
+    return bool(_run("respond", packed, index))

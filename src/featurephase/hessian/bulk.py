@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from featurephase.dynamics.products import respond
 from featurephase.foundation.types import Array
 
 #: Samples per block: a block of (m, m) matrices and its workspace stay in the second-level cache.
@@ -190,21 +191,7 @@ class Bulk:
             if packed.size and (determinant.min() <= 0.0 or p.min() <= 0.0):
                 return None
             return np.stack([1.0 - q / determinant, c / determinant, 1.0 - p / determinant])
-        # Sweeping I + A in place turns it into -(I + A)^-1; all pivots of a positive definite matrix are positive.
-        a = packed[self._unpack]
-        diagonal = np.arange(m)
-        a[diagonal, diagonal] += 1.0
-        for k in range(m):
-            pivot = a[k, k].copy()
-            if pivot.size and pivot.min() <= 0.0:
-                return None
-            row = a[k] / pivot
-            a -= a[:, k][:, None] * row[None, :]
-            a[k] = row
-            a[:, k] = row
-            a[k, k] = -1.0 / pivot
-        a[diagonal, diagonal] += 1.0
-        return a[self._packed]
+        return packed if respond(packed, self._unpack) else None
 
     def response(self, root: Array, where: slice) -> Array:
         """R on a slice of samples, (m, m, block), for the L = ``root`` of a branch point.
