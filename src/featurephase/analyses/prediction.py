@@ -22,13 +22,7 @@ from featurephase.foundation.executors import Executor, Workers, as_executor, re
 from featurephase.foundation.memory import require_memory
 from featurephase.foundation.types import Array
 from featurephase.hessian.outliers import Outlier
-from featurephase.hessian.spectrum import (
-    CHECKED_WIDTH,
-    FULL_WIDTH,
-    Spectrum,
-    block_words,
-    spectrum,
-)
+from featurephase.hessian.spectrum import CHECKED_WIDTH, FULL_WIDTH, Spectrum, block_words, spectrum
 from featurephase.hessian.unbounded import curvature_bounds, unbounded_status
 from featurephase.problem.asked import asked_deltas, asked_times, check_problem, experiment_text
 from featurephase.results.base import Result, averaged, averaged_over, paired
@@ -40,13 +34,7 @@ from featurephase.results.prediction import (
     Prediction,
     TrajectoryPrediction,
 )
-from featurephase.results.status import (
-    AMBIGUOUS_RANK,
-    INTERRUPTED,
-    NOT_CONVERGED,
-    OK,
-    diverged,
-)
+from featurephase.results.status import AMBIGUOUS_RANK, INTERRUPTED, NOT_CONVERGED, OK, diverged
 from featurephase.subspaces import LatentSubspaces, problem_subspaces
 from featurephase.thresholds.scan import MarginCurve, MarginReading
 

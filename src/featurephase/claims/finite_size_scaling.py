@@ -8,18 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from featurephase.claims.base import (
-    TRANSITIONS,
-    Claim,
-    Finding,
-    Number,
-    Study,
-    above,
-    curve,
-    equals,
-    power_law,
-    slope,
-)
+from featurephase.claims.base import TRANSITIONS, Claim, Finding, Number, Study, above, curve, equals, power_law, slope
 from featurephase.claims.neurons import decaying_neuron, simulated, transition
 from featurephase.foundation.types import Array
 from featurephase.results.related import Panel

@@ -13,13 +13,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from featurephase.escape.detection import ESCAPE_LEVEL
-from featurephase.escape.growth import (
-    HardGrowth,
-    escape_available,
-    growth_bytes,
-    hard_growth,
-    require_growth_memory,
-)
+from featurephase.escape.growth import HardGrowth, escape_available, growth_bytes, hard_growth, require_growth_memory
 from featurephase.foundation.errors import MemoryLimitError
 from featurephase.foundation.executors import Workers, replicate_seeds, run_tasks
 from featurephase.foundation.statistics import mean_and_se

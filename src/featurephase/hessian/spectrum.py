@@ -14,14 +14,7 @@ import numpy as np
 
 from featurephase.foundation.types import Array
 from featurephase.hessian.bulk import Bulk, Edge, stieltjes_transform
-from featurephase.hessian.outliers import (
-    Directions,
-    Outlier,
-    OutlierSearch,
-    margin_matrix,
-    outliers,
-    search_outliers,
-)
+from featurephase.hessian.outliers import Directions, Outlier, OutlierSearch, margin_matrix, outliers, search_outliers
 from featurephase.hessian.support import CurvatureSupport, curvature_support
 from featurephase.hessian.unbounded import VISIBLE, curvature_bounds
 from featurephase.results.status import OK, SINGULAR_CURVATURE, Status
