@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 #: The limit counts as known when its standard error is below this share of it.
 LIMIT_GOAL = 0.02
 #: The scan: replicates and readings on the way, of one neuron and of several, which take longer to read; sample paths,
-#: and how far it runs.
+#: and how far it runs, or half as far as the last round.
 _SCAN_REPLICATES = (2, 1)
 _SCAN_READINGS = (4, 2)
 _SCAN_SAMPLES = 4096
@@ -198,7 +198,7 @@ def threshold_limit(
     rounds = _rounds(problem) if rounds is None else rounds
     sectors, replicates = hard_sectors(spaces), problem.asymptotics.replicates
     following = _Following(problem, spaces, sectors, bounds, 0, replicates, quiet, workers, tuple(also))
-    scan = _scanned(following, min(_SCAN_TIME, most))
+    scan = _scanned(following, min(_SCAN_TIME, max(_SHORTEST_WAY, rounds[-1][1] // 2), most))
     if scan.drifting == 1.0:
         unbounded = unbounded_status(Network.of(problem), problem.teacher.link)
         return ThresholdLimit(status=unbounded, message=unbounded.explained("limit"), time=int(scan.times[-1]))
