@@ -29,7 +29,7 @@ def explain(
 
     Examples:
 
-    featurephase explain experiment.toml --delta 20 --quick
+    featurephase explain experiment.toml --delta 40 --quick
 
     featurephase explain experiment.toml --samples-n 100000 --dimension 5000 --json
     """
