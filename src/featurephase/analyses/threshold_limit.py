@@ -69,8 +69,9 @@ _MOVED = 0.05
 #: before leave the limit unknown.
 _ROUNDS = ((1 / 6, 480), (1.0, 480), (1.0, 960), (1.0, 1920))
 _FEWEST_SAMPLES = 2**13
-#: A round goes no farther than it can in about this time of one core, in seconds; the first one goes this far at least.
-LONGEST_ROUND = 300.0
+#: A round goes no farther than it can in about this time of one core, in seconds for each sample path of the problem,
+#: within bounds; the first one goes this far at least.
+_SECONDS, _LONGEST = 4.6e-3, (100.0, 300.0)
 _SHORTEST_WAY = 60
 #: Nor where the last one did not shrink the error by this factor.
 _HELPS = 0.8
@@ -157,7 +158,7 @@ def threshold_limit(
     delta_alg: float = 0.0,
     rounds: Sequence[tuple[int, int]] | None = None,
     question: Question | None = None,
-    longest: float = LONGEST_ROUND,
+    longest: float | None = None,
     also: Sequence[int] = (),
     quiet: bool = True,
     workers: Workers = None,
@@ -183,8 +184,8 @@ def threshold_limit(
         What the limit is to decide: no further round is made once it does. Default: until it has converged, or is known
         to :data:`LIMIT_GOAL` with as many paths as there are.
     longest
-        Seconds of one core that a round may take, about. The first one goes less far where it would take longer, and
-        says so; further ones are not begun.
+        Seconds of one core that a round may take, about; default: 100 to 300, by the sample paths. The first one goes
+        less far where it would take longer, and says so; further ones are not begun.
     also
         Further times of the history, as far as training is followed; they are no part of the extrapolation.
     quiet
@@ -196,6 +197,7 @@ def threshold_limit(
     bounds = (max(low, _BELOW_ALG * delta_alg), high) if _BELOW_ALG * delta_alg < high else (low, high)
     most = max([problem.threshold.max_steps, *also])
     rounds = _rounds(problem) if rounds is None else rounds
+    longest = float(np.clip(_SECONDS * problem.asymptotics.samples, *_LONGEST)) if longest is None else longest
     sectors, replicates = hard_sectors(spaces), problem.asymptotics.replicates
     following = _Following(problem, spaces, sectors, bounds, 0, replicates, quiet, workers, tuple(also))
     scan = _scanned(following, min(_SCAN_TIME, max(_SHORTEST_WAY, rounds[-1][1] // 2), most))
