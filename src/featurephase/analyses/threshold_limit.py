@@ -207,8 +207,7 @@ def threshold_limit(
     crossings = _seen(scan, len(sectors))
     if question is not None and _near(crossings, question.delta):
         rounds = rounds[-1:]
-    first = replace(following, samples=rounds[0][0])
-    limit = _first_round(first, scan, crossings, min(rounds[0][1], most), longest)
+    limit = _first_round(replace(following, samples=rounds[0][0]), scan, crossings, min(rounds[0][1], most), longest)
     for samples, last in rounds[1:]:
         following, last = replace(following, samples=samples), min(last, most)
         sharp = limit.converged or (limit.status == OK and limit.samples == rounds[-1][0])

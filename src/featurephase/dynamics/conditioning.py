@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,18 +59,6 @@ def gaussian_triangle(rows: int, columns: int, rng: np.random.Generator) -> Arra
     triangle = np.triu(rng.standard_normal((size, columns)), 1)
     triangle[np.arange(size), np.arange(size)] = np.sqrt(rng.chisquare(rows - np.arange(size)))
     return triangle
-
-
-class Law(Protocol):
-    """How new rows of V depend on new rows of Phi: ``V_new = coupling @ Phi_new + Z``."""
-
-    def coupling(self, visited: int, new: int) -> Array:
-        """The matrix R, shape (rows to add <= new, new), when ``visited`` directions are known already."""
-        ...
-
-    def exhausted(self, visited: int) -> bool:
-        """Whether ``visited`` directions are all there are, so that the data are fully known."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -125,6 +113,10 @@ class FiniteLaw:
     def exhausted(self, visited: int) -> bool:
         """Whether all of R^d has been visited."""
         return visited >= self.dimension
+
+
+#: How new rows of V depend on new rows of Phi: ``V_new = coupling @ Phi_new + Z``.
+Law: TypeAlias = AsymptoticLaw | FiniteLaw
 
 
 class ConditionedDesign:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
@@ -48,14 +48,6 @@ class Design(Protocol):
         ...
 
 
-class Data(Protocol):
-    """Where the samples of a step come from."""
-
-    def draw(self, state: OptimiserState) -> tuple[Design, Array, OptimiserState]:
-        """Design and responses of the next step, and the state in the basis of that design."""
-        ...
-
-
 @dataclass(frozen=True)
 class FixedData:
     """The same samples at every step."""
@@ -64,7 +56,7 @@ class FixedData:
     responses: Array
 
     def draw(self, state: OptimiserState) -> tuple[Design, Array, OptimiserState]:
-        """The samples; the state is untouched."""
+        """Design and responses of the next step, and the state in the basis of that design, which is untouched."""
         return self.design, self.responses, state
 
 
@@ -83,6 +75,10 @@ class FreshData:
         if self.latent_dim is not None:
             state = state.compressed(self.latent_dim)
         return *self.make(len(state.weights)), state
+
+
+#: Where the samples of a step come from.
+Data: TypeAlias = FixedData | FreshData
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,12 @@ import multiprocessing
 import threading
 import time
 import warnings
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar, cast, runtime_checkable
+from typing import Any, ClassVar, Generic, TypeAlias, TypeVar, cast
 
 import numpy as np
 
@@ -60,13 +61,13 @@ def replicate_seeds(seed: int, replicates: int, stream: int = 0) -> list[np.rand
     return root.spawn(replicates)
 
 
-@runtime_checkable
-class Executor(Protocol):
-    """Where independent tasks run."""
+class Executor(ABC):
+    """Where independent tasks run: every finished one is kept, and moves the bar.
 
-    @property
-    def progress(self) -> bool:
-        """Whether a bar on standard error shows how far they are."""
+    ``progress``: whether a bar on standard error shows how far they are.
+    """
+
+    progress: bool
 
     def run(
         self,
@@ -92,24 +93,6 @@ class Executor(Protocol):
             Gives what stands in place of the result of a task whose worker processes died again and again; without it
             the whole list fails with a :class:`WorkerError`.
         """
-
-
-class _Watched:
-    """What executors have in common: every finished task is kept, and moves the bar."""
-
-    progress: bool
-
-    def run(
-        self,
-        function: Callable[..., T],
-        tasks: Sequence[tuple[Any, ...]],
-        *,
-        label: str = "",
-        memory: float = 0.0,
-        keep: Keep | None = None,
-        lost: Lost | None = None,
-    ) -> list[T]:
-        """``[function(*task) for task in tasks]``; see :class:`Executor`."""
         with progress_bar(len(tasks), label, quiet=not self.progress) as bar:
 
             def finished(index: int, result: Any) -> None:
@@ -119,15 +102,15 @@ class _Watched:
 
             return self._run(function, tasks, memory, finished, lost)
 
+    @abstractmethod
     def _run(
         self, function: Callable[..., T], tasks: Tasks, memory: float, finished: Keep, lost: Lost | None
     ) -> list[T]:
         """The same, with ``finished`` to be called with the number of every finished task and its result."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
-class ThisProcess(_Watched):
+class ThisProcess(Executor):
     """One task after another in this process, each on all its threads."""
 
     progress: bool = False
@@ -144,7 +127,7 @@ class ThisProcess(_Watched):
 
 
 @dataclass(frozen=True)
-class Processes(_Watched):
+class Processes(Executor):
     """Processes of this machine, as soon as they pay.
 
     The first task begins in this process, on all its threads. While it and its successors run, a second thread asks
@@ -381,7 +364,7 @@ class _Crew(Generic[T]):
 
 
 @dataclass(frozen=True)
-class Dask(_Watched):
+class Dask(Executor):
     """A Dask cluster, by the address of its scheduler; its workers need this version of featurephase.
 
     Needs the extra ``dask``. Threads of one worker are one core each.

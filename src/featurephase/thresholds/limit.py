@@ -33,8 +33,6 @@ FEWEST_TIMES = 5
 #: Slower approaches than these cannot be told from a drift without end.
 _EXPONENTS = np.geomspace(0.3, 2.5, 90)
 _LIFETIMES = np.geomspace(0.03, 1.0, 150)
-#: The forms describe the data if a fit in some window is at least this probable.
-_ACCEPTED = 0.05
 #: Standard deviation of the next term's amplitude, relative to the first one's.
 _NEXT_TERM = 0.2
 #: Standard deviation of what else the forms leave out at each time, relative to the noise of the mean there.
@@ -72,11 +70,6 @@ class LimitFit:
     exponent: float
     first: float
     probability: float
-
-    @property
-    def fits(self) -> bool:
-        """Whether the forms describe the data."""
-        return self.probability >= _ACCEPTED
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Protocol
+from typing import TypeAlias
 
 import numpy as np
 
@@ -23,14 +23,6 @@ BRACKET = 0.05
 #: costs half a bracket at most either way.
 _THREE, _SAME = 3.0 * BRACKET, 0.1 * BRACKET
 _MOST_EVALUATIONS = 14
-
-
-class Quantity(Protocol):
-    """A number of a reading."""
-
-    def of(self, reading: MarginReading) -> float:
-        """The number."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -74,6 +66,10 @@ class SectorMargin:
     def of(self, reading: MarginReading) -> float:
         """The number."""
         return float(reading.sectors[self.sector, int(self.zero)])
+
+
+#: A number of a reading.
+Quantity: TypeAlias = EdgeMargin | ZeroMargin | NeuronMargin | SectorMargin
 
 
 @dataclass(frozen=True)
