@@ -217,16 +217,12 @@ def _learned(limits: ThresholdLimit, number: int, delta: float) -> bool | None:
     if limit.status == UNBOUNDED_CURVATURE:
         return None
     if limit.moves_on:  # it has passed this delta, or it has not
-        return False if delta < limit.history[-1] - _CLEAR * limit.history_se[-1] and _rises(limit) else None
+        last, rises = limit.history[-1], limit.history[-1] == np.nanmax(limit.history)
+        return False if rises and delta < last - _CLEAR * limit.history_se[-1] else None
     inside = [window.contains(delta, _CLEAR) for window in limit.windows]
     if True in inside:
         return True
     return None if None in inside else False
-
-
-def _rises(limit: DirectionLimit) -> bool:
-    """Whether the threshold is at its last time higher than ever."""
-    return bool(limit.history[-1] == np.nanmax(limit.history))
 
 
 def _laws(facts: Facts, wanted: bool, warnings: list[str], quiet: bool, workers: Workers) -> list[EscapeLaw] | None:

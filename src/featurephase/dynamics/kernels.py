@@ -254,20 +254,15 @@ def keep_nothing() -> None:
 
 
 @_compiled()
-def respond(packed: Matrix, index: NDArray[np.intp]) -> bool:
-    """Turn symmetric matrices A, entry (i, j) of each in row ``index[i, j]`` of ``packed``, into 1 - (1 + A)^-1.
+def invert(packed: Matrix, index: NDArray[np.intp]) -> bool:
+    """Turn symmetric matrices B, entry (i, j) of each in row ``index[i, j]`` of ``packed``, into -B^-1 by sweeps.
 
-    False, and anything left, where one of 1 + A is not positive definite: then a pivot of the sweeps that turn it into
-    -(1 + A)^-1 is not positive.
+    False, and anything left, where one of them is not positive definite: then one of its pivots is not positive.
     """
     m, length = len(index), packed.shape[1]
     scaled = np.empty((m, _ABREAST))
     for start in range(0, length, _ABREAST):
         stop = min(start + _ABREAST, length)
-        for k in range(m):
-            pivot = packed[index[k, k], start:stop]
-            for c in range(stop - start):
-                pivot[c] += 1.0
         for k in range(m):
             pivot, inverse, positive = packed[index[k, k], start:stop], scaled[k], True
             for c in range(stop - start):
@@ -291,8 +286,4 @@ def respond(packed: Matrix, index: NDArray[np.intp]) -> bool:
                 packed[index[k, j], start:stop] = scaled[j, : stop - start]
             for c in range(stop - start):
                 pivot[c] = -pivot[c]
-        for k in range(m):
-            pivot = packed[index[k, k], start:stop]
-            for c in range(stop - start):
-                pivot[c] += 1.0
     return True

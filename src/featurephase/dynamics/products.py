@@ -145,4 +145,8 @@ def respond(packed: Array, index: NDArray[np.intp]) -> bool:
         In which row entry (i, j) is, (m, m).
     """
     _require(packed.flags.c_contiguous and bool(index.max(initial=0) < len(packed)), packed, index)
-    return bool(_run("respond", packed, index))
+    diagonal = np.diag(index)
+    packed[diagonal] += 1.0
+    positive = bool(_run("invert", packed, index))
+    packed[diagonal] += 1.0
+    return positive

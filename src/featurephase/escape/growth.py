@@ -179,8 +179,8 @@ def hard_growth(
     steps = training.steps if steps is None else steps
     require_growth_memory(problem, hard_basis.shape[1], steps, samples)
     main_seed, tangent_seed = np.random.SeedSequence(seed.entropy, spawn_key=seed.spawn_key).spawn(2)
-    observers: dict[int, Callable[[Moment], Any]] = dict.fromkeys(range(steps), _keep_state)
-    observers[steps] = _keep_all
+    observers: dict[int, Callable[[Moment], Any]] = dict.fromkeys(range(steps), lambda now: (now.weights, now.network))
+    observers[steps] = lambda now: now
     trajectory = run_replicate(
         problem, delta, main_seed, easy_basis=easy_basis, steps=steps, samples=samples, observers=observers, test=False
     )
@@ -221,14 +221,6 @@ def _unstable_at_end(
         return [None] * (1 + len(sectors))
     whole = any(m.at_zero < 0.0 for m in margins)
     return [whole, *(any(m.sectors[i].at_zero[0] < 0.0 for m in margins) for i in range(len(sectors)))]
-
-
-def _keep_state(moment: Moment) -> tuple[Array, Network]:
-    return moment.weights, moment.network
-
-
-def _keep_all(moment: Moment) -> Moment:
-    return moment
 
 
 class _Path:

@@ -91,15 +91,11 @@ def algorithmic_threshold(
         If the link is not finite on some draw, or a number is out of range.
     """
     check_draws(samples, max_samples, replicates)
-    family = _Family(teacher.link, subspaces, seed) if _is_estimated(subspaces) else None
+    estimated = subspaces.ok and 0 < subspaces.relevant_hard_basis.shape[1] <= MAX_HARD
+    family = _Family(teacher.link, subspaces, seed) if estimated else None
     if family is None or family.responses.shape[0] == 0:
         return _known(teacher, subspaces, seed, replicates)
     return _Estimator(teacher.link, subspaces, family, replicates, resolution, seed).run(samples, max_samples, quiet)
-
-
-def _is_estimated(subspaces: LatentSubspaces) -> bool:
-    """Whether there are hard directions, and not too many."""
-    return subspaces.ok and 0 < subspaces.relevant_hard_basis.shape[1] <= MAX_HARD
 
 
 def _known(teacher: Teacher, subspaces: LatentSubspaces, seed: int, replicates: int) -> AlgorithmicThreshold:
