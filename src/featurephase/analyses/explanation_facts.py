@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _CLEAR = 2.0
 #: How the limits of delta_NN are followed, and again where that does not decide: the fewest sample paths, their share
 #: of those of the problem, and how far. In the README's example the first round gives 6 %, the second one 2 %. With
-#: fewer paths than these the second one is not made: their noise would decide little more (8 % become 4 %).
+#: fewer paths than these the second one is not made: their noise would decide little more (6 % become 3 % with 6553).
 _ROUNDS = ((2**13, 1 / 12, 120), (2**14, 1 / 6, 480))
 _FEWEST = 2**13
 #: Seconds of one core that such a round may take, for each sample path of the problem, and within which bounds: of
