@@ -3,9 +3,6 @@
     python benchmarks/answers.py --baseline PATH            # everything; PATH is a checkout of the baseline
     python benchmarks/answers.py commands hessian           # some of it, without a baseline
 
-With `--own-files` the baseline runs the files that its own `init` writes, as its users did (998c7ab: 100,000 sample
-paths; now 65,536, with the same standard errors); else both run the same ones.
-
 Whole processes, interleaved: this checkout and the baseline take turns, `--repeats` times, and medians are compared. On
 a machine that others use, CPU seconds (of the process and its children) say more than those of the clock.
 """
@@ -20,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -205,10 +202,8 @@ def _run(measurement: Measurement, source: Path) -> tuple[float, float]:
     return (float(done.stdout) if measurement.printed else seconds), cpu
 
 
-def _line(measurements: Sequence[Measurement], sources: list[Path], repeats: int) -> str:
-    """What is measured of each source, which has a measurement of its own: its files are elsewhere."""
-    measurement = measurements[0]
-    values = [[_run(*pair) for pair in zip(measurements, sources, strict=True)] for _ in range(repeats)]
+def _line(measurement: Measurement, sources: list[Path], repeats: int) -> str:
+    values = [[_run(measurement, source) for source in sources] for _ in range(repeats)]
     number, cpu = ([statistics.median(row[i][j] for row in values) for i in range(len(sources))] for j in range(2))
     cells, goals = [f"{number[0]:.3g}", f"{cpu[0]:.3g}"], []
     if len(sources) > 1:
@@ -227,7 +222,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(GROUPS))
     parser.add_argument("--baseline", metavar="PATH", type=Path, help="a checkout to compare with")
-    parser.add_argument("--own-files", action="store_true", help="the baseline runs what its own `init` writes")
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     if unknown := [n for n in options.names if n not in GROUPS]:
@@ -239,16 +233,14 @@ def main() -> None:
         head += ["baseline", "CPU s", "ratio (number, CPU)"]
     print(f"| {' | '.join([*head, 'goal'])} |\n|{'---|' * (len(head) + 1)}")
     with tempfile.TemporaryDirectory() as name:
-        folders = [Path(name) / str(number) for number in range(len(sources))]
-        for folder, source in zip(folders, sources if options.own_files else sources[:1] * len(sources), strict=True):
-            folder.mkdir()
-            for template in ("one-neuron", "two-neurons"):
-                target = str(folder / f"{template}.toml")
-                made = (sys.executable, "-m", "featurephase", "init", template, "-o", target)
-                subprocess.run(made, env={**os.environ, "PYTHONPATH": str(source)}, check=True, capture_output=True)
+        folder = Path(name)
+        for template in ("one-neuron", "two-neurons"):
+            target = str(folder / f"{template}.toml")
+            made = (sys.executable, "-m", "featurephase", "init", template, "-o", target)
+            subprocess.run(made, env={**os.environ, "PYTHONPATH": str(sources[0])}, check=True, capture_output=True)
         for group in options.names or GROUPS:
-            for measurements in zip(*map(GROUPS[group], folders), strict=True):
-                print(_line(measurements, sources, options.repeats), flush=True)
+            for measurement in GROUPS[group](folder):
+                print(_line(measurement, sources, options.repeats), flush=True)
 
 
 if __name__ == "__main__":

@@ -110,21 +110,24 @@ def _hard_entries(facts: Facts, hard: HardFacts) -> Iterator[DirectionExplanatio
 
 def _other_entries(spaces: LatentSubspaces) -> Iterator[DirectionExplanation]:
     """Irrelevant and undecided directions."""
-    nothing = "the response does not depend on it", "nothing: there is nothing to learn"
-    open_case = "whether it is easy could not be decided", "give teacher.easy_basis"
-    for basis, kind, learned, (mechanism, change) in (
-        (spaces.irrelevant_basis, "irrelevant", False, nothing),
-        (spaces.undecided_basis, "undecided", None, open_case),
-    ):
-        for column in basis.T:
-            yield DirectionExplanation(
-                name=direction_name(column),
-                direction=column,
-                kind=kind,
-                learned=learned,
-                mechanism=mechanism,
-                change=change,
-            )
+    for column in spaces.irrelevant_basis.T:
+        yield DirectionExplanation(
+            name=direction_name(column),
+            direction=column,
+            kind="irrelevant",
+            learned=False,
+            mechanism="the response does not depend on it",
+            change="nothing: there is nothing to learn",
+        )
+    for column in spaces.undecided_basis.T:
+        yield DirectionExplanation(
+            name=direction_name(column),
+            direction=column,
+            kind="undecided",
+            learned=None,
+            mechanism="whether it is easy could not be decided",
+            change="give teacher.easy_basis",
+        )
 
 
 # ---- everything

@@ -35,9 +35,8 @@ if TYPE_CHECKING:
 _CLEAR = 2.0
 #: How the limits of delta_NN are followed, and again where that does not decide: the fewest sample paths, their share
 #: of those of the problem, and how far. In the README's example the first round gives 6 %, the second one 2 %. With
-#: fewer paths than these the second one is not made: their noise would decide little more (6 % become 3 % with 6553).
+#: fewer paths than the first one wants there is no second: it would decide little more (6 % become 3 % with 6553).
 _ROUNDS = ((2**13, 1 / 12, 120), (2**14, 1 / 6, 480))
-_FEWEST = 2**13
 #: Seconds of one core that such a round may take, for each sample path of the problem, and within which bounds: of
 #: one neuron, and of several, which a quick answer locates by the scan only.
 _SECONDS, _LONGEST = 1.5e-3, ((40.0, 100.0), (12.0, 100.0))
@@ -192,7 +191,7 @@ def _followed_limits(facts: Facts, quiet: bool, workers: Workers) -> ThresholdLi
     problem, delta = facts.problem, facts.delta
     steps, most = problem.training.steps, problem.asymptotics.samples
     rounds = [(min(most, max(fewest, int(share * most))), max(last, steps)) for fewest, share, last in _ROUNDS]
-    rounds = rounds if most >= _FEWEST else rounds[:1]
+    rounds = rounds if most >= _ROUNDS[0][0] else rounds[:1]
 
     def decided(limits: ThresholdLimit) -> bool:
         words = [_learned(limits, i, delta) for i, s in enumerate(limits.sectors) if s.status != UNBOUNDED_CURVATURE]

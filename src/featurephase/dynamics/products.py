@@ -2,7 +2,8 @@
 
 They are bound by memory, and a general matrix product, which first copies its operands into packed form, does not run
 at its speed. Large ones are compiled (:mod:`featurephase.dynamics.kernels`), on one thread each and free of the
-interpreter's lock. Which way is taken depends on sizes alone: the same seed gives the same bytes on a machine.
+interpreter's lock. Which way is taken depends on sizes alone: the same seed gives the same bytes on a machine. So are
+the responses of many small matrices, for which NumPy has no fast way.
 """
 
 from __future__ import annotations

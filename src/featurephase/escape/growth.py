@@ -256,8 +256,7 @@ class _Path:
 
     def _preactivations(self, t: int, block: int, part: slice = _WHOLE) -> Array:
         query, v = self.queries[t], self.design.projections(block)
-        out: Array = combine(query.T.astype(v.dtype), v[: len(query), part])
-        return out
+        return combine(query.T.astype(v.dtype, copy=False), v[: len(query), part])
 
     def gradient(self, t: int, block: int, part: slice = _WHOLE) -> Array:
         """F at step t on one block, or part of it, (m, block), batch weights included."""

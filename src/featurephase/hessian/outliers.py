@@ -430,28 +430,27 @@ def _small_outlier(branch: _Branch, directions: Directions, index: int, lowered:
         whole = _Condensed(bulk, point, directions)
         value, v = float(whole.values[index]), whole.vectors[:, index]
         u = v.reshape(m, -1)
-        square = _square(bulk, point, directions, u)
-        overlap, rate = _overlap_and_rate(bulk, point, directions, u, square)
+        overlap, rate = _overlap_and_rate(bulk, point, directions, u)
         low, high = (max(low, x), high) if value > 0.0 else (low, min(high, x))  # the eigenvalue falls towards the edge
         moved = x + max(min(-value / rate if rate < 0.0 else np.inf, _STRIDE), -_STRIDE)
         if not low < moved < high:
             moved = (low + high) / 2 if np.isfinite(low) else high - _STRIDE
         if abs(moved - x) <= _STILL:
-            return Outlier(_raised(branch, x, directions, u, square, rate, lowered).value, overlap)
+            return Outlier(_raised(branch, x, directions, u, None, rate, lowered).value, overlap)
         x = moved
     return None
 
 
 def _raised(
-    branch: _Branch, x: float, directions: Directions, u: Array, square: Array, rate: float, lowered: float
+    branch: _Branch, x: float, directions: Directions, u: Array, square: Array | None, rate: float, lowered: float
 ) -> BranchPoint:
     """Where an eigenvalue of B with a root at ``x`` has it without what noise has lowered it by, to first order.
 
-    ``u`` is its kernel vector there, ``square`` that of :func:`_square`, ``rate`` its change with log tr s.
+    ``u`` is its kernel vector there, ``square`` that of :func:`_square` if known, ``rate`` its change with log tr s.
     """
-    point = branch.at(x)
     if not lowered or rate >= 0.0:
-        return point
+        return branch.at(x)
+    square = _square(branch.bulk, branch.at(x), directions, u) if square is None else square
     size = float(np.trace(square)) / float(np.sum(u[:, : directions.visible] ** 2))  # E|R u Y|^2/|v|^2
     return branch.at(min(x - size * lowered / rate, branch.end))
 
@@ -513,17 +512,18 @@ def _square(bulk: Bulk, point: BranchPoint, directions: Directions, u: Array) ->
 
 
 def _overlap_and_rate(
-    bulk: Bulk, point: BranchPoint, directions: Directions, u: Array, square: Array
+    bulk: Bulk, point: BranchPoint, directions: Directions, u: Array, square: Array | None = None
 ) -> tuple[float, float]:
     """Squared projection on the directions of the eigenvector with kernel vector u (m, K + p), and the change of its
     eigenvalue of B with log tr s.
 
-    The projection is 1/(1 - v'B'v/|L v|^2) with v the V part and ' = d/dlambda. ``square``: of :func:`_square`.
+    The projection is 1/(1 - v'B'v/|L v|^2) with v the V part and ' = d/dlambda. ``square``: :func:`_square` if known.
     """
     seen, slope = directions.visible, bulk.slope(point)
     if bulk.groups is not None and seen == directions.rows:  # the average over neurons of one law
         change = -float(np.einsum("ai,aibj,bj->", u, _response_to_lambda(bulk, point, directions), u))
     else:
+        square = _square(bulk, point, directions, u) if square is None else square
         hidden = u[:, seen:]
         change = float(np.sum(hidden * (slope @ hidden))) - float(np.sum(square * slope))
     norm, length = float(np.sum((point.root @ u[:, :seen]) ** 2)), float(np.sum(u[:, :seen] ** 2))
