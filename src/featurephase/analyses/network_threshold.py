@@ -7,7 +7,7 @@ with few samples finds all sign changes first (Montanari & Wang, arXiv 2602.0143
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -47,8 +47,10 @@ from featurephase.thresholds.roots import (
     negative_windows,
     replicate_roots,
     scanned_targets,
+    sloped,
+    sloped_roots,
 )
-from featurephase.thresholds.scan import MarginCurve, MarginReading, Scan, scan_grid, sign_changes
+from featurephase.thresholds.scan import MarginCurve, MarginReading, Scan, scan_grid, searched_range, sign_changes
 
 if TYPE_CHECKING:
     from featurephase.problem import Problem
@@ -62,8 +64,12 @@ _SCAN_SAMPLES = 0.1
 #: Sample paths of the scan per unit of delta from which on more do not matter: the dimension that they stand for.
 _SCAN_DIMENSION = 100
 _FEWEST_SAMPLES = 4000
-#: Replicates that close in on what the scan shows, with its samples, before the runs with all samples begin.
-_NEAR_REPLICATES = 4
+#: Margins are read at multiples of this in log delta around what the scan shows, with its samples, in so many
+#: replicates: a line through their means says where the runs with all samples begin, and the slope.
+_AROUND, _NEAR_REPLICATES = 0.2, 4
+#: The mean of the roots of all replicates is at most this far from where they were read, in log delta, or they are read
+#: again: slopes are right to about .1, so that they add .003 at most. Targets this near share their readings.
+_REACH, _SHARED, _MOST_ROUNDS = 0.03, 0.02, 4
 #: Replicates in which the block approximation of a wide network is compared with the full equation.
 _CHECK_REPLICATES = 2
 
@@ -128,6 +134,7 @@ def network_threshold(
     spaces: LatentSubspaces,
     *,
     delta_range: tuple[float, float] | None = None,
+    delta_alg: float = 0.0,
     samples: int | None = None,
     guess: float | None = None,
     value_only: bool = False,
@@ -146,6 +153,8 @@ def network_threshold(
         U_E and U_H.
     delta_range
         Where to search; default: the problem's.
+    delta_alg
+        The data's threshold, if it is known: nothing is searched far below it.
     samples
         Overrides the samples per replicate.
     guess
@@ -162,7 +171,7 @@ def network_threshold(
         problem,
         time,
         spaces,
-        problem.threshold.delta_range if delta_range is None else delta_range,
+        searched_range(*(problem.threshold.delta_range if delta_range is None else delta_range), delta_alg),
         problem.asymptotics.samples if samples is None else samples,
         value_only,
         as_executor(workers, quiet=quiet),
@@ -226,26 +235,73 @@ def _replicate_roots(
     return replicate_roots(search.read(curve, seed), targets, search.delta_range)
 
 
-def _roots(
-    search: _Search, targets: Sequence[Target], samples: int | None = None, replicates: int | None = None
-) -> list[tuple[Root, ...]]:
-    """The roots of each target in all replicates, or in some of them."""
+def _roots(search: _Search, targets: Sequence[Target]) -> list[tuple[Root, ...]]:
+    """The roots of each target in all replicates: by its slope where that is known and leads there, else enclosed."""
+    found: dict[Target, tuple[Root, ...]] = {}
+    readings: dict[float, list[MarginReading | None]] = {}
+    wanted = {target: target.guess for target in targets if np.isfinite(target.slope)}  # and where it is to be read
+    for _ in range(_MOST_ROUNDS):
+        if not wanted:
+            break
+        at = _shared(wanted, readings)
+        readings |= _read(search, wanted, set(at.values()) - set(readings), search.samples, search.seeds)
+        for target, delta in at.items():
+            roots = sloped_roots(target, delta, readings[delta])
+            wanted[target] = float(np.exp(np.mean(np.log([r.delta for r in roots]))))
+            if abs(np.log(wanted[target] / delta)) <= _REACH:
+                found[target] = tuple(roots)
+        low, high = search.delta_range
+        wanted = {t: delta for t, delta in wanted.items() if t not in found and low <= delta <= high}
+    if left := [target for target in targets if target not in found]:
+        tasks = [(search, _curve_of(search, left, search.samples), seed, left) for seed in search.seeds]
+        by_replicate = search.executor.run(_replicate_roots, tasks, label=f"delta_NN(t = {search.time})")
+        found |= dict(zip(left, zip(*by_replicate, strict=True), strict=True))
+    return [found[target] for target in targets]
+
+
+def _shared(wanted: dict[Target, float], known: Iterable[float]) -> dict[Target, float]:
+    """Where to read each target: at a delta near the wanted one that is read already, or for another target."""
+    deltas, at = list(known), {}
+    for target, delta in wanted.items():
+        at[target] = min(deltas, key=lambda d: abs(np.log(d / delta)), default=delta)
+        if abs(np.log(at[target] / delta)) > _SHARED:
+            at[target] = delta
+        deltas.append(at[target])
+    return at
+
+
+def _curve_of(search: _Search, targets: Iterable[Target], samples: int) -> MarginCurve:
+    """What reads all that some targets want."""
     neurons = any(isinstance(t.quantity, NeuronMargin) for t in targets)
-    curve = search.curve(samples or search.samples, full=search.full, blocks=not search.full or neurons)
-    tasks = [(search, curve, seed, targets) for seed in search.seeds[:replicates]]
-    by_replicate = search.executor.run(_replicate_roots, tasks, label=f"delta_NN(t = {search.time})")
-    return list(zip(*by_replicate, strict=True))
+    return search.curve(samples, full=search.full, blocks=not search.full or neurons)
+
+
+def _read(
+    search: _Search,
+    targets: Iterable[Target],
+    deltas: Iterable[float],
+    samples: int,
+    seeds: Sequence[np.random.SeedSequence],
+) -> dict[float, list[MarginReading | None]]:
+    """What replicates read at each of some deltas."""
+    curve, deltas = _curve_of(search, targets, samples), sorted(deltas)
+    tasks = [(curve, delta, seed, (search.time,)) for delta in deltas for seed in seeds]
+    read = [r for (r,) in search.executor.run(MarginCurve.read, tasks, label=f"delta_NN(t = {search.time})")]
+    return {delta: read[i * len(seeds) : (i + 1) * len(seeds)] for i, delta in enumerate(deltas)}
 
 
 def _approached(search: _Search, targets: Sequence[Target]) -> list[Target]:
-    """The targets where runs with few samples have them; a target that these do not meet stays where it is."""
+    """The targets where runs with few samples have them, and their slopes; as they are where these do not tell."""
     if search.few >= search.samples:
         return list(targets)
-    nearer = []
-    for target, roots in zip(targets, _roots(search, targets, search.few, _NEAR_REPLICATES), strict=True):
-        known = [root.delta for root in roots if np.isfinite(root.delta)]
-        nearer.append(replace(target, guess=float(np.exp(np.mean(np.log(known))))) if known else target)
-    return nearer
+
+    def around(target: Target) -> list[float]:
+        number = round(np.log(target.guess) / _AROUND)
+        return [float(np.clip(np.exp(i * _AROUND), *search.delta_range)) for i in (number - 1, number, number + 1)]
+
+    deltas = {delta for target in targets for delta in around(target)}
+    readings = _read(search, targets, deltas, search.few, search.seeds[:_NEAR_REPLICATES])
+    return [sloped(target, [(delta, readings[delta]) for delta in around(target)]) for target in targets]
 
 
 def _fewest_samples(problem: Problem) -> int:

@@ -74,7 +74,11 @@ def threshold(
     left = [f"t = {t}" for t in wanted] + ["the limit"] * follow
     try:
         for t in wanted:
-            found.add(network_threshold(problem, t, spaces, delta_range=bounds, quiet=quiet, workers=workers))
+            found.add(
+                network_threshold(
+                    problem, t, spaces, delta_range=bounds, delta_alg=data.delta_alg, quiet=quiet, workers=workers
+                )
+            )
             left.pop(0)
         if follow:
             found.add(_limit(problem, spaces, bounds, data.delta_alg, quiet, workers))

@@ -36,7 +36,7 @@ from featurephase.thresholds.follow import (
 )
 from featurephase.thresholds.limit import FEWEST_TIMES, LimitFit, drifts_on, fit_limit
 from featurephase.thresholds.roots import negative_windows
-from featurephase.thresholds.scan import MarginCurve, MarginReading, scan_grid
+from featurephase.thresholds.scan import MarginCurve, MarginReading, scan_grid, searched_range
 
 if TYPE_CHECKING:
     from featurephase.problem import Problem
@@ -50,8 +50,6 @@ _SCAN_REPLICATES = (2, 1)
 _SCAN_READINGS = (4, 2)
 _SCAN_SAMPLES = 4096
 _SCAN_TIME = 120
-#: The search begins at this share of delta_alg, where that is known.
-_BELOW_ALG = 0.7
 #: Sample paths per unit of delta, at least, in the scan and after it: N/delta is the dimension of the system that N
 #: paths are (dynamics.conditioning.AsymptoticLaw), and must exceed the directions that training visits.
 _SCAN_DIMENSION = 40
@@ -193,8 +191,7 @@ def threshold_limit(
     workers
         Processes; default: one for each core.
     """
-    low, high = problem.threshold.delta_range if delta_range is None else delta_range
-    bounds = (max(low, _BELOW_ALG * delta_alg), high) if _BELOW_ALG * delta_alg < high else (low, high)
+    bounds = searched_range(*(problem.threshold.delta_range if delta_range is None else delta_range), delta_alg)
     most = max([problem.threshold.max_steps, *also])
     rounds = _rounds(problem) if rounds is None else rounds
     longest = float(np.clip(_SECONDS * problem.asymptotics.samples, *_LONGEST)) if longest is None else longest

@@ -342,7 +342,9 @@ class ConditionedDesign:
                 return basis
             overlap = self._sweep(basis, overlap, len(basis))
             basis, triangle, order = split(basis, _GENUINE)  # which may take the rows in another order
-            if len(basis) == len(overlap):
+            if len(basis) == len(overlap) == 1:
+                overlap = overlap / triangle[0, 0]
+            elif len(basis) == len(overlap):
                 overlap = solve_triangular(triangle, overlap[order], trans="T")
             else:
                 self.dropped = max(self.dropped, tolerance)

@@ -75,7 +75,8 @@ def sobol_points(coordinates: int, count: int, rng: np.random.Generator) -> Arra
     maps = np.tril(own.integers(2, size=(coordinates, _BITS, _BITS), dtype=np.uint64))
     maps[:, np.arange(_BITS), np.arange(_BITS)] = 1
     digits = _directions(coordinates)[:, :, None] >> np.arange(_BITS - 1, -1, -1, dtype=np.uint64) & np.uint64(1)
-    scrambled = (digits @ np.swapaxes(maps, 1, 2) & np.uint64(1)) @ place[::-1]
+    sums = digits.astype(np.float64) @ np.swapaxes(maps, 1, 2).astype(np.float64)  # exact, and BLAS has no integers
+    scrambled = (sums.astype(np.uint64) & np.uint64(1)) @ place[::-1]
     points = np.empty((coordinates, count), dtype=np.uint64)
     points[:, 0] = shift
     done = 1

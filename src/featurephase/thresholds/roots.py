@@ -23,6 +23,8 @@ BRACKET = 0.05
 #: costs half a bracket at most either way.
 _THREE, _SAME = 3.0 * BRACKET, 0.1 * BRACKET
 _MOST_EVALUATIONS = 14
+#: So far from where it was sought, in log delta, a line may lead.
+_FARTHEST = 0.3
 
 
 @dataclass(frozen=True)
@@ -74,11 +76,15 @@ Quantity: TypeAlias = EdgeMargin | ZeroMargin | NeuronMargin | SectorMargin
 
 @dataclass(frozen=True)
 class Target:
-    """One number of a reading whose root in delta is wanted, where to look for it, and whether it rises there."""
+    """One number of a reading whose root in delta is wanted, where to look for it, and whether it rises there.
+
+    ``slope``: about its derivative in log delta there; nan where that is not known.
+    """
 
     quantity: Quantity
     guess: float
     rising: bool = False
+    slope: float = np.nan
 
     @classmethod
     def at(cls, quantity: Quantity, change: SignChange) -> Target:
@@ -190,6 +196,36 @@ def last_crossing(targets: Sequence[Target]) -> int | None:
 
 
 # ---- roots
+
+
+def sloped(target: Target, around: Sequence[tuple[float, Sequence[MarginReading | None]]]) -> Target:
+    """A target at the root of the line through the means of readings at some deltas around it, and its slope.
+
+    As it was where a run diverged, the line goes the other way, or leads farther than :data:`_FARTHEST`.
+    """
+    means = [np.mean([np.nan if r is None else target.quantity.of(r) for r in each]) for _, each in around]
+    away = np.log([delta / target.guess for delta, _ in around])
+    if np.isnan(means).any() or np.ptp(away) == 0.0:
+        return target
+    slope, level = (float(x) for x in np.polyfit(away, means, 1))
+    if slope == 0.0 or (slope > 0.0) != target.rising or abs(level / slope) > _FARTHEST:
+        return target
+    return replace(target, guess=float(target.guess * np.exp(-level / slope)), slope=slope)
+
+
+def sloped_roots(target: Target, delta: float, readings: Sequence[MarginReading | None]) -> list[Root]:
+    """The root in each replicate by the slope of a target, from readings at a delta near it; nan where one diverged.
+
+    One reading is enough: two neighbouring ones of a replicate hardly share their noise, and say less of the slope
+    than a few runs farther apart.
+    """
+    nowhere = Root(np.nan)
+    return [
+        nowhere
+        if r is None
+        else Root(float(delta * np.exp(-target.quantity.of(r) / target.slope)), r.critical, r.left_edge, r.drifts)
+        for r in readings
+    ]
 
 
 class _Readings:

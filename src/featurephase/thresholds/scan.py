@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 #: the paths: the margins of the worked example (theory/thresholds), 24 replicates of 4096 paths, agree within their
 #: errors for tolerances of 1e-7 to 3e-4.
 MARGIN_TOLERANCE = 1e-4
+#: The search begins at this share of delta_alg, where that is known.
+_BELOW_ALG = 0.7
 #: Points per decade of the coarse scan in delta.
 _PER_DECADE = 4
 
@@ -149,6 +151,15 @@ class MarginCurve:
             accuracy=PathAccuracy(tolerance=self.tolerance),
         )
         return [trajectory.observations.get(t) for t in times]
+
+
+def searched_range(low: float, high: float, delta_alg: float) -> tuple[float, float]:
+    """The range of delta without what lies far below the data's threshold (0 or nan: not known).
+
+    No first-order method learns anything there, so that no outlier is aligned with a hard direction.
+    """
+    least = _BELOW_ALG * delta_alg
+    return (max(low, least), high) if least < high else (low, high)
 
 
 def scan_grid(low: float, high: float) -> Array:
