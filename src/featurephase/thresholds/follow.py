@@ -17,10 +17,12 @@ from featurephase.foundation.types import Array
 from featurephase.thresholds.scan import MarginReading, SignChange, sign_changes
 
 #: The deltas that enclose crossings are multiples of this in log delta, so that all crossings share their runs; how far
-#: beyond the way of a crossing they reach, and how far from a root they still count.
+#: beyond the known way of a crossing they reach, and how far from a root they still count.
 _SPACING = 0.13
 _BEYOND = 0.04
 _NEAR = 0.3
+#: Runs go on as long as a crossing is no farther than this: the next one on either side of it always does.
+_ENCLOSING = _SPACING + _BEYOND
 #: A crossing that has moved farther than this in log delta is enclosed from there on only: its late times tell the
 #: limit.
 _LONGEST_WAY = 1.0
@@ -136,6 +138,7 @@ def enclosing_deltas(crossing: Crossing, times: Array, last: int, bounds: tuple[
     """
     known = [(float(t), float(np.log(x))) for t, x in zip(times, crossing.way, strict=True) if np.isfinite(x)]
     at, logs = (np.array(column) for column in zip(*known, strict=True))
+    seen = logs
     doublings = max(np.log2(last / at[-1]), 0.0)
     if doublings > 0 and len(at) > 1:
         rate = (logs[-1] - logs[-2]) / np.log2(at[-1] / at[-2])
@@ -143,11 +146,14 @@ def enclosing_deltas(crossing: Crossing, times: Array, last: int, bounds: tuple[
         logs = np.concatenate([logs, logs[-1] + rate * 0.7 * (1.0 - 0.7**ahead) / 0.3])
         at = np.concatenate([at, at[-1] * 2.0**ahead])
     farthest = np.clip(logs, logs[-1] - _LONGEST_WAY, logs[-1] + _LONGEST_WAY)
-    start, end = np.floor((farthest.min() - _BEYOND) / _SPACING), np.ceil((farthest.max() + _BEYOND) / _SPACING)
+    # what is only expected gets no margin: where it falls short a delta is added (missing_deltas)
+    seen = np.clip(seen, farthest.min(), farthest.max())
+    start = np.floor(min(seen.min() - _BEYOND, farthest.min()) / _SPACING)
+    end = np.ceil(max(seen.max() + _BEYOND, farthest.max()) / _SPACING)
     plan: dict[float, int] = {}
     for number in range(int(start), int(end) + 1):
         delta = _enclosing(number, bounds)
-        near = at[np.abs(logs - np.log(delta)) < _NEAR * 0.8]
+        near = at[np.abs(logs - np.log(delta)) < _ENCLOSING]
         needed = last if not len(near) or near.max() >= at[-1] * 0.999 else int(np.ceil(near.max() * 1.5))
         plan[delta] = max(plan.get(delta, 0), min(needed, last))
     return plan
