@@ -13,6 +13,7 @@ from featurephase.analyses import network_threshold as module
 from featurephase.analyses.threshold import NetworkThreshold, network_threshold, threshold
 from featurephase.analyses.threshold_limit import threshold_limit
 from featurephase.foundation.errors import InputError, Interrupted
+from featurephase.foundation.executors import ThisProcess
 from featurephase.problem import Problem
 from featurephase.results.status import NO_TRANSITION, NOT_CONVERGED, NOT_NEGATIVE
 from featurephase.results.threshold import Window
@@ -27,7 +28,7 @@ from featurephase.thresholds.roots import (
     negative_windows,
     replicate_roots,
 )
-from featurephase.thresholds.scan import MarginReading, SignChange, sign_changes
+from featurephase.thresholds.scan import MarginReading, SignChange, searched_range, sign_changes
 
 from .. import cases
 
@@ -124,6 +125,60 @@ def test_of_several_directions_the_lowest_mean_counts_not_the_mean_of_the_lowest
     first, second = found.sectors
     assert found.value == min(first.value, second.value) == found.directions[0] == found.crossings[-1]
     assert found.value_negative == min(first.value_negative, second.value_negative) == found.windows[-1].low
+
+
+def searched(monkeypatch, margin, targets, replicates=4):
+    """Roots of each target, and the deltas that were read; ``margin(log delta, replicate)``."""
+    problem = small().replace(asymptotics={"replicates": replicates})
+    search = module._Search(problem, 1, problem_subspaces(problem), (0.1, 1000.0), 5000, False, ThisProcess())
+    seeds = {seed.spawn_key: number for number, seed in enumerate(search.seeds)}
+    deltas: list[float] = []
+
+    def read(curve, delta, seed, times):
+        deltas.append(delta)
+        value = margin(np.log(delta), seeds[seed.spawn_key])
+        return [None if value is None else MarginReading(np.array([value]), value, True, -0.1, False, np.empty(0))]
+
+    monkeypatch.setattr(module.MarginCurve, "read", read)
+    return module._roots(search, targets), deltas
+
+
+def shifted(x, replicate):
+    """The root of replicate r of four is at log 10 + .02 (r - 1.5)."""
+    return 1.2 * (np.log(10.0) + 0.02 * (replicate - 1.5) - x)
+
+
+def test_with_a_slope_a_replicate_is_read_once(monkeypatch):
+    targets = [Target(EdgeMargin(0), 10.1, slope=-1.2), Target(ZeroMargin(), 10.2, slope=-1.2)]
+    found, deltas = searched(monkeypatch, shifted, targets)
+    assert deltas == [10.1] * 4  # the second target lies so near that it shares them
+    for roots in found:
+        np.testing.assert_allclose([r.delta for r in roots], 10.0 * np.exp(0.02 * (np.arange(4) - 1.5)), rtol=1e-12)
+
+
+def test_where_the_mean_root_is_far_from_where_it_was_read_it_is_read_again(monkeypatch):
+    (roots,), deltas = searched(monkeypatch, shifted, [Target(EdgeMargin(0), 11.0, slope=-1.0)])  # not the right slope
+    assert len(deltas) == 8
+    assert deltas[4] == pytest.approx(10.0, rel=0.03)
+    np.testing.assert_allclose(np.mean([r.delta for r in roots]), 10.0, rtol=0.005)
+
+
+def test_without_a_slope_or_where_a_run_diverges_a_root_is_enclosed(monkeypatch):
+    (roots,), deltas = searched(monkeypatch, shifted, [Target(EdgeMargin(0), 10.1)])
+    assert len(deltas) > 8
+    np.testing.assert_allclose([r.delta for r in roots], 10.0 * np.exp(0.02 * (np.arange(4) - 1.5)), rtol=1e-6)
+    beside = lambda x, r: None if x < np.log(9.9) and r == 0 else shifted(x, r)  # noqa: E731
+    (roots,), _ = searched(monkeypatch, beside, [Target(EdgeMargin(0), 9.8, slope=-1.2)])
+    np.testing.assert_allclose(
+        [r.delta for r in roots[1:]], 10.0 * np.exp(0.02 * np.array([-0.5, 0.5, 1.5])), rtol=1e-6
+    )
+
+
+def test_nothing_is_searched_far_below_what_the_data_allow():
+    assert searched_range(0.05, 1000.0, 2.0) == (1.4, 1000.0)
+    assert searched_range(0.05, 1.0, 2.0) == (0.05, 1.0)
+    assert searched_range(0.05, 1000.0, np.nan) == (0.05, 1000.0)
+    assert searched_range(3.0, 1000.0, 2.0) == (3.0, 1000.0)
 
 
 def test_sign_changes_are_interpolated_in_log_delta():

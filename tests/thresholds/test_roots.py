@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from featurephase.thresholds.roots import BRACKET, bracketed_root
+from featurephase.thresholds.roots import BRACKET, EdgeMargin, Target, bracketed_root, sloped, sloped_roots
+from featurephase.thresholds.scan import MarginReading
 
 
 def solved(function, guess, **given):
@@ -33,3 +34,37 @@ def test_a_kink_costs_half_a_bracket_at_most(guess):
 def test_a_rising_root_and_none():
     assert solved(lambda x: np.sin(x - 2.0), 2.03, rising=True)[0] == pytest.approx(2.0, abs=3e-4)
     assert np.isnan(solved(lambda x: 1.0, 2.0)[0])
+
+
+def reading(margin: float) -> MarginReading:
+    return MarginReading(np.array([margin]), margin, True, -0.1, False, np.empty(0))
+
+
+def around(function, deltas, noise=(0.0, 0.0)):
+    """What two replicates read whose margins are a little more and a little less."""
+    return [(d, [reading(function(d) + shift) for shift in noise]) for d in deltas]
+
+
+def test_a_line_through_means_gives_guess_and_slope():
+    margin = lambda d: 1.1 * np.log(16.0 / d)  # noqa: E731
+    found = sloped(Target(EdgeMargin(0), 14.0), around(margin, [12.0, 15.0, 18.0], noise=(0.02, -0.02)))
+    assert found.guess == pytest.approx(16.0, rel=1e-12)
+    assert found.slope == pytest.approx(-1.1, rel=1e-12)
+    high, low = sloped_roots(found, 15.5, [reading(margin(15.5) + 0.02), reading(margin(15.5) - 0.02)])
+    assert (high.delta, low.delta) == pytest.approx((16.0 * np.exp(0.02 / 1.1), 16.0 * np.exp(-0.02 / 1.1)), rel=1e-12)
+
+
+def test_a_line_that_tells_nothing_leaves_the_target_as_it_was():
+    falling = lambda d: np.log(16.0 / d)  # noqa: E731
+    target = Target(EdgeMargin(0), 14.0)
+    assert sloped(Target(EdgeMargin(0), 14.0, rising=True), around(falling, [12.0, 15.0])).slope is np.nan
+    assert sloped(target, around(lambda d: np.log(40.0 / d), [12.0, 15.0])) == target  # farther than a third away
+    diverged = [(12.0, [None, reading(0.1)]), (15.0, [reading(0.0), reading(0.1)])]
+    assert sloped(target, diverged) == target
+    assert sloped(target, around(lambda d: 0.0, [12.0, 15.0])) == target
+
+
+def test_a_replicate_that_diverged_has_no_root():
+    first, second = sloped_roots(Target(EdgeMargin(0), 10.0, slope=-1.0), 10.0, [None, reading(0.0)])
+    assert np.isnan(first.delta)
+    assert second.delta == 10.0

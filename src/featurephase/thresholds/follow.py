@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurephase.foundation.types import Array
+from featurephase.thresholds.roots import real_roots
 from featurephase.thresholds.scan import MarginReading, SignChange, sign_changes
 
 #: The deltas that enclose crossings are multiples of this in log delta, so that all crossings share their runs; how far
@@ -240,8 +241,6 @@ def _curve_root(x: Array, values: Array, degree: int, rising: bool) -> tuple[flo
     """The root of a polynomial through the values, going in this direction, nearest to their middle, and its slope."""
     middle = float(x.mean())
     curve = np.polynomial.Polynomial.fit(x - middle, values, degree, domain=[])
-    roots = curve.roots()
-    real = roots[np.abs(roots.imag) < 1e-12].real
-    right = [float(r) for r in real if (curve.deriv()(r) > 0) == rising]
+    right = [float(r) for r in real_roots(curve) if (curve.deriv()(r) > 0) == rising]
     root = min(right, key=abs, default=np.nan)
     return root + middle, float(curve.deriv()(root)) if right else np.nan

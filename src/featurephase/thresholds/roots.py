@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from featurephase.foundation.types import Array
 from featurephase.results.threshold import Window
 from featurephase.thresholds.scan import MarginReading, Scan, SignChange, sign_changes
 
@@ -330,10 +331,18 @@ def _parabola_root(function: Callable[[float], float], points: Sequence[float], 
     if not others:
         return np.nan
     x = np.array([a, b, min(others, key=lambda x: max(a - x, x - b))])
-    curve = np.polynomial.Polynomial.fit(x, np.array([function(t) for t in x]), 2)
-    roots = np.asarray(curve.roots(), dtype=np.complex128)
-    inside = [float(r) for r in roots[np.abs(roots.imag) < 1e-12].real if a <= r <= b]
+    roots = real_roots(np.polynomial.Polynomial.fit(x, np.array([function(t) for t in x]), 2))
+    inside = [float(r) for r in roots if a <= r <= b]
     return inside[0] if len(inside) == 1 else np.nan
+
+
+def real_roots(curve: np.polynomial.Polynomial) -> Array:
+    """Real roots, made exact by a step of Newton's: of a parabola that is almost a line they come out wrong by 1e-3."""
+    roots = np.asarray(curve.roots(), dtype=np.complex128)
+    real = roots[np.abs(roots.imag) < 1e-12].real
+    with np.errstate(divide="ignore", invalid="ignore"):
+        exact = real - curve(real) / curve.deriv()(real)
+    return np.asarray(exact[np.isfinite(exact)])
 
 
 def _beyond(root: float, a: float, b: float, width: float) -> float:
