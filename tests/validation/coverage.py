@@ -112,7 +112,7 @@ def threshold_coverage(
 
     def found(seed: int, count: int, size: int):
         problem = CASE.problem.replace(asymptotics={"seed": seed, "replicates": count, "samples": size})
-        return network_threshold(problem, 1, spaces, guess=4.5, value_only=True, workers=1)
+        return network_threshold(problem, 1, spaces, delta_range=(2.0, 10.0), value_only=True, workers=1)
 
     truth = found(1, truth_replicates, truth_samples)
     small = [found(100 + r, replicates, samples) for r in range(repetitions)]

@@ -1,8 +1,9 @@
 """delta_NN(t): the delta from which on a hard outlier stands left of the bulk of the Hessian at Theta(t).
 
-Every point of the curve margin(delta) is a run of the asymptotic dynamics. Common random numbers make the curve of a
-replicate continuous, so each replicate has a root of its own, and their spread is the standard error. A coarse scan
-with few samples finds all sign changes first (Montanari & Wang, arXiv 2602.01434; theory/thresholds, eq. thr-network).
+Every point of the curve margin(delta) is a run of the asymptotic dynamics. A coarse scan with few samples finds all
+sign changes, and runs around each of them its slope. With that one run of a replicate near a root gives a root of its
+own, and the spread of these is the standard error (Montanari & Wang, arXiv 2602.01434; theory/thresholds, eq.
+thr-network).
 """
 
 from __future__ import annotations
@@ -41,7 +42,6 @@ from featurephase.thresholds.roots import (
     SectorMargin,
     Target,
     ZeroMargin,
-    guessed_targets,
     joined_windows,
     last_crossing,
     negative_windows,
@@ -136,7 +136,6 @@ def network_threshold(
     delta_range: tuple[float, float] | None = None,
     delta_alg: float = 0.0,
     samples: int | None = None,
-    guess: float | None = None,
     value_only: bool = False,
     quiet: bool = True,
     workers: Workers = None,
@@ -157,8 +156,6 @@ def network_threshold(
         The data's threshold, if it is known: nothing is searched far below it.
     samples
         Overrides the samples per replicate.
-    guess
-        Where the threshold is expected: then the coarse scan is skipped.
     value_only
         Only ``value`` (no directions, blocks or sign).
 
@@ -178,7 +175,7 @@ def network_threshold(
     )
     if problem.singular_curvature:
         return NetworkThreshold(time=time, status=SINGULAR_CURVATURE, message=SINGULAR_CURVATURE.explained())
-    scan = _scanned(search) if guess is None else Scan.none()
+    scan = _scanned(search)
     if scan.diverged:
         low, high = search.delta_range
         message = f"gradient descent diverges before t = {time} at every delta from {low:g} to {high:g}"
@@ -186,11 +183,15 @@ def network_threshold(
     if scan.drifting == 1.0:
         unbounded = unbounded_status(Network.of(problem), problem.teacher.link)
         return NetworkThreshold(time=time, status=unbounded, message=unbounded.explained(f"t = {time}"))
-    targets = _targets(search, scan, guess)
-    if last_crossing(targets) is None or (guess is None and not scan.ends_outside):
+    targets = scanned_targets(
+        scan,
+        search.delta_range[0],
+        directions=not value_only,
+        neurons=search.width > 1 and not (search.full and value_only),
+    )
+    if last_crossing(targets) is None or not scan.ends_outside:
         return _none_found(search, scan, targets)
-    if guess is None:
-        targets = _approached(search, targets)
+    targets = _approached(search, targets)
     roots = _roots(search, targets)
     entry = _assembled(search, scan, targets, roots)
     if value_only or np.isnan(entry.block_minimum) or not 1 < search.width <= CHECKED_WIDTH:
@@ -214,18 +215,6 @@ def _scanned(search: _Search) -> Scan:
     ]
     readings = [r for (r,) in search.executor.run(MarginCurve.read, tasks, label=f"scan t = {search.time}")]
     return Scan.of(grid, [readings[i : i + _SCAN_REPLICATES] for i in range(0, len(readings), _SCAN_REPLICATES)])
-
-
-def _targets(search: _Search, scan: Scan, guess: float | None) -> list[Target]:
-    """What is to be found: near a guess, or wherever the scan changes sign."""
-    if guess is not None:
-        return guessed_targets(guess, 0 if search.full else search.width, search.hard)
-    return scanned_targets(
-        scan,
-        search.delta_range[0],
-        directions=not search.value_only,
-        neurons=search.width > 1 and not (search.full and search.value_only),
-    )
 
 
 def _replicate_roots(
@@ -493,7 +482,7 @@ def _assembled(
     """Means over replicates of every root, with what they say in words."""
     last = _last(search, targets, roots)
     means, here = _means(search, targets, roots, last), roots[last]
-    stays_negative = len(scan.delta) == 0 or search.value_only or scan.ends_negative
+    stays_negative = search.value_only or scan.ends_negative
     status, message = _judged(search, targets[last].guess, here, means, stays_negative)
     value, directions, own = means.value, means.directions, means.neurons
     negative_value = _negative_for_good(search, means) if stays_negative else (np.nan, np.nan)

@@ -181,12 +181,6 @@ def sector_targets(scan: Scan) -> list[Target]:
     ]
 
 
-def guessed_targets(guess: float, neurons: int, directions: int) -> list[Target]:
-    """delta_NN near a guess, and the first threshold of each of so many neurons with so many hard directions each."""
-    first = [Target(NeuronMargin(r * directions), guess) for r in range(neurons)]
-    return [Target(EdgeMargin(0), guess), *first]
-
-
 def last_crossing(targets: Sequence[Target]) -> int | None:
     """Which target is delta_NN: the last crossing of the smallest eigenvalue from which on an outlier stands.
 

@@ -8,7 +8,7 @@ make the curve of one replicate continuous in delta, so each replicate has roots
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -207,7 +207,8 @@ class Scan:
             if len(present) == len(replicates):
                 alive.append((float(delta), present))
         if not alive:
-            return replace(cls.none(), grid=grid)
+            empty = np.empty((0, 0))
+            return cls(grid, np.empty(0), empty, empty, np.empty(0), empty, np.empty((0, 0, 2)))
         edges = [mean_and_se([r.at_edge for r in present]) for _, present in alive]
         return cls(
             grid,
@@ -219,12 +220,6 @@ class Scan:
             np.array([np.mean([r.sectors for r in present], axis=0) for _, present in alive]),
             float(np.mean([r.drifts for _, present in alive for r in present])),
         )
-
-    @classmethod
-    def none(cls) -> Scan:
-        """No scan: where the threshold is known to be near a guess."""
-        empty = np.empty((0, 0))
-        return cls(np.empty(0), np.empty(0), empty, empty, np.empty(0), empty, np.empty((0, 0, 2)))
 
     @property
     def diverged(self) -> bool:
