@@ -64,7 +64,9 @@ def test_a_line_that_tells_nothing_leaves_the_target_as_it_was():
     assert sloped(target, around(lambda d: 0.0, [12.0, 15.0])) == target
 
 
-def test_a_replicate_that_diverged_has_no_root():
-    first, second = sloped_roots(Target(EdgeMargin(0), 10.0, slope=-1.0), 10.0, [None, reading(0.0)])
+def test_a_replicate_that_diverged_or_leads_nowhere_has_no_root():
+    target = Target(EdgeMargin(0), 10.0, slope=-1e-4)
+    first, second, third = sloped_roots(target, 10.0, [None, reading(0.0), reading(0.5)])
     assert np.isnan(first.delta)
     assert second.delta == 10.0
+    assert np.isnan(third.delta)

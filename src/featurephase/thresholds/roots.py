@@ -24,8 +24,8 @@ BRACKET = 0.05
 #: costs half a bracket at most either way.
 _THREE, _SAME = 3.0 * BRACKET, 0.1 * BRACKET
 _MOST_EVALUATIONS = 14
-#: So far from where it was sought, in log delta, a line may lead.
-_FARTHEST = 0.3
+#: So far from where it was sought, in log delta, a line may lead, and the margin of a replicate.
+_FARTHEST, _ABSURD = 0.3, 5.0
 
 
 @dataclass(frozen=True)
@@ -211,16 +211,17 @@ def sloped(target: Target, around: Sequence[tuple[float, Sequence[MarginReading 
 def sloped_roots(target: Target, delta: float, readings: Sequence[MarginReading | None]) -> list[Root]:
     """The root in each replicate by the slope of a target, from readings at a delta near it; nan where one diverged.
 
-    One reading is enough: two neighbouring ones of a replicate hardly share their noise, and say less of the slope
-    than a few runs farther apart.
+    And where a slope is so small that it leads out of all proportion. One reading is enough: two neighbouring ones of a
+    replicate hardly share their noise, and say less of the slope than a few runs farther apart.
     """
-    nowhere = Root(np.nan)
-    return [
-        nowhere
-        if r is None
-        else Root(float(delta * np.exp(-target.quantity.of(r) / target.slope)), r.critical, r.left_edge, r.drifts)
-        for r in readings
-    ]
+
+    def root(reading: MarginReading | None) -> Root:
+        away = np.nan if reading is None else -target.quantity.of(reading) / target.slope
+        if reading is None or not abs(away) < _ABSURD:
+            return Root(np.nan)
+        return Root(float(delta * np.exp(away)), reading.critical, reading.left_edge, reading.drifts)
+
+    return [root(reading) for reading in readings]
 
 
 class _Readings:
