@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -105,9 +105,9 @@ def trajectory_and_spectrum_coverage(
 
 
 def threshold_coverage(
-    repetitions: int, samples: int, replicates: int, truth_samples: int, truth_replicates: int
-) -> Coverage:
-    """delta_NN(1) of the same neuron, between 4 and 5."""
+    repetitions: int, sizes: Sequence[int], replicates: int, truth_samples: int, truth_replicates: int
+) -> Iterator[Coverage]:
+    """delta_NN(1) of the same neuron, between 4 and 5, with each number of sample paths."""
     spaces = problem_subspaces(CASE.problem)
 
     def found(seed: int, count: int, size: int):
@@ -115,9 +115,11 @@ def threshold_coverage(
         return network_threshold(problem, 1, spaces, delta_range=(2.0, 10.0), value_only=True, workers=1)
 
     truth = found(1, truth_replicates, truth_samples)
-    small = [found(100 + r, replicates, samples) for r in range(repetitions)]
-    means, errors = np.array([t.value for t in small]), np.array([t.value_se for t in small])
-    return _covered("delta_NN(1)", truth.value, truth.value_se, means, errors, replicates)
+    for samples in sizes:
+        small = [found(100 + r, replicates, samples) for r in range(repetitions)]
+        means, errors = np.array([t.value for t in small]), np.array([t.value_se for t in small])
+        name = f"delta_NN(1), {samples} paths"
+        yield _covered(name, truth.value, truth.value_se, means, errors, replicates)
 
 
 #: The run whose bias is asked for: the defaults of an experiment file.

@@ -102,8 +102,8 @@ def honest_errors() -> None:
     print(coverage.HEADER)
     for c in coverage.trajectory_and_spectrum_coverage(150, 3000, 6, 60_000, 16):
         print(c.row(), flush=True)
-    for samples in (3000, 6000):  # with roots enclosed, and by slopes
-        print(coverage.threshold_coverage(120, samples, 5, 40_000, 10).row())
+    for c in coverage.threshold_coverage(120, (3000, 6000), 5, 40_000, 10):  # with roots enclosed, and by slopes
+        print(c.row(), flush=True)
     for step, few, replicates, many, many_replicates in ((6, 1024, 400, 65_536, 16), (60, 2048, 100, 65_536, 8)):
         print(f"\nt = {step}, N = {few} and {many}\n\n{coverage.BIAS_HEADER}")
         for b in coverage.bias(step, few, replicates, many, many_replicates):

@@ -204,17 +204,21 @@ def _scanned(search: _Search) -> Scan:
     blocks = not search.full or (search.width > 1 and not search.value_only)
     grid = scan_grid(*search.delta_range)
     fewest = min(search.few, _fewest_samples(search.problem))
-    curves = [
-        search.curve(int(np.clip(_SCAN_DIMENSION * d, fewest, search.few)), full=search.full, blocks=blocks)
+    curves = {
+        float(d): search.curve(int(np.clip(_SCAN_DIMENSION * d, fewest, search.few)), full=search.full, blocks=blocks)
         for d in grid
-    ]
-    tasks = [
-        (curve, float(d), s, (search.time,))
-        for d, curve in zip(grid, curves, strict=True)
-        for s in search.seeds[:_SCAN_REPLICATES]
-    ]
-    readings = [r for (r,) in search.executor.run(MarginCurve.read, tasks, label=f"scan t = {search.time}")]
-    return Scan.of(grid, [readings[i : i + _SCAN_REPLICATES] for i in range(0, len(readings), _SCAN_REPLICATES)])
+    }
+    readings = _read(search, curves, search.seeds[:_SCAN_REPLICATES], label=f"scan t = {search.time}")
+    return Scan.of(grid, list(readings.values()))
+
+
+def _read(
+    search: _Search, curves: dict[float, MarginCurve], seeds: Sequence[np.random.SeedSequence], label: str
+) -> dict[float, list[MarginReading | None]]:
+    """What replicates read at each delta, from its curve."""
+    tasks = [(curve, delta, seed, (search.time,)) for delta, curve in curves.items() for seed in seeds]
+    read = [r for (r,) in search.executor.run(MarginCurve.read, tasks, label=label)]
+    return {delta: read[i * len(seeds) : (i + 1) * len(seeds)] for i, delta in enumerate(curves)}
 
 
 def _replicate_roots(
@@ -227,13 +231,15 @@ def _replicate_roots(
 def _roots(search: _Search, targets: Sequence[Target]) -> list[tuple[Root, ...]]:
     """The roots of each target in all replicates: by its slope where that is known and leads there, else enclosed."""
     found: dict[Target, tuple[Root, ...]] = {}
+    label = f"delta_NN(t = {search.time})"
     readings: dict[float, list[MarginReading | None]] = {}
     wanted = {target: target.guess for target in targets if np.isfinite(target.slope)}  # and where it is to be read
     for _ in range(_MOST_ROUNDS):
         if not wanted:
             break
         at = _shared(wanted, readings)
-        readings |= _read(search, wanted, set(at.values()) - set(readings), search.samples, search.seeds)
+        curve = _curve_of(search, wanted, search.samples)
+        readings |= _read(search, dict.fromkeys(sorted(set(at.values()) - set(readings)), curve), search.seeds, label)
         for target, delta in at.items():
             roots = sloped_roots(target, delta, readings[delta])
             wanted[target] = float(np.exp(np.mean(np.log([r.delta for r in roots]))))
@@ -243,7 +249,7 @@ def _roots(search: _Search, targets: Sequence[Target]) -> list[tuple[Root, ...]]
         wanted = {t: delta for t, delta in wanted.items() if t not in found and low <= delta <= high}
     if left := [target for target in targets if target not in found]:
         tasks = [(search, _curve_of(search, left, search.samples), seed, left) for seed in search.seeds]
-        by_replicate = search.executor.run(_replicate_roots, tasks, label=f"delta_NN(t = {search.time})")
+        by_replicate = search.executor.run(_replicate_roots, tasks, label=label)
         found |= dict(zip(left, zip(*by_replicate, strict=True), strict=True))
     return [found[target] for target in targets]
 
@@ -265,32 +271,16 @@ def _curve_of(search: _Search, targets: Iterable[Target], samples: int) -> Margi
     return search.curve(samples, full=search.full, blocks=not search.full or neurons)
 
 
-def _read(
-    search: _Search,
-    targets: Iterable[Target],
-    deltas: Iterable[float],
-    samples: int,
-    seeds: Sequence[np.random.SeedSequence],
-) -> dict[float, list[MarginReading | None]]:
-    """What replicates read at each of some deltas."""
-    curve, deltas = _curve_of(search, targets, samples), sorted(deltas)
-    tasks = [(curve, delta, seed, (search.time,)) for delta in deltas for seed in seeds]
-    read = [r for (r,) in search.executor.run(MarginCurve.read, tasks, label=f"delta_NN(t = {search.time})")]
-    return {delta: read[i * len(seeds) : (i + 1) * len(seeds)] for i, delta in enumerate(deltas)}
-
-
 def _approached(search: _Search, targets: Sequence[Target]) -> list[Target]:
     """The targets where runs with few samples have them, and their slopes; as they are where these do not tell."""
     if search.few >= search.samples:
         return list(targets)
-
-    def around(target: Target) -> list[float]:
-        number = round(np.log(target.guess) / _AROUND)
-        return [float(np.clip(np.exp(i * _AROUND), *search.delta_range)) for i in (number - 1, number, number + 1)]
-
-    deltas = {delta for target in targets for delta in around(target)}
-    readings = _read(search, targets, deltas, search.few, search.seeds[:_NEAR_REPLICATES])
-    return [sloped(target, [(delta, readings[delta]) for delta in around(target)]) for target in targets]
+    numbers = [round(np.log(target.guess) / _AROUND) for target in targets]
+    low, high = search.delta_range
+    around = [[float(np.clip(np.exp(i * _AROUND), low, high)) for i in (n - 1, n, n + 1)] for n in numbers]
+    curves = dict.fromkeys(sorted({d for own in around for d in own}), _curve_of(search, targets, search.few))
+    readings = _read(search, curves, search.seeds[:_NEAR_REPLICATES], label=f"delta_NN(t = {search.time})")
+    return [sloped(t, [(d, readings[d]) for d in own]) for t, own in zip(targets, around, strict=True)]
 
 
 def _fewest_samples(problem: Problem) -> int:

@@ -330,10 +330,8 @@ class ConditionedDesign:
         pivots = np.abs(np.diag(triangle))
         if len(overlap) < len(residual):
             overlap = self._overlap(basis)
-        elif len(residual) == 1:
-            overlap = overlap / triangle[0, 0]
         elif pivots[-1] > 1e-3 * pivots[0]:
-            overlap = solve_triangular(triangle[:q, :q], overlap[order[:q]], trans="T")
+            overlap = _carried_over(overlap[order[:q]], triangle[:q, :q])
         else:
             overlap = self._overlap(basis)
         accepted = ORTHOGONALITY[self.precision]
@@ -342,10 +340,8 @@ class ConditionedDesign:
                 return basis
             overlap = self._sweep(basis, overlap, len(basis))
             basis, triangle, order = split(basis, _GENUINE)  # which may take the rows in another order
-            if len(basis) == len(overlap) == 1:
-                overlap = overlap / triangle[0, 0]
-            elif len(basis) == len(overlap):
-                overlap = solve_triangular(triangle, overlap[order], trans="T")
+            if len(basis) == len(overlap):
+                overlap = _carried_over(overlap[order], triangle)
             else:
                 self.dropped = max(self.dropped, tolerance)
                 overlap = self._overlap(basis)
@@ -398,6 +394,13 @@ class ConditionedDesign:
             larger = np.empty((capacity, block.shape[1]), self.precision)
             larger[:used] = block[:used]
             blocks[b] = larger
+
+
+def _carried_over(overlap: Array, triangle: Array) -> Array:
+    """The overlap of a basis, from that of the rows that it splits into a triangle."""
+    if len(triangle) == 1:  # no call for a division
+        return np.asarray(overlap / triangle[0, 0])
+    return np.asarray(solve_triangular(triangle, overlap, trans="T"))
 
 
 def _products(left: Matrix, right: Matrix) -> Array:

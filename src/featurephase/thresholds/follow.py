@@ -139,7 +139,6 @@ def enclosing_deltas(crossing: Crossing, times: Array, last: int, bounds: tuple[
     """
     known = [(float(t), float(np.log(x))) for t, x in zip(times, crossing.way, strict=True) if np.isfinite(x)]
     at, logs = (np.array(column) for column in zip(*known, strict=True))
-    seen = logs
     doublings = max(np.log2(last / at[-1]), 0.0)
     if doublings > 0 and len(at) > 1:
         rate = (logs[-1] - logs[-2]) / np.log2(at[-1] / at[-2])
@@ -148,9 +147,8 @@ def enclosing_deltas(crossing: Crossing, times: Array, last: int, bounds: tuple[
         at = np.concatenate([at, at[-1] * 2.0**ahead])
     farthest = np.clip(logs, logs[-1] - _LONGEST_WAY, logs[-1] + _LONGEST_WAY)
     # what is only expected gets no margin: where it falls short a delta is added (missing_deltas)
-    seen = np.clip(seen, farthest.min(), farthest.max())
-    start = np.floor(min(seen.min() - _BEYOND, farthest.min()) / _SPACING)
-    end = np.ceil(max(seen.max() + _BEYOND, farthest.max()) / _SPACING)
+    margin = np.where(np.arange(len(farthest)) < len(known), _BEYOND, 0.0)
+    start, end = np.floor((farthest - margin).min() / _SPACING), np.ceil((farthest + margin).max() / _SPACING)
     plan: dict[float, int] = {}
     for number in range(int(start), int(end) + 1):
         delta = _enclosing(number, bounds)

@@ -216,10 +216,11 @@ def sloped_roots(target: Target, delta: float, readings: Sequence[MarginReading 
     """
 
     def root(reading: MarginReading | None) -> Root:
-        away = np.nan if reading is None else -target.quantity.of(reading) / target.slope
-        if reading is None or not abs(away) < _ABSURD:
+        if reading is None:
             return Root(np.nan)
-        return Root(float(delta * np.exp(away)), reading.critical, reading.left_edge, reading.drifts)
+        away = -target.quantity.of(reading) / target.slope
+        found = float(delta * np.exp(away)) if abs(away) < _ABSURD else np.nan
+        return Root(found, reading.critical, reading.left_edge, reading.drifts)
 
     return [root(reading) for reading in readings]
 
