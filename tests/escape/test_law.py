@@ -47,7 +47,8 @@ def test_no_escape_is_predicted_where_the_plateau_is_stable():
     law = escape_law(below, 100_000)
     assert (law.status, law.median, law.low) == ("stable", np.inf, np.inf)
     assert "no hard outlier stands left of the bulk and below 0 at step 60" in law.message
-    assert law.rate > 1.0  # what would have been continued
+    sizes = [np.median(g.relative_sizes(100_000, 500, np.random.default_rng(1)), axis=0) for g in below]
+    assert all(size.max() > 2.0 * size[0] for size in sizes)  # 3.6 +- .3 times by t = 20, and no faster after that
     above = growths(problem(60), 40.0, replicates=3, samples=5000)
     assert all(g.unstable for g in above)
     law = escape_law(above, 1000)
@@ -123,3 +124,14 @@ def test_what_is_no_failure_of_the_theory_is_not_taken_for_one(monkeypatch):
     p = problem()
     with pytest.raises(np.linalg.LinAlgError):
         predicted_escape(p, 4.0, 100, problem_subspaces(p), workers=1)
+
+
+def test_a_law_takes_no_more_paths_than_the_problem(monkeypatch):
+    """Who asks for few sample paths wants an answer soon; who asks for many gets 20,000, which are enough."""
+    taken = []
+    monkeypatch.setattr("featurephase.escape.law.hard_growth", lambda *_, samples, **__: taken.append(samples))
+    monkeypatch.setattr("featurephase.escape.law.escape_law", lambda *_, **__: None)
+    for asked in (400, 20_000, 100_000):
+        p = problem().replace(asymptotics={"samples": asked})
+        predicted_escape(p, 4.0, 100, problem_subspaces(p), replicates=1, workers=1)
+    assert taken == [400, 20_000, 20_000]

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 #: The tangent recursion behind the predicted time is followed to the last step, but so far at least, so that it knows
 #: whether an early instability lasts, and so far at most; beyond, it is continued at its final rate.
 _SHORTEST, _LONGEST = 120, 300
-_PREDICTED_SAMPLES = 20_000
+_PREDICTED_SAMPLES = 20_000  # at most: no more than the problem asks for
 _PREDICTED_REPLICATES = 4
 #: Its random numbers are its own.
 _ESCAPE_STREAM = 1
@@ -90,7 +90,7 @@ def predicted_escape(
     spaces: LatentSubspaces,
     *,
     steps: int | None = None,
-    samples: int = _PREDICTED_SAMPLES,
+    samples: int | None = None,
     replicates: int = _PREDICTED_REPLICATES,
     quiet: bool = True,
     workers: Workers = None,
@@ -103,7 +103,7 @@ def predicted_escape(
         n/d, d, and the subspaces of the problem.
     steps, samples, replicates
         How far the tangent recursion is followed (default: to the last step, but 120 at least and 300 at most), with
-        how many sample paths and how often.
+        how many sample paths (default: the problem's, 20,000 at most) and how often.
 
     Returns
     -------
@@ -137,7 +137,7 @@ def predicted_escapes(
     until
         The step of ``by_end``; default: the last one of the recursion.
     """
-    size = (steps, _PREDICTED_SAMPLES, _PREDICTED_REPLICATES)
+    size = (steps, None, _PREDICTED_REPLICATES)
     growths = _growths(problem, delta, spaces, size, quiet, workers)
     count = len(hard_sectors(spaces))
     if isinstance(growths, _NoLaw):
@@ -160,7 +160,7 @@ def _growths(
     problem: Problem,
     delta: float,
     spaces: LatentSubspaces,
-    size: tuple[int | None, int, int],
+    size: tuple[int | None, int | None, int],
     quiet: bool,
     workers: Workers,
 ) -> list[HardGrowth] | _NoLaw:
@@ -171,6 +171,7 @@ def _growths(
     if reason or hard.shape[1] == 0:
         return _NoLaw(NOT_PREDICTED, reason or "nothing is hard: there is no plateau to escape from")
     horizon = max(min(problem.training.steps, _LONGEST), _SHORTEST) if steps is None else steps
+    samples = min(problem.asymptotics.samples, _PREDICTED_SAMPLES) if samples is None else samples
     tasks = [
         (problem, delta, seed, spaces, horizon, samples)
         for seed in replicate_seeds(problem.asymptotics.seed, replicates, _ESCAPE_STREAM)
