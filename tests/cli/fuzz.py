@@ -214,8 +214,8 @@ def main() -> None:
             summary[kind] += 1
             loaded = time.monotonic()
             slowest = max(slowest, loaded - begin)
-            if command == "explain" and problem is not None and not in_range(problem):
-                command = "predict"  # explain draws a few hundred times as many samples
+            if command in ("explain", "threshold") and problem is not None and not in_range(problem):
+                command = "predict"  # these draw a few hundred times as many samples
             if problem is not None and command and in_commands < (loaded - start) / 2:
                 summary[f"{command}: exit {try_command(command, COMMANDS[command], problem)}"] += 1
                 in_commands += time.monotonic() - loaded

@@ -67,6 +67,26 @@ def test_basis_is_orthonormal_and_new_rows_have_the_prescribed_part_on_it(sample
     assert np.max(np.abs(on_phi - np.eye(24) / np.sqrt(delta))[known]) < 1e-10
 
 
+@pytest.mark.parametrize("precision", [np.float32, np.float64])
+@pytest.mark.parametrize("exponent", [-90, 90])  # squares of such numbers are 0 or infinite in single precision
+def test_gradients_of_any_size_are_followed_alike(precision, exponent):
+    """F times 2^90 and step size times 2^-90: the same weights to the last bit, for the unit is a power of two."""
+
+    def weights(unit):
+        rng = np.random.default_rng(1)
+        rows = rng.standard_normal((3, 2500))
+        design = ConditionedDesign(rows, AsymptoticLaw(2.0), rng, precision=precision)
+        plain, y = sample_gradient(response(rows[0])), START
+        for _ in range(6):
+            gradient = design.gradient(y, lambda h, where: unit * plain(h, where))
+            y = np.concatenate([y, np.zeros((len(gradient) - len(y), 2))]) - 0.4 / unit * gradient
+        return y
+
+    usual = weights(1.0)
+    assert len(usual) == 3 + 12
+    np.testing.assert_array_equal(weights(2.0**exponent), usual)
+
+
 def test_few_paths_are_a_small_system():
     """The limit's law shrinks as directions become known, and adds none beyond N/delta."""
     law = AsymptoticLaw(4.0, samples=40)

@@ -105,7 +105,7 @@ def test_file_may_start_with_a_byte_order_mark_and_use_dotted_keys() -> None:
     assert Problem.from_toml("\ufeff" + flat).teacher.latent_dim == 1
 
 
-finite = st.floats(-1e3, 1e3, allow_nan=False).filter(lambda x: x != 0)
+finite = st.floats(-1e3, 1e3, allow_nan=False).filter(lambda x: abs(x) > 1e-9)
 positive = st.floats(1e-6, 1e6)
 
 
@@ -118,7 +118,7 @@ def problems(draw: st.DrawFn) -> Problem:
         st.sampled_from(
             [
                 {},
-                {"init_norm": draw(st.floats(0, 10))},
+                {"init_norm": draw(st.one_of(st.just(0.0), st.floats(1e-9, 10)))},
                 {"init_gram": vectors.T @ vectors},
                 {"init_gram": vectors.T @ vectors, "init_overlap": vectors[:k]},
             ]
@@ -491,6 +491,33 @@ def test_title_must_be_writable() -> None:
 def test_functions_must_be_finite_on_samples(problem: Problem, changes: dict[str, str], key: str) -> None:
     with pytest.raises(InputError, match=rf"{key}.*finite"):
         problem.replace(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"teacher.link": "1e-40*g1", "loss.name": "pseudo_huber"}, "the response reaches .*: teacher.link"),
+        ({"teacher.link": "1e200*g1", "loss.name": "pseudo_huber"}, "the response reaches .*1e-30 to 1e.30"),
+        ({"student.readout": [1e-40]}, "gradient of the loss in a pre-activation.*what sets it: student.readout"),
+        ({"student.readout": [1e250], "loss.name": "pseudo_huber"}, r"gradient of the loss .*reaches 1.*e\+250"),
+        ({"student.init_norm": 1e-50, "student.activation": "h**2"}, "gradient of the loss .*must be 0 or 1e-30 to 1e"),
+    ],
+)
+def test_numbers_must_fit_into_single_precision(problem: Problem, changes: dict[str, object], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        problem.replace(**({"student.readout": [1.0]} | changes))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"student.init_norm": 0.0, "student.activation": "h**2"},  # a saddle: the gradient vanishes
+        {"student.readout": [1e-20]},
+        {"student.readout": [1e20], "loss.name": "pseudo_huber"},
+    ],
+)
+def test_small_and_large_numbers_are_fine(problem: Problem, changes: dict[str, object]) -> None:
+    assert problem.replace(**({"student.readout": [1.0]} | changes)).student.width == 1
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -44,6 +45,8 @@ _GENUINE = 0.3
 _FEW = 16
 #: Relative residuals that E[F F'] and E[F Phi'] tell from none.
 _RESOLVED = {np.float64: 1e-4, np.float32: 1e-3}
+#: Mean squares of F that single precision sums without underflow or overflow; others are computed in another unit.
+_AMPLE = (1e-18, 1e18)
 #: Relative pivots that the products of rows do not resolve.
 _BLIND = 1e-7
 #: Samples per block in float64, of which single precision takes twice as many: as many as
@@ -172,6 +175,7 @@ class ConditionedDesign:
         self.tolerance = tolerance
         self.capacity = capacity
         self.dropped = 0.0
+        self._unit = 1.0
         self.visited, self.samples = rows.shape
         self.met = 0
         self._ahead = 0
@@ -229,7 +233,35 @@ class ConditionedDesign:
         rows = self._memory_for(m + (self._ahead if growing else 0))
         fresh = rows[m:]
         self.rng.standard_normal(out=fresh, dtype=self.precision)
-        sample_gradient = in_turn(sample_gradient)
+        pass_over = partial(self._pass, weights, in_turn(sample_gradient), rows, growing)
+        on_v, on_phi, square = pass_over()
+        if not _AMPLE[0] < square < _AMPLE[1] and self._other_unit(rows[:m]):
+            on_v, on_phi, square = pass_over()
+        if not growing or not np.all(np.isfinite(on_v)):
+            return self._unit * on_v.T
+        scale = float(np.sqrt(square))
+        left = np.sqrt(max(square - float(np.sum(on_phi[:m] ** 2)), 0.0))
+        resolved = max(left, _RESOLVED[self.precision] * scale)
+        if resolved < self._tolerance() * scale:  # nothing new: E[F F'] says so already
+            self.dropped = max(self.dropped, left / scale)
+            self._ahead = 0
+            return self._unit * on_v.T
+        overlap = self._sweep(rows, on_phi, m if m <= _FEW else 0)
+        residual = rows[:m]
+        new_phi = self._residual_basis(residual, overlap, scale)
+        self._ahead = len(new_phi)
+        if len(new_phi) == 0:
+            return self._unit * on_v.T
+        loading = _products(residual, new_phi) / self.samples  # L, (m, q)
+        coupling = self.law.coupling(self.visited, len(new_phi))
+        self._append(coupling, new_phi, self._enough(fresh, len(coupling)))
+        return self._unit * np.concatenate([on_v, loading @ coupling.T], axis=1).T
+
+    def _pass(
+        self, weights: Array, sample_gradient: Callable[[Array, slice], Array], rows: Matrix, growing: bool
+    ) -> tuple[Array, Array, float]:
+        """F/unit into the first rows; its mean products with V, those of all rows with Phi, and its mean square."""
+        m = weights.shape[1]
         coordinates = weights.T.astype(self.precision, copy=False)
 
         def products(part: range) -> tuple[Array, Array, float]:
@@ -237,7 +269,9 @@ class ConditionedDesign:
             memory = np.empty(m * self._width, self.precision)
             for b in part:
                 s, v = self.slices[b], self.projections(b)
-                block: Matrix = sample_gradient(combine(coordinates, v, memory), s).astype(self.precision, copy=False)
+                gradient = sample_gradient(combine(coordinates, v, memory), s)
+                scaled = gradient if self._unit == 1.0 else gradient / self._unit
+                block: Matrix = scaled.astype(self.precision, copy=False)
                 rows[:m, s] = block
                 on_v += project(block, v)
                 square += float(np.vdot(block, block))
@@ -248,26 +282,18 @@ class ConditionedDesign:
         sums = map_parts(products, len(self.slices))
         on_v: Array = sum(p[0] for p in sums) / self.samples
         on_phi: Array = sum(p[1] for p in sums) / self.samples
-        square = sum(p[2] for p in sums)
-        if not growing or not np.all(np.isfinite(on_v)):
-            return on_v.T
-        scale = float(np.sqrt(square / self.samples))
-        left = np.sqrt(max(square / self.samples - float(np.sum(on_phi[:m] ** 2)), 0.0))
-        resolved = max(left, _RESOLVED[self.precision] * scale)
-        if resolved < self._tolerance() * scale:  # nothing new: E[F F'] says so already
-            self.dropped = max(self.dropped, left / scale)
-            self._ahead = 0
-            return on_v.T
-        overlap = self._sweep(rows, on_phi, m if m <= _FEW else 0)
-        residual = rows[:m]
-        new_phi = self._residual_basis(residual, overlap, scale)
-        self._ahead = len(new_phi)
-        if len(new_phi) == 0:
-            return on_v.T
-        loading = _products(residual, new_phi) / self.samples  # L, (m, q)
-        coupling = self.law.coupling(self.visited, len(new_phi))
-        self._append(coupling, new_phi, self._enough(fresh, len(coupling)))
-        return np.concatenate([on_v, loading @ coupling.T], axis=1).T
+        return on_v, on_phi, sum(p[2] for p in sums) / self.samples
+
+    def _other_unit(self, gradient: Matrix) -> bool:
+        """Take the size of F/unit, of which squares are out of range, into the unit; False where it is 0 or infinite.
+
+        A power of two, so that results are the same to the last bit.
+        """
+        largest = float(np.abs(gradient).max())
+        if not 0.0 < largest < np.inf:
+            return False
+        self._unit *= 2.0 ** round(np.log2(largest))
+        return True
 
     def _memory_for(self, rows: int) -> Matrix:
         """Rows (rows, N) to work in, the same from step to step: fresh memory is slow."""

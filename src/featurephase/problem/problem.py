@@ -27,6 +27,9 @@ from featurephase.problem.outputs import fitting_loss, fitting_teacher, require_
 from featurephase.problem.torch_network import student_from_torch
 from featurephase.problem.values import Asymptotics, GradientDescent, Run, Student, Teacher, ThresholdSearch
 
+#: Sizes of responses and gradients that are far from where single precision ends, in which products are taken.
+_SIZES = (1e-30, 1e30)
+
 
 @dataclass(frozen=True, eq=False, init=False)
 class Problem(Value):
@@ -254,7 +257,7 @@ def _check_finite(problem: Problem) -> None:
     Raises
     ------
     InputError
-        Saying which function is not finite, and where.
+        Saying which function is not finite, and where; or that responses or gradients are too small or too large.
     """
     teacher, student = problem.teacher, problem.student
     count = int(np.clip(2_000_000 // student.width, 1000, 10_000))
@@ -269,7 +272,8 @@ def _check_finite(problem: Problem) -> None:
         except InputError as error:
             raise InputError(f"teacher.{error}") from error
         h = overlap.T @ g + root @ rng.standard_normal((student.width, count))
-        f = student.readout.T @ student.activation.value(h if problem.plain else h + student.bias[:, None])
+        h = h if problem.plain else h + student.bias[:, None]
+        f = student.readout.T @ student.activation.value(h)
         if not problem.plain:
             f = f + (student.output_bias[:, None] if problem.outputs > 1 else student.output_bias)
         # Runs draw many more samples than this: the activation must hold out to where those can be.
@@ -279,6 +283,11 @@ def _check_finite(problem: Problem) -> None:
             _require_finite_outputs(problem.loss, y, f)
         else:
             _require_finite("loss", problem.loss, y=y, f=f)
+        slope = problem.loss.value_and_first(y, f)[1]
+        gradient = student.readout_matrix @ slope.reshape(-1, count) * student.activation.first(h)
+        _require_size("the response", y, "teacher.link")
+        what = "the gradient of the loss in a pre-activation, at the initial weights,"
+        _require_size(what, gradient, "student.readout, the activation, the response and the loss")
     require_classes(teacher.link)
 
 
@@ -291,6 +300,14 @@ def _require_finite_outputs(loss: VectorLoss, y: Array, f: Array) -> None:
         if bad.size:
             where = f"y = {show(y[bad[0]].tolist())}, f = {show(f[:, bad[0]].tolist())}"
             raise _not_finite("loss", loss, what, where)
+
+
+def _require_size(what: str, values: Array, set_by: str) -> None:
+    largest = float(np.abs(values).max())
+    if not (largest == 0.0 or _SIZES[0] <= largest <= _SIZES[1]):
+        raise InputError(
+            f"{what} reaches {largest:.3g}: must be 0 or {_SIZES[0]:g} to {_SIZES[1]:g}; what sets it: {set_by}"
+        )
 
 
 def _require_finite(key: str, function: Activation | Loss, **at: Array) -> None:
