@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from featurephase.foundation.errors import InputError
 from featurephase.probe.functional import State, Tensor, TorchNetwork
-from featurephase.probe.trees import Batch
+from featurephase.probe.trees import Batch, rows_of
+
+#: Data sets that wrap data sets are looked into so deep.
+_NESTED = 4
 
 
 def label_codes(targets: Any, outputs: Tensor) -> tuple[Tensor | None, str]:
@@ -52,8 +57,10 @@ def learning_rates(network: TorchNetwork, state: State, rates: Any) -> tuple[dic
             raise InputError(f"rates: unknown parameters {unknown}; trainable are {', '.join(state.names)}")
         chosen, note = {name: float(value) for name, value in rates.items()}, ""
     elif isinstance(rates, torch.optim.Optimizer):
-        warming = any(not float(g["lr"]) and float(g.get("initial_lr", 0.0)) for g in rates.param_groups)
-        note = "rates: a learning rate warms up from 0; the optimiser's initial_lr were taken" if warming else ""
+        _require_own(network, rates, "rates")
+        warming = not any(float(g["lr"]) for g in rates.param_groups)
+        warming &= any(float(g.get("initial_lr", 0.0)) for g in rates.param_groups)
+        note = "rates: the learning rates warm up from 0; the optimiser's initial_lr were taken" if warming else ""
         chosen = dict.fromkeys(state.parameters, 0.0)  # what the optimiser does not hold does not move
         for group in rates.param_groups:
             rate = float(group.get("initial_lr", group["lr"]) if warming else group["lr"])
@@ -73,6 +80,11 @@ def learning_rates(network: TorchNetwork, state: State, rates: Any) -> tuple[dic
     return chosen, note
 
 
+def _require_own(network: TorchNetwork, optimiser: torch.optim.Optimizer, key: str) -> None:
+    if not any(_held(network, group) for group in optimiser.param_groups):
+        raise InputError(f"{key}: the optimiser holds none of the model's parameters: is it another model's?")
+
+
 def _held(network: TorchNetwork, group: Mapping[str, Any]) -> list[str]:
     """Names of the parameters of an optimiser's group."""
     names = {id(value): name for name, value in network.model.named_parameters()}
@@ -88,10 +100,11 @@ def weight_decays(network: TorchNetwork, state: State, decay: Any) -> dict[str, 
         If a name is unknown or a decay is not a finite number.
     """
     if isinstance(decay, torch.optim.Optimizer):
-        if isinstance(decay, torch.optim.AdamW):
+        _require_own(network, decay, "weight_decay")
+        if _decoupled(decay):
             raise InputError(
-                "weight_decay: AdamW shrinks the weights beside the loss, so that its decay is part of no Hessian; "
-                "give a number if its L2 term is wanted all the same"
+                f"weight_decay: {type(decay).__name__} shrinks the weights beside the loss, so that its decay is part "
+                "of no Hessian; give a number if its L2 term is wanted all the same"
             )
         chosen: dict[str, float] = {}
         for group in decay.param_groups:
@@ -110,17 +123,24 @@ def weight_decays(network: TorchNetwork, state: State, decay: Any) -> dict[str, 
     return {name: value for name, value in chosen.items() if value}
 
 
+def _decoupled(optimiser: torch.optim.Optimizer) -> bool:
+    """Whether weights shrink beside the gradient rather than through it."""
+    kinds = tuple(getattr(torch.optim, name) for name in ("AdamW", "Adafactor") if hasattr(torch.optim, name))
+    return isinstance(optimiser, kinds) or any(g.get("decoupled_weight_decay") for g in optimiser.param_groups)
+
+
 @dataclass
 class DataBatches:
     """Batches (inputs, targets) of the user's, e.g. a DataLoader, gone through as often as is needed.
 
-    Every pass sees the same: the random state, and that of the loader's own generators, starts from the same point
-    and is put back afterwards.
+    Every pass sees the same: the random state, and that of generators of the loader and of its data set, starts from
+    the same point and is put back afterwards.
     """
 
     network: TorchNetwork
     source: Iterable[Any]
     _sizes: list[int]
+    _seen: list[list[float]]
 
     @classmethod
     def of(cls, network: TorchNetwork, source: Iterable[Any]) -> DataBatches:
@@ -133,11 +153,52 @@ class DataBatches:
         """
         if isinstance(source, Iterator):
             raise InputError("hessian_data: it can be gone through once only; give the loader or a list of batches")
-        batches = cls(network, source, [])
-        batches._sizes = [batch.samples for batch, _ in batches._pass()]
+        batches = cls(network, source, [], [])
+        for batch, _ in batches._pass():
+            batches._sizes.append(batch.samples)
+            batches._seen.append(_sums(batch))
         if not batches._sizes:
             raise InputError("hessian_data: no batches")
         return batches
+
+    def require_means(self, state: State) -> None:
+        """Refuse a loss of which that of all samples cannot be had from its batches.
+
+        Raises
+        ------
+        InputError
+            If the loss of a batch is not the mean of those of its halves (a sum, class weights, labels to be ignored),
+            or a second pass gives other data.
+        """
+        if len(self) == 1:
+            return
+        for number, (batch, targets, _) in enumerate(self):
+            if _sums(batch) != self._seen[number]:
+                raise InputError(
+                    "hessian_data: a second pass gives other data (random numbers of its own?): give a list of batches"
+                )
+            half, samples = batch.samples // 2, batch.samples
+            if half and not self._is_mean(state, batch, targets, (range(half), range(half, samples))):
+                raise InputError(
+                    "hessian_data: the loss of a batch is not the mean over its samples (reduction='sum', class "
+                    "weights, labels to be ignored?), so that the loss of several batches is not known; give all "
+                    "samples as one batch, or a loss that is the mean over samples"
+                )
+
+    def _is_mean(self, state: State, batch: Batch, targets: Any, halves: tuple[range, range]) -> bool:
+        network = self.network
+        with torch.no_grad():
+            whole = float(network.loss_at(state, {}, batch, targets))
+            try:
+                parts = [
+                    float(network.loss_at(state, {}, batch.take(rows), rows_of(targets, batch.samples, rows)))
+                    for rows in halves
+                ]
+            except Exception:  # the user's loss runs in there, and may want a whole batch
+                return True
+        mean = sum(part * len(rows) for part, rows in zip(parts, halves, strict=True)) / batch.samples
+        size = abs(whole) + sum(map(abs, parts))
+        return not math.isfinite(size) or abs(whole - mean) <= min(1e3 * network.eps, 0.1) * size
 
     def __len__(self) -> int:
         return len(self._sizes)
@@ -149,7 +210,7 @@ class DataBatches:
 
     def _pass(self) -> Iterator[tuple[Batch, Any]]:
         generators = _generators(self.source)
-        before = [g.get_state() for g in generators]
+        before = [_state_of(g) for g in generators]
         state = torch.get_rng_state()
         torch.manual_seed(0)
         try:
@@ -162,12 +223,38 @@ class DataBatches:
         finally:
             torch.set_rng_state(state)
             for generator, value in zip(generators, before, strict=True):
-                generator.set_state(value)
+                _put_back(generator, value)
 
 
-def _generators(source: Any) -> list[torch.Generator]:
-    """Generators that a DataLoader and its samplers draw from."""
+def _sums(batch: Batch) -> list[float]:
+    return [float(tensor.double().sum()) for tensor in batch.tensors if not tensor.is_complex()]
+
+
+_GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
+
+
+def _generators(source: Any) -> list[Any]:
+    """Generators that a DataLoader, its samplers and its data set draw from."""
     places = [source, getattr(source, "sampler", None), getattr(source, "batch_sampler", None)]
     places += [getattr(place, "sampler", None) for place in places]
-    generators = [getattr(place, "generator", None) for place in places]
-    return list({id(g): g for g in generators if isinstance(g, torch.Generator)}.values())
+    dataset = getattr(source, "dataset", None)
+    for _ in range(_NESTED):  # subsets of transformed data sets, and their transforms
+        places += [dataset, getattr(dataset, "transform", None), getattr(dataset, "target_transform", None)]
+        dataset = getattr(dataset, "dataset", None)
+    held = [value for place in places for value in getattr(place, "__dict__", {}).values()]
+    return list({id(g): g for g in held if isinstance(g, _GENERATORS)}.values())
+
+
+def _state_of(generator: Any) -> Any:
+    if isinstance(generator, np.random.Generator):
+        return generator.bit_generator.state
+    return generator.getstate() if isinstance(generator, random.Random) else generator.get_state()
+
+
+def _put_back(generator: Any, state: Any) -> None:
+    if isinstance(generator, np.random.Generator):
+        generator.bit_generator.state = state
+    elif isinstance(generator, random.Random):
+        generator.setstate(state)
+    else:
+        generator.set_state(state)

@@ -7,7 +7,7 @@ straight-through estimator, a detached part), which is refused by name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -25,6 +25,14 @@ _FEW = 3
 _GROUPS = 48
 #: Relative difference that is called wrong; kinks between the two points and rounding stay below it.
 _WRONG = 1e-3
+#: The same for the output of one input alone and in a batch, however coarse the arithmetic is.
+_MIXED = 0.1
+#: Types with a larger relative precision are half ones.
+_HALF = 1e-4
+#: Directions that slopes are compared along in half precision, and the part of their squares that may differ.
+_MANY, _BENT = 16, 0.6
+#: Second differences of outputs, in units of the precision or of the step's square, that rounding exceeds.
+_UNSEEN = 1e2
 
 
 def few(batch: Batch, count: int = _FEW) -> Batch:
@@ -102,7 +110,8 @@ def check_function(network: TorchNetwork, state: State, batch: Batch) -> None:
             )
     with Precision() as precision:
         one = _evaluated(network, state, batch.take([0]))
-    network.eps = max(network.eps, precision.eps)
+    network.coarsest = max(network.coarsest, precision.eps)
+    network.eps = max(network.eps, resolution(network, state, few(batch), precision.eps))
     outputs = torch.cat([_evaluated(network, state, part) for part in batch.parts(network.chunk)])
     if not outputs.is_floating_point() or not bool(torch.isfinite(outputs).all()):
         raise InputError("the network's outputs on the probe batch are not finite real numbers")
@@ -112,7 +121,7 @@ def check_function(network: TorchNetwork, state: State, batch: Batch) -> None:
         alone = one if row == 0 else _evaluated(network, state, batch.take([row]))
         if alone.shape[1] != outputs.shape[1]:
             raise InputError("the number of outputs for one input depends on the other inputs of the batch")
-        if float((alone - outputs[row : row + 1]).abs().max()) > 1e3 * network.eps * scale:
+        if float((alone - outputs[row : row + 1]).abs().max()) > min(1e3 * network.eps, _MIXED) * scale:
             tensors = [n for n, v in leaves(batch.tree) if isinstance(v, torch.Tensor)]
             shared = [name for name, own in zip(tensors, batch.batched, strict=True) if not own]
             hint = f" (taken to be shared by all samples: {', '.join(shared)})" if shared else ""
@@ -169,6 +178,7 @@ def check_derivatives(network: TorchNetwork, state: State, batch: Batch) -> None
     outputs = network.call(state, points, sample)
     weights = random_like(outputs)
     pulled = gradients(outputs, points, weights, retain_graph=True)
+    _note_unused(network, points, outputs)
     difference = _Difference(network, state, sample, weights, eps)
     names = list(points)
     step = -(-len(names) // _GROUPS)
@@ -181,18 +191,55 @@ def check_derivatives(network: TorchNetwork, state: State, batch: Batch) -> None
         raise InputError(_wrong_derivative(outputs, group, network))
 
 
+def _note_unused(network: TorchNetwork, points: Parameters, outputs: Tensor) -> None:
+    """Name trained parameters that no output depends on: adapters that evaluation mode merges, heads not in use."""
+    slopes = torch.autograd.grad(outputs.sum(), list(points.values()), allow_unused=True, retain_graph=True)
+    if unused := [name for name, slope in zip(points, slopes, strict=True) if slope is None]:
+        network.notes[
+            f"{', '.join(unused)}: no output depends on them in evaluation mode, in which all is measured: nothing of "
+            "them is in kernel and Hessian"
+        ] = None
+
+
 def in_double(network: TorchNetwork, state: State, batch: Batch) -> tuple[State, Batch, float]:
     """The same in double precision where the network runs in it, and the precision that its arithmetic then has."""
     if not network.has_room_for_double(state):
         return state, batch, network.eps
-    wide = state.cast(torch.float64)
-
+    wide, sample = state.cast(torch.float64), batch.cast(torch.float64)
     try:
         with torch.no_grad(), Precision() as precision:
-            network.call(wide, {}, batch.cast(torch.float64))
+            network.call(wide, {}, sample)
+        return wide, sample, resolution(network, wide, sample, precision.eps)
     except Exception:  # an operation or a constant in forward that single precision alone suits
         return state, batch, network.eps
-    return wide, batch.cast(torch.float64), precision.eps
+
+
+def resolution(network: TorchNetwork, state: State, batch: Batch, noted: float) -> float:
+    """The precision of what forward computes: ``noted``, that of its coarsest operation, where outputs show it.
+
+    A mask or a constant of a coarser type leaves no rounding in the outputs: in steps that would be rounded in that
+    type, their second differences along a line through the parameters are those of a smooth function.
+    """
+    own = float(torch.finfo(next(iter(state.trainable.values())).dtype).eps)
+    if noted <= own:
+        return own
+    step = noted / 8
+    smooth = _UNSEEN * max(own, step**2)
+    with torch.no_grad():
+        middle = network.call(state, {}, batch).double()
+        for seed in range(3):
+            shift = {n: step * abs(_rms(v)) * network.random(n, seed)[0].to(v) for n, v in state.trainable.items()}
+            up, down = (
+                network.call(state, {n: state.parameters[n] + sign * d for n, d in shift.items()}, batch).double()
+                for sign in (1, -1)
+            )
+            if not float((up - 2 * middle + down).abs().max()) <= smooth * float(middle.abs().max()):
+                return noted
+    return own
+
+
+def _rms(value: Tensor) -> float:
+    return float(value.double().square().mean().sqrt()) if value.numel() else 0.0
 
 
 def free_entries(network: TorchNetwork, state: State, batch: Batch) -> Parameters:
@@ -243,27 +290,62 @@ class _Difference:
         return float((self.weights * outputs).double().sum())
 
     def agrees(self, group: list[str], pulled: Parameters, free: Parameters | None = None) -> bool:
-        """Whether the slope along a random direction in these parameters is autograd's, for one of three steps."""
-        directions = {}
-        for place, name in enumerate(group):
-            value = self.state.parameters[name]
-            size = float(value.double().square().mean().sqrt()) if value.numel() else 0.0
-            direction = self.network.random(name, 7 + place)[0].to(value) * (size or 1.0)
-            directions[name] = direction if free is None else direction * free.get(name, 1.0)
-        expected = sum(float((pulled[n] * d).double().sum()) for n, d in directions.items())
-        scale = sum(float((pulled[n] * d).double().square().sum()) ** 0.5 for n, d in directions.items())
+        """Whether slopes along random directions in these parameters are autograd's."""
+        check = self._agrees_coarsely if self.eps > _HALF else self._agrees_along
+        return check(self._directions(group, free), pulled)
+
+    def _directions(self, group: list[str], free: Parameters | None) -> Callable[[int], Parameters]:
+        def direction(seed: int) -> Parameters:
+            along = {}
+            for place, name in enumerate(group):
+                value = self.state.parameters[name]
+                drawn = self.network.random(name, seed + place)[0].to(value) * (_rms(value) or 1.0)
+                along[name] = drawn if free is None else drawn * free.get(name, 1.0)
+            return along
+
+        return direction
+
+    def _slope(self, along: Parameters, step: float) -> float:
+        ends = [
+            self.value({n: self.state.parameters[n] + sign * step * d for n, d in along.items()}) for sign in (1, -1)
+        ]
+        return (ends[0] - ends[1]) / (2 * step)
+
+    def _agrees_along(self, direction: Callable[[int], Parameters], pulled: Parameters) -> bool:
+        """Along one direction, for one of three steps."""
+        along = direction(7)
+        expected = sum(float((pulled[n] * d).double().sum()) for n, d in along.items())
+        scale = sum(float((pulled[n] * d).double().square().sum()) ** 0.5 for n, d in along.items())
         with torch.no_grad():  # what rounding is relative to
             size = float((self.weights * self.network.call(self.state, {}, self.batch)).abs().sum())
         for step in (self.eps ** (1 / 3), self.eps**0.45, 10 * self.eps ** (1 / 3)):
-            ends = [
-                self.value({n: self.state.parameters[n] + sign * step * d for n, d in directions.items()})
-                for sign in (1, -1)
-            ]
-            slope = (ends[0] - ends[1]) / (2 * step)
+            slope = self._slope(along, step)
             rounding = 50 * self.eps * size / step
             if abs(slope - expected) <= _WRONG * (abs(slope) + abs(expected)) + 1e-2 * _WRONG * scale + rounding:
                 return True
         return False
+
+    def _agrees_coarsely(self, direction: Callable[[int], Parameters], pulled: Parameters) -> bool:
+        """In half precision steps are long, so that functions bend and kinks are crossed: along many, in squares."""
+        noise = self._noise(direction(7))
+        several = [direction(1000 * (seed + 1)) for seed in range(_MANY)]
+        slopes = [sum(float((pulled[n] * d).double().sum()) for n, d in along.items()) for along in several]
+        for step in (self.eps ** (1 / 3), 8 * self.eps):
+            misfit = sum((self._slope(along, step) - s) ** 2 for along, s in zip(several, slopes, strict=True))
+            if misfit <= _BENT * sum(s**2 for s in slopes) + _MANY * (3 * noise / step) ** 2:
+                return True
+        return False
+
+    def _noise(self, along: Parameters) -> float:
+        """The standard deviation of the value's rounding, from steps that are as small as the precision.
+
+        At most a few units of the outputs' own: what jumps by more is no rounding.
+        """
+        points = [{n: self.state.parameters[n] + k * self.eps * d for n, d in along.items()} for k in range(-4, 5)]
+        values = torch.tensor([self.value(point) for point in points], dtype=torch.float64)
+        with torch.no_grad():
+            size = float((self.weights * self.network.call(self.state, {}, self.batch)).double().norm())
+        return min(float((values[1:] - values[:-1]).std()) / 2**0.5, 4 * self.eps * size)
 
 
 def own_functions(outputs: Tensor) -> list[str]:
@@ -286,7 +368,8 @@ def _wrong_derivative(outputs: Tensor, group: list[str], network: TorchNetwork) 
     ]
     if scaled:
         return f"{', '.join(scaled)}: scale_grad_by_freq makes its gradient no derivative; build it without"
+    coarse = "; or half precision hides that it is: run forward in single precision" if network.eps > _HALF else ""
     return (
         f"the gradient of {where} is not the derivative of the outputs: forward goes around autograd there (detach, "
-        "no_grad, .data, .item(), a straight-through estimator, rounding)"
+        f"no_grad, .data, .item(), a straight-through estimator, rounding{coarse})"
     )

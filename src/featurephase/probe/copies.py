@@ -40,6 +40,8 @@ HOOKS = (
 _FORWARD_HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 #: Old-style reparametrisations of torch: their hook computes the layer's weight before every forward.
 _WEIGHT_HOOKS = ("WeightNorm", "SpectralNorm")
+#: Bytes of a tensor beside the model that is shared rather than copied for every record.
+_LARGE = 16 << 20
 #: Handles of compilation and data-parallel machinery: of no meaning to a copy that is run eagerly.
 _DROPPED = ("_compiled_call_impl", "dynamo_ctx")
 
@@ -52,6 +54,15 @@ class _Detached(TorchFunctionMode):  # type: ignore[misc]  # torch is untyped he
             value = args[1][id(args[0])] = args[0].detach().clone()
             return value
         return func(*args, **(kwargs or {}))
+
+
+class _Small(_Detached):
+    """The same for what a loss or a forward reads beside the model: large tensors (a data set) are shared."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.Tensor.__deepcopy__ and id(args[0]) not in args[1] and args[0].nbytes > _LARGE:
+            return args[0]
+        return super().__torch_function__(func, types, args, kwargs)
 
 
 class _Exchange(TorchFunctionMode):  # type: ignore[misc]  # torch is untyped here
@@ -104,7 +115,7 @@ class Body:
     parameters: dict[str, nn.Parameter]  # by the first name they have; values of the copy
     places: list[tuple[dict[str, str], dict[str, str]]]  # per pair: own name -> name in the state; same for buffers
     references: list[tuple[Any, str]]  # every parameter and buffer, the user's and the copy's, with its name
-    loss: Any = None  # the user's loss, on copies of what hooks write to where hooks are run
+    loss: Any = None  # the user's loss, on copies of what it holds
     forward: Any = None  # the same for the user's forward
     observers: tuple[str, ...] = ()  # modules with hooks that were left out
     shared: tuple[str, ...] = ()  # attributes that could not be copied
@@ -152,8 +163,8 @@ def copy_model(model: nn.Module, *, run_hooks: bool, loss: Any = None, forward: 
     """Copy a module tree in evaluation mode, with parameters and buffers of its own.
 
     Hooks of torch that compute a layer's weight always come along; the user's others only with ``run_hooks``, and
-    then as copies that cannot write to the user's lists and counters. What they write to, loss and forward then read
-    from the same copies.
+    then as copies that cannot write to the user's lists and counters. Loss and forward are such copies too, and read
+    what hooks write to from the same ones.
 
     Raises
     ------
@@ -182,8 +193,10 @@ def copy_model(model: nn.Module, *, run_hooks: bool, loss: Any = None, forward: 
         for name, original in model.named_modules():
             if _bring_hooks(memo[id(original)], original, memo, run_hooks):
                 observers.append(name or type(original).__name__)
-        if run_hooks:
-            loss, forward = (None if f is None else _copied(f, memo) for f in (loss, forward))
+    with _Small(), torch.no_grad():
+        loss, forward = (
+            _own(f, name, memo, shared) for f, name in ((loss, "what the loss reads"), (forward, "what forward reads"))
+        )
     body = memo[id(model)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -283,6 +296,15 @@ def _is_users(value: Any, function: types.FunctionType) -> bool:
         return False
     containers = (list, dict, set, torch.Tensor, nn.Module, types.MethodType, functools.partial)
     return isinstance(value, containers) or type(value).__module__ == function.__module__
+
+
+def _own(function: Any, name: str, memo: dict[int, Any], shared: list[str]) -> Any:
+    """The user's loss or forward on copies of what it holds; what cannot be copied is shared, and named."""
+    try:
+        return None if function is None else _copied(function, memo)
+    except Exception:  # whatever a foreign __deepcopy__ raises
+        shared.append(name)
+        return function
 
 
 def _copied(value: Any, memo: dict[int, Any]) -> Any:

@@ -105,7 +105,8 @@ class TorchNetwork:
     chunk: int = 0  # samples evaluated at once; 0: all
     room: float = float("inf")  # bytes left beside the copies of the model
     run_hooks: bool = False
-    eps: float = 0.0  # of the coarsest arithmetic in forward
+    eps: float = 0.0  # of the coarsest arithmetic in forward that its outputs show
+    coarsest: float = 0.0  # of any operation in forward
     notes: dict[str, None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -119,6 +120,7 @@ class TorchNetwork:
             raise InputError(
                 f"nothing to probe: the model has {len(parameters)} parameters and none requires a gradient"
             )
+        _require_own_memory(parameters)
         devices = {value.device for value in parameters.values()}
         if len(devices) > 1:
             raise InputError(f"the model is spread over {sorted(map(str, devices))}; the probe takes one device")
@@ -265,6 +267,32 @@ class TorchNetwork:
         )
         modules = tuple((name, id(module), type(module)) for name, module in self.model.named_modules())
         return (parameters, modules, hook_signature(self.model))
+
+
+def _require_own_memory(parameters: Mapping[str, Tensor]) -> None:
+    """Refuse two parameters that are one: each of them would be taken to move alone.
+
+    Raises
+    ------
+    InputError
+        With their names.
+    """
+    shared: dict[int, list[str]] = {}
+    for name, value in parameters.items():
+        if value.layout is torch.strided and value.numel() and value.device.type != "meta":
+            shared.setdefault(value.untyped_storage().data_ptr(), []).append(name)
+    for names in shared.values():
+        owner: dict[int, str] = {}
+        for name in names if len(names) > 1 else ():
+            value = parameters[name]
+            places = torch.arange(value.untyped_storage().nbytes() // value.element_size())
+            for place in places.as_strided(value.shape, value.stride(), value.storage_offset()).flatten().tolist():
+                if owner.setdefault(place, name) != name:
+                    raise InputError(
+                        f"{owner[place]} and {name} are two parameters in the same memory, so that a step of either "
+                        "moves both: give the layers one parameter, or read the other layer's in forward "
+                        "(F.linear(h, a.weight.t()))"
+                    )
 
 
 def _real_shape(value: Tensor) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ from featurephase.probe.checks import few, free_entries, own_functions
 from featurephase.probe.derivatives import contracted, gradients
 from featurephase.probe.functional import Precision, State, Tensor, TorchNetwork
 from featurephase.probe.memory import SampleCost
-from featurephase.probe.trees import Batch, transform
+from featurephase.probe.trees import Batch, rows_of, transform
 from featurephase.results.probe import HessianAnalysis
 from featurephase.results.status import (
     NO_SECOND_DERIVATIVE,
@@ -215,7 +215,8 @@ def unobtainable(operator: HessianOperator, options: Spectrum) -> tuple[Status, 
         u, v = operator.random(options.seed, 2)
         with Precision() as precision:
             hu = operator(u)
-        operator.eps = max(operator.eps, precision.eps)
+        if precision.eps > operator.network.coarsest:  # the loss's own arithmetic
+            operator.eps = max(operator.eps, precision.eps)
         hv = operator(v)
     except Exception as error:  # the user's loss runs in there, and autograd raises many types
         return NO_SECOND_DERIVATIVE, " ".join(str(error).split())
@@ -252,7 +253,7 @@ def _need(operator: HessianOperator, options: Spectrum) -> float:
     (batch, targets, _), *_ = operator.objective.samples
     if batch.samples < 3:
         return held
-    few = [_shortened(targets, batch.samples, n) for n in (1, 2)]
+    few = [rows_of(targets, batch.samples, range(n)) for n in (1, 2)]
 
     def compute(part: Batch) -> None:
         single = Objective([(part, few[part.samples - 1], 1.0)])
@@ -263,13 +264,6 @@ def _need(operator: HessianOperator, options: Spectrum) -> float:
         return held + SampleCost.measured(compute, batch, options.memory_limit).at(batch.samples)
     except Exception:  # a loss that takes the whole batch only, or no second derivative: found out by the caller
         return held
-
-
-def _shortened(targets: Any, samples: int, count: int) -> Any:
-    return transform(
-        lambda leaf: leaf[:count] if isinstance(leaf, torch.Tensor) and leaf.dim() and len(leaf) == samples else leaf,
-        targets,
-    )
 
 
 def _differs_from_gradient(operator: HessianOperator, seed: int, need: float, room: float) -> str:
@@ -283,7 +277,7 @@ def _differs_from_gradient(operator: HessianOperator, seed: int, need: float, ro
     batch, targets, _ = next(iter(operator.objective.samples))
     allowed = max(1, int(batch.samples * room / (3 * need))) if need else batch.samples
     if allowed < batch.samples:  # double precision and the differences take about three times the memory
-        batch, targets = batch.take(range(allowed)), _shortened(targets, batch.samples, allowed)
+        batch, targets = batch.take(range(allowed)), rows_of(targets, batch.samples, range(allowed))
     wide = transform(
         lambda leaf: leaf.double() if isinstance(leaf, torch.Tensor) and leaf.is_floating_point() else leaf, targets
     )

@@ -104,6 +104,7 @@ class MechanismMeter:
     latent: LatentCoordinates | None = None  # how the network is the latent-variable model
     budget: dict[str, float] = field(default_factory=lambda: dict.fromkeys(MECHANISMS, 0.0))
     log_kernel: float = 0.0
+    outputs: Tensor = None  # of the last record's state, as they were then
 
     @property
     def method(self) -> str:
@@ -121,21 +122,26 @@ class MechanismMeter:
                 self._add_latent(previous, state, change)
             else:
                 self._add_segment(previous, state, log_kernel)
-        self.log_kernel = log_kernel
+        self.log_kernel, self.outputs = log_kernel, self.network.evaluate(state, self.batch)
         return dict(self.budget)
 
     def saved(self) -> dict[str, Any]:
         """What goes into a checkpoint."""
         return {"budget": dict(self.budget), "log_kernel": self.log_kernel}
 
-    def restore(self, saved: Mapping[str, Any], *_: State) -> None:
+    def restore(self, saved: Mapping[str, Any], start: State, previous: State) -> None:
         """Go on from a checkpoint."""
         self.budget, self.log_kernel = dict(saved["budget"]), saved["log_kernel"]
+        self.outputs = self.network.evaluate(previous, self.batch)
 
     def _add_segment(self, previous: State, state: State, log_kernel: float) -> None:
         """Thawed parameters first, then the statistics, then the weights' own part by norms and directions."""
         before, after = self.log_kernel, log_kernel
         counted = previous.names
+        if not torch.equal(self.outputs, self.network.evaluate(previous, self.batch)):  # nobody's weights did that
+            now = self._log_trace(previous, counted)
+            self.budget["statistics"] += now - before if np.isfinite(now) else 0.0
+            before = now
         if counted != state.names:
             after = self._log_trace(state, counted)
             self.budget["unattributed"] += log_kernel - after
@@ -176,10 +182,12 @@ class MechanismMeter:
 
     def _norm_share(self, segments: list[tuple[State, State]]) -> float:
         """``phi`` of the module's docstring over one or two segments (the second with other statistics): 1 if no
-        direction changed, nan if the outputs did not move."""
+        direction changed, nan if the weights or the outputs did not move."""
         square = inner = 0.0
         for previous, state in segments:
             up, down = rescalings(previous, state)
+            if all(torch.equal(previous.parameters[name], state.parameters[name]) for name in up):
+                return float("nan")
             if not turned(state, up):
                 return 1.0
             ends = (previous, state, previous.moved(up), state.moved(down))

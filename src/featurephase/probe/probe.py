@@ -178,7 +178,7 @@ class Probe:
         self._loss_fits = self._room_for_loss(state)
         for batch, values in ((self._batch, self._targets), (self._heldout, self._heldout_targets)):
             try:
-                self._loss_at(state, batch, values)
+                value, again = (self._loss_at(state, batch, values) for _ in range(2))
             except InputError:
                 raise
             except Exception as error:  # the user's own loss may raise anything
@@ -187,6 +187,12 @@ class Probe:
                     f"the loss fails on the model's outputs ({network.evaluate(state, batch).shape[1]} a sample) and "
                     f"the targets given: {words}"
                 ) from error
+            if abs(value - again) > min(1e3 * network.eps, 0.1) * (abs(value) + abs(again)):
+                raise InputError(
+                    f"two evaluations of the loss at the same weights differ ({value:.6g}, {again:.6g}): it draws "
+                    "random numbers, or changes a state of its own (a running mean, a counter); without a loss the "
+                    "probe measures all but losses and Hessian"
+                )
 
     def _room_for_loss(self, state: State) -> bool:
         """Whether the whole batch may pass at once, which a loss needs."""
@@ -235,6 +241,7 @@ class Probe:
         samples: Any = [(self._batch, self._targets, 1.0)]
         if given.hessian_data is not None:
             samples = DataBatches.of(self._network, given.hessian_data)
+            samples.require_means(state)
         return Objective(samples, decay)
 
     def _make_smoother(self, state: State, rates: Any) -> SmootherMeter:
@@ -355,7 +362,11 @@ class Probe:
         return state
 
     def _take_record(self, state: State, at: float) -> None:
-        network, first = self._network, not self._records
+        """Measure; at the first, second, fourth, .. record after the start check again what was checked there.
+
+        What a weight of 0 hides at the start shows once it has moved.
+        """
+        network, first, count = self._network, not self._records, len(self._records)
         if not _finite(state.parameters) or not _finite({"": network.evaluate(state, self._batch)}):
             what = "outputs" if _finite(state.parameters) else "weights"
             self._status = diverged(at)
@@ -365,6 +376,8 @@ class Probe:
         if not math.isfinite(kernel["trace"]):
             self._status, self._message = diverged(at), f"the kernel is not finite at step {at:g}; {_ENDED}"
             return
+        if count and count & (count - 1) == 0:
+            self._check(state, self._batch)
         layers, pairs = self._layers.measure(state)
         mechanisms = self._mechanisms.measure(state, None if first else self._previous, kernel["trace"])
         if not first:
@@ -398,9 +411,11 @@ class Probe:
         return Spectrum(given.hessian_count, given.hessian_tolerance, most, self._room, given.seed)
 
     def close(self) -> None:
-        """Record the end and analyse the Hessian there; leaving the ``with`` block does this."""
+        """Record the end, check it, and analyse the Hessian there; leaving the ``with`` block does this."""
         if self._records and self._step > self._records[-1].time:
             self.record()
+        if len(self._records) > 1 and self._status == OK:
+            self._measured(self._records[-1].time, lambda: self._check(self._network.state(), self._batch))
         if not self._records:
             return
         last = self._records[-1].time

@@ -150,6 +150,18 @@ class Batch:
         return self.with_tensors([t.clone() for t in self.tensors], self.samples).tree
 
 
+def rows_of(targets: Any, samples: int, rows: range) -> Any:
+    """Some rows of all tensors that have one for each of the samples."""
+    return transform(
+        lambda leaf: (
+            leaf[rows.start : rows.stop]
+            if isinstance(leaf, torch.Tensor) and leaf.dim() and len(leaf) == samples
+            else leaf
+        ),
+        targets,
+    )
+
+
 def tensors_of(tree: Any) -> list[Any]:
     """The tensors among the leaves."""
     return [leaf for _, leaf in leaves(tree) if isinstance(leaf, torch.Tensor)]
