@@ -19,7 +19,7 @@ from featurephase.foundation.types import Array
 from featurephase.hessian.spectrum import FULL_WIDTH
 from featurephase.results.algorithmic import AlgorithmicThreshold
 from featurephase.results.prediction import HessianPrediction, OutlierPrediction
-from featurephase.results.status import OK, STABLE, UNBOUNDED_CURVATURE
+from featurephase.results.status import OK, ONE_PASS, STABLE, UNBOUNDED_CURVATURE
 from featurephase.results.threshold import DirectionLimit, ThresholdLimit
 from featurephase.subspaces.sectors import HardSector, hard_sectors
 from featurephase.thresholds.algorithmic import algorithmic_threshold
@@ -142,6 +142,8 @@ def gathered(
     )
     run = prediction.runs[0]
     hessian = run.hessian[-1] if sectors else HessianPrediction(time=steps)
+    if sectors and problem.training.one_pass:  # what one batch has decides nothing
+        hessian = HessianPrediction(time=steps, status=ONE_PASS, message=ONE_PASS.explained())
     algorithmic = algorithmic_threshold(problem.teacher, spaces, seed=problem.asymptotics.seed, quiet=quiet)
     facts = Facts(problem, delta, dimension, spaces, algorithmic, run, hessian)
     if not sectors:

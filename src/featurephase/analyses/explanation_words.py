@@ -11,6 +11,7 @@ from featurephase.analyses.explanation_facts import Facts, HardFacts
 from featurephase.analyses.expressible import why_not
 from featurephase.dynamics.optimisers import FirstOrderRule
 from featurephase.foundation.types import Array
+from featurephase.results.status import ONE_PASS
 from featurephase.results.words import with_error
 
 if TYPE_CHECKING:
@@ -34,9 +35,9 @@ def hard_words(facts: Facts, hard: HardFacts) -> tuple[str, str]:
         return f"{_at_the_last_step(facts, hard)}; interrupted before more was known", "let it finish"
     if hard.limit is None:
         status = facts.hessian.status
-        why = status if status != "ok" else "as training goes on; see the note"
+        why = f"which has no limit here ({status if status != 'ok' else 'as training goes on; see the note'})"
         return (
-            f"whether it is learned is read off the Hessian, which has no limit here ({why})",
+            f"whether it is learned is read off the Hessian, {_USELESS.get(status, why)}",
             f"{_CURES.get(status, 'another activation or loss')}; `featurephase simulate` needs no Hessian; {_WARM}",
         )
     parts = [_at_the_last_step(facts, hard), _if_training_goes_on(facts, hard)]
@@ -52,7 +53,9 @@ _WARM = "a warm start with any overlap (student.init_overlap) makes it easy"
 _CURES = {
     "singular-curvature": "a smooth activation and loss",
     "unbounded-curvature": "a curvature that is bounded (see the note)",
+    ONE_PASS: "batches that are used again",
 }
+_USELESS = {ONE_PASS: "which decides it where samples are used again only"}
 
 
 def _at_the_last_step(facts: Facts, hard: HardFacts) -> str:

@@ -26,6 +26,7 @@ from featurephase.results.status import (
     NO_TRANSITION,
     NOT_NEGATIVE,
     OK,
+    ONE_PASS,
     SINGULAR_CURVATURE,
     UNBOUNDED_CURVATURE,
 )
@@ -175,6 +176,8 @@ def network_threshold(
     )
     if problem.singular_curvature:
         return NetworkThreshold(time=time, status=SINGULAR_CURVATURE, message=SINGULAR_CURVATURE.explained())
+    if problem.training.one_pass:
+        return NetworkThreshold(time=time, status=ONE_PASS, message=ONE_PASS.explained())
     scan = _scanned(search)
     if scan.diverged:
         low, high = search.delta_range

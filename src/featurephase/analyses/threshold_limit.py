@@ -23,7 +23,7 @@ from featurephase.foundation.types import Array
 from featurephase.hessian.spectrum import FULL_WIDTH
 from featurephase.hessian.unbounded import unbounded_status
 from featurephase.results.base import paired
-from featurephase.results.status import NO_TRANSITION, NOT_CONVERGED, OK, UNBOUNDED_CURVATURE
+from featurephase.results.status import NO_TRANSITION, NOT_CONVERGED, OK, ONE_PASS, UNBOUNDED_CURVATURE
 from featurephase.results.threshold import DirectionLimit, ThresholdLimit, Window
 from featurephase.subspaces.sectors import HardSector, hard_sectors
 from featurephase.thresholds.follow import (
@@ -191,6 +191,8 @@ def threshold_limit(
     workers
         Processes; default: one for each core.
     """
+    if problem.training.one_pass:
+        return ThresholdLimit(status=ONE_PASS, message=ONE_PASS.explained())
     bounds = searched_range(*(problem.threshold.delta_range if delta_range is None else delta_range), delta_alg)
     most = max([problem.threshold.max_steps, *also])
     rounds = _rounds(problem) if rounds is None else rounds

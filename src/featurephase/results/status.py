@@ -118,6 +118,11 @@ NOT_NEGATIVE = Status("hard outlier not negative at the end of the range")
 STABLE = Status("stable", "no hard outlier stands below 0: the plateau is stable")
 UNDECIDED = Status("undecided", "too close to the transition to say whether the plateau ends")
 NOT_PREDICTED = Status("not-predicted", "the theory does not cover this")
+ONE_PASS = Status(
+    NOT_PREDICTED,
+    "with fresh samples at every step (training.batches = 'one-pass') the Hessian of one batch does not decide what is "
+    "learned: its mean over all data does, at any n/d; `featurephase simulate` tells",
+)
 UNDETERMINED = Status("undetermined", "whether a direction is learned could not be decided")
 
 # ---- the latent-variable model
