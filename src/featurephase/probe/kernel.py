@@ -24,7 +24,15 @@ from featurephase.foundation.types import Array
 from featurephase.probe.checks import few, in_double
 from featurephase.probe.derivatives import Jacobian, random_like
 from featurephase.probe.functional import Parameters, State, Tensor, TorchNetwork
-from featurephase.probe.layer_gradients import Factors, Rows, layer_parts, one_by_one, owned_parameters, sample_rows
+from featurephase.probe.layer_gradients import (
+    Factors,
+    Rows,
+    joined,
+    layer_parts,
+    one_by_one,
+    owned_parameters,
+    sample_rows,
+)
 from featurephase.probe.memory import SampleCost
 from featurephase.probe.structure import capture
 from featurephase.probe.trees import Batch
@@ -112,7 +120,7 @@ class ExactKernel:
                 pieces_of |= rows(self.network, state, part, names)
             for name, piece in pieces_of.items():
                 collected.setdefault(name, []).append(piece)
-        return {name: type(pieces[0]).joined(pieces) for name, pieces in collected.items()}
+        return {name: joined(pieces) for name, pieces in collected.items()}
 
     def matrix(self, state: State) -> tuple[Array, dict[str, float]]:
         """The kernel (N C, N C), rows ordered (sample, output), and its trace by parameters.

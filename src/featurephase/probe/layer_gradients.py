@@ -29,6 +29,7 @@ def owned_parameters(network: TorchNetwork, state: State, batch: Batch) -> dict[
         name: module
         for name, module in state.body.module.named_modules()
         if module._parameters.get("weight") is not None
+        and module.weight.numel()
         and (
             type(module) is nn.Linear
             or (type(module) is nn.Conv2d and module.groups == 1 and module.padding_mode == "zeros")
@@ -66,6 +67,10 @@ class Rows:
     def joined(parts: list[Rows]) -> Rows:
         """Those of several chunks of samples."""
         return Rows(torch.cat([part.values for part in parts])) if len(parts) > 1 else parts[0]
+
+    def rows(self) -> Rows:
+        """The gradients themselves."""
+        return self
 
     def gram(self) -> Tensor:
         """Their inner products."""
@@ -135,6 +140,14 @@ class Factors:
         return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
+def joined(pieces: list[Factors | Rows]) -> Factors | Rows:
+    """The gradients of several chunks of samples; plain ones where a chunk has no factors."""
+    factors = [piece for piece in pieces if isinstance(piece, Factors)]
+    if len(factors) == len(pieces):
+        return Factors.joined(factors)
+    return Rows.joined([piece.rows() for piece in pieces])
+
+
 def _entries(module: nn.Module) -> int:
     """Weights per unit."""
     return int(module.weight.numel() // module.weight.shape[0])
@@ -165,12 +178,19 @@ def _flat(module: nn.Module, values: Tensor) -> Tensor:
 def layer_parts(
     network: TorchNetwork, state: State, batch: Batch, owned: dict[str, dict[str, str]], block_bytes: int
 ) -> tuple[Tensor, dict[str, Factors | Rows]]:
-    """The outputs (n, C), and per owned parameter what its part of the kernel is made of."""
+    """The outputs (n, C), and per owned parameter what its part of the kernel is made of.
+
+    A layer that is routed to some of these samples only, or runs a number of times that depends on them, is left out.
+    """
     modules = {name: module for name, module in state.body.module.named_modules() if name in owned}
     points = {name: value.detach().requires_grad_() for name, value in state.trainable.items()}
     with capture(modules) as seen:
         outputs = network.call(state, points, batch)
-    tensors = {name: layer.outputs for name, layer in seen.items() if layer.outputs.requires_grad}
+    tensors = {
+        name: layer.outputs
+        for name, layer in seen.items()
+        if layer.outputs.requires_grad and layer.calls == 1 and layer.inputs.shape[0] == batch.samples
+    }
     signals: dict[str, list[Tensor]] = {name: [] for name in tensors}
     for column in outputs.unbind(1) if tensors else ():
         for name, gradient in gradients(column.sum(), tensors, retain_graph=True).items():
@@ -201,7 +221,10 @@ def sample_rows(network: TorchNetwork, state: State, batch: Batch, names: tuple[
 
     try:
         jacobians = torch.func.vmap(torch.func.jacrev(single), in_dims=(None, *axes))(chosen, *batch.tensors)
-        return {name: Rows(value.detach().reshape(-1, chosen[name].numel())) for name, value in jacobians.items()}
+        return {
+            name: Rows(value.detach().reshape(value.shape[0] * value.shape[1], chosen[name].numel()))
+            for name, value in jacobians.items()
+        }
     except Exception:  # an operation without a batching rule, or control flow that reads a value: many error types
         return one_by_one(network, state, batch, names)
 

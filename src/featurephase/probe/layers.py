@@ -133,14 +133,20 @@ class LayerMeter:
     ) -> dict[str, NDArray[np.float64]]:
         parts: dict[str, list[Tensor]] = {layer.name: [] for layer, _ in group}
         chosen = {layer.path: modules[layer.path] for layer, _ in group}
+        routed: set[str] = set()  # to layers that read some of the samples only: their features have no such matrix
         for part in self.batch.parts(self.network.chunk):
             with torch.no_grad(), capture(chosen) as seen:
                 self.network.call(state, {}, part)
             for layer, columns in group:
+                if layer.path not in seen or seen[layer.path].inputs.shape[0] != part.samples:
+                    routed.add(layer.name)
+                    continue
                 read = seen[layer.path].inputs.detach().reshape(part.samples, -1)
                 parts[layer.name].append(read[:, columns].clone())
         grams = {}
         for name, pieces in parts.items():
+            if name in routed:
+                continue
             flat = torch.cat(pieces) if len(pieces) > 1 else pieces[0]
             grams[name] = (flat @ flat.T).cpu().numpy().astype(np.float64)
         return grams

@@ -136,7 +136,7 @@ def weight_layers(network: TorchNetwork, state: State) -> dict[str, nn.Module]:
     return {
         name: module
         for name, module in state.body.module.named_modules()
-        if isinstance(module, WEIGHT_LAYERS) and f"{name}.weight".lstrip(".") in known
+        if isinstance(module, WEIGHT_LAYERS) and module.weight.numel() and f"{name}.weight".lstrip(".") in known
     }
 
 
@@ -217,7 +217,8 @@ def find_structure(network: TorchNetwork, state: State, batch: Batch) -> Structu
     for name, module in state.body.module.named_modules():
         own = [p for p, _ in module.named_parameters(recurse=False)]
         if own and name not in layers and "parametrizations" not in name.split("."):
-            what = "never used in the forward pass" if name in modules else "no alignment is defined for its kind"
+            unused = "not run as a module on the first sample of the probe batch"
+            what = unused if name in modules else "no alignment is defined for its kind"
             unhandled.append(f"{name or type(module).__name__} ({type(module).__name__}): {what}")
 
     stops = {use.node: name for name, use in seen.items()}

@@ -1,0 +1,109 @@
+"""Models of unusual make: a right number beside plain torch, or a refusal that names the cause; never a traceback."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+from torch import nn  # noqa: E402
+from torch.nn import functional as F  # noqa: E402
+
+from featurephase.probe import Probe  # noqa: E402
+
+torch.set_num_threads(1)
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def _normal(*shape, seed=1):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+X, Y = _normal(8, 5), _normal(8, 2, seed=2)
+
+
+def _network():
+    return nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, 2))
+
+
+class _Own(nn.Module):
+    """A module with any parts and any forward."""
+
+    def __init__(self, function, **parts):
+        super().__init__()
+        self._function = function
+        for name, part in parts.items():
+            setattr(self, name, part)
+
+    def forward(self, *inputs):
+        return self._function(self, *inputs)
+
+
+def _body(function, **parts):
+    return _Own(function, a=nn.Linear(5, 6), b=nn.Linear(6, 2), **parts)
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
+
+
+def _kernel(model, inputs):
+    """By one call of autograd per output, on a copy in evaluation mode."""
+    model = copy.deepcopy(model).eval()
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    options = {"retain_graph": True, "allow_unused": True, "materialize_grads": True}
+    outputs = model(*inputs).reshape(-1)
+    rows = [torch.cat([g.reshape(-1).double() for g in torch.autograd.grad(v, parameters, **options)]) for v in outputs]
+    jacobian = torch.stack(rows)
+    return (jacobian @ jacobian.T).numpy()
+
+
+def _check_kernel(model, *inputs, rel=1e-5, targets=Y):
+    """The whole kernel of a probe is plain autograd's."""
+    expected = _kernel(model, inputs)
+    probe = Probe(model, inputs if len(inputs) > 1 else inputs[0], targets, loss=F.mse_loss)
+    found = probe.kernel_matrix().matrix.reshape(expected.shape)
+    np.testing.assert_allclose(found, expected, atol=rel * np.abs(expected).max())
+    result = probe.result()
+    assert result.ok, result.message
+    assert result.kernel_trace[0] == pytest.approx(np.trace(expected), rel=rel)
+    return result
+
+
+def _routed(model, x):
+    chosen = model.gate(x).argmax(1)
+    out = x.new_zeros(len(x), 2)
+    for number, expert in enumerate(model.experts):
+        rows = (chosen == number).nonzero()[:, 0]
+        if len(rows):
+            out = out.index_put((rows,), expert(x[rows]))
+    return out
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_experts_on_samples_of_their_own(seed):
+    model = _Own(_routed, gate=nn.Linear(5, 2), experts=nn.ModuleList([_network(), _network()]))
+    _check_kernel(model, _normal(8, 5, seed=seed))
+
+
+def test_gradients_of_a_layer_that_one_chunk_alone_routes():
+    """Chunks of samples that have factors, and others that have plain gradients only, are put together."""
+    from featurephase.probe.functional import TorchNetwork
+    from featurephase.probe.kernel import ExactKernel
+    from featurephase.probe.trees import Batch
+
+    model = _Own(_routed, gate=nn.Linear(5, 2), experts=nn.ModuleList([_network(), _network()]))
+    chosen = model.gate(X).argmax(1)
+    x = X[torch.argsort(chosen)]  # the first chunks are all of one expert
+    network = TorchNetwork(model)
+    with network.isolated():
+        kernel = ExactKernel(network, Batch.of(x, "x"), chunk=3).matrix(network.state())[0]
+    np.testing.assert_allclose(kernel, _kernel(model, (x,)), atol=1e-5 * np.abs(kernel).max())
+
+
+def test_a_layer_without_inputs():
+    model = _body(lambda m, x: m.b(torch.tanh(m.a(x) + m.c(x[:, :0]))), c=nn.Linear(0, 6))
+    _check_kernel(model, X)
