@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
+from featurephase.foundation.errors import InputError  # noqa: E402
 from featurephase.probe import Probe  # noqa: E402
 
 torch.set_num_threads(1)
@@ -107,3 +108,31 @@ def test_gradients_of_a_layer_that_one_chunk_alone_routes():
 def test_a_layer_without_inputs():
     model = _body(lambda m, x: m.b(torch.tanh(m.a(x) + m.c(x[:, :0]))), c=nn.Linear(0, 6))
     _check_kernel(model, X)
+
+
+def test_autocast_inside_forward():
+    def forward(model, x):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            out = model.b(torch.tanh(model.a(x)))
+        return out.float()
+
+    model = _body(forward)
+    result = Probe(model, X, Y, loss=F.mse_loss).result()
+    rounding = torch.finfo(torch.bfloat16).eps
+    assert result.kernel_trace[0] == pytest.approx(np.trace(_kernel(model, (X,))), rel=2 * rounding)
+    assert np.isfinite([layer.feature_change[0] for layer in result.layers]).all()
+
+
+def test_a_head_in_double_precision():
+    model = _Own(lambda m, x: m.b(torch.tanh(m.a(x)).double()), a=nn.Linear(5, 6), b=nn.Linear(6, 2).double())
+    result = _check_kernel(model, X, targets=Y.double())
+    assert 0 < result.pairs[0].alignment[0] < 1
+
+
+def test_an_ensemble_by_vmap_inside_forward():
+    def forward(model, x):
+        names = dict(model.members[0].named_parameters())
+        stacked = {name: torch.stack([m.get_parameter(name) for m in model.members]) for name in names}
+        return torch.func.vmap(lambda p: torch.func.functional_call(model.members[0], p, (x,)))(stacked).mean(0)
+
+    _check_kernel(_Own(forward, members=nn.ModuleList([_network(), _network()])), X)

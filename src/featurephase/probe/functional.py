@@ -180,6 +180,10 @@ class TorchNetwork:
             return value.to(torch.promote_types(self.dtype, torch.complex32))
         return value.to(self.dtype) if value.is_floating_point() else value
 
+    def wide(self, value: Tensor) -> Tensor:
+        """``value`` in the type that is measured in, where forward computed it in a narrower one."""
+        return value.to(torch.promote_types(value.dtype, self.dtype))
+
     def own(self, tree: Any, what: str) -> Any:
         """A copy of the user's inputs or targets, in their shape and form."""
         return transform(
@@ -195,7 +199,7 @@ class TorchNetwork:
             origin = state.body.parameters[name]
             if origin.is_complex():
                 clone = torch.view_as_complex(clone)
-            vars(clone).update(vars(origin))
+            vars(clone).update(vars(origin), _is_param=True)  # by which torch.nn.Parameter knows its instances
             installed[name] = clone
         installed |= {name: value.clone() for name, value in state.buffers.items()}
         with state.body.lent(installed, state.harmonise) as module:

@@ -198,10 +198,11 @@ def layer_parts(
     parts: dict[str, Factors | Rows] = {}
     for name, per_output in signals.items():
         module = modules[name]
-        back = torch.stack(per_output, 1).flatten(0, 1)  # (n C, *output shape)
+        back = network.wide(torch.stack(per_output, 1).flatten(0, 1))  # (n C, *output shape)
         back = back.flatten(2) if isinstance(module, nn.Conv2d) else _flat(module, back)
         if "weight" in owned[name]:
-            factors = Factors(_flat(module, seen[name].inputs.detach()), back, module, block_bytes)
+            read = network.wide(seen[name].inputs.detach())
+            factors = Factors(_flat(module, read), back, module, block_bytes)
             kept = factors.features.numel() + factors.signals.numel()
             entries = back.shape[0] * module.weight.numel()
             parts[owned[name]["weight"]] = factors.rows() if back.shape[2] > 1 and entries < kept else factors
@@ -222,7 +223,7 @@ def sample_rows(network: TorchNetwork, state: State, batch: Batch, names: tuple[
     try:
         jacobians = torch.func.vmap(torch.func.jacrev(single), in_dims=(None, *axes))(chosen, *batch.tensors)
         return {
-            name: Rows(value.detach().reshape(value.shape[0] * value.shape[1], chosen[name].numel()))
+            name: Rows(network.wide(value.detach().reshape(value.shape[0] * value.shape[1], chosen[name].numel())))
             for name, value in jacobians.items()
         }
     except Exception:  # an operation without a batching rule, or control flow that reads a value: many error types
@@ -238,4 +239,4 @@ def one_by_one(network: TorchNetwork, state: State, batch: Batch, names: tuple[s
         for value in outputs.unbind():
             for name, gradient in gradients(value, points, retain_graph=True).items():
                 gathered[name].append(gradient.reshape(-1))
-    return {name: Rows(torch.stack(rows)) for name, rows in gathered.items()}
+    return {name: Rows(network.wide(torch.stack(rows))) for name, rows in gathered.items()}

@@ -142,7 +142,7 @@ class LayerMeter:
                     routed.add(layer.name)
                     continue
                 read = seen[layer.path].inputs.detach().reshape(part.samples, -1)
-                parts[layer.name].append(read[:, columns].clone())
+                parts[layer.name].append(self.network.wide(read[:, columns]).clone())
         grams = {}
         for name, pieces in parts.items():
             if name in routed:
@@ -153,8 +153,10 @@ class LayerMeter:
 
     def measure(self, state: State) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
         """One mapping per layer and one per pair, in the order of the structure."""
-        values: Mapping[str, Any] = state.parameters
-        origin: Mapping[str, Any] = self._start.parameters
+        weights = {layer.weight for layer in self.structure.layers}
+        values, origin = (
+            {name: self.network.wide(s.parameters[name]) for name in weights} for s in (state, self._start)
+        )
         grams = self._feature_kernels(state)
         leading = {}
         layers = []

@@ -16,9 +16,10 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch._C._functorch import is_functorch_wrapped_tensor
 
 from featurephase.probe.functional import State, Tensor, TorchNetwork
-from featurephase.probe.trees import Batch
+from featurephase.probe.trees import Batch, tensors_of
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 WEIGHT_LAYERS = (nn.Linear, *CONVOLUTIONS)
@@ -121,8 +122,17 @@ def capture(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, Capture]]:
 
 @contextmanager
 def hooked(modules: Mapping[str, nn.Module], hook: Callable[..., Any]) -> Iterator[None]:
-    """Within it, ``hook(name, module, args, output)`` is called after the forward of each of ``modules``."""
-    handles = [module.register_forward_hook(partial(hook, name)) for name, module in modules.items()]
+    """Within it, ``hook(name, module, args, output)`` is called after the forward of each of ``modules``.
+
+    Not so inside ``torch.func`` (an ensemble by ``vmap``): tensors there have no meaning outside.
+    """
+
+    def outside(name: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        if any(is_functorch_wrapped_tensor(tensor) for tensor in tensors_of((args, output))):
+            return None
+        return hook(name, module, args, output)
+
+    handles = [module.register_forward_hook(partial(outside, name)) for name, module in modules.items()]
     try:
         yield
     finally:
