@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import numpy as np
 import pytest
 
@@ -52,8 +50,7 @@ def _seeded():
 
 
 def _kernel(model, inputs):
-    """By one call of autograd per output, on a copy in evaluation mode."""
-    model = copy.deepcopy(model).eval()
+    """By one call of autograd per output."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     options = {"retain_graph": True, "allow_unused": True, "materialize_grads": True}
     outputs = model(*inputs).reshape(-1)
@@ -136,3 +133,77 @@ def test_an_ensemble_by_vmap_inside_forward():
         return torch.func.vmap(lambda p: torch.func.functional_call(model.members[0], p, (x,)))(stacked).mean(0)
 
     _check_kernel(_Own(forward, members=nn.ModuleList([_network(), _network()])), X)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        torch.zeros(3, dtype=torch.int8),
+        torch.zeros(3) > 0,
+        torch.full((3,), 2.0).to(torch.float8_e4m3fn),
+        torch.full((3, 3), float("-inf")).triu(1),
+        torch.full((3,), float("nan")),
+    ],
+    ids=["int8", "bool", "float8", "causal mask", "nan"],
+)
+def test_frozen_parameters_of_any_kind(values):
+    model = _body(lambda m, x: m.b(torch.tanh(m.a(x))) * (2 + m.q.to(x).reshape(-1)[0].nan_to_num()))
+    model.q = nn.Parameter(values, requires_grad=False)
+    _check_kernel(model, X)
+    probe = Probe(model, X, Y, loss=F.mse_loss, hessian="none")
+    with torch.no_grad():
+        model.a.weight.mul_(1.1)
+    probe.record(1)
+    assert probe.result().ok
+    assert probe.result().mechanisms.statistics == 0
+
+
+def test_quantised_parameters_cannot_be_trained():
+    model = _network()
+    model.q = nn.Parameter(torch.zeros(3).to(torch.float8_e4m3fn))
+    with pytest.raises(InputError, match="q: numbers of 8 bits cannot be trained"):
+        Probe(model, X)
+
+
+def test_sparse_buffers_and_shared_inputs():
+    matrix = torch.eye(6).roll(1, 0).to_sparse()
+    for layout in (matrix, matrix.to_sparse_csr()):
+        model = _body(lambda m, x: m.b(torch.tanh(torch.sparse.mm(m.adjacency, m.a(x).t()).t())))
+        model.register_buffer("adjacency", layout)
+        result = _check_kernel(model, X)
+        assert not any("cannot be copied" in note for note in result.unhandled)
+    _check_kernel(_body(lambda m, x, a: m.b(torch.tanh(torch.sparse.mm(a, m.a(x).t()).t()))), X, matrix)
+
+
+class _ForwardOnly(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x * 2
+
+    @staticmethod
+    def backward(ctx, g):
+        raise NotImplementedError("inference only")
+
+
+def test_a_backward_that_fails_is_named():
+    with pytest.raises(InputError, match=r"backward pass fails \(forward runs _ForwardOnly\): inference only"):
+        Probe(_body(lambda m, x: m.b(_ForwardOnly.apply(m.a(x)))), X)
+    with pytest.raises(InputError, match=r"backward pass fails: .*modified by an inplace operation"):
+        Probe(_body(lambda m, x: m.b(m.a(x).tanh_().add_(1))), X)
+
+
+def test_models_that_cannot_be_run_are_refused():
+    with pytest.raises(InputError, match=r"eval\(\) fails.*Python module"):
+        Probe(torch.export.export(_network(), (X,)).module(), X)
+    with pytest.raises(InputError, match="'meta' have no values"):
+        Probe(_network().to("meta"), X)
+
+
+def test_an_error_that_nobody_foresaw_is_a_refusal():
+    def forward(model, x):
+        if len(x) == 3:
+            raise ZeroDivisionError("three is a crowd")
+        return model.b(torch.tanh(model.a(x)))
+
+    with pytest.raises(InputError, match="ZeroDivisionError: three is a crowd"):
+        Probe(_body(forward), X)

@@ -177,7 +177,13 @@ def check_derivatives(network: TorchNetwork, state: State, batch: Batch) -> None
     points = {name: value.detach().requires_grad_() for name, value in state.trainable.items()}
     outputs = network.call(state, points, sample)
     weights = random_like(outputs)
-    pulled = gradients(outputs, points, weights, retain_graph=True)
+    try:
+        pulled = gradients(outputs, points, weights, retain_graph=True)
+    except Exception as error:  # a backward of the user's, or a tensor that forward changed in place
+        functions = own_functions(outputs)
+        where = f" (forward runs {', '.join(functions)})" if functions else ""
+        words = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"the network's backward pass fails{where}: {words}") from error
     _note_unused(network, points, outputs)
     difference = _Difference(network, state, sample, weights, eps)
     names = list(points)

@@ -46,11 +46,18 @@ _LARGE = 16 << 20
 _DROPPED = ("_compiled_call_impl", "dynamo_ctx")
 
 
+#: Layouts of tensors that torch can copy itself.
+_PLAIN = (torch.strided, torch.sparse_coo)
+
+
 class _Detached(TorchFunctionMode):  # type: ignore[misc]  # torch is untyped here
-    """Within it ``copy.deepcopy`` takes tensors that are results of operations, as values without their graph."""
+    """Within it ``copy.deepcopy`` takes tensors that are results of operations, as values without their graph.
+
+    It also takes compressed sparse ones, which have no storage that it could copy.
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is torch.Tensor.__deepcopy__ and not args[0].is_leaf:
+        if func is torch.Tensor.__deepcopy__ and not (args[0].is_leaf and args[0].layout in _PLAIN):
             value = args[1][id(args[0])] = args[0].detach().clone()
             return value
         return func(*args, **(kwargs or {}))
@@ -200,7 +207,13 @@ def copy_model(model: nn.Module, *, run_hooks: bool, loss: Any = None, forward: 
     body = memo[id(model)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        body.eval()
+        try:
+            body.eval()
+        except Exception as error:  # the user's own method may raise anything
+            raise InputError(
+                f"{type(model).__name__}.eval() fails, and all is measured in evaluation mode: {error} (of an exported "
+                "program, probe the Python module that it was made from)"
+            ) from error
     pairs = [(memo[id(original)], original) for original in originals]
     references: list[tuple[Any, str]] = [(value, names[id(value)]) for value in model.parameters()]
     references += [(value, name) for name, value in body.named_parameters()]

@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from featurephase.foundation.errors import InputError
 from featurephase.probe.copies import Body, copy_model, hook_signature
+from featurephase.probe.memory import stored_bytes
 from featurephase.probe.quiet import isolated
 from featurephase.probe.trees import Batch, as_tensors, leaves, transform
 
@@ -48,6 +49,11 @@ class State:
         """Number of trainable real numbers."""
         return sum(value.numel() for value in self.trainable.values())
 
+    @property
+    def bytes(self) -> int:
+        """Bytes of all its values."""
+        return sum(map(stored_bytes, (*self.parameters.values(), *self.buffers.values())))
+
     def moved(self, values: Mapping[str, Tensor]) -> State:
         """The state with some parameters replaced."""
         return replace(self, parameters={**self.parameters, **values})
@@ -62,15 +68,14 @@ class State:
         mine, theirs = ({**s.parameters, **s.buffers} for s in (self, other))
         fixed = set(mine) - set(self.names) - set(other.names)
         return set(mine) == set(theirs) and all(
-            mine[n] is theirs[n] or (mine[n].shape == theirs[n].shape and bool(torch.equal(mine[n], theirs[n])))
-            for n in fixed
+            mine[n] is theirs[n] or (mine[n].shape == theirs[n].shape and _equal(mine[n], theirs[n])) for n in fixed
         )
 
     def cast(self, dtype: torch.dtype) -> State:
         """Floating-point values in another type."""
 
         def to(values: Parameters) -> Parameters:
-            return {n: v.to(dtype) if v.is_floating_point() else v for n, v in values.items()}
+            return {n: v.to(dtype) if has_gradient(v) else v for n, v in values.items()}
 
         return replace(self, parameters=to(self.parameters), buffers=to(self.buffers), harmonise=True)
 
@@ -82,6 +87,8 @@ class Precision(TorchDispatchMode):  # type: ignore[misc]  # torch is untyped he
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         made = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten.clone.default:  # which computes nothing
+            return made
         for value in made if isinstance(made, (tuple, list)) else (made,):
             if isinstance(value, torch.Tensor) and (value.is_floating_point() or value.is_complex()):
                 self.eps = max(self.eps, float(torch.finfo(value.dtype).eps))
@@ -120,12 +127,14 @@ class TorchNetwork:
             raise InputError(
                 f"nothing to probe: the model has {len(parameters)} parameters and none requires a gradient"
             )
+        _require_values(parameters)
         _require_own_memory(parameters)
         devices = {value.device for value in parameters.values()}
         if len(devices) > 1:
             raise InputError(f"the model is spread over {sorted(map(str, devices))}; the probe takes one device")
         self.device: torch.device = parameters[names[0]].device
-        kinds = {v.dtype.to_real() if v.is_complex() else v.dtype for v in parameters.values()}
+        numbers = [v for v in parameters.values() if has_gradient(v) or v.is_complex()]
+        kinds = {v.dtype.to_real() if v.is_complex() else v.dtype for v in numbers}
         widest = functools.reduce(torch.promote_types, kinds, torch.float32)
         self.casts: bool = self.dtype not in (None, widest) or any(torch.finfo(k).bits < 32 for k in kinds)
         self.dtype = widest if self.dtype is None else self.dtype
@@ -178,7 +187,7 @@ class TorchNetwork:
             return value
         if value.is_complex():
             return value.to(torch.promote_types(self.dtype, torch.complex32))
-        return value.to(self.dtype) if value.is_floating_point() else value
+        return value.to(self.dtype) if has_gradient(value) else value
 
     def wide(self, value: Tensor) -> Tensor:
         """``value`` in the type that is measured in, where forward computed it in a narrower one."""
@@ -273,6 +282,23 @@ class TorchNetwork:
         return (parameters, modules, hook_signature(self.model))
 
 
+def _require_values(parameters: Mapping[str, Tensor]) -> None:
+    """Refuse parameters without values, and trained ones of a type that has no gradients.
+
+    Raises
+    ------
+    InputError
+        With what would do.
+    """
+    if any(value.device.type == "meta" for value in parameters.values()):
+        raise InputError(
+            "parameters on the device 'meta' have no values: model.to_empty(device='cpu'), and load or initialise them"
+        )
+    packed = [n for n, v in parameters.items() if v.requires_grad and not (has_gradient(v) or v.is_complex())]
+    if packed:
+        raise InputError(f"{', '.join(packed)}: numbers of 8 bits cannot be trained by gradients; freeze or convert")
+
+
 def _require_own_memory(parameters: Mapping[str, Tensor]) -> None:
     """Refuse two parameters that are one: each of them would be taken to move alone.
 
@@ -297,6 +323,18 @@ def _require_own_memory(parameters: Mapping[str, Tensor]) -> None:
                         "moves both: give the layers one parameter, or read the other layer's in forward "
                         "(F.linear(h, a.weight.t()))"
                     )
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors of one shape have the same values; what is no number equals itself."""
+    pair = [t if t.layout is torch.strided else t.to_dense() for t in (one, other)]
+    pair = [t.float() if t.is_floating_point() and not has_gradient(t) else t for t in pair]
+    return bool(torch.isclose(*pair, rtol=0, atol=0, equal_nan=True).all())
+
+
+def has_gradient(value: Tensor) -> bool:
+    """Whether the numbers can have a gradient: floating-point ones of more than 8 bits; others are stored values."""
+    return bool(value.is_floating_point() and torch.finfo(value.dtype).bits > 8)
 
 
 def _real_shape(value: Tensor) -> tuple[int, ...]:

@@ -13,6 +13,19 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from featurephase.probe.trees import Batch
 
 
+def stored_bytes(tensor: Any) -> int:
+    """Bytes of a tensor's numbers; of a sparse one, those of its values and indices."""
+    if tensor.layout is torch.strided:
+        return int(tensor.nbytes)
+    if tensor.layout is torch.sparse_coo:
+        parts = [tensor._indices(), tensor._values()]
+    elif tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
+        parts = [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
+    else:
+        parts = [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
+    return sum(int(part.nbytes) for part in parts)
+
+
 class Held(TorchDispatchMode):  # type: ignore[misc]  # torch is untyped here
     """Within it, ``now`` and ``peak`` are the bytes of the storages that operations made and that still live."""
 

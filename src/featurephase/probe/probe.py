@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time as clock
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Self
 
@@ -22,7 +23,7 @@ from featurephase.probe.hessian import Objective, Spectrum, extreme_eigenvalues,
 from featurephase.probe.kernel import ExactKernel, KernelMeter
 from featurephase.probe.layers import LayerMeter
 from featurephase.probe.mechanisms import MechanismMeter, latent_coordinates
-from featurephase.probe.memory import Held, SampleCost
+from featurephase.probe.memory import Held, SampleCost, stored_bytes
 from featurephase.probe.options import ProbeOptions
 from featurephase.probe.schedule import make_schedule
 from featurephase.probe.spectrum import DensityOptions, hessian_spectrum, parameter_blocks
@@ -107,7 +108,7 @@ class Probe:
         self._status: Status = OK
         self._message = ""
         self._notes: dict[str, None] = {}
-        with network.isolated(), Held() as held:
+        with _refusals(), network.isolated(), Held() as held:
             self._batch = Batch.of(network.own(inputs, "inputs"), "the probe batch")
             self._targets = None if targets is None else network.own(targets, "targets")
             self._start = self._previous = state = find_hooks(network, self._batch, self._targets)
@@ -126,8 +127,8 @@ class Probe:
     def _plan_memory(self, state: State) -> float:
         """Choose how many samples are evaluated at once; return the bytes left beside the copies of the model."""
         network, limit = self._network, self._options.memory_limit
-        copies: int = 3 * sum(v.nbytes for v in (*state.parameters.values(), *state.buffers.values()))
-        copies += sum(tensor.nbytes for tensor in self._batch.tensors)
+        copies: int = 3 * state.bytes
+        copies += sum(stored_bytes(tensor) for tensor in self._batch.tensors)
         room = 0.9 * (limit - copies)  # the rest is for what is kept from record to record
         motion = {name: state.parameters[name] for name in state.names}
         self._pass_cost = SampleCost(0, 1)
@@ -351,7 +352,7 @@ class Probe:
         if signature == self._signature:
             return network.state()
         state = find_hooks(network, self._batch, self._targets)
-        if _finite(state.parameters):
+        if _finite(state.trainable):
             self._check(state, self._batch)
         self._signature = signature
         thawed = [n for n in state.names if n not in self._previous.names]
@@ -367,8 +368,8 @@ class Probe:
         What a weight of 0 hides at the start shows once it has moved.
         """
         network, first, count = self._network, not self._records, len(self._records)
-        if not _finite(state.parameters) or not _finite({"": network.evaluate(state, self._batch)}):
-            what = "outputs" if _finite(state.parameters) else "weights"
+        if not _finite(state.trainable) or not _finite({"": network.evaluate(state, self._batch)}):
+            what = "outputs" if _finite(state.trainable) else "weights"
             self._status = diverged(at)
             self._message = f"the network's {what} are not finite at step {at:g}; {_ENDED}"
             return
@@ -574,20 +575,31 @@ class Probe:
         """Seconds spent in the probe, against the loop's own, and the memory it holds at most."""
         elapsed = clock.perf_counter() - self._born
         start = self._start
-        state_bytes = sum(value.nbytes for value in (*start.parameters.values(), *start.buffers.values()))
         return Cost(
             records=len(self._records),
             parameters=start.size,
             seconds=self._spent,
             seconds_per_record=self._spent / max(1, len(self._records)),
             slowdown=self._spent / max(elapsed - self._spent, 1e-9),
-            memory_bytes=int(self._peak + 2 * state_bytes + 4 * self._kernel.start.nbytes),
+            memory_bytes=int(self._peak + 2 * start.bytes + 4 * self._kernel.start.nbytes),
         )
 
 
 #: Parts that carry something from record to record.
 _METERS = ("kernel", "layers", "mechanisms", "telescoping", "smoother")
 _ENDED = "nothing is recorded from there on"
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Whatever the user's model, loss or data raise within it is a refusal, with their words and their error."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # the user's own code runs in there
+        words = " ".join(str(error).split())
+        raise InputError(f"this network cannot be measured: {type(error).__name__}: {words}") from error
 
 
 def _finite(values: Mapping[str, Tensor]) -> bool:

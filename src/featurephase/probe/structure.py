@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch._C._functorch import is_functorch_wrapped_tensor
 
-from featurephase.probe.functional import State, Tensor, TorchNetwork
+from featurephase.probe.functional import State, Tensor, TorchNetwork, has_gradient
 from featurephase.probe.trees import Batch, tensors_of
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -207,7 +207,7 @@ def find_structure(network: TorchNetwork, state: State, batch: Batch) -> Structu
     canonical = canonical_names(network)
     values = state.parameters
     # Frozen parameters take part, so that their layers appear in the graph too; buffers do not.
-    points = {name: value.detach().requires_grad_() for name, value in values.items()}
+    points = {name: value.detach().requires_grad_() for name, value in values.items() if has_gradient(value)}
     sample = batch.take([0])
     tensors = [t.clone().requires_grad_() if t.is_floating_point() else t for t in sample.tensors]
     with capture(modules) as seen:
