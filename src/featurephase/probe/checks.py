@@ -8,6 +8,7 @@ straight-through estimator, a detached part), which is refused by name.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -92,7 +93,7 @@ def _fact(value: Tensor, points: Parameters) -> tuple[Any, ...]:
     return (value.detach().cpu().double().numpy().tobytes(), *slopes)
 
 
-def check_function(network: TorchNetwork, state: State, batch: Batch) -> None:
+def check_function(network: TorchNetwork, state: State, batch: Batch, what: str = "the probe batch") -> None:
     """Refuse inputs on which the network is no function of one input at a time.
 
     Raises
@@ -109,35 +110,77 @@ def check_function(network: TorchNetwork, state: State, batch: Batch) -> None:
                 "depend on the other inputs; use track_running_stats=True"
             )
     with Precision() as precision:
-        one = _evaluated(network, state, batch.take([0]))
+        one = _evaluated_alone(network, state, batch, what)
     network.coarsest = max(network.coarsest, precision.eps)
     network.eps = max(network.eps, resolution(network, state, few(batch), precision.eps))
-    outputs = torch.cat([_evaluated(network, state, part) for part in batch.parts(network.chunk)])
+    outputs = torch.cat([_evaluated(network, state, part, what) for part in batch.parts(network.chunk)])
     if not outputs.is_floating_point() or not bool(torch.isfinite(outputs).all()):
-        raise InputError("the network's outputs on the probe batch are not finite real numbers")
+        raise InputError(f"the network's outputs on {what} are not finite real numbers")
     _check_repeats(network, state, batch, outputs)
     scale = float(outputs.abs().max()) or 1.0
     for row in sorted({0, samples // 2, samples - 1}) if samples > 1 else ():
-        alone = one if row == 0 else _evaluated(network, state, batch.take([row]))
+        alone = one if row == 0 else _evaluated(network, state, batch.take([row]), what)
         if alone.shape[1] != outputs.shape[1]:
             raise InputError("the number of outputs for one input depends on the other inputs of the batch")
         if float((alone - outputs[row : row + 1]).abs().max()) > min(1e3 * network.eps, _MIXED) * scale:
-            tensors = [n for n, v in leaves(batch.tree) if isinstance(v, torch.Tensor)]
-            shared = [name for name, own in zip(tensors, batch.batched, strict=True) if not own]
-            hint = f" (taken to be shared by all samples: {', '.join(shared)})" if shared else ""
+            hint = _misread(network, state, batch, outputs)
             raise InputError(f"the output for one input depends on the other inputs of the batch{hint}")
 
 
-def _evaluated(network: TorchNetwork, state: State, batch: Batch) -> Tensor:
+def _misread(network: TorchNetwork, state: State, batch: Batch, outputs: Tensor) -> str:
+    """Which tensors may have been taken for samples, or for shared by all of them, although they are not."""
+    names = [n for n, v in leaves(batch.tree) if isinstance(v, torch.Tensor)]
+    for place, name in enumerate(names):
+        own = list(batch.batched)
+        if not own[place] or sum(own) == 1:
+            continue
+        own[place] = False
+        try:
+            alone = network.evaluate(state, replace(batch, batched=tuple(own)).take([0]))
+        except Exception:  # the user's own forward may raise anything
+            continue
+        if _close(alone, outputs[:1], 1e2 * network.eps):
+            return (
+                f": input {name} of shape {tuple(batch.tensors[place].shape)} was taken to hold one row per sample, as "
+                f"its first dimension is their number, {batch.samples}, but all samples share it. Give another number "
+                "of samples, or the input in forward=lambda model, inputs: model(inputs, ..)"
+            )
+    shared = [name for name, own in zip(names, batch.batched, strict=True) if not own]
+    return f" (taken to be shared by all samples: {', '.join(shared)})" if shared else ""
+
+
+def _evaluated_alone(network: TorchNetwork, state: State, batch: Batch, what: str) -> Tensor:
+    """The outputs for the first sample, run by itself."""
+    one = batch.take([0])
+    try:
+        return _evaluated(network, state, one, what)
+    except InputError as error:
+        if batch.samples == 1:
+            raise
+        try:
+            network.evaluate(state, batch)
+        except Exception:  # then it is not the number of samples
+            raise error from error.__cause__
+        words = " ".join(str(error.__cause__ or error).split())
+        raise InputError(
+            f"the network runs on all {batch.samples} samples of {what} but not on one alone, of shape {_shapes(one)}: "
+            f"{words}; samples are also run singly and in other numbers, so that forward must take batches of any size"
+        ) from error
+
+
+def _shapes(batch: Batch) -> str:
+    return ", ".join(str(tuple(tensor.shape)) for tensor in batch.tensors)
+
+
+def _evaluated(network: TorchNetwork, state: State, batch: Batch, what: str) -> Tensor:
     with torch.no_grad():
         try:
             outputs = network.call(state, {}, batch)
         except InputError:
             raise
         except Exception as error:  # the user's own forward may raise anything
-            shapes = ", ".join(str(tuple(tensor.shape)) for tensor in batch.tensors)
             words = " ".join(str(error).split())
-            raise InputError(f"the network fails on the probe batch of shape {shapes}: {words}") from error
+            raise InputError(f"the network fails on {what}, of shape {_shapes(batch)}: {words}") from error
     return outputs
 
 
@@ -249,20 +292,18 @@ def _rms(value: Tensor) -> float:
 
 
 def free_entries(network: TorchNetwork, state: State, batch: Batch) -> Parameters:
-    """1 where a parameter can be moved, 0 in rows that get no gradient or that forward itself overwrites.
+    """1 where a parameter can be moved, 0 in entries that get no gradient or that forward itself overwrites.
 
-    Such rows are those of padding in an embedding, and weights under a constraint that forward enforces. They are
-    known by some other row of the same tensor that does get a gradient.
+    Such entries are padding in an embedding, signs that a reparametrisation reads off a diagonal, and weights under a
+    constraint that forward enforces. They are known by others of the same tensor that do get a gradient.
     """
     jacobian = Jacobian(network, state, batch)
     free = {}
     for name, gradient in jacobian.pull(random_like(jacobian.outputs(), 1)).items():
-        used = (gradient.reshape(gradient.shape[0], -1) != 0).any(1) if gradient.dim() else gradient.reshape(1) != 0
-        mask = torch.ones_like(gradient)
-        if bool(used.any()) and gradient.dim():
-            mask[~used] = 0
         if not gradient.numel():
             continue
+        used = gradient != 0
+        mask = used.to(gradient) if bool(used.any()) else torch.ones_like(gradient)
         free[name] = mask * _kept_by_forward(network, state, batch, name)
     for name in free:
         if float(free[name].min()) == 0:

@@ -171,7 +171,7 @@ class Probe:
         self._heldout, self._heldout_targets = self._batch, self._targets
         if heldout is not None:
             self._heldout = Batch.of(network.own(heldout, "heldout"), "heldout")
-            check_function(network, state, self._heldout)
+            check_function(network, state, self._heldout, "the held-out points")
             given = heldout_targets is not None
             self._heldout_targets = network.own(heldout_targets, "heldout_targets") if given else None
         if self._loss is None:
