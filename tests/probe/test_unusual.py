@@ -207,3 +207,102 @@ def test_an_error_that_nobody_foresaw_is_a_refusal():
 
     with pytest.raises(InputError, match="ZeroDivisionError: three is a crowd"):
         Probe(_body(forward), X)
+
+
+@pytest.mark.parametrize("shape", [(5, 8), (8, 5)])
+def test_orthogonal_weights_by_their_default_map(shape):
+    layer = nn.utils.parametrizations.orthogonal(nn.Linear(*shape))
+    model = nn.Sequential(layer, nn.Tanh(), nn.Linear(shape[1], 2))
+    result = _check_kernel(model, _normal(8, shape[0]), rel=1e-4)
+    assert any("entries that get no gradient" in note for note in result.unhandled)
+
+
+def test_a_forward_that_squeezes():
+    model = _Own(lambda m, x: m.b(torch.tanh(m.a(x))).squeeze(), a=nn.Linear(5, 6), b=nn.Linear(6, 1))
+    _check_kernel(model, X, targets=Y[:, 0])
+
+
+def test_a_forward_for_one_batch_size_only():
+    model = _body(lambda m, x: m.b(torch.tanh(m.a(x).view(8, 6))))
+    with pytest.raises(InputError, match=r"runs on all 8 samples .* not on one alone.*any size"):
+        Probe(model, X)
+
+
+def test_heldout_points_are_named():
+    with pytest.raises(InputError, match=r"fails on the held-out points, of shape \(1, 6\)"):
+        Probe(_network(), X, Y, loss=F.mse_loss, heldout=_normal(4, 6), heldout_targets=_normal(4, 2))
+
+
+def test_a_table_taken_for_samples_is_named():
+    model = _Own(lambda m, x, p: m.b(torch.tanh(m.a(x) + p).mean(1)), a=nn.Linear(4, 4), b=nn.Linear(4, 2))
+    x, table = _normal(3, 3, 4), _normal(3, 4)
+    with pytest.raises(InputError, match=r"input 1 of shape \(3, 4\) was taken to hold one row per sample"):
+        Probe(model, (x, table))
+    assert Probe(model, x, forward=lambda m, x: m(x, table)).result().ok
+
+
+def _hessian_ends(model, loss):
+    """The loss of the user's own expression, and the ends of its Hessian's spectrum, by double backward."""
+    parameters = list(model.parameters())
+    value = loss(model(X), Y)
+    gradient = torch.cat([g.reshape(-1) for g in torch.autograd.grad(value, parameters, create_graph=True)])
+    options = {"retain_graph": True, "allow_unused": True, "materialize_grads": True}
+    rows = [torch.cat([g.reshape(-1) for g in torch.autograd.grad(e, parameters, **options)]) for e in gradient]
+    values = np.linalg.eigvalsh(torch.stack(rows).numpy())
+    return float(value), float(values[0]), float(values[-1])
+
+
+@pytest.mark.parametrize("way", ["of the inputs", "of the loss"])
+def test_a_penalty_on_gradients(way):
+    model = _network()
+
+    def loss(outputs, targets):
+        value = F.mse_loss(outputs, targets)
+        if way == "of the loss":
+            slopes = torch.autograd.grad(value, list(model.parameters()), create_graph=True)
+            return value + 0.1 * sum(g.square().sum() for g in slopes)
+        x = X.clone().requires_grad_()
+        (slope,) = torch.autograd.grad(model(x).sum(), x, create_graph=True)
+        return value + 0.1 * (slope.norm(dim=1) - 1).square().mean()
+
+    value, smallest, largest = _hessian_ends(model, loss)
+    result = Probe(model, X, Y, loss=loss).result()
+    assert result.ok, result.message
+    assert result.loss[0] == pytest.approx(value, rel=1e-5)
+    scale = max(abs(smallest), abs(largest))
+    assert result.hessian[0].smallest[0] == pytest.approx(smallest, abs=1e-4 * scale)
+    assert result.hessian[0].largest[-1] == pytest.approx(largest, abs=1e-4 * scale)
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_a_forward_that_is_a_gradient():
+    """A Hamiltonian network: its outputs are the gradient of an energy by its inputs."""
+
+    def forward(model, x):
+        x = x.clone().requires_grad_()
+        return torch.autograd.grad(model.energy(x).square().sum(), x, create_graph=True)[0]
+
+    _check_kernel(_Own(forward, energy=_network()), X, targets=X)
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16])
+def test_a_floating_point_type_that_changes_in_training(kind):
+    model = _network()
+    probe = Probe(model, X, Y, loss=F.mse_loss, schedule="linear:1")
+    model.to(kind)
+    with torch.no_grad():
+        model[0].weight.mul_(1.5)
+    probe.step()
+    result = probe.result()
+    assert result.ok, result.message
+    assert result.kernel_trace[1] == pytest.approx(np.trace(_kernel(model.float(), (X,))), rel=1e-5)
+    assert any("type changed: measured in float32" in note for note in result.unhandled)
+
+
+def test_gradient_hooks_on_parameters_are_noted():
+    model = _network()
+    expected = np.trace(_kernel(model, (X,)))
+    model[0].weight.register_hook(lambda g: g * 0)
+    result = Probe(model, X).result()
+    assert result.kernel_trace[0] == pytest.approx(expected, rel=1e-5)
+    assert any("gradient hooks on 0.weight are not run" in note for note in result.unhandled)

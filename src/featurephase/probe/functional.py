@@ -112,6 +112,7 @@ class TorchNetwork:
     chunk: int = 0  # samples evaluated at once; 0: all
     room: float = float("inf")  # bytes left beside the copies of the model
     run_hooks: bool = False
+    differentiates: bool = False  # whether forward or loss call autograd themselves, so that it must be on for them
     eps: float = 0.0  # of the coarsest arithmetic in forward that its outputs show
     coarsest: float = 0.0  # of any operation in forward
     notes: dict[str, None] = field(default_factory=dict)
@@ -139,6 +140,7 @@ class TorchNetwork:
         self.casts: bool = self.dtype not in (None, widest) or any(torch.finfo(k).bits < 32 for k in kinds)
         self.dtype = widest if self.dtype is None else self.dtype
         self.eps = float(torch.finfo(self.dtype).eps)
+        self.types = {name: value.dtype for name, value in parameters.items()}
         self.shapes = {name: _real_shape(value) for name, value in parameters.items()}
 
     @property
@@ -162,6 +164,7 @@ class TorchNetwork:
         if live != self.shapes:
             changed = sorted(n for n in {*live, *self.shapes} if live.get(n) != self.shapes.get(n))
             raise InputError(f"parameters changed since the probe was made: {', '.join(changed)}")
+        self._note_changes()
         body = copy_model(self.model, run_hooks=self.run_hooks, loss=self.loss, forward=self.forward)
         for name in body.shared:
             self.notes[f"{name} cannot be copied: the probe's evaluations use the model's own"] = None
@@ -174,6 +177,20 @@ class TorchNetwork:
             buffers |= {name: self.cast(module._buffers[key]) for key, name in owned.items() if name}
         names = tuple(name for name, value in body.parameters.items() if value.requires_grad)
         return State(body, parameters, buffers, names, self.casts)
+
+    def _note_changes(self) -> None:
+        """What became of the user's parameters since the start, and is not followed."""
+        parameters = dict(self.model.named_parameters())
+        if not self.casts and any(value.dtype != self.types[name] for name, value in parameters.items()):
+            self.casts = True
+            kind = str(self.dtype).removeprefix("torch.")
+            self.notes[f"the model's floating-point type changed: measured in {kind} as at the start"] = None
+        masked = [name for name, value in parameters.items() if value._backward_hooks]
+        if masked:
+            self.notes[
+                f"gradient hooks on {', '.join(masked)} are not run: kernel and Hessian are those of the outputs and "
+                "the loss, whatever the hooks make of the gradients in training"
+            ] = None
 
     def cast(self, value: Tensor) -> Tensor:
         """``value`` on the network's device, in the type that is measured in, detached.
@@ -209,6 +226,8 @@ class TorchNetwork:
             if origin.is_complex():
                 clone = torch.view_as_complex(clone)
             vars(clone).update(vars(origin), _is_param=True)  # by which torch.nn.Parameter knows its instances
+            if self.differentiates and name in state.names and torch.is_grad_enabled() and not clone.requires_grad:
+                clone.requires_grad_()
             installed[name] = clone
         installed |= {name: value.clone() for name, value in state.buffers.items()}
         with state.body.lent(installed, state.harmonise) as module:
@@ -227,8 +246,26 @@ class TorchNetwork:
 
     def call(self, state: State, values: Mapping[str, Tensor], batch: Batch) -> Tensor:
         """The outputs (N, C); differentiable in ``values``."""
-        with self.running(state, values) as module:
-            return self.matrix(self.raw(state, module, batch), batch.samples)
+
+        def compute() -> Tensor:
+            with self.running(state, values) as module:
+                return self.matrix(self.raw(state, module, batch), batch.samples)
+
+        return self._run(compute)
+
+    def _run(self, compute: Callable[[], Tensor]) -> Tensor:
+        """What ``compute`` gives; where the caller wants no graph none is left, even if forward itself needs one."""
+        if torch.is_grad_enabled():
+            return compute()
+        if not self.differentiates:
+            try:
+                return compute()
+            except RuntimeError as error:  # a penalty on gradients, forces that are the gradient of an energy
+                if "does not require grad" not in str(error):
+                    raise
+                self.differentiates = True
+        with torch.enable_grad():
+            return compute().detach()
 
     def loss_at(self, state: State, values: Mapping[str, Tensor], batch: Batch, targets: Any) -> Tensor:
         """``loss(what the model returns, targets)``, in one evaluation with everything the loss may reach.
@@ -238,9 +275,16 @@ class TorchNetwork:
         InputError
             If it is not one number.
         """
-        targets = transform(lambda leaf: leaf.clone() if isinstance(leaf, torch.Tensor) else leaf, targets)
-        with self.running(state, values) as module:
-            value = state.body.loss(self.raw(state, module, batch), targets)
+
+        def compute() -> Any:
+            wanted = transform(lambda leaf: leaf.clone() if isinstance(leaf, torch.Tensor) else leaf, targets)
+            with self.running(state, values) as module:
+                return self._number(state.body.loss(self.raw(state, module, batch), wanted))
+
+        return self._run(compute)
+
+    @staticmethod
+    def _number(value: Any) -> Tensor:
         if not isinstance(value, torch.Tensor) or value.numel() != 1:
             what = f"shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else type(value).__name__
             raise InputError(f"the loss must return one number, not {what}")
@@ -251,7 +295,7 @@ class TorchNetwork:
         chosen, note = _chosen(raw, samples)
         if note:
             self.notes[note] = None
-        if chosen.dim() == 0 or chosen.shape[0] != samples:
+        if samples > 1 and (chosen.dim() == 0 or chosen.shape[0] != samples):  # forward may squeeze a single one
             raise InputError(f"{samples} inputs gave outputs of shape {tuple(chosen.shape)}; samples come first")
         if chosen.is_complex():
             raise InputError("the outputs are complex: return their real and imaginary part (torch.view_as_real)")
