@@ -146,7 +146,7 @@ def weight_layers(network: TorchNetwork, state: State) -> dict[str, nn.Module]:
     return {
         name: module
         for name, module in state.body.module.named_modules()
-        if isinstance(module, WEIGHT_LAYERS) and module.weight.numel() and f"{name}.weight".lstrip(".") in known
+        if isinstance(module, WEIGHT_LAYERS) and f"{name}.weight".lstrip(".") in known and module.weight.numel()
     }
 
 
