@@ -306,3 +306,12 @@ def test_gradient_hooks_on_parameters_are_noted():
     result = Probe(model, X).result()
     assert result.kernel_trace[0] == pytest.approx(expected, rel=1e-5)
     assert any("gradient hooks on 0.weight are not run" in note for note in result.unhandled)
+
+
+def test_measuring_does_not_import_torchs_compiler():
+    """torch wraps a dispatch mode in a function whose first call imports the compiler, which takes seconds."""
+    from featurephase.probe.functional import Precision
+    from featurephase.probe.memory import Held
+
+    for mode in (Held, Precision):
+        assert not hasattr(mode.__torch_dispatch__, "__wrapped__")

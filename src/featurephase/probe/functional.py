@@ -85,6 +85,10 @@ class Precision(TorchDispatchMode):  # type: ignore[misc]  # torch is untyped he
 
     eps: float = 0.0
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         made = func(*args, **(kwargs or {}))
         if func is torch.ops.aten.clone.default:  # which computes nothing

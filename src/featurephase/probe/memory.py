@@ -36,6 +36,11 @@ class Held(TorchDispatchMode):  # type: ignore[misc]  # torch is untyped here
         self.largest = 0
         self._known: dict[int, Any] = {}
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No: to keep its compiler away from this mode torch would import it, for seconds; nothing is compiled here."""
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         made = func(*args, **(kwargs or {}))
         for value in made if isinstance(made, (tuple, list)) else (made,):
