@@ -315,3 +315,21 @@ def test_measuring_does_not_import_torchs_compiler():
 
     for mode in (Held, Precision):
         assert not hasattr(mode.__torch_dispatch__, "__wrapped__")
+
+
+def test_a_large_sparse_buffer_is_never_made_dense():
+    """A graph of a million nodes, of which one edge changes: its dense form would take terabytes."""
+    nodes = 10**6
+
+    def graph(weight):
+        return torch.sparse_coo_tensor(torch.tensor([[0], [1]]), torch.tensor([weight]), (nodes, nodes))
+
+    model = _body(lambda m, x: m.b(torch.tanh(m.a(x))) * m.graph.coalesce().values())
+    model.register_buffer("graph", graph(1.0))
+    probe = Probe(model, X)
+    start = probe.result().kernel_trace[0]
+    model.graph = graph(3.0)
+    probe.record(1)
+    result = probe.result()
+    assert result.kernel_trace[1] == pytest.approx(9 * start, rel=1e-5)
+    assert result.mechanisms.statistics == pytest.approx(np.log(9), rel=1e-4)

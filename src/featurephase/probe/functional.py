@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from featurephase.foundation.errors import InputError
 from featurephase.probe.copies import Body, copy_model, hook_signature
-from featurephase.probe.memory import stored_bytes
+from featurephase.probe.memory import stored, stored_bytes
 from featurephase.probe.quiet import isolated
 from featurephase.probe.trees import Batch, as_tensors, leaves, transform
 
@@ -375,9 +375,12 @@ def _require_own_memory(parameters: Mapping[str, Tensor]) -> None:
 
 def _equal(one: Tensor, other: Tensor) -> bool:
     """Whether two tensors of one shape have the same values; what is no number equals itself."""
-    pair = [t if t.layout is torch.strided else t.to_dense() for t in (one, other)]
-    pair = [t.float() if t.is_floating_point() and not has_gradient(t) else t for t in pair]
-    return bool(torch.isclose(*pair, rtol=0, atol=0, equal_nan=True).all())
+    for pair in zip(stored(one), stored(other), strict=False):
+        a, b = (t.float() if t.is_floating_point() and not has_gradient(t) else t for t in pair)
+        same = a.shape == b.shape and (torch.equal(a, b) or torch.isclose(a, b, rtol=0, atol=0, equal_nan=True).all())
+        if not same:
+            return False
+    return bool(one.layout == other.layout)
 
 
 def has_gradient(value: Tensor) -> bool:

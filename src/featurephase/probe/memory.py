@@ -13,17 +13,20 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from featurephase.probe.trees import Batch
 
 
-def stored_bytes(tensor: Any) -> int:
-    """Bytes of a tensor's numbers; of a sparse one, those of its values and indices."""
+def stored(tensor: Any) -> list[Any]:
+    """The plain tensors that hold a tensor's numbers: itself, or indices and values of a sparse one."""
     if tensor.layout is torch.strided:
-        return int(tensor.nbytes)
+        return [tensor]
     if tensor.layout is torch.sparse_coo:
-        parts = [tensor._indices(), tensor._values()]
-    elif tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
-        parts = [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
-    else:
-        parts = [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
-    return sum(int(part.nbytes) for part in parts)
+        return [tensor._indices(), tensor._values()]
+    if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
+        return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
+    return [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
+
+
+def stored_bytes(tensor: Any) -> int:
+    """Bytes of a tensor's numbers, and of its indices if it is sparse."""
+    return sum(int(part.nbytes) for part in stored(tensor))
 
 
 class Held(TorchDispatchMode):  # type: ignore[misc]  # torch is untyped here
