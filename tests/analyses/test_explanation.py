@@ -7,8 +7,11 @@ import pytest
 
 from featurephase.analyses.explanation import explain
 from featurephase.analyses.explanation_facts import _faster
-from featurephase.escape.law import EscapeLaw
+from featurephase.analyses.network_threshold import network_threshold
+from featurephase.analyses.threshold_limit import threshold_limit
+from featurephase.escape.law import EscapeLaw, predicted_escape
 from featurephase.results.threshold import DirectionLimit, ThresholdLimit
+from featurephase.subspaces import problem_subspaces
 
 from .. import cases
 
@@ -28,6 +31,35 @@ def test_an_instability_that_ends_is_enough_up_to_some_dimension():
     assert "half of the networks or more learn it all the same" in entry.mechanism
     assert found.to_dict()["directions"][0]["learned_up_to_dimension"] == pytest.approx(entry.learned_up_to_dimension)
     assert "learned for a time up to d" in " ".join(found.table().split())
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"training.batches": "one-pass", "training.batch_fraction": 0.5}, "fresh samples at every step"),
+        ({"student.readout": [0.5, 0.5], "student.init_gram": np.ones((2, 2))}, "two neurons begin with the same"),
+    ],
+    ids=["one pass", "identical neurons"],
+)
+def test_where_the_hessian_does_not_decide_nothing_is_read_off_it(change, words):
+    """Dense runs learn the direction of EVEN from fresh samples at n/d = 4; identical neurons are a single one."""
+    small = cases.problem(easy_basis=cases.NOTHING_EASY).replace(asymptotics={"samples": 400, "replicates": 2})
+    small = small.replace(**change)
+    spaces = problem_subspaces(small)
+    found = explain(small, delta=4.0, dimension=100, workers=1)
+    (entry,) = found.directions
+    assert (entry.learned, entry.unstable_at_last_step, entry.learned_by_last_step) == (None, None, None)
+    assert any(words in text for text in (found.message, *found.warnings))
+    for threshold in (threshold_limit(small, spaces), network_threshold(small, 2, spaces)):
+        assert (threshold.status, words in threshold.message) == ("not-predicted", True)
+    law = predicted_escape(small, 4.0, 100, spaces)
+    assert law.status == "not-predicted"
+
+
+def test_neurons_that_part_are_not_identical():
+    assert not cases.problem(readout=[0.5, 0.5]).student.identical
+    twins = cases.problem(readout=[0.5, 0.4]).replace(student={"init_gram": np.ones((2, 2))})
+    assert not twins.student.identical  # their read-outs part them
 
 
 def sector_limit(name: str, value: float, se: float) -> DirectionLimit:

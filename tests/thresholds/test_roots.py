@@ -1,10 +1,22 @@
 """Roots of a margin from few evaluations."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from featurephase.thresholds.roots import BRACKET, EdgeMargin, Target, bracketed_root, sloped, sloped_roots
-from featurephase.thresholds.scan import MarginReading
+from featurephase.thresholds.roots import (
+    BRACKET,
+    EdgeMargin,
+    Target,
+    ZeroMargin,
+    bracketed_root,
+    negative_windows,
+    scanned_targets,
+    sloped,
+    sloped_roots,
+)
+from featurephase.thresholds.scan import MarginReading, Scan
 
 
 def solved(function, guess, **given):
@@ -70,3 +82,18 @@ def test_a_replicate_that_diverged_or_leads_nowhere_has_no_root():
     assert np.isnan(first.delta)
     assert second.delta == 10.0
     assert np.isnan(third.delta)
+
+
+def test_where_small_ratios_diverge_a_margin_that_begins_negative_is_sought_there():
+    """Nothing says that it is negative below: so neither does a window, and neither "inside" nor "outside" is said."""
+    grid = np.array([1.0, 10.0, 100.0])
+    readings = [[None, None], [reading(-0.1)] * 2, [reading(-0.2)] * 2]
+    for entry in readings[1:]:
+        entry[:] = [replace(r, sectors=np.array([[r.at_edge[0], r.at_zero]])) for r in entry]
+    targets = scanned_targets(Scan.of(grid, readings), 1.0, directions=True, neurons=False)
+    assert [t.quantity for t in targets] == [EdgeMargin(0), ZeroMargin()]
+    assert {t.guess for t in targets} == {10.0}
+    (window,) = negative_windows([], True, (10.0, np.inf))
+    assert (window.contains(20.0), window.contains(5.0)) == (True, None)
+    (everywhere,) = negative_windows([], True)
+    assert everywhere.contains(5.0) is True

@@ -98,7 +98,7 @@ def _hard_entries(facts: Facts, hard: HardFacts) -> Iterator[DirectionExplanatio
                 learned_up_to_dimension=hard.up_to if np.isfinite(hard.up_to[0]) else _UNKNOWN,
                 delta_nn=_pair(limit, "value"),
                 delta_alg=hard.delta_alg,
-                samples_needed=_UNKNOWN if d is None or limit is None else [x * d for x in hard.learned_from],
+                samples_needed=_UNKNOWN if d is None or limit is None else [x * d for x in hard.unstable_from],
                 escape_step=_pair(escape, "median"),
                 escape_low=_pair(escape, "low"),
                 escape_high=_pair(escape, "high"),

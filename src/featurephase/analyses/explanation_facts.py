@@ -19,12 +19,12 @@ from featurephase.foundation.types import Array
 from featurephase.hessian.spectrum import FULL_WIDTH
 from featurephase.results.algorithmic import AlgorithmicThreshold
 from featurephase.results.prediction import HessianPrediction, OutlierPrediction
-from featurephase.results.status import OK, ONE_PASS, STABLE, UNBOUNDED_CURVATURE
+from featurephase.results.status import OK, STABLE, UNBOUNDED_CURVATURE
 from featurephase.results.threshold import DirectionLimit, ThresholdLimit
 from featurephase.subspaces.sectors import HardSector, hard_sectors
 from featurephase.thresholds.algorithmic import algorithmic_threshold
 from featurephase.thresholds.follow import followed_times
-from featurephase.thresholds.scan import MarginCurve, MarginReading
+from featurephase.thresholds.scan import MarginCurve, MarginReading, decided_elsewhere
 
 if TYPE_CHECKING:
     from featurephase.problem import Problem
@@ -97,13 +97,18 @@ class HardFacts:
     alternates: bool = False  # whether it may be unstable because steps overshoot, not because its outlier is negative
 
     @property
-    def learned_from(self) -> tuple[float, float]:
-        """The n/d from which on it is unstable for good, with its error; delta_NN where there is none; else nan."""
-        if self.limit is None:
+    def unstable_from(self) -> tuple[float, float]:
+        """The n/d from which on it is unstable for good, with its error; nan where there is none."""
+        if self.limit is None or not self.limit.value_negative > 0.0:
             return np.nan, np.nan
-        limit = self.limit
-        good = np.isfinite(limit.value_negative) and limit.value_negative > 0.0
-        return (limit.value_negative, limit.value_negative_se) if good else (limit.value, limit.value_se)
+        return self.limit.value_negative, self.limit.value_negative_se
+
+    @property
+    def learned_from(self) -> tuple[float, float]:
+        """The same, or delta_NN where there is none; else nan."""
+        if self.limit is None or np.isfinite(self.unstable_from[0]):
+            return self.unstable_from
+        return self.limit.value, self.limit.value_se
 
     @property
     def them(self) -> str:
@@ -142,8 +147,8 @@ def gathered(
     )
     run = prediction.runs[0]
     hessian = run.hessian[-1] if sectors else HessianPrediction(time=steps)
-    if sectors and problem.training.one_pass:  # what one batch has decides nothing
-        hessian = HessianPrediction(time=steps, status=ONE_PASS, message=ONE_PASS.explained())
+    if sectors and (elsewhere := decided_elsewhere(problem)):
+        hessian = HessianPrediction(time=steps, status=elsewhere, message=elsewhere.explained())
     algorithmic = algorithmic_threshold(problem.teacher, spaces, seed=problem.asymptotics.seed, quiet=quiet)
     facts = Facts(problem, delta, dimension, spaces, algorithmic, run, hessian)
     if not sectors:

@@ -11,7 +11,7 @@ from featurephase.analyses.explanation_facts import Facts, HardFacts
 from featurephase.analyses.expressible import why_not
 from featurephase.dynamics.optimisers import FirstOrderRule
 from featurephase.foundation.types import Array
-from featurephase.results.status import ONE_PASS
+from featurephase.results.status import NOT_PREDICTED
 from featurephase.results.words import with_error
 
 if TYPE_CHECKING:
@@ -36,8 +36,9 @@ def hard_words(facts: Facts, hard: HardFacts) -> tuple[str, str]:
     if hard.limit is None:
         status = facts.hessian.status
         why = f"which has no limit here ({status if status != 'ok' else 'as training goes on; see the note'})"
+        why = "which does not decide it here (see the note)" if status == NOT_PREDICTED else why
         return (
-            f"whether it is learned is read off the Hessian, {_USELESS.get(status, why)}",
+            f"whether it is learned is read off the Hessian, {why}",
             f"{_CURES.get(status, 'another activation or loss')}; `featurephase simulate` needs no Hessian; {_WARM}",
         )
     parts = [_at_the_last_step(facts, hard), _if_training_goes_on(facts, hard)]
@@ -53,9 +54,8 @@ _WARM = "a warm start with any overlap (student.init_overlap) makes it easy"
 _CURES = {
     "singular-curvature": "a smooth activation and loss",
     "unbounded-curvature": "a curvature that is bounded (see the note)",
-    ONE_PASS: "batches that are used again",
+    NOT_PREDICTED: "what the note says",
 }
-_USELESS = {ONE_PASS: "which decides it where samples are used again only"}
 
 
 def _at_the_last_step(facts: Facts, hard: HardFacts) -> str:
@@ -130,11 +130,21 @@ def _if_training_goes_on(facts: Facts, hard: HardFacts) -> str:
         if hard.learned is None:
             return f"whether it is learned if training goes on is not decided: no limit is in sight of {moving}"
         return f"if training goes on it is not learned in high dimension: n/d is below {moving}"
+    if (
+        hard.learned is None
+        and not np.isfinite(hard.learned_from[0])
+        and any(np.isinf(w.low_se) for w in limit.windows)
+    ):
+        return (
+            "whether it is learned if training goes on is not decided: below n/d = "
+            f"{limit.windows[0].low:.3g}, from which on it is unstable, gradient descent may diverge"
+        )
     if hard.learned is None:
         return f"n/d = {facts.delta:g} is too close to {known}, to tell whether it is learned if training goes on"
     if hard.learned:
         always = not np.isfinite(hard.learned_from[0])
-        reason = "it is unstable at every n/d searched" if always else f"n/d is above {known}"
+        alive = " at which gradient descent does not diverge" if any(np.isinf(w.low_se) for w in limit.windows) else ""
+        reason = f"it is unstable at every n/d searched{alive}" if always else f"n/d is above {known}"
         return f"if training goes on it is learned: {reason}"
     below = [w for w in limit.windows if w.low > facts.delta]
     above = [w for w in limit.windows if w.high < facts.delta]

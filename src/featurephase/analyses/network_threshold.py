@@ -26,7 +26,6 @@ from featurephase.results.status import (
     NO_TRANSITION,
     NOT_NEGATIVE,
     OK,
-    ONE_PASS,
     SINGULAR_CURVATURE,
     UNBOUNDED_CURVATURE,
 )
@@ -51,7 +50,15 @@ from featurephase.thresholds.roots import (
     sloped,
     sloped_roots,
 )
-from featurephase.thresholds.scan import MarginCurve, MarginReading, Scan, scan_grid, searched_range, sign_changes
+from featurephase.thresholds.scan import (
+    MarginCurve,
+    MarginReading,
+    Scan,
+    decided_elsewhere,
+    scan_grid,
+    searched_range,
+    sign_changes,
+)
 
 if TYPE_CHECKING:
     from featurephase.problem import Problem
@@ -176,8 +183,8 @@ def network_threshold(
     )
     if problem.singular_curvature:
         return NetworkThreshold(time=time, status=SINGULAR_CURVATURE, message=SINGULAR_CURVATURE.explained())
-    if problem.training.one_pass:
-        return NetworkThreshold(time=time, status=ONE_PASS, message=ONE_PASS.explained())
+    if status := decided_elsewhere(problem):
+        return NetworkThreshold(time=time, status=status, message=status.explained())
     scan = _scanned(search)
     if scan.diverged:
         low, high = search.delta_range

@@ -23,7 +23,7 @@ from featurephase.foundation.types import Array
 from featurephase.hessian.spectrum import FULL_WIDTH
 from featurephase.hessian.unbounded import unbounded_status
 from featurephase.results.base import paired
-from featurephase.results.status import NO_TRANSITION, NOT_CONVERGED, OK, ONE_PASS, UNBOUNDED_CURVATURE
+from featurephase.results.status import NO_TRANSITION, NOT_CONVERGED, OK, UNBOUNDED_CURVATURE
 from featurephase.results.threshold import DirectionLimit, ThresholdLimit, Window
 from featurephase.subspaces.sectors import HardSector, hard_sectors
 from featurephase.thresholds.follow import (
@@ -36,7 +36,7 @@ from featurephase.thresholds.follow import (
 )
 from featurephase.thresholds.limit import FEWEST_TIMES, LimitFit, drifts_on, fit_limit
 from featurephase.thresholds.roots import negative_windows
-from featurephase.thresholds.scan import MarginCurve, MarginReading, scan_grid, searched_range
+from featurephase.thresholds.scan import MarginCurve, MarginReading, decided_elsewhere, scan_grid, searched_range
 
 if TYPE_CHECKING:
     from featurephase.problem import Problem
@@ -191,8 +191,8 @@ def threshold_limit(
     workers
         Processes; default: one for each core.
     """
-    if problem.training.one_pass:
-        return ThresholdLimit(status=ONE_PASS, message=ONE_PASS.explained())
+    if status := decided_elsewhere(problem):
+        return ThresholdLimit(status=status, message=status.explained())
     bounds = searched_range(*(problem.threshold.delta_range if delta_range is None else delta_range), delta_alg)
     most = max([problem.threshold.max_steps, *also])
     rounds = _rounds(problem) if rounds is None else rounds
@@ -447,7 +447,7 @@ def _sector(
     )
     first = next((e for e in reversed(at_edge) if not e.crossing.rising), None)
     windows = _windows(scan, number, at_zero)
-    negative = [(w.low, w.low_se) for w in windows if np.isinf(w.high) and not np.isnan(w.low_se)]
+    negative = [(w.low, w.low_se) for w in windows if np.isinf(w.high) and np.isfinite(w.low_se)]
     status, message = _state(following, scan, number, first, times[-1])
     last_zero = at_zero[-1] if at_zero and not at_zero[-1].crossing.rising else None
     fit = None if first is None else first.fit
@@ -482,7 +482,8 @@ def _windows(scan: MarginTable, sector: int, found: Sequence[_Extrapolated]) -> 
     delta, mean = scan.mean(sector, True, last)
     if not len(delta):
         return ()
-    return negative_windows([(*e.end, e.crossing.rising) for e in found], starts_negative=bool(mean[0] < 0))
+    begin = (0.0, 0.0) if delta[0] == scan.delta[0] else (float(delta[0]), np.inf)  # below it runs diverge
+    return negative_windows([(*e.end, e.crossing.rising) for e in found], bool(mean[0] < 0), begin)
 
 
 def _state(

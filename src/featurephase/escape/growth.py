@@ -26,6 +26,7 @@ from featurephase.foundation.errors import InputError
 from featurephase.foundation.memory import require_memory
 from featurephase.foundation.types import Array
 from featurephase.hessian.spectrum import FULL_WIDTH, hard_margins
+from featurephase.results.status import IDENTICAL_NEURONS
 
 if TYPE_CHECKING:
     from featurephase.problem import Problem
@@ -52,6 +53,8 @@ def escape_available(problem: Problem) -> str:
         return "the curvature is singular where a slope jumps, so the growth of small overlaps has no linear theory"
     if problem.training.one_pass:
         return "with fresh samples at every step nothing is reused; the tangent recursion is for reused data"
+    if problem.student.identical:
+        return IDENTICAL_NEURONS.message
     return ""
 
 

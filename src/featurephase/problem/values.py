@@ -240,6 +240,13 @@ class Student(Value):
         return bool(np.any(self.bias) or np.any(self.output_bias))
 
     @property
+    def identical(self) -> bool:
+        """Whether two neurons of equal read-out and bias begin with the same weights: they stay the same for ever."""
+        gram = self.init_gram
+        pairs = ((g[0], r) for g in self.exchangeable for r in g[1:])
+        return any(gram[r, s] == gram[r, r] == gram[s, s] > 0.0 for r, s in pairs)
+
+    @property
     def exchangeable(self) -> tuple[tuple[int, ...], ...]:
         """The neurons (from 0) in groups of one law: any two of a group can be swapped in a, Q0 and M0.
 

@@ -123,6 +123,12 @@ ONE_PASS = Status(
     "with fresh samples at every step (training.batches = 'one-pass') the Hessian of one batch does not decide what is "
     "learned: its mean over all data does, at any n/d; `featurephase simulate` tells",
 )
+IDENTICAL_NEURONS = Status(
+    NOT_PREDICTED,
+    "two neurons begin with the same weights, read-out and bias, and stay the same: the Hessian has directions along "
+    "which they part, which gradient descent never takes; give one neuron with the sum of their read-outs, and a step "
+    "size divided by their number",
+)
 UNDETERMINED = Status("undetermined", "whether a direction is learned could not be decided")
 
 # ---- the latent-variable model

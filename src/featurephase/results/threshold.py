@@ -25,6 +25,8 @@ class Window(Record):
     ----------
     low, high
         Its ends. ``low`` 0: it begins below every delta that was searched. ``high`` inf: it does not end in the range.
+    low_se, high_se
+        Their errors. ``low_se`` inf: below ``low`` gradient descent diverges, or did in the scan, and nothing is known.
     """
 
     low: float
@@ -42,7 +44,7 @@ class Window(Record):
 
 def _above(a: float, b: float, se: float, clear: float) -> bool | None:
     """Whether a > b, with a standard error of their difference."""
-    if np.isinf(a) or b == 0.0:
+    if np.isinf(a) or b == 0.0 or (np.isinf(se) and a > b):
         return True
     if not np.isfinite(a - b) or not np.isfinite(se) or abs(a - b) <= clear * se:
         return None

@@ -103,7 +103,11 @@ class Root:
     drifts: bool = False
 
 
-def negative_windows(crossings: Iterable[tuple[float, float, bool]], starts_negative: bool) -> tuple[Window, ...]:
+def negative_windows(
+    crossings: Iterable[tuple[float, float, bool]],
+    starts_negative: bool,
+    begin: tuple[float, float] = (0.0, 0.0),
+) -> tuple[Window, ...]:
     """The intervals of delta in which a margin is negative.
 
     Parameters
@@ -113,9 +117,12 @@ def negative_windows(crossings: Iterable[tuple[float, float, bool]], starts_nega
         same way (two searches that ended at one root) the first counts.
     starts_negative
         Whether it is negative below all of them.
+    begin
+        Where a window begins that does so below all of them: at 0, or at the lowest delta that is known, with an
+        infinite error.
     """
     windows = []
-    low: tuple[float, float] | None = (0.0, 0.0) if starts_negative else None
+    low: tuple[float, float] | None = begin if starts_negative else None
     for value, se, rising in sorted(crossings, key=lambda crossing: crossing[0]):
         if rising and low is not None:
             windows.append(Window(low=low[0], low_se=low[1], high=value, high_se=se))
@@ -167,7 +174,12 @@ def scanned_targets(scan: Scan, low: float, *, directions: bool, neurons: bool) 
                 ends = sign_changes(scan.delta, scan.neurons[:, i])[-1:]
                 targets += [Target.at(NeuronMargin(i), c) for c in ends]
     if scan.ends_outside and not targets and scan.delta[0] > low:
-        targets = [Target(EdgeMargin(0), float(scan.delta[0]))]
+        first, several = float(scan.delta[0]), scan.sectors.shape[1] > 1
+        targets = [Target(EdgeMargin(0), first)]
+        if directions and scan.zero[0] < 0:
+            targets.append(Target(ZeroMargin(), first))
+        for sector, zero in np.argwhere(scan.sectors[0] < 0) if directions and several else ():
+            targets.append(Target(SectorMargin(int(sector), bool(zero)), first))
     return targets
 
 

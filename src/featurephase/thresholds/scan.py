@@ -19,6 +19,7 @@ from featurephase.foundation.statistics import mean_and_se
 from featurephase.foundation.types import Array
 from featurephase.hessian.spectrum import HardMargins, hard_margins
 from featurephase.hessian.support import curvature_support
+from featurephase.results.status import IDENTICAL_NEURONS, ONE_PASS, Status
 
 if TYPE_CHECKING:
     from featurephase.problem import Problem
@@ -32,6 +33,13 @@ MARGIN_TOLERANCE = 1e-4
 _BELOW_ALG = 0.7
 #: Points per decade of the coarse scan in delta.
 _PER_DECADE = 4
+
+
+def decided_elsewhere(problem: Problem) -> Status | None:
+    """Why the Hessian does not decide what is learned, though it is known; ``None`` where it does."""
+    if problem.training.one_pass:
+        return ONE_PASS
+    return IDENTICAL_NEURONS if problem.student.identical else None
 
 
 @dataclass(frozen=True)
