@@ -16,6 +16,7 @@ from featurephase.problem import Teacher
 from featurephase.subspaces import LatentSubspaces, decide_rank, latent_subspaces
 from featurephase.subspaces.conditional import (
     ATOM,
+    EQUAL,
     _window_edges,
     _window_starts,
     pair_moment,
@@ -337,7 +338,7 @@ def test_equal_responses_are_a_window_of_their_own() -> None:
 
 def test_rounding_makes_no_order() -> None:
     y = np.sort(1 + 1e-15 * np.random.default_rng(0).standard_normal((1, 500)), axis=1)
-    levels, wide = _window_edges(y)
+    levels, wide = _window_edges(y, EQUAL)
     assert [edges.tolist() for edges in (*levels, wide)] == [[0]] * 5
 
 

@@ -37,6 +37,17 @@ def check(result: AlgorithmicThreshold, value: float) -> None:
     assert abs(result.delta_alg - value) <= errors + result.window_bias
 
 
+def test_a_response_that_nears_its_bound_is_sorted_as_far_as_it_has_digits():
+    """tanh(g^2) is as good as g^2; where tanh(3 g^2) is 1.0 exactly, for g^2 > 6.2, nothing tells draws apart."""
+    check(solve("tanh(g1**2)", 1), 0.5)
+    values = np.linspace(0.0, 60.0, 600_001)
+    tied = np.tanh(3 * values) == 1.0
+    density = chi2.pdf(values, 1)
+    share = chi2.sf(values[tied][0], 1)
+    mean, square = (np.trapezoid((values[tied] - 1) ** power * density[tied], values[tied]) / share for power in (1, 2))
+    check(solve("tanh(3*g1**2)", 1), 1 / (2 - share * (square - mean**2)))
+
+
 # -------------------------------------------------------------------- exact values, by means that share no code
 
 

@@ -41,10 +41,11 @@ if TYPE_CHECKING:
 
 IndexArray = NDArray[np.intp]
 
-#: Responses whose relative difference is below this count as equal. A response that depends on the conditioned
-#: coordinates alone is constant given them, but the rotation of the basis leaves rounding errors of about 1e-16 in it;
-#: sorting by these errors would make windows of draws that have nothing in common.
-ROUNDING = 1e-12
+#: Responses given conditioned coordinates whose relative difference is below this count as equal. One that depends on
+#: those alone is constant given them, but the rotation of the basis leaves rounding errors of about 1e-16 in it;
+#: sorting by these errors would make windows of draws that have nothing in common. No more than a few units of double
+#: precision: where tanh(g^2) nears 1, draws of very different g are within 1e-12.
+EQUAL = 1e-14
 
 #: This many equal responses, or more, form a window of their own. Fewer are sorted into windows like all others.
 ATOM = 16
@@ -110,17 +111,35 @@ def _wide_starts(y: Array) -> IndexArray:
     return np.arange(windows) * y.size // windows
 
 
-def _window_edges(y: Array, atom: int = ATOM) -> tuple[tuple[IndexArray, ...], IndexArray]:
+def _equal_runs(y: Array, equal: float, atom: int) -> IndexArray:
+    """Starts of the runs of responses that are equal, up to so much of their size, in the flattened sorted rows.
+
+    A chain of ``atom`` or more neighbours is cut where it leaves the first of its run by more than that.
+    """
+    new = np.ones(y.shape, dtype=bool)
+    apart = equal * np.abs(y)
+    np.greater(y[:, 1:] - y[:, :-1], apart[:, 1:], out=new[:, 1:])
+    flat, runs = y.ravel(), np.flatnonzero(new)
+    further = []
+    if equal:
+        stops = np.append(runs[1:], y.size)
+        long = (stops - runs >= atom) & (flat[stops - 1] - flat[runs] > apart.ravel()[runs])
+        for start, stop in zip(runs[long].tolist(), stops[long].tolist(), strict=True):
+            while start < stop:
+                start += int(np.searchsorted(flat[start:stop], flat[start] + apart.ravel()[start], "right"))
+                further.append(start)
+            further.pop()  # where the next run starts
+    return np.sort(np.concatenate([runs, np.array(further, dtype=np.intp)]))
+
+
+def _window_edges(y: Array, equal: float = 0.0, atom: int = ATOM) -> tuple[tuple[IndexArray, ...], IndexArray]:
     """Starts of the windows of every level, and of wide windows, in the flattened rows of ``y``, each row sorted.
 
     From ``atom`` equal responses on they are a group of their own.
     """
     rows, length = y.shape
     offsets = np.arange(rows) * length
-    new = np.ones(y.shape, dtype=bool)
-    apart = ROUNDING * (np.abs(y[:, 1:]) + np.abs(y[:, :-1]))
-    np.greater(y[:, 1:] - y[:, :-1], apart, out=new[:, 1:])
-    runs = np.flatnonzero(new)
+    runs = _equal_runs(y, equal, atom)
     sizes = np.diff(runs, append=y.size)
     atoms, stops = runs[sizes >= atom], (runs + sizes)[sizes >= atom]
     edges = np.unique(np.concatenate([offsets, atoms, stops, [y.size]]))
@@ -249,5 +268,7 @@ def sorted_draws(
             continue
         y = y[:, :, 0]
         order = np.argsort(y, axis=1)  # equal responses may stay as drawn: the draws are independent
-        levels, wide = _window_edges(np.take_along_axis(y, order, axis=1), 1 if link.labels else ATOM)
+        levels, wide = _window_edges(
+            np.take_along_axis(y, order, axis=1), EQUAL if conditioned else 0.0, 1 if link.labels else ATOM
+        )
         yield SortedDraws(b[:, (order + np.arange(rows)[:, None] * length).ravel()], levels, wide)
