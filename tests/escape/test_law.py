@@ -35,6 +35,9 @@ def test_law_of_the_escape_time_of_a_pure_exponential():
     assert abs(law.median - median) <= 1
     assert law.rate == pytest.approx(1.1)
     assert law.low < law.median < law.high
+    late = escape_law([growth] * 2, 10**9)  # some 100 steps: the rate is not trusted for more than 80
+    assert (late.status, np.isnan(late.median), late.by_end) == ("undecided", True, 0.0)
+    assert "most runs leave the plateau after step 80, if at all" in late.message
     shrinking = HardGrowth((0.9**t)[:, None, None, None], np.zeros((41, 0, 1, 1)), np.ones(41), True)
     assert escape_law([shrinking] * 2, 10_000).median == np.inf
     assert law.largest_dimension == np.inf

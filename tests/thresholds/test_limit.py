@@ -120,3 +120,14 @@ def test_a_threshold_that_oscillates_says_that_no_form_fits():
     t = np.array(TIMES, dtype=float)
     fit = fit_limit(TIMES, 10.0 + 2.0 * np.sin(3.0 * np.log(t)) + noise(np.random.default_rng(0), 8, 0.01))
     assert fit.se > 0.5 or fit.probability < 0.05
+
+
+def test_what_has_hardly_begun_moves_no_slower_in_the_mean():
+    """Linear in t, each doubling moves twice as far as the one before; what has a limit is not taken for it."""
+    t = np.array(TIMES, dtype=float)
+    rng = np.random.default_rng(0)
+    creeping = [3.6 + 1e-3 * t + noise(rng, 3, 0.02) for _ in range(20)]
+    assert sum(drifts_on(each, clearly=False) for each in creeping) >= 16
+    for name, (truth, _) in TRUTHS.items():
+        found = [drifts_on(truth(t) + noise(rng, 8, 0.3), clearly=False) for _ in range(20)]
+        assert sum(found) <= 4, name

@@ -84,6 +84,7 @@ def _hard_entries(facts: Facts, hard: HardFacts) -> Iterator[DirectionExplanatio
     limit, law, d = hard.limit, hard.law, facts.dimension
     columns = hard.sector.basis.T[:1] if hard.sector.coupled else hard.sector.basis.T
     escape = law if law is not None and np.isfinite(law.median) else None
+    finite = np.isfinite(hard.unstable_from[0])
     for column in columns:
         yield DirectionExplanation(
             name=hard.sector.name if hard.sector.coupled else direction_name(column),
@@ -98,7 +99,7 @@ def _hard_entries(facts: Facts, hard: HardFacts) -> Iterator[DirectionExplanatio
                 learned_up_to_dimension=hard.up_to if np.isfinite(hard.up_to[0]) else _UNKNOWN,
                 delta_nn=_pair(limit, "value"),
                 delta_alg=hard.delta_alg,
-                samples_needed=_UNKNOWN if d is None or limit is None else [x * d for x in hard.unstable_from],
+                samples_needed=_UNKNOWN if d is None or not finite else [x * d for x in hard.unstable_from],
                 escape_step=_pair(escape, "median"),
                 escape_low=_pair(escape, "low"),
                 escape_high=_pair(escape, "high"),

@@ -111,15 +111,19 @@ def fit_limit(times: Sequence[float], replicates: Array) -> LimitFit:
     return _average(members, t)
 
 
-def drifts_on(replicates: Array) -> bool:
+def drifts_on(replicates: Array, *, clearly: bool = True) -> bool:
     """Whether values (R, T) at times that are equidistant in log t still move as fast as ever: no limit is in sight.
+
+    Not ``clearly``: whether they clearly move, and no slower in the mean.
 
     A fit would find one all the same, at the end of the range of exponents: an exponential with a trained readout
     (template trained-readout) gives 9.62(23) from t <= 240, where delta_NN(480) is 10.27(9) already.
     """
     late, before = (replicates[:, -1 - i] - replicates[:, -3 - i] for i in (0, 2))
-    move, move_se = mean_and_se(np.sign(late.mean()) * np.stack([late, late - _SLOWING * before], axis=1))
-    return bool(np.all(move > student_quantile(len(replicates), _CLEAR) * move_se))
+    ahead = np.sign(late.mean())
+    move, move_se = mean_and_se(ahead * np.stack([late, late - _SLOWING * before], axis=1))
+    clear = move > student_quantile(len(replicates), _CLEAR) * move_se
+    return bool(np.all(clear)) if clearly else bool(clear[0] and ahead * (late - before).mean() >= 0.0)
 
 
 def _average(members: Sequence[_Member], t: Array) -> LimitFit:
