@@ -1,5 +1,7 @@
 """Axes: what a table describes, and what is refused."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -52,11 +54,19 @@ def test_values_that_are_no_numbers_have_labels():
     assert named.axes[0].coordinate(0).tolist() == ["one", "two"]
 
 
+def test_values_that_can_be_gone_through_once_only():
+    for values in ((x / 2 for x in range(1, 4)), map(float, (0.5, 1.0, 1.5)), iter([0.5, 1.0, 1.5])):
+        assert axes_of([{"key": "a.b", "values": values}]).axes[0].values == ((0.5, 1.0, 1.5),)
+    with pytest.raises(InputError, match="cells"):
+        axes_of([{"key": "a.b", "values": itertools.count()}])
+
+
 HOSTILE = {
     "nothing": ([], "no axis"),
     "no table": (["loss.name"], "must be a table"),
     "no key": ([{"values": [1]}], "axis.key"),
     "no values": ([{"key": "a.b"}], "needs key and one of"),
+    "values twice": ([{"key": "a.b", "values": [1], "with": {"a.b": [1]}}], "given values, and again in with"),
     "two kinds": ([{"key": "a.b", "values": [1], "range": [0, 1, 2]}], "given values and range"),
     "empty": ([{"key": "a.b", "values": []}], "at least one value"),
     "a text for a list": ([{"key": "a.b", "values": "gelu"}], "must be a list"),

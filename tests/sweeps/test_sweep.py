@@ -277,6 +277,16 @@ def test_folders_of_others_are_left_alone(tmp_path):
     assert catapult(tmp_path / "d").cells.done == 15
 
 
+def test_no_result_is_saved_over_a_store(whole, tmp_path):
+    store = tmp_path / "store.zarr"
+    shutil.copytree(whole.store, store)
+    with pytest.raises(InputError, match="is the store of a sweep or of tasks, whose cells would be lost"):
+        fp.related("catapult", steps=2).save(store)
+    assert same(fp.open_sweep(store), whole)
+    for _ in range(2):  # a sweep that was saved is no store
+        whole.save(tmp_path / "saved.zarr")
+
+
 def test_one_process_at_a_time(whole, tmp_path):
     import fcntl
 
@@ -304,6 +314,9 @@ def test_one_process_at_a_time(whole, tmp_path):
         ({"axes": {"related.etas": [1.0]}}, "unknown parameter 'etas'"),
         ({"axes": {"related.eta": [-1.0]}}, "axis related.eta, -1.0"),
         ({"axes": {"related.eta": [lambda x: x]}}, "must be a number, a text"),
+        ({"axes": {("related.eta", "related.f0"): [(1.0, 0.1), (0.5,)]}}, "a list of tuples, .* of 2 values each"),
+        ({"axes": {("related.eta", "related.f0"): 1.0}}, "a list of tuples"),
+        ({"axes": {("related.eta", "related.f0"): [1.0, 2.0]}}, "a list of tuples"),
     ],
 )
 def test_refusals(options, message):

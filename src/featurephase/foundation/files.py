@@ -30,6 +30,8 @@ TABLES = (".nc", ".zarr")
 CSV = (".csv",)
 #: Attribute of a zarr group that says who may replace it.
 _MARK = "written_by"
+#: Attribute that a store of cells has besides, and a result that was saved has not.
+STORE_FORM = "form"
 #: How often a folder that another run has just put in place of the target is moved away.
 _ATTEMPTS = 20
 #: Most characters of a file name that a message shows.
@@ -58,7 +60,7 @@ def check_target(what: str, path: str | os.PathLike[str], suffixes: tuple[str, .
     ------
     InputError
         If the name ends otherwise, the folder does not exist or may not be written to, or something stands there that
-        is no file: a folder, a pipe, a zarr store that featurephase has not written.
+        is no file: a folder, a pipe, a zarr store that featurephase has not written, the store of a sweep.
     """
     given = Path(path)
     name = f"{what} {show(os.fspath(path), _NAME)}"
@@ -90,10 +92,8 @@ def _check_present(name: str, given: Path, target: Path, mode: int) -> None:
             raise InputError(f"{name}: is a link to a folder; give a name of its own")
         if given.suffix.lower() != ".zarr":
             raise InputError(f"{name}: is a folder; the name of a file is needed")
-        if any(target.iterdir()) and not _ours(target):
-            raise InputError(
-                f"{name}: is a folder that featurephase has not written, and is left alone; give another name"
-            )
+        if any(target.iterdir()):
+            _check_folder(name, target)
     elif not stat.S_ISREG(mode):
         raise InputError(f"{name}: is {file_kind(mode)}; the name of a file is needed")
     elif given.suffix.lower() == ".zarr":
@@ -102,13 +102,20 @@ def _check_present(name: str, given: Path, target: Path, mode: int) -> None:
         raise InputError(f"{name}: no permission to write to that file")
 
 
-def _ours(folder: Path) -> bool:
-    """Whether a folder is a zarr group that says that it was written here."""
+def _check_folder(name: str, folder: Path) -> None:
+    """Refuse to replace a folder unless it is a zarr group that a result was saved to here, and no store of cells."""
     try:
         attributes = json.loads((folder / "zarr.json").read_text(encoding="utf-8"))["attributes"]
-        return bool(attributes[_MARK] == "featurephase")
+        ours, store = bool(attributes[_MARK] == "featurephase"), STORE_FORM in attributes
     except (OSError, ValueError, KeyError, TypeError):
-        return False
+        ours = store = False
+    if not ours:
+        raise InputError(f"{name}: is a folder that featurephase has not written, and is left alone; give another name")
+    if store:
+        raise InputError(
+            f"{name}: is the store of a sweep or of tasks, whose cells would be lost, and is left alone; give another "
+            "name"
+        )
 
 
 @contextlib.contextmanager

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -119,7 +120,7 @@ def axes_of(tables: Iterable[Mapping[str, Any]]) -> Grid:
 def _checked(given: Any) -> dict[str, Any]:
     if not isinstance(given, Mapping):
         raise InputError(f"axis = {show(given)}: must be a table [[axis]] with {_ACCEPTED}")
-    table = dict(given)
+    table = {word: _listed(value) for word, value in given.items()}
     accepted = ("key", *_SPACINGS, "with", "labels")
     for word in table:
         if word not in accepted:
@@ -132,6 +133,8 @@ def _checked(given: Any) -> dict[str, Any]:
         raise InputError(f'axis.key = {show(key)}: must be the name of a key, such as "student.activation"')
     ways = [word for word in _SPACINGS if word in table]
     inside = isinstance(paired, Mapping) and key in paired
+    if ways and inside:
+        raise InputError(f"axis {show(key)}: given {' and '.join(ways)}, and again in with: give its values once")
     if len(ways) + inside != 1:
         raise InputError(f"axis {show(key)}: given {' and '.join(ways) or 'no values'}; needs {_ACCEPTED}")
     if paired is not None and not isinstance(paired, (str, Mapping)):
@@ -140,6 +143,11 @@ def _checked(given: Any) -> dict[str, Any]:
             'such as {"training.steps" = [..]}, or the key of an axis above, along which this one changes'
         )
     return table
+
+
+def _listed(value: Any) -> Any:
+    """What can be gone through once only, such as a generator, as a list."""
+    return list(itertools.islice(value, MAX_CELLS + 1)) if isinstance(value, Iterator) else value
 
 
 def _spaced(key: str, word: str, value: Any) -> tuple[float, float, int]:

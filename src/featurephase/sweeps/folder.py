@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from featurephase.foundation.errors import InputError, show
+from featurephase.foundation.files import STORE_FORM
 
 _LOCK = ".lock"
 _METADATA = "zarr.json"
@@ -48,7 +49,7 @@ def is_store(folder: Path) -> bool:
         return False
     try:
         attributes = json.loads(text)["attributes"]
-        return bool(attributes.get("written_by") == "featurephase" and "form" in attributes)
+        return bool(attributes.get("written_by") == "featurephase" and STORE_FORM in attributes)
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError):
         if (folder / _LOCK).exists():
             raise InputError(f"{named(folder)}: {_METADATA} in it is damaged; give another --store") from None

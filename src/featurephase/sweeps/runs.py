@@ -421,11 +421,25 @@ def _tables(axes: Any) -> list[Any]:
     out: list[Any] = []
     for key, values in axes.items():
         if isinstance(key, tuple):
-            rows = list(zip(*values, strict=True)) or [()] * len(key)
+            rows = _rows(key, values)
             out.append({"key": key[0], "values": rows[0], "with": dict(zip(key[1:], rows[1:], strict=True))})
         else:
             out.append({"key": key, **(values if isinstance(values, Mapping) else {"values": values})})
     return out
+
+
+def _rows(keys: tuple[Any, ...], entries: Any) -> list[tuple[Any, ...]]:
+    """The values of each of the keys that change together, from the tuples of their entries."""
+    try:
+        given = [tuple(entry) for entry in entries]
+    except TypeError:
+        given = []
+    if not keys or not given or any(len(entry) != len(keys) for entry in given):
+        raise InputError(
+            f"axis {show(keys)}: {show(entries)}: keys that change together need a list of tuples, one for each entry, "
+            f"of {len(keys)} values each"
+        )
+    return list(zip(*given, strict=True))
 
 
 def open_sweep(store: str | os.PathLike[str]) -> Sweep:
