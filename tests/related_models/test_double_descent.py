@@ -159,6 +159,15 @@ def test_features_that_explain_everything_have_no_misfit() -> None:
     assert risk.bias == 0.0
 
 
+@pytest.mark.parametrize("changes", [{}, {"spectrum": [1.0, 0.5]}, {"data": "digits"}])
+def test_two_samples_are_enough(changes) -> None:
+    model = DoubleDescent(samples=2, **changes)
+    q = model.theory.quantities["risk"]
+    assert np.isfinite(q.value)
+    assert q.accuracy > 0.0
+    assert model.panels(model.theory, None)
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

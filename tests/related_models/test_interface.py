@@ -16,7 +16,8 @@ import featurephase as fp
 from featurephase import related_models
 from featurephase.cli.app import run
 from featurephase.foundation.errors import InputError
-from featurephase.related_models.base import Quantity, RelatedModel, _agreement
+from featurephase.related_models.agreement import agreement
+from featurephase.related_models.base import Quantity, RelatedModel
 from featurephase.related_models.registry import MODELS, model_class
 
 mpl.use("Agg")
@@ -64,6 +65,20 @@ def test_solved_and_simulated(name) -> None:
     figure = result.figure()
     figure.canvas.draw()
     assert len(figure.axes) == len(result.panels) >= 1
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("catapult", {"width": 10**9}),
+        ("double-descent", {"samples": 10**5, "ratio": 50.0}),
+        ("three-layer", {"samples": [10**5]}),
+    ],
+)
+def test_a_training_run_that_does_not_fit_in_memory_is_refused(name, parameters, monkeypatch) -> None:
+    monkeypatch.setattr("featurephase.foundation.memory.available_memory", lambda: 2.0**34)
+    with pytest.raises(InputError, match=r"a training run of this size needs .* of memory and 16 GiB are available"):
+        model_class(name)(**parameters).simulate(0, 2, workers=1)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -197,9 +212,9 @@ def test_agreement_can_fail() -> None:
     far = Quantity(np.array([1.0, 2.5]), ("time",), np.array([0.01, 0.01]))
     noisy = Quantity(np.array([1.0, 2.5]), ("time",), np.array([0.2, 0.2]))
     lost = Quantity(np.array([1.0, np.nan]), ("time",), np.array([0.2, np.nan]))
-    verdicts = [_agreement("x", theory, found, 8).agree for found in (close, far, noisy, lost)]
+    verdicts = [agreement("x", theory, found, 8).agree for found in (close, far, noisy, lost)]
     assert verdicts == [True, False, True, False]
-    worst = _agreement("x", theory, far, 8)
+    worst = agreement("x", theory, far, 8)
     assert (worst.theory, worst.simulation, worst.difference) == (2.0, 2.5, 0.5)
 
 

@@ -16,8 +16,10 @@ import numpy as np
 
 from featurephase.foundation.errors import InputError, show, suggest
 from featurephase.foundation.executors import Workers, replicate_seeds, run_tasks
-from featurephase.foundation.statistics import mean_and_se, student_quantile
+from featurephase.foundation.memory import require_memory
+from featurephase.foundation.statistics import mean_and_se
 from featurephase.foundation.types import Array
+from featurephase.related_models.agreement import agreement
 from featurephase.related_models.parameters import SMALLEST, Domain, SizeError, count, parameter
 from featurephase.results.related import Agreement, Curve, Panel, Quantity, RelatedResult
 from featurephase.results.status import OK, SLOW
@@ -28,9 +30,6 @@ T = TypeVar("T")
 
 #: Every quantity by name: its dimensions, and what it is.
 Known: TypeAlias = Mapping[str, tuple[tuple[str, ...], str]]
-
-#: Probability with which a simulation that follows the theory is said to disagree, over all entries of a quantity.
-FALSE_ALARM = 1e-3
 
 
 # ---- what a model is
@@ -128,11 +127,23 @@ class RelatedModel(ABC):
     def train(self, rng: np.random.Generator) -> dict[str, Any]:
         """One training run: what it measures, by name; nan where it did not get there."""
 
+    def training_memory(self) -> float:
+        """Bytes that one training run needs, where its parameters can make them many."""
+        return 0.0
+
     def simulate(self, seed: int, replicates: int, *, workers: Workers = None, quiet: bool = True) -> Solution:
-        """Independent training runs, their means and standard errors; one run if nothing is random."""
+        """Independent training runs, their means and standard errors; one run if nothing is random.
+
+        Raises
+        ------
+        MemoryLimitError
+            If a run needs more memory than there is.
+        """
         count = replicates if self.stochastic else 1
         tasks = [(self, stream) for stream in replicate_seeds(seed, count)]
-        runs = run_tasks(_trained, tasks, label=self.name, quiet=quiet, workers=workers)
+        memory = self.training_memory()
+        require_memory(memory, f"{self.name}: a training run of this size")
+        runs = run_tasks(_trained, tasks, label=self.name, memory=memory, quiet=quiet, workers=workers)
         return self.summary({name: np.array([run[name] for run in runs]) for name in runs[0]})
 
     def summary(self, runs: dict[str, Array]) -> Solution:
@@ -198,7 +209,7 @@ class RelatedModel(ABC):
     def compare(self, theory: Solution, simulated: Solution, replicates: int) -> tuple[Agreement, ...]:
         """Theory against simulation in every quantity of numbers that both know."""
         return tuple(
-            _agreement(name, theory.quantities[name], found, replicates)
+            agreement(name, theory.quantities[name], found, replicates)
             for name, found in simulated.quantities.items()
             if name in theory.quantities and not isinstance(found.value, str)
         )
@@ -256,22 +267,6 @@ def _check_whole(name: str, value: Any, least: int) -> None:
 
 def _trained(model: RelatedModel, stream: np.random.SeedSequence) -> dict[str, Any]:
     return model.train(np.random.default_rng(stream))
-
-
-def _agreement(name: str, theory: Quantity, found: Quantity, replicates: int) -> Agreement:
-    """Where theory and simulation differ most, in units of what is allowed there."""
-    a, b = (np.atleast_1d(np.asarray(q.value, dtype=np.float64)).ravel() for q in (theory, found))
-    se = np.zeros_like(b) if found.se is None else np.atleast_1d(np.asarray(found.se, dtype=np.float64)).ravel()
-    accuracy = np.broadcast_to(np.asarray(theory.accuracy, dtype=np.float64), np.shape(theory.value)).ravel()
-    allowed = accuracy + student_quantile(replicates, 1.0 - FALSE_ALARM / max(b.size, 1)) * se
-    same = (a == b) | (np.isnan(a) & np.isnan(b))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        difference = np.where(same, 0.0, np.abs(a - b))
-        ratio = np.where(same, 0.0, difference / allowed)
-    worst = int(np.argmax(np.where(np.isnan(ratio), np.inf, ratio)))
-    there = {"theory": a, "simulation": b, "simulation_se": se, "difference": difference, "allowed": allowed}
-    agree = bool(np.all(same | (difference <= allowed)))
-    return Agreement(name=name, agree=agree, **{key: float(values[worst]) for key, values in there.items()})
 
 
 def points(x: Array, of: Quantity, label: str) -> Curve:

@@ -170,6 +170,10 @@ class Catapult(RelatedModel):
         basis, _ = np.linalg.qr(rng.standard_normal((m, 2)))
         return a * basis[:, 0] + b * basis[:, 1], a * basis[:, 0] - b * basis[:, 1]
 
+    def training_memory(self) -> float:
+        """Both layers, a few times, and two numbers a step."""
+        return 100.0 * self.width + 16.0 * self.steps
+
     def train(self, rng: np.random.Generator) -> dict[str, Array]:
         """Gradient descent on all 2 m weights, from a start in random directions."""
         f, kernel = np.empty(self.steps + 1), np.empty(self.steps + 1)

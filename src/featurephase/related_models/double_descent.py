@@ -151,7 +151,8 @@ class DoubleDescent(RelatedModel):
     def solve(self) -> Solution:
         """Asymptotic bias and variance; their accuracy is what a shift by two samples changes, and 4/n besides."""
         (bias, variance, kappa), noise = self._theory(float(self.samples))
-        shifted = [self._theory(self.samples + shift)[0] for shift in (-2.0, 2.0)]
+        around = (max(self.samples - 2.0, 1.0), self.samples + 2.0)
+        shifted = [self._theory(samples)[0] for samples in around]
         fewest = min(self.samples, self._feature_count())
 
         def allowed(value: float, around: list[float]) -> float:
@@ -173,6 +174,12 @@ class DoubleDescent(RelatedModel):
         if self._isotropic():
             values["best_ridge"], values["best_risk"] = best_ridge(self.ratio, self.signal, self.noise)
         return self.solution(values)
+
+    def training_memory(self) -> float:
+        """The matrix of the data, a few times."""
+        p = self._feature_count()
+        inputs = p if self.spectrum is None else len(self.spectrum)
+        return 8.0 * (3.0 * self.samples * max(p, inputs) + min(self.samples, p) ** 2 + inputs * p * (p != inputs))
 
     def train(self, rng: np.random.Generator) -> dict[str, Any]:
         """Regression on one data set, of the responses, of their noise-free part and of their noise."""

@@ -175,6 +175,11 @@ class ThreeLayer(RelatedModel):
         phi = np.concatenate(parts)
         return np.asarray((phi - phi.mean()) / phi.std())
 
+    def training_memory(self) -> float:
+        """The kernel matrix of the largest sample, a few times, and the units that are fitted."""
+        n = float(self.samples.max())
+        return 8.0 * (4.0 * n * (n + 1000.0) + 3.0 * (n + 1000.0) * self.width)
+
     def train(self, rng: np.random.Generator) -> dict[str, Any]:
         """Layer-wise training of three and of two layers and kernel regression, on fresh data at every size."""
         rows = np.array([self._errors(rng, int(n)) for n in self.samples])

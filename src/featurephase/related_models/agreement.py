@@ -1,0 +1,27 @@
+"""Theory against simulation: where they differ most, in units of what is allowed there."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from featurephase.foundation.statistics import student_quantile
+from featurephase.results.related import Agreement, Quantity
+
+#: Probability with which a simulation that follows the theory is said to disagree, over all entries of a quantity.
+FALSE_ALARM = 1e-3
+
+
+def agreement(name: str, theory: Quantity, found: Quantity, replicates: int) -> Agreement:
+    """Where theory and simulation differ most, in units of what is allowed there."""
+    a, b = (np.atleast_1d(np.asarray(q.value, dtype=np.float64)).ravel() for q in (theory, found))
+    se = np.zeros_like(b) if found.se is None else np.atleast_1d(np.asarray(found.se, dtype=np.float64)).ravel()
+    accuracy = np.broadcast_to(np.asarray(theory.accuracy, dtype=np.float64), np.shape(theory.value)).ravel()
+    allowed = accuracy + student_quantile(replicates, 1.0 - FALSE_ALARM / max(b.size, 1)) * se
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        difference = np.where(same, 0.0, np.abs(a - b))
+        ratio = np.where(same, 0.0, difference / allowed)
+    worst = int(np.argmax(np.where(np.isnan(ratio), np.inf, ratio)))
+    there = {"theory": a, "simulation": b, "simulation_se": se, "difference": difference, "allowed": allowed}
+    agree = bool(np.all(same | (difference <= allowed)))
+    return Agreement(name=name, agree=agree, **{key: float(values[worst]) for key, values in there.items()})
