@@ -150,6 +150,13 @@ def test_mistakes_in_a_file(text: str, words: str, tmp_path, capsys) -> None:
     assert re.search(words, capsys.readouterr().err)
 
 
+def test_more_units_than_memory_are_refused_before_they_are_drawn(capsys) -> None:
+    assert run(["latent", "--width", "100000000000", "--cross-moment", "1", "--time", "1"]) == 2
+    assert "a network of 100,000,000,000 units at 1 times needs" in capsys.readouterr().err
+    assert run(["latent", "--width", "10000000000", "--cross-moment", "1"]) == 2
+    assert "10,000,000,000 units at 200 times needs" in capsys.readouterr().err
+
+
 def test_random_weights_from_a_seed(invoke) -> None:
     flags = ("latent", "--width", 50, "--cross-moment", 1, "--time", 0, "--json")
     first, again, other = (invoke(*flags, "--seed", seed).document for seed in (1, 1, 2))

@@ -245,6 +245,18 @@ def test_finite_width_maps_converge_to_the_limit() -> None:
         assert np.abs(m.value - m.limit).max() < (np.log(5) / 2 + 15 / np.sqrt(kappa)) / np.log(kappa)
 
 
+def test_finite_width_map_over_the_width() -> None:
+    plane = Slice(x="c_width", y="c_gamma", x_range=(0.5, 1.5), y_range=(-1.0, 1.0))
+    m = finite_width_map(plane, 10.0, points=3, replicates=2)
+    turned = finite_width_map(
+        Slice(x="c_gamma", y="c_width", x_range=(-1.0, 1.0), y_range=(0.5, 1.5)), 10.0, points=3, replicates=2
+    )
+    np.testing.assert_array_equal(m.value, turned.value.T)
+    for i, j in np.ndindex(3, 3):
+        flow = plane.at(m.x[j], m.y[i]).start(10.0, samples=2, seed=0)
+        assert m.value[i, j] == pytest.approx(np.mean(mechanisms(flow, np.inf).log_kernel_ratio) / np.log(10.0))
+
+
 @pytest.mark.parametrize("width", [0.0, 0.3, 1.0])
 def test_finite_width_map_is_that_of_the_flow(width: float) -> None:
     plane = Slice(x="c_sigma_u", y="c_eta_w", fixed=Scaling(c_gamma=-0.7, c_sigma_w=-0.1, c_eta_u=0.3, c_width=width))
@@ -281,6 +293,12 @@ def test_decimal_exponents_that_should_cancel_do() -> None:
         (lambda: fp.latent_phase(axes=["c_gamma"]), "two"),
         (lambda: fp.latent_phase(kappa=1.0), "above 1"),
         (lambda: fp.latent_phase(kappa=10.0, replicates=1), "at least 2"),
+        (lambda: fp.latent_phase(kappa=10.0, seed=-1), "seed = -1: must be a whole number >= 0"),
+        (lambda: fp.latent_phase(kappa=10.0, points=100_000), "points must be from 2 to 2000"),
+        (lambda: fp.latent_phase(kappa=10.0, replicates=10**9), "needs .* of memory and .* are available"),
+        (lambda: fp.latent_phase(kappa=1e11, points=3), "drawing 4 networks of 100,000,000,000 units needs"),
+        (lambda: fp.latent_phase(kappa=1e300, points=3), "more than 1e[+]12 units"),
+        (lambda: fp.latent_phase(c_gamma=1e308, c_width=1e308), "at most 1e[+]06 in size, given 1e[+]308"),
         (lambda: Slice(x_range=(1.0, 0.0)), "increasing"),
     ],
 )

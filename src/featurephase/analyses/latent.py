@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from featurephase.foundation.errors import InputError, show, suggest
+from featurephase.foundation.memory import require_memory
 from featurephase.foundation.types import Array
 from featurephase.latent_model.mechanisms import NAMES, mechanisms, regime
 from featurephase.latent_model.model import check_times
@@ -21,11 +22,25 @@ from featurephase.results.status import FROZEN, OK, SADDLE
 _RATIOS = ("norm_ratio", "relative_motion_u", "relative_motion_w")
 _BUDGET = (*NAMES, "log_kernel_ratio", "output_angle", "output_scale", *_RATIOS)
 _SCALARS = ("output", "loss", "kernel", "alignment", "residual", "excess_loss")
+#: Times where none are given.
+_DEFAULT_TIMES = 200
 #: Keys of a table ``[latent]`` whose values are lists.
 _LISTS = ("u", "w", "time")
 
 
-def default_times(flow: Flow, count: int = 200) -> Array:
+def require_latent_memory(units: int, times: int = _DEFAULT_TIMES) -> None:
+    """Refuse a network whose weights at all times would not fit.
+
+    Raises
+    ------
+    MemoryLimitError
+        Saying both figures.
+    """
+    # Measured: four arrays of float64 over (time, unit), and eight rows of units besides.
+    require_memory(32.0 * units * (times + 8.0), f"a network of {units:,} units at {times:,} times")
+
+
+def default_times(flow: Flow, count: int = _DEFAULT_TIMES) -> Array:
     """0 and times that show the whole motion: three decades around the first and last rates."""
     first, last = float(flow.initial_rate), float(flow.asymptotic_rate)
     rates = [x for x in (first, last) if np.isfinite(x) and x > 0.0]
@@ -81,7 +96,8 @@ def latent(
     Raises
     ------
     InputError
-        If shapes disagree, a number is not finite, a rate, A or C is negative, ``B^2 > A C``, or a time is negative.
+        If shapes disagree, a number is not finite, a rate, A or C is negative, ``B^2 > A C``, a time is negative, or
+        the weights at all times do not fit in memory.
 
     Notes
     -----
@@ -110,8 +126,10 @@ def latent(
     for name, value in scalars.items():
         if np.ndim(value) != 0:
             raise InputError(f"{name} must be one number; use featurephase.latent_model.Flow for many")
+    given = None if times is None else check_times(times)
+    require_latent_memory(max(np.size(u), np.size(w)), _DEFAULT_TIMES if given is None else given.size)
     flow = Flow(u, w, **scalars)
-    t = default_times(flow) if times is None else np.atleast_1d(check_times(times))
+    t = default_times(flow) if given is None else np.atleast_1d(given)
     if t.ndim != 1 or t.size == 0:
         raise InputError(f"times must be a list of at least one number, given shape {t.shape}")
     scalars["response_moment"] = flow.response_moment

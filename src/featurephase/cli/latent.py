@@ -78,12 +78,12 @@ def latent(
     values: dict[str, Any] = _from_file(file) if file is not None else {}
     values |= {key: flags[key] for key in _SCALARS if flags[key] is not None}
     values |= {key: parse_vector(f"--{key}", text) for key, text in (("u", u), ("w", w)) if text is not None}
+    if time:
+        values["times"] = [t for text in time for t in parse_vector("--time", text, infinite=True)]
     if width is not None:
         values |= _random_units(values, width, sigma_u, sigma_w, shared)
     elif sigma_u is not None or sigma_w is not None or shared.seed is not None:
         raise InputError("--sigma-u, --sigma-w and --seed go with --width N, which draws the weights")
-    if time:
-        values["times"] = [t for text in time for t in parse_vector("--time", text, infinite=True)]
     if missing := [key for key in ("u", "w", "cross_moment") if key not in values]:
         needed = ", ".join("--" + key.replace("_", "-") for key in missing)
         raise InputError(f"{needed} missing: give a FILE with a table [latent], or the flags")
@@ -100,10 +100,13 @@ def _random_units(
     """Independent normal weights of ``width`` units."""
     import numpy as np
 
+    from featurephase.analyses.latent import require_latent_memory
+
     if given := {"u", "w"} & values.keys():
         raise InputError(f"--width and {min(given)} exclude each other: give the weights or how many to draw")
     if shared.seed is not None and shared.seed < 0:
         raise InputError(f"--seed {shared.seed}: must be a whole number >= 0")
+    require_latent_memory(width, *([len(values["times"])] if "times" in values else []))
     rng = np.random.default_rng(shared.seed or 0)
     usual = 1.0 / width**0.5
     return {

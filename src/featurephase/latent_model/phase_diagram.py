@@ -11,6 +11,7 @@ from dataclasses import astuple, dataclass, field, replace
 import numpy as np
 
 from featurephase.foundation.errors import InputError
+from featurephase.foundation.memory import require_memory
 from featurephase.foundation.types import Array
 from featurephase.latent_model.scaling import AXES, WEIGHTS, Scaling, draw, sign, width_at
 
@@ -19,6 +20,8 @@ Segment = tuple[Point, Point]
 
 #: A half-plane is left by less than this through rounding.
 _EDGE = 1e-9
+#: Most points of a map on each axis: no screen shows more.
+_MOST_POINTS = 2000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,6 +164,11 @@ class FiniteWidthMap:
     seed: int
 
 
+def _sums(u: Array, w: Array) -> list[Array]:
+    """The sums over units of u^2, u w and w^2."""
+    return [np.sum(a * b, axis=-1) for a, b in ((u, u), (u, w), (w, w))]
+
+
 def finite_width_map(
     plane: Slice, kappa: float, *, points: int = 41, replicates: int = 4, seed: int = 0
 ) -> FiniteWidthMap:
@@ -178,18 +186,25 @@ def finite_width_map(
     Raises
     ------
     InputError
-        If kappa, points or replicates are too small.
+        If kappa, points or replicates are too small, points are more than 2000, the seed is negative, or the networks
+        do not fit in memory.
     """
-    if points < 2 or replicates < 2:
-        raise InputError(f"points and replicates must be at least 2, given {points} and {replicates}")
+    if not 2 <= points <= _MOST_POINTS or replicates < 2:
+        raise InputError(
+            f"points must be from 2 to {_MOST_POINTS} and replicates at least 2, given {points} and {replicates}"
+        )
+    # Measured: a dozen arrays of float64 over (y, x, replicate).
+    require_memory(
+        100.0 * points**2 * replicates, f"a map of {points:,} x {points:,} points, {replicates:,} networks each"
+    )
     x, y = np.linspace(*plane.x_range, points), np.linspace(*plane.y_range, points)
     at = dict(zip(AXES, astuple(plane.fixed), strict=True)) | {plane.x: x[None, :, None], plane.y: y[:, None, None]}
     # only three sums of the weights enter, each (y, x, replicate)
-    c_width = np.broadcast_to(at["c_width"], (points, points, 1))
-    widths, place = np.unique([width_at(kappa, c) for c in c_width.flat], return_inverse=True)
-    draws = [draw(int(width), replicates, seed) for width in widths]
-    sums = np.array([[np.sum(a * b, axis=-1) for a, b in ((u, u), (u, w), (w, w))] for u, w in draws])
-    uu, uw, ww = np.moveaxis(sums[place.reshape(points, points)], 2, 0)
+    exponents = np.asarray(at["c_width"], dtype=np.float64)
+    widths, place = np.unique([width_at(kappa, c) for c in exponents.flat], return_inverse=True)
+    sums = np.array([_sums(*draw(int(width), replicates, seed)) for width in widths])
+    place = np.broadcast_to(place.reshape(exponents.shape or (1, 1, 1))[..., 0], (points, points))
+    uu, uw, ww = np.moveaxis(sums[place], 2, 0)
     # K(inf)/K(0) = sqrt(1 - rho^2 + sigma^2) in logarithms
     unit, half = np.log(kappa), 0.5 * (at["c_eta_u"] - at["c_eta_w"])
     hidden = np.log(ww) + unit * (2.0 * at["c_sigma_w"] + half)

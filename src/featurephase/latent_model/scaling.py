@@ -27,13 +27,18 @@ from dataclasses import astuple, dataclass, fields
 import numpy as np
 
 from featurephase.foundation.errors import InputError
+from featurephase.foundation.memory import require_memory
 from featurephase.foundation.types import Array
 from featurephase.latent_model.solution import Flow
 
 #: Exponents closer to 0 than this count as 0: a few roundings of sums of numbers of order 1.
 _ZERO = 1e-9
+#: Exponents up to this size are known better than that.
+_LARGEST = 1e6
 #: The width that "fixed width" stands for when one has to be drawn.
 _FIXED_WIDTH = 10
+#: No network that is drawn has more units.
+_WIDEST = 1e12
 
 #: The combinations as sums of the six exponents in the order of :data:`AXES`; c_h is the larger of ``hidden`` and
 #: ``readout``, and ``imbalance`` the exponent of |W|/|U|, 0 for balanced layers.
@@ -92,7 +97,7 @@ class Scaling:
     Raises
     ------
     InputError
-        If an exponent is not finite or the width's is negative.
+        If an exponent is not finite, or larger than 1e6 in size, or the width's is negative.
     """
 
     c_gamma: float = 0.0
@@ -104,8 +109,8 @@ class Scaling:
 
     def __post_init__(self) -> None:
         for name, value in zip(AXES, astuple(self), strict=True):
-            if not np.isfinite(value):
-                raise InputError(f"{name} must be a finite exponent, given {value}")
+            if not abs(value) <= _LARGEST:
+                raise InputError(f"{name} must be a finite exponent, at most {_LARGEST:g} in size, given {value:g}")
         if self.c_width < 0.0:
             raise InputError(f"c_width must be at least 0 (the width cannot shrink), given {self.c_width}")
 
@@ -206,11 +211,27 @@ def width_at(kappa: float, c_width: float) -> int:
     """The width of a network at one kappa, which must be above 1."""
     if not (np.isfinite(kappa) and kappa > 1.0):
         raise InputError(f"kappa must be a finite number above 1, given {kappa}")
-    return _FIXED_WIDTH if sign(c_width) == 0 else max(round(kappa**c_width), 1)
+    if sign(c_width) == 0:
+        return _FIXED_WIDTH
+    if c_width * math.log(kappa) > math.log(_WIDEST):
+        raise InputError(
+            f"kappa {kappa:g} to the power {c_width:g} is a network of more than {_WIDEST:g} units: give a smaller "
+            "kappa or width exponent"
+        )
+    return max(round(float(kappa**c_width)), 1)
 
 
 def draw(width: int, samples: int, seed: int) -> tuple[Array, Array]:
-    """Standard normal u and w, shape (sample, unit)."""
+    """Standard normal u and w, shape (sample, unit).
+
+    Raises
+    ------
+    InputError
+        If the seed is no whole number >= 0, or the weights do not fit in memory.
+    """
+    if seed < 0:
+        raise InputError(f"seed = {seed}: must be a whole number >= 0")
+    require_memory(32.0 * samples * width, f"drawing {samples:,} networks of {width:,} units")
     rng = np.random.default_rng(np.random.SeedSequence([seed, width]))
     return rng.standard_normal((samples, width)), rng.standard_normal((samples, width))
 
