@@ -72,6 +72,15 @@ def _generic(seed: int, cases: int) -> int:
     return inside
 
 
+@pytest.mark.parametrize("start", ["aligned", "generic"])
+def test_a_mode_that_is_not_learned_leaves_the_errors_of_the_others(start) -> None:
+    model = StepwiseSSL(gamma=[1.0, 0.6, 0.0], start=start, s0=[1e-4])
+    q = model.theory.quantities["critical_time"]
+    assert np.isfinite(np.asarray(q.value)[:2]).all()
+    assert (np.asarray(q.accuracy)[:2] < 0.1).all()
+    assert (np.asarray(StepwiseSSL(gamma=[-1.0, 0.0]).theory.quantities["critical_time"].accuracy) == 0.0).all()
+
+
 def test_generic_starts_against_the_flow() -> None:
     assert _generic(0, 60) > 30
 

@@ -160,7 +160,7 @@ class StepwiseSSL(RelatedModel):
             early = float(np.abs(self.gamma).max() * np.sum(self._weights() ** 2))
             error = 1e-6 + early + FACTOR * self.admixture()
             learned, tau = -np.sort(-learned, axis=1), np.sort(tau)
-        late = error * (1.0 + np.abs(tau) + 1.0 / np.abs(g).min())
+        late = error * (1.0 + np.abs(tau) + 1.0 / g[g > 0.0].min(initial=np.inf))
         return self.solution(
             {
                 "s": (path, error * (1.0 + path)),
