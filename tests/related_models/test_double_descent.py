@@ -159,6 +159,12 @@ def test_features_that_explain_everything_have_no_misfit() -> None:
     assert risk.bias == 0.0
 
 
+def test_an_infinite_asymptotic_risk_is_no_disagreement() -> None:
+    result = DoubleDescent(ratio=1.0, ridge=0.0, samples=20).run(simulate=True, replicates=3, workers=1)
+    assert value(result, "risk") == math.inf
+    assert_agrees(result)
+
+
 @pytest.mark.parametrize("changes", [{}, {"spectrum": [1.0, 0.5]}, {"data": "digits"}])
 def test_two_samples_are_enough(changes) -> None:
     model = DoubleDescent(samples=2, **changes)

@@ -218,6 +218,22 @@ def test_agreement_can_fail() -> None:
     assert (worst.theory, worst.simulation, worst.difference) == (2.0, 2.5, 0.5)
 
 
+def test_nothing_is_compared_where_the_theory_says_nothing() -> None:
+    theory = Quantity(np.array([1.0, np.nan]), ("time",), None, 0.1)
+    near = Quantity(np.array([1.05, 7.0]), ("time",), np.array([0.0, 0.0]))
+    verdict = agreement("x", theory, near, 8)
+    assert verdict.agree
+    assert verdict.theory == 1.0
+
+
+@pytest.mark.parametrize(("mean", "same", "agree"), [(0.99, 1.0, True), (1e-3, 0.0, True), (0.4, 1.0, False)])
+def test_runs_that_all_find_the_same_fraction(mean, same, agree) -> None:
+    """With 8 runs a probability of 0.4 gives 1 every time once in 1500."""
+    theory, found = Quantity(mean), Quantity(same, (), 0.0)
+    assert agreement("x", theory, found, 8, fraction=True).agree is agree
+    assert not agreement("x", theory, found, 8).agree
+
+
 def test_a_wrong_theory_is_found_out(monkeypatch) -> None:
     """The comparison is not decoration: a kernel that is a per mille off disagrees."""
     from featurephase.related_models import catapult

@@ -21,7 +21,7 @@ def mean_and_se(replicates: ArrayLike) -> tuple[Array, Array]:
     count = len(x)
     if count == 0:
         return np.full(x.shape[1:], np.nan), np.full(x.shape[1:], np.nan)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         mean = x.mean(axis=0)
         se = x.std(axis=0, ddof=1) / np.sqrt(count) if count > 1 else np.full(x.shape[1:], np.nan)
     return mean, se

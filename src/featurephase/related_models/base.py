@@ -82,6 +82,8 @@ class RelatedModel(ABC):
     validity: ClassVar[str] = "exact"
     #: Whether a simulation is stochastic: it is then repeated and has standard errors.
     stochastic: ClassVar[bool] = True
+    #: Quantities that are fractions of events in one training run.
+    fractions: ClassVar[frozenset[str]] = frozenset()
     known: ClassVar[Known]
 
     def __post_init__(self) -> None:
@@ -209,7 +211,7 @@ class RelatedModel(ABC):
     def compare(self, theory: Solution, simulated: Solution, replicates: int) -> tuple[Agreement, ...]:
         """Theory against simulation in every quantity of numbers that both know."""
         return tuple(
-            agreement(name, theory.quantities[name], found, replicates)
+            agreement(name, theory.quantities[name], found, replicates, fraction=name in self.fractions)
             for name, found in simulated.quantities.items()
             if name in theory.quantities and not isinstance(found.value, str)
         )

@@ -27,6 +27,7 @@ class Contrastive(RelatedModel):
     name: ClassVar[str] = "contrastive"
     title: ClassVar[str] = "contrastive learning: ReLU units find every pattern, linear ones a single mixture"
     citation: ClassVar[str] = "Tian, arXiv:2206.01342"
+    fractions: ClassVar[frozenset[str]] = frozenset({"dead", "won", "covered"})
     known: ClassVar[Known] = {
         "direction": (("time", "pattern"), "unit vector of one ReLU unit along the patterns"),
         "linear_direction": (("pattern",), "where every linear unit ends: the top eigenvector, up to its sign"),

@@ -160,7 +160,7 @@ class DoubleDescent(RelatedModel):
                 moved = max(abs(x - value) for x in around)
             if self.data == "digits":  # a finite population, and features that are not Gaussian
                 return 0.05 * value + moved
-            return float(np.nan_to_num(moved + 4.0 * value / fewest, nan=np.inf)) + 1e-12
+            return float(np.nan_to_num(moved + 4.0 * value / fewest, nan=np.inf, posinf=np.inf)) + 1e-12
 
         errors = [allowed(bias, [r.bias for r in shifted]), allowed(variance, [r.variance for r in shifted])]
         values: dict[str, Any] = {
