@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import mpmath
 import numpy as np
 import pytest
 
@@ -110,6 +111,38 @@ def test_chaos_at_four() -> None:
     np.testing.assert_allclose(xs, 4.0)
     np.testing.assert_allclose(cs**2, 4.0 * np.sin(3.0 ** np.arange(9) * angle) ** 2, atol=1e-9)
     assert Catapult(lambda0=4.0).phase().name == "chaotic"
+
+
+@pytest.mark.parametrize("lambda0", [4.0, 3.999999999999, 4.000000000001])
+def test_what_rounding_decides_is_not_said(lambda0) -> None:
+    """Against 60 digits: what is said is right, and the rest is nan with a status."""
+    result = Catapult(lambda0=lambda0, steps=40).run()
+    f, ntk = value(result, "f"), value(result, "ntk")
+    with mpmath.workdps(60):
+        x, c = mpmath.mpf(lambda0), mpmath.mpf(0.1) / 10
+        for n in range(41):
+            assert np.isnan(f[n]) or f[n] == pytest.approx(float(10 * c), abs=1e-4)
+            assert np.isnan(ntk[n]) or ntk[n] == pytest.approx(float(x), rel=1e-6)
+            x, c = x + c**2 * (x - 4), c * (1 - x + c**2)
+    assert result.status == "undetermined"
+    assert "from step 2" in result.message
+    assert np.isfinite(f[:22]).all()
+    assert np.isnan(f[25:]).all()
+    if lambda0 == 4.0:  # kept by the map, whatever is rounded
+        assert (ntk == 4.0).all()
+        assert value(result, "ntk_limit") == 4.0
+    if lambda0 < 4.0:
+        assert np.isnan(value(result, "ntk_limit"))
+        assert "rounding decides the limit" in result.message
+
+
+@pytest.mark.parametrize("lambda0", [4.0, 5.0])
+def test_chaos_and_divergence_are_no_disagreement(lambda0) -> None:
+    result = Catapult(lambda0=lambda0).run(simulate=True, replicates=3, workers=1)
+    assert_agrees(result)
+    assert result.status == ("undetermined" if lambda0 == 4.0 else "ok")
+    if lambda0 > 4.0:
+        np.testing.assert_array_equal(np.asarray(result.measured["f"].value)[-5:], value(result, "f")[-5:])
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from featurephase.foundation.errors import InputError
 from featurephase.foundation.types import Array
 from featurephase.related_models.base import Curve, Known, Panel, Phase, RelatedModel, Solution, model
 from featurephase.related_models.parameters import count, number, parameter
-from featurephase.results.status import SLOW
+from featurephase.results.status import OK, SLOW, UNDETERMINED
 
 #: Steps after which a limit that has not been reached is called slow.
 CAP = 2_000_000
@@ -33,16 +33,24 @@ def trajectory(x: ArrayLike, c: ArrayLike, steps: int) -> tuple[Array, Array]:
     What overflows stays infinite, with the sign it had.
     """
     a, b = np.broadcast_arrays(np.asarray(x, dtype=np.float64), np.asarray(c, dtype=np.float64))
-    xs, cs = np.empty((steps + 1, *a.shape)), np.empty((steps + 1, *a.shape))
-    xs[0], cs[0] = a, b
-    with np.errstate(over="ignore", invalid="ignore"):
-        for n in range(steps):
-            y = cs[n] ** 2
-            cs[n + 1] = cs[n] * (1.0 - xs[n] + y)
-            xs[n + 1] = xs[n] + y * (xs[n] - 4.0)
-            lost = ~(np.isfinite(xs[n + 1]) & np.isfinite(cs[n + 1]))
-            cs[n + 1] = np.where(lost, np.copysign(np.inf, cs[n]), cs[n + 1])
-            xs[n + 1] = np.where(lost, np.inf, xs[n + 1])
+    runs = np.array([_run(u, v, steps) for u, v in zip(a.ravel().tolist(), b.ravel().tolist(), strict=True)])
+    xs, cs = np.moveaxis(runs, 0, -1).reshape(2, steps + 1, *a.shape)
+    return xs, cs
+
+
+def _run(x: float, c: float, steps: int) -> tuple[list[float], list[float]]:
+    """The same from one start."""
+    xs, cs = [x], [c]
+    for _ in range(steps):
+        y = c * c
+        after = c * (1.0 - x + y)
+        x += y * (x - 4.0)
+        if not (math.isfinite(x) and math.isfinite(after)):
+            left = steps + 1 - len(xs)
+            return xs + [math.inf] * left, cs + [math.copysign(math.inf, c)] * left
+        c = after
+        xs.append(x)
+        cs.append(c)
     return xs, cs
 
 
@@ -83,6 +91,25 @@ def final_sharpness(x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
     return limits, reached
 
 
+def _spread(near: Array, there: Array) -> Array:
+    """How far values (step, start) from starts that are a little off lie from those of the start, (step,)."""
+    with np.errstate(invalid="ignore"):
+        off = np.where(near == there[:, None], 0.0, np.abs(near - there[:, None])).max(axis=1)
+        return np.asarray(
+            np.where(np.isfinite(there), np.nan_to_num(off, nan=np.inf, posinf=np.inf) + 1e-13 * np.abs(there), np.inf)
+        )
+
+
+def _decided(spread: Array, size: Array, start: float | None = None) -> int:
+    """How many of the values, from the first on, follow from the start and not from rounding.
+
+    Those of starts off by 1e-13 differ by less than 1e-4 of them, or by less than 1e-6 of the first one.
+    """
+    first = float(size[0]) if start is None else start
+    lost = np.isfinite(size) & (spread > np.maximum(1e-4 * size, 1e-6 * first))
+    return int(np.argmax(lost)) if lost.any() else len(size)
+
+
 @model
 class Catapult(RelatedModel):
     """Parameters and quantities of the catapult; exact at every width."""
@@ -101,7 +128,7 @@ class Catapult(RelatedModel):
     width: int = parameter(count(1), "number m of hidden units", default=100)
     f0: float = parameter(number(), "output at the start", default=0.1)
     lambda0: float = parameter(number(0.0), "tangent kernel (|u|^2 + |v|^2)/m at the start", default=3.0)
-    steps: int = parameter(count(0, 10**7), "steps of gradient descent", default=30)
+    steps: int = parameter(count(0, 10**6), "steps of gradient descent", default=30)
 
     @property
     def x0(self) -> float:
@@ -136,26 +163,41 @@ class Catapult(RelatedModel):
             return Phase("catapult", "2 < eta lambda0 < 4: the output grows, then the kernel falls below 2/eta", edges)
         return Phase("lazy", "eta lambda0 <= 2: the output shrinks and the kernel hardly moves", edges)
 
+    def _near(self) -> tuple[Array, Array]:
+        """Starts off by 100 times what rounding does to a few units in the last place; x = 4 and c = 0 are kept."""
+        shift = 1e-13 * np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+        return self.x0 * (1.0 + shift[:, 0] * (self.x0 != 4.0)), self.c0 * (1.0 + shift[:, 1])
+
     def solve(self) -> Solution:
-        """The exact map, its limit, and how far rounding may carry a simulation."""
+        """The exact map, its limit, and how far rounding may carry a simulation; nan where rounding decides."""
         xs, cs = trajectory(self.x0, self.c0, self.steps)
         unit_f, unit_k = math.sqrt(self.width) / self.eta, 1.0 / self.eta
-        limit, reached = (float(part) for part in final_sharpness(self.x0, self.c0**2))
-        # Rounding acts like a start that is off by a few units in the last place, here taken 100 times as large.
-        shifts = 1.0 + 1e-13 * np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
-        near_x, near_c = trajectory(self.x0 * shifts[:, 0], self.c0 * shifts[:, 1], self.steps)
-        with np.errstate(invalid="ignore"):
-            spread_x, spread_c = (
-                np.nan_to_num(np.abs(near - there[:, None]).max(axis=1), nan=np.inf) + 1e-13 * np.abs(there)
-                for near, there in ((near_x, xs), (near_c, cs))
-            )
+        near_x, near_c = trajectory(*self._near(), self.steps)
+        spread_x, spread_c = _spread(near_x, xs), _spread(near_c, cs)
+        first_x, first_c = _decided(spread_x, xs), _decided(spread_c, np.maximum.accumulate(np.abs(cs)))
+        xs[first_x:], cs[first_c:] = np.nan, np.nan
+        limit, status, note = self._limit()
         values = {
             "f": (unit_f * cs, unit_f * spread_c + 1e-13 * abs(self.f0)),
             "ntk": (unit_k * xs, unit_k * spread_x + 1e-12 * self.lambda0),
-            "ntk_limit": unit_k * limit if reached else math.nan,
+            "ntk_limit": unit_k * limit,
         }
-        note = f"the kernel still moves after {CAP} steps: it ends below {unit_k * limit:.12g} and close to it"
-        return self.solution(values) if reached else self.solution(values, SLOW, note)
+        if (first := min(first_x, first_c)) <= self.steps:
+            status = status if status != OK else UNDETERMINED
+            note = "; ".join(filter(None, (f"chaos: from step {first} on rounding decides, not the start", note)))
+        return self.solution(values, status, note)
+
+    def _limit(self) -> tuple[float, str, str]:
+        """The limit of x = eta K, nan where it is not known, with the status and the message for that case."""
+        limit, reached = (float(part) for part in final_sharpness(self.x0, self.c0**2))
+        if not reached:
+            end = limit / self.eta
+            return math.nan, SLOW, f"the kernel still moves after {CAP} steps: it ends below {end:.12g} and close to it"
+        x, c = self._near()
+        near = final_sharpness(x, c**2)[0]
+        if _decided(_spread(near[None], np.array([limit])), np.array([limit]), self.x0) == 0:
+            return math.nan, UNDETERMINED, "chaos: rounding decides the limit of the kernel, not the start"
+        return limit, OK, ""
 
     def coordinates(self) -> dict[str, Array]:
         """The steps."""
@@ -182,6 +224,9 @@ class Catapult(RelatedModel):
         with np.errstate(over="ignore", invalid="ignore"):
             for n in range(self.steps + 1):
                 f[n], kernel[n] = (u @ v) / root, (u @ u + v @ v) / self.width
+                if not (math.isfinite(f[n]) and math.isfinite(kernel[n])):  # it stays infinite, with the sign it had
+                    f[n:], kernel[n:] = math.copysign(math.inf, f[n - 1]), math.inf
+                    break
                 slope = self.eta * f[n] / root
                 u, v = u - slope * v, v - slope * u
         return {"f": f, "ntk": kernel}
