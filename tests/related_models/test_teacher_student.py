@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import mpmath as mp
 import numpy as np
@@ -158,6 +159,24 @@ def test_plateau_and_specialisation() -> None:
     assert np.all(steps > 10)
     assert steps[1] == pytest.approx(steps[0], rel=0.25)  # logarithmic in the overlap
     assert TeacherStudent(overlap=0.001, time=np.linspace(0, 60, 31)).phase().name == "plateau"
+
+
+def test_the_end_of_the_plateau_does_not_depend_on_the_times_asked_for() -> None:
+    ends = [TeacherStudent(time=time).theory.quantities["plateau_end"].value for time in ([0, 200], [100.0, 0.0, 60.0])]
+    assert ends == pytest.approx([30.525, 30.525], abs=2e-3)
+    model = TeacherStudent(time=[0.0, 2.0], norm=1.0, overlap=0.2, dimension=200)
+    measured = model.train(np.random.default_rng(0))
+    assert measured["plateau_end"] == math.inf or measured["plateau_end"] < 2.0
+
+
+def test_units_that_are_equal_part_by_rounding_alone() -> None:
+    result = TeacherStudent(overlap=0.0, time=[0.0, 100.0, 800.0]).run()
+    assert result.status == result.phase == "undetermined"
+    assert "rounding decides how they part" in result.message
+    special = np.asarray(value(result, "specialisation"))
+    assert special[1] == pytest.approx(0.0, abs=1e-6)
+    assert np.isnan(special[2])
+    assert np.isnan(value(result, "plateau_end"))
 
 
 def test_several_tasks_break_the_symmetry_sooner() -> None:

@@ -12,15 +12,19 @@ from typing import Any, ClassVar
 
 import numpy as np
 from scipy.integrate import solve_ivp
-from scipy.optimize import brentq
+from scipy.optimize import OptimizeResult, brentq
 
 from featurephase.foundation.errors import InputError
 from featurephase.foundation.types import Array
 from featurephase.related_models.base import Curve, Known, Panel, Phase, RelatedModel, Solution, model
 from featurephase.related_models.gaussian_averages import ERF, RELU, Unit
 from featurephase.related_models.order_parameters import OnlineFlow, State, specialisation
-from featurephase.related_models.parameters import choice, count, number, parameter, times
-from featurephase.results.status import DIVERGED
+from featurephase.related_models.parameters import SMALLEST, choice, count, number, parameter, times
+from featurephase.results.status import DIVERGED, UNDETERMINED
+
+#: Points within a step of the integrator, and within a unit of time of a simulation, between which the end of the
+#: plateau is interpolated.
+_BETWEEN, _RECORDED = 8, 10
 
 
 @model
@@ -104,28 +108,45 @@ class TeacherStudent(RelatedModel):
         q, r, a = flat[: k * k], flat[k * k : k * (k + m)], flat[k * (k + m) :]
         return State(q.reshape(k, k), r.reshape(k, m), a.reshape(-1, k))
 
-    def _measures(self, states: list[State], v: Array) -> dict[str, Any]:
-        flow, special = self._flow(v), np.array([specialisation(s) for s in states])
+    def _measures(self, states: list[State], v: Array, fine: Array, special: Array) -> dict[str, Any]:
+        """The quantities at the times; the plateau ends by the specialisation at ascending times ``fine``."""
+        flow = self._flow(v)
         return {
             "error": np.array([flow.error(s) for s in states]),
             "r": np.array([s.r for s in states]),
             "q": np.array([s.q for s in states]),
             "readout": np.array([flow.readouts(s) for s in states]),
-            "specialisation": special,
-            "plateau_end": _crossing(self.time, special),
+            "specialisation": np.array([specialisation(s) for s in states]),
+            "plateau_end": _crossing(fine, special),
         }
 
-    def _path(self, start: State, v: Array) -> dict[str, Any]:
-        """The order parameters along the flow from this start; empty if it diverges."""
-        order = np.unique(self.time)
-        states, derivative = [start] * len(order), self._flow(v)
-        if order[-1] > 0.0:
-            flow, span = (lambda _, y: self._pack(derivative(self._unpack(y)))), (0.0, order[-1])
-            run = solve_ivp(flow, span, self._pack(start), method="DOP853", t_eval=order, rtol=1e-8, atol=1e-10)
-            if run.status != 0 or not np.isfinite(run.y).all():
-                return {}
-            states = [self._unpack(y) for y in run.y.T]
-        return self._measures([states[i] for i in np.searchsorted(order, self.time)], v)
+    def _solved(self, start: State, v: Array, error: float = 1e-8) -> OptimizeResult | None:
+        """The flow from this start to the last time by numerical integration; none if it diverges."""
+        derivative, end = self._flow(v), max(float(self.time.max()), SMALLEST)
+        options: dict[str, Any] = {"method": "DOP853", "dense_output": True, "rtol": error, "atol": error / 100.0}
+        run = solve_ivp(lambda _, y: self._pack(derivative(self._unpack(y))), (0.0, end), self._pack(start), **options)
+        return run if run.status == 0 and np.isfinite(run.y).all() else None
+
+    def _special(self, run: OptimizeResult, time: Array) -> Array:
+        return np.array([specialisation(self._unpack(run.sol(t))) for t in time])
+
+    def _path(self, run: OptimizeResult | None, v: Array) -> dict[str, Any]:
+        """The order parameters along the flow; empty if it diverges."""
+        if run is None:
+            return {}
+        fine = np.linspace(run.t[:-1], run.t[1:], _BETWEEN, endpoint=False).T.ravel()
+        fine = np.append(fine, run.t[-1])
+        return self._measures([self._unpack(run.sol(t)) for t in self.time], v, fine, self._special(run, fine))
+
+    def _known_until(self, run: OptimizeResult, finer: OptimizeResult | None) -> float:
+        """Until when an integration with a hundredth of the error agrees; infinite if to the end.
+
+        Units that are equal at the start, or nearly, part by the errors of an integrator, and not in the exact flow.
+        """
+        if finer is None:
+            return 0.0
+        apart = np.abs(self._special(run, run.t) - self._special(finer, run.t)) > 0.01
+        return float(run.t[np.argmax(apart)]) if apart.any() else math.inf
 
     def solve(self) -> Solution:
         """The flow of the order parameters.
@@ -134,18 +155,29 @@ class TeacherStudent(RelatedModel):
         accuracy is 8/N and twice the shift of the mean of two starts that are off by N^-1/2 in opposite directions.
         """
         start, v = self.start()
-        values = self._path(start, v)
-        if not values:
+        run = self._solved(start, v)
+        if run is None:
             return Solution({}, DIVERGED, "the flow diverges: try a smaller eta")
+        values, last = self._path(run, v), self._known_until(run, self._solved(start, v, 1e-10))
         push = np.random.default_rng(self.draw + 1).standard_normal(start.r.shape) / math.sqrt(self.dimension)
-        pushed = [self._path(start._replace(r=start.r + x), v) for x in (push, -push)]
+        pushed = [self._path(self._solved(start._replace(r=start.r + x), v), v) for x in (push, -push)]
         accurate = {}
         for name, value in values.items():
+            known = np.array(value)
+            if self.known[name][0]:
+                known[self.time > last] = np.nan
+            elif last < math.inf:
+                known = np.array(np.nan)
             with np.errstate(invalid="ignore"):
-                shift = 2.0 * np.abs(0.5 * (pushed[0][name] + pushed[1][name]) - value)
+                shift = 2.0 * np.abs(0.5 * (pushed[0][name] + pushed[1][name]) - value) if all(pushed) else math.inf
             scale = np.max(np.abs(value), initial=1.0)
-            accurate[name] = value, np.nan_to_num(shift) + 8.0 / self.dimension * scale
-        return self.solution(accurate)
+            accurate[name] = known, np.nan_to_num(shift, posinf=np.inf) + 8.0 / self.dimension * scale
+        if last == math.inf:
+            return self.solution(accurate)
+        note = (
+            f"the units are equal up to rounding: after time {last:.4g} rounding decides how they part, not the start"
+        )
+        return self.solution(accurate, UNDETERMINED, note)
 
     def critical_rate(self) -> float:
         """The eta at which the solution that imitates the teacher becomes unstable (K = M, one task, fixed read-outs).
@@ -186,6 +218,8 @@ class TeacherStudent(RelatedModel):
             return Phase("divergent", found.message, edges)
         end = float(found.quantities["plateau_end"].value)
         last = float(np.asarray(found.quantities["specialisation"].value)[np.argmax(self.time)])
+        if np.isnan(end):
+            return Phase("undetermined", found.message, edges)
         word = "specialised" if last > 0.5 else "plateau"
         note = f"the units differ from time {end:.4g} on" if np.isfinite(end) else "the units are still equal"
         return Phase(word, note, edges)
@@ -200,7 +234,8 @@ class TeacherStudent(RelatedModel):
         star = basis[:m]
         w = s.r @ star + np.linalg.cholesky(s.q - s.r @ s.r.T) @ basis[m:]
         a, unit = s.a.copy(), self.unit
-        recorded = np.round(np.unique(self.time) * n).astype(int)
+        asked = np.round(self.time * n).astype(int)
+        recorded = np.union1d(asked, np.arange(0, asked.max() + 1, max(n // _RECORDED, 1)))
         states: list[State] = []
         for step in range(recorded[-1] + 1):
             if step == recorded[len(states)]:
@@ -216,7 +251,8 @@ class TeacherStudent(RelatedModel):
             w = w + self.eta / (self.tasks * math.sqrt(n)) * (miss[:, None] * a * unit.slope(fields)).T @ x
             if self.readout == "trained":
                 a = a + self.eta_readout / n * miss[:, None] * answers
-        return self._measures([states[i] for i in np.searchsorted(np.unique(self.time), self.time)], v)
+        special = np.array([specialisation(s) for s in states])
+        return self._measures([states[i] for i in np.searchsorted(recorded, asked)], v, recorded / n, special)
 
     def _adapt(self, w: Array, star: Array, v: Array, rng: np.random.Generator) -> Array:
         """One gradient step of the read-outs from 0 on new examples of each task.
@@ -253,9 +289,8 @@ class TeacherStudent(RelatedModel):
 
 
 def _crossing(time: Array, values: Array, level: float = 0.5) -> float:
-    """When the values, interpolated, pass the level for the last time; inf if they end below it."""
-    order = np.argsort(time)
-    t, y = time[order], values[order]
+    """When the values at ascending times, interpolated, pass the level for the last time; inf if they end below it."""
+    t, y = time, values
     if y[-1] < level:
         return math.inf
     below = np.flatnonzero(y < level)
