@@ -66,6 +66,31 @@ def test_equal_probabilities_the_largest_coordinate_wins() -> None:
         assert follow(np.full(5, 0.2), w0, np.zeros(0))[1] == (np.argmax(w0) if w0.max() > 0 else -1)
 
 
+@pytest.mark.parametrize(
+    ("p", "w0", "left", "end"),
+    [
+        ([0.5, 0.5], [1.0, 1.0], "1, 2", [1.0, 1.0]),
+        ([0.3, 0.7], [2.0, 2.0], "1, 2", [1.0, 1.0]),
+        ([0.4, 0.3, 0.3], [0.1, 1.0, 1.0], "2, 3", [0.0, 1.0, 1.0]),
+        ([0.1, 0.3, 0.3, 0.3], [-1e-3, 1.0, 1.0, 0.2], "2, 3", [0.0, 1.0, 1.0, 0.0]),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_ties_stay_and_are_a_saddle(p, w0, left, end) -> None:
+    result = Contrastive(p=p, w0=w0, time=[1.0, 50.0, 200.0, 1e3, 1e5]).run()
+    assert (result.status, result.phase) == ("saddle", "saddle")
+    assert result.phase_note.endswith(f"patterns {left}")
+    expected = np.array(end) / np.linalg.norm(end)
+    np.testing.assert_allclose(value(result, "direction")[2:], np.tile(expected, (3, 1)), atol=1e-4)
+    assert result.ok
+
+
+def test_what_is_no_tie_is_decided() -> None:
+    result = Contrastive(p=[0.5, 0.5], w0=[1.0, 1.0 + 1e-12], time=[10.0, 1e4]).run()
+    assert (result.status, result.phase) == ("ok", "pattern")
+    np.testing.assert_allclose(value(result, "direction")[1], [0.0, 1.0], atol=1e-9)
+
+
 def test_theory_and_training_agree() -> None:
     assert_agrees(Contrastive(p=[0.25] * 4, units=6).run(simulate=True, replicates=8, workers=1))
     assert_agrees(Contrastive(activation="linear").run(simulate=True, replicates=4, workers=1))
@@ -98,7 +123,12 @@ def test_the_border_between_two_basins_by_training() -> None:
 
 @pytest.mark.parametrize(
     ("changes", "words"),
-    [({"p": [0.5, 0.4]}, "add to 0.9"), ({"p": [1.0]}, "at least two"), ({"w0": [1.0]}, "must be 4 numbers")],
+    [
+        ({"p": [0.5, 0.4]}, "add to 0.9"),
+        ({"p": [0.5, 0.5000001]}, r"add to 1\.0000001"),
+        ({"p": [1.0]}, "at least two"),
+        ({"w0": [1.0]}, "must be 4 numbers"),
+    ],
 )
 def test_the_domain(changes, words) -> None:
     with pytest.raises(InputError, match=words):

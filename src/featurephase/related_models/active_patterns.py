@@ -15,6 +15,9 @@ from scipy.optimize import brentq
 
 from featurephase.foundation.types import Array
 
+#: Components of a start along an eigenvector that are smaller than this share of it are rounding, and count as 0.
+_ROUNDING = 1e-14
+
 
 def second_moments(p: Array) -> Array:
     """A = diag(p) - pp', the covariance of the pattern indicators."""
@@ -39,8 +42,14 @@ class _Segment(NamedTuple):
 
     def at(self, gap: float) -> tuple[Array, float]:
         """Active coordinates after a while, and the logarithm of their unit."""
-        top = float(self.values.max(initial=0.0)) * gap
-        return self.vectors @ (np.exp(self.values * gap - top) * self.start), self.log_size + top
+        top = _fastest(self.values, self.start)
+        sizes = np.exp(np.minimum(self.values - top, 0.0) * gap)
+        return self.vectors @ (sizes * self.start), self.log_size + top * gap
+
+
+def _fastest(values: Array, start: Array) -> float:
+    """The largest rate among the eigenvectors that the start has a component along."""
+    return float(values[start != 0.0].max(initial=0.0))
 
 
 def _segments(p: Array, w0: Array) -> list[_Segment]:
@@ -53,6 +62,7 @@ def _segments(p: Array, w0: Array) -> list[_Segment]:
         else:
             values, vectors = np.zeros(0), np.zeros((0, 0))
         start = vectors.T @ w[active]
+        start[np.abs(start) <= _ROUNDING * np.linalg.norm(start)] = 0.0
         length, leaver = _next_exit(values, vectors, start) if len(active) > 1 else (math.inf, -1)
         idle = w.copy()
         idle[active] = 0.0
@@ -83,15 +93,23 @@ def follow(p: Array, w0: Array, times: Array) -> tuple[Array, int]:
     return out, int(last.active[np.argmax(last.vectors @ last.start)]) if len(last.active) else -1
 
 
+def patterns_left(p: Array, w0: Array) -> list[int]:
+    """The patterns that are active in the end: one, none where none was, or several where the unit rests on a saddle.
+
+    Up to rounding: a start that is off the stable manifold of the saddle by a relative 1e-14 counts as one on it.
+    """
+    return [int(m) for m in _segments(p, w0)[-1].active]
+
+
 def _next_exit(values: Array, vectors: Array, start: Array) -> tuple[float, int]:
     """When the first active coordinate reaches 0, and which; infinite if none does.
 
     Steps of a twentieth of the fastest time find the sign change, root finding its place.
     """
-    top = float(values.max())
+    top, fastest = float(values.max()), _fastest(values, start)
 
     def coordinates(gap: float) -> Array:
-        return np.asarray(vectors @ (np.exp((values - top) * gap) * start))
+        return np.asarray(vectors @ (np.exp(np.minimum(values - fastest, 0.0) * gap) * start))
 
     low, high = 0.0, 0.05 / top
     while coordinates(high).min() > 0.0:

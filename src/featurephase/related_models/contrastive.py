@@ -15,9 +15,10 @@ import numpy as np
 
 from featurephase.foundation.errors import InputError
 from featurephase.foundation.types import Array
-from featurephase.related_models.active_patterns import follow, second_moments
+from featurephase.related_models.active_patterns import follow, patterns_left, second_moments
 from featurephase.related_models.base import Curve, Known, Panel, Phase, RelatedModel, Solution, model, points
 from featurephase.related_models.parameters import choice, count, number, parameter, times, vector
+from featurephase.results.status import SADDLE
 
 
 @model
@@ -58,7 +59,7 @@ class Contrastive(RelatedModel):
         """Probabilities that add to 1, and a start for every pattern."""
         if len(self.p) < 2 or abs(float(self.p.sum()) - 1.0) > 1e-9:
             raise InputError(
-                f"contrastive: p: at least two probabilities that add to 1 are needed; these add to {self.p.sum():.6g}"
+                f"contrastive: p: at least two probabilities that add to 1 are needed; these add to {self.p.sum():.12g}"
             )
         if self.w0 is not None and (len(self.w0) != len(self.p) or not np.any(self.w0)):
             raise InputError(f"contrastive: w0 must be {len(self.p)} numbers, not all 0")
@@ -72,10 +73,12 @@ class Contrastive(RelatedModel):
         """Which pattern the followed unit ends at."""
         if self.activation == "linear":
             return Phase("principal component", "a linear unit ends at the top eigenvector of diag(p) - pp'")
-        winner = follow(self.p, self._start(), np.zeros(0))[1]
-        if winner < 0:
+        left = patterns_left(self.p, self._start())
+        if not left:
             return Phase("dead", "no pattern is active at the start: the unit stays")
-        return Phase("pattern", f"the unit ends at pattern {winner + 1}: a local optimum of variance p(1-p)")
+        if len(left) > 1:
+            return Phase("saddle", f"the unit rests between the patterns {', '.join(str(m + 1) for m in left)}")
+        return Phase("pattern", f"the unit ends at pattern {left[0] + 1}: a local optimum of variance p(1-p)")
 
     def coordinates(self) -> dict[str, Array]:
         """Times, and patterns from 1."""
@@ -104,6 +107,9 @@ class Contrastive(RelatedModel):
         if np.ptp(self.p) < 1e-12:  # by symmetry every pattern wins equally often
             share = (1.0 - 2.0**-m) / m
             known |= {"won": np.full(m, share), "covered": 1.0 - (1.0 - share) ** self.units}
+        if self.activation == "relu" and len(patterns_left(self.p, self._start())) > 1:
+            note = "the start leads to a saddle, up to rounding: the smallest perturbation lets the unit escape"
+            return self.solution(known, SADDLE, note)
         return self.solution(known)
 
     def train(self, rng: np.random.Generator) -> dict[str, Any]:
