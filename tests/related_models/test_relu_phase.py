@@ -42,6 +42,17 @@ def test_regimes(gamma, gamma_prime, rd, slope, name) -> None:
     assert np.sign(value(result, "exponent_w")) == sign
 
 
+@pytest.mark.parametrize("gamma", [1.1, 1.2, 1.3, 1.4, 1.7, 2.1])
+def test_decimals_on_the_boundary_are_critical(gamma) -> None:
+    result = fp.related("relu-phase", gamma=gamma, gamma_prime=round(gamma - 1.0, 1))
+    assert result.phase == "critical"
+    assert value(result, "exponent_w") == value(result, "kernel_exponent") == 0.0
+    assert regime(gamma, gamma - 1.0 + 1e-6) == "linear"
+    assert regime(gamma, gamma - 1.0 - 1e-6) == "condensed"
+    assert regime(1.0 + 1e-6, -0.5) == "condensed"
+    assert regime(1.0 - 1e-6, -0.5) == "linear"
+
+
 def test_named_parameterisations() -> None:
     assert [regime(*x) for x in ((0.5, 0.0), (0.5, 0.5), (1.0, 0.0))] == ["linear", "linear", "critical"]
 

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 
 from featurephase.foundation.errors import InputError
 from featurephase.foundation.types import Array
+from featurephase.latent_model.scaling import sign
 from featurephase.related_models.base import Curve, Known, Panel, Phase, RelatedModel, Solution, model, points
 from featurephase.related_models.parameters import count, number, parameter, vector
 from featurephase.results.related import Region
@@ -30,11 +31,13 @@ TARGETS = np.array([0.5, -0.2, 0.6, -0.4])
 
 def regime(gamma: float, gamma_prime: float) -> str:
     """ "linear", "critical" or "condensed": what RD of the input weights does as the width grows."""
-    if gamma < 1.0 or gamma_prime > gamma - 1.0:
-        return "linear"
-    if (gamma == 1.0 and gamma_prime <= 0.0) or gamma_prime == gamma - 1.0:
-        return "critical"
-    return "condensed"
+    return {1: "linear", 0: "critical", -1: "condensed"}[sign(_exponents(gamma, gamma_prime)[0])]
+
+
+def _exponents(gamma: float, gamma_prime: float) -> tuple[float, float]:
+    """Those of the input weights and of the read-out: the larger layer has c_h, the other c_g (0 up to rounding: 0)."""
+    own, balance = (x if sign(x) else 0.0 for x in (1.0 - gamma, 1.0 - gamma + abs(gamma_prime)))
+    return (balance, own) if gamma_prime >= 0.0 else (own, balance)
 
 
 def surrogate_distance(
@@ -193,14 +196,13 @@ class ReluPhase(RelatedModel):
 
     def solve(self) -> Solution:
         """Regime and exponents; the sign of each exponent decides what the layer does."""
-        g, balance = 1.0 - self.gamma, 1.0 - self.gamma + abs(self.gamma_prime)
-        larger = self.gamma_prime >= 0.0
+        inner, outer = _exponents(self.gamma, self.gamma_prime)
         return self.solution(
             {
                 "regime": regime(self.gamma, self.gamma_prime),
-                "exponent_w": balance if larger else g,
-                "exponent_u": g if larger else balance,
-                "kernel_exponent": balance,
+                "exponent_w": inner,
+                "exponent_u": outer,
+                "kernel_exponent": max(inner, outer),
             }
         )
 
