@@ -179,6 +179,13 @@ def test_the_domain(changes, words) -> None:
         BalancedLinear(**changes)
 
 
+@pytest.mark.parametrize("sigma", [[[1.0, 0.5], [0.0, -0.8]], np.zeros((2, 2))])
+def test_a_network_at_zero_does_not_move(sigma) -> None:
+    result = BalancedLinear(w1=np.zeros((2, 2)), lam=0.0, sigma=sigma).run()
+    assert (value(result, "kernel_change") == 0.0).all()
+    assert (result.phase, result.phase_note) == ("lazy", "the tangent kernel changes by 0 % up to the last time")
+
+
 def test_a_time_out_of_reach(monkeypatch) -> None:
     monkeypatch.setattr("featurephase.related_models.riccati.MOST_STEPS", 200)
     w = 1e-3 * np.eye(2)

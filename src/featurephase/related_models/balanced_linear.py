@@ -97,7 +97,8 @@ class BalancedLinear(RelatedModel):
 
         (a, b), (a0, b0) = parts(q), parts(start)
         size = squared(a0, b0)
-        return np.sqrt(squared(a - a0, b - b0) / size) if size > 0.0 else np.full(len(q), np.inf)
+        change = squared(a - a0, b - b0)
+        return np.sqrt(change / size) if size > 0.0 else np.where(change > 0.0, np.inf, 0.0)
 
     def _start(self) -> Array:
         return np.vstack([self.w1.T, self.second])
@@ -172,6 +173,7 @@ class BalancedLinear(RelatedModel):
         aligned = [
             Curve(lams, np.sqrt((lams**2 + 4 * size**2) / (lams**2 + 4 * w0**2)) - 1.0, f"$w_0={w0:g}$")
             for w0 in (1e-3 * size, 0.1 * size)
+            if size > 0.0
         ]
         here = () if self.outside() else ((imbalance(self.w1, self.second)[0], "here"),)
         second = Panel(
