@@ -59,7 +59,8 @@ class ReceptiveFields(RelatedModel):
     xi2: float = parameter(number(0.0, 1e3), "correlation length of the class +1", default=4.0)
     kernel: str = parameter(
         choice("squared-exponential", "exponential"),
-        "exp(-(d/xi)^2) or exp(-d/xi) in the distance d",
+        "of z: exp(-(d/xi)^2) at lag d, summed over all turns of the ring and divided by its value at lag 0; or "
+        "exp(-d/xi) in the shorter distance d",
         default="squared-exponential",
     )
     units: int = parameter(count(1, 64), "sigmoid units of the simulation", default=8)
@@ -81,7 +82,7 @@ class ReceptiveFields(RelatedModel):
     # ---- moments
 
     def _process(self, xi: float) -> Array:
-        """Covariance of z over the lag."""
+        """Covariance of z over the lag; the sum over all turns of the ring is positive at any length."""
         d = np.arange(self.pixels, dtype=np.float64)
         if self.kernel == "exponential":
             return np.asarray(np.exp(-np.minimum(d, self.pixels - d) / xi))
