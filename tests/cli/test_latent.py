@@ -59,6 +59,27 @@ def test_measured_trajectories_lie_on_the_theory(capsys) -> None:
     assert at_half == pytest.approx(d["output"][1], abs=0.01)  # steps of a hundredth of the fastest time
 
 
+@pytest.mark.parametrize(
+    ("u", "w", "target", "last"), [("1,0.5", "0.8,0.2", 1, 3e4), ("1e-5", "0.2e-5", 1, 1e6), ("1", "0.2", 0, 1e6)]
+)
+def test_measured_long_after_the_end_of_learning(u, w, target, last, capsys) -> None:
+    """The integration stops where nothing moves, and the descent where its steps end, which the message says."""
+    d = document(
+        capsys, ["latent", "--u", u, "--w", w, "--cross-moment", str(target), "--measure", "--time", str(last)]
+    )
+    assert d["measured"]["flow"]["output"] == pytest.approx([target], abs=1e-11)
+    descent = d["measured"]["descent"]
+    assert descent["output"][-1] == pytest.approx(target, abs=1e-9)
+    assert descent["times"][-1] < last
+    assert "The measured descent ends at time" in d["message"]
+
+
+def test_the_step_of_the_descent_follows_the_start_too(capsys) -> None:
+    d = document(capsys, ["latent", "--u=3,1", "--w=-3,-1", "--cross-moment", "1", "--measure", "--time", "5"])
+    assert d["measured"]["descent"]["step_size"] <= 0.01 / 40
+    assert d["measured"]["descent"]["output"][-1] == pytest.approx(d["measured"]["flow"]["output"][-1], abs=1e-2)
+
+
 @pytest.mark.parametrize("suffix", ["png", "pdf", "svg"])
 def test_figures(tmp_path, capsys, suffix: str) -> None:
     file = tmp_path / f"figure.{suffix}"

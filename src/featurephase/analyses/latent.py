@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ from featurephase.results.status import FROZEN, OK, SADDLE
 _RATIOS = ("norm_ratio", "relative_motion_u", "relative_motion_w")
 _BUDGET = (*NAMES, "log_kernel_ratio", "output_angle", "output_scale", *_RATIOS)
 _SCALARS = ("output", "loss", "kernel", "alignment", "residual", "excess_loss")
+#: Steps of the descent that is measured.
+_MOST_STEPS = 20_000
 #: Times where none are given.
 _DEFAULT_TIMES = 200
 #: Keys of a table ``[latent]`` whose values are lists.
@@ -134,7 +137,22 @@ def latent(
         raise InputError(f"times must be a list of at least one number, given shape {t.shape}")
     scalars["response_moment"] = flow.response_moment
     parameters = {name: float(value) for name, value in scalars.items()}
-    return _answer(flow, t, parameters, _measure(u, w, t, parameters) if measure else None)
+    result = _answer(flow, t, parameters, _measure(u, w, t, parameters) if measure else None)
+    return _with_end_of_descent(result) if measure else result
+
+
+def _with_end_of_descent(result: LatentResult) -> LatentResult:
+    """Say so where the descent that was measured ends before the last finite time."""
+    assert result.measured is not None
+    last = float(result.times[np.isfinite(result.times)].max(initial=0.0))
+    reached = float(result.measured["descent"]["times"][-1])
+    if reached >= (1.0 - 1e-9) * last:
+        return result
+    note = (
+        f"The measured descent ends at time {reached:.6g}: a step that follows the flow is at most "
+        f"{result.measured['descent']['step_size']:.3g}, and {_MOST_STEPS} are made."
+    )
+    return replace(result, message=f"{result.message} {note}".strip())
 
 
 def latent_arguments(table: Mapping[str, Any], source: str = "") -> dict[str, Any]:
@@ -213,15 +231,22 @@ def _message(status: str, words: str, x: Trajectory, tolerance: float) -> str:
 
 
 def _measure(u: ArrayLike, w: ArrayLike, times: Array, parameters: Mapping[str, float]) -> dict[str, Any]:
-    """Both numerical trajectories; the descent with a step small enough to follow the flow, in at most 20000 steps."""
+    """Both numerical trajectories; the descent with a step small enough to follow the flow.
+
+    In at most 20000 steps: where that is not enough for the last time, the descent ends earlier.
+    """
     u, w = np.atleast_1d(np.asarray(u, dtype=np.float64)), np.atleast_1d(np.asarray(w, dtype=np.float64))
     finite = times[np.isfinite(times)]
     setting = Setting(**{name: value for name, value in parameters.items() if name != "saddle_tolerance"})
     flow = integrate_flow(u, w, finite, setting)
     end = float(finite.max(initial=0.0))
-    fastest = float(np.max(np.abs(flow.kernel), initial=0.0)) * 2.0 * setting.second_moment
-    steps = int(np.clip(np.ceil(100.0 * end * fastest * setting.loss_factor), 1, 20_000)) if end else 0
-    step_size = end / steps if steps else 1.0
+    # (K/2k)^2 - s^2 is conserved and s goes straight to its limit: the kernel is largest at the start or in the end.
+    kernels = np.append(flow.kernel, setting.measure(np.zeros(1), u[None], w[None]).kernel)
+    fastest = float(np.max(kernels)) * 2.0 * setting.second_moment
+    needed = 100.0 * end * fastest * setting.loss_factor
+    steps = int(np.clip(np.ceil(needed), 1, _MOST_STEPS)) if end else 0
+    step_size = end / max(steps, needed) if steps else 1.0
+    require_memory(16.0 * (steps + 8.0) * u.size, f"a descent of {u.size:,} units over {steps:,} steps")
     data = two_point_data(setting.second_moment, setting.cross_moment, setting.response_moment, dimension=2)
     network = train_network(data, u, np.outer(w, data[2]), setting, steps=steps, step_size=step_size)
     keep = np.unique(np.linspace(0, steps, min(steps + 1, 101)).round().astype(int))

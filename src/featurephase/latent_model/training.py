@@ -6,7 +6,7 @@ Both measure output, loss, kernel and alignment from the weights, and use nothin
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -77,13 +77,26 @@ def integrate_flow(
         g = -2.0 * x.loss_factor * x.gamma * (x.second_moment * x.gamma * (a @ b) - x.cross_moment)
         return np.concatenate([x.eta_u * g * b, x.eta_w * g * a])
 
+    def unlearned(_: float, y: Array) -> float:
+        """Above 0 until the output is that of the minimum up to the errors allowed; it never leaves again."""
+        a, b = y[:d], y[d:]
+        k, size_a, size_b = abs(x.second_moment * x.gamma), float(np.linalg.norm(a)), float(np.linalg.norm(b))
+        rounding = 1e-12 * (abs(x.cross_moment) + k * size_a * size_b) + 1e-14 * k * (size_a + size_b)
+        return abs(x.second_moment * x.gamma * float(a @ b) - x.cross_moment) - rounding
+
+    unlearned.terminal = True  # type: ignore[attr-defined]
     order, place = np.unique(t, return_inverse=True)
     path = np.repeat(start[None], order.size, axis=0)
-    if order.size and order[-1] > 0.0:
-        run = solve_ivp(slope, (0.0, order[-1]), start, method=method, t_eval=order, rtol=1e-12, atol=1e-14)
+    if order.size and order[-1] > 0.0 and unlearned(0.0, start) > 0.0:
+        limits: dict[str, Any] = {"rtol": 1e-12, "atol": 1e-14, "events": unlearned}
+        run: Any = solve_ivp(slope, (0.0, order[-1]), start, method=method, t_eval=order, **limits)
         if not run.success:
             raise InputError(f"the integration failed: {run.message}")
-        path = run.y.T
+        moving = len(run.t)
+        if moving < len(order):  # at rest before the last time
+            path[moving:] = run.y_events[0][-1]
+        if moving:
+            path[:moving] = run.y.T
     path = path[place.reshape(t.shape)]
     return x.measure(t, path[:, :d], path[:, d:])
 
