@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from scipy.integrate import solve_ivp
-from scipy.optimize import OptimizeResult, brentq
+from scipy.optimize import brentq
 
 from featurephase.foundation.errors import InputError
 from featurephase.foundation.types import Array
@@ -120,17 +120,17 @@ class TeacherStudent(RelatedModel):
             "plateau_end": _crossing(fine, special),
         }
 
-    def _solved(self, start: State, v: Array, error: float = 1e-8) -> OptimizeResult | None:
+    def _solved(self, start: State, v: Array, error: float = 1e-8) -> Any:
         """The flow from this start to the last time by numerical integration; none if it diverges."""
         derivative, end = self._flow(v), max(float(self.time.max()), SMALLEST)
         options: dict[str, Any] = {"method": "DOP853", "dense_output": True, "rtol": error, "atol": error / 100.0}
         run = solve_ivp(lambda _, y: self._pack(derivative(self._unpack(y))), (0.0, end), self._pack(start), **options)
         return run if run.status == 0 and np.isfinite(run.y).all() else None
 
-    def _special(self, run: OptimizeResult, time: Array) -> Array:
+    def _special(self, run: Any, time: Array) -> Array:
         return np.array([specialisation(self._unpack(run.sol(t))) for t in time])
 
-    def _path(self, run: OptimizeResult | None, v: Array) -> dict[str, Any]:
+    def _path(self, run: Any, v: Array) -> dict[str, Any]:
         """The order parameters along the flow; empty if it diverges."""
         if run is None:
             return {}
@@ -138,7 +138,7 @@ class TeacherStudent(RelatedModel):
         fine = np.append(fine, run.t[-1])
         return self._measures([self._unpack(run.sol(t)) for t in self.time], v, fine, self._special(run, fine))
 
-    def _known_until(self, run: OptimizeResult, finer: OptimizeResult | None) -> float:
+    def _known_until(self, run: Any, finer: Any) -> float:
         """Until when an integration with a hundredth of the error agrees; infinite if to the end.
 
         Units that are equal at the start, or nearly, part by the errors of an integrator, and not in the exact flow.
