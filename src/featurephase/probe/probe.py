@@ -363,7 +363,7 @@ class Probe:
         return state
 
     def _take_record(self, state: State, at: float) -> None:
-        """Measure; at the first, second, fourth, .. record after the start check again what was checked there.
+        """Measure; at the first, fourth, sixteenth, .. record after the start check again what was checked there.
 
         What a weight of 0 hides at the start shows once it has moved.
         """
@@ -377,7 +377,7 @@ class Probe:
         if not math.isfinite(kernel["trace"]):
             self._status, self._message = diverged(at), f"the kernel is not finite at step {at:g}; {_ENDED}"
             return
-        if count and count & (count - 1) == 0:
+        if count and 4 ** round(math.log(count, 4)) == count:
             self._check(state, self._batch)
         layers, pairs = self._layers.measure(state)
         mechanisms = self._mechanisms.measure(state, None if first else self._previous, kernel["trace"])
