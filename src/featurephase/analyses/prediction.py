@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from featurephase.foundation.errors import Interrupted
 from featurephase.foundation.executors import Executor, Workers, as_executor, replicate_seeds, until_interrupted
 from featurephase.foundation.memory import require_memory
 from featurephase.foundation.types import Array
+from featurephase.functions.tails import missing_mean
 from featurephase.hessian.outliers import Outlier
 from featurephase.hessian.spectrum import CHECKED_WIDTH, FULL_WIDTH, Spectrum, block_words, spectrum
 from featurephase.hessian.unbounded import curvature_bounds, unbounded_status
@@ -34,7 +36,15 @@ from featurephase.results.prediction import (
     Prediction,
     TrajectoryPrediction,
 )
-from featurephase.results.status import AMBIGUOUS_RANK, INTERRUPTED, NOT_CONVERGED, OK, diverged
+from featurephase.results.status import (
+    AMBIGUOUS_RANK,
+    HEAVY_TAILS,
+    INTERRUPTED,
+    NOT_CONVERGED,
+    OK,
+    Status,
+    diverged,
+)
 from featurephase.subspaces import LatentSubspaces, problem_subspaces
 from featurephase.thresholds.scan import MarginCurve, MarginReading
 
@@ -248,7 +258,8 @@ def _predicted(
 
 def _assembled(problem: Problem, runs: tuple[TrajectoryPrediction, ...], spaces: LatentSubspaces) -> Prediction:
     """All deltas; the status is the first reason why something does not exist."""
-    problems = [(run.status, run.message) for run in runs if run.status != OK]
+    problems = _heavy_tails(problem)
+    problems += [(run.status, run.message) for run in runs if run.status != OK]
     problems += [(h.status, h.message) for run in runs for h in run.hessian if h.status != OK]
     messages = list(dict.fromkeys(message for _, message in problems))
     return Prediction(
@@ -265,6 +276,12 @@ def _assembled(problem: Problem, runs: tuple[TrajectoryPrediction, ...], spaces:
         readout=problem.student.readout if problem.plain else None,
         experiment=experiment_text(problem),
     )
+
+
+def _heavy_tails(problem: Problem) -> list[tuple[Status, str]]:
+    """The status where responses are so heavily tailed that training has no limit."""
+    where = missing_mean(Network.of(problem).loss, problem.teacher.link, gradient=True)
+    return [(HEAVY_TAILS, HEAVY_TAILS.explained(f"the response is too heavily tailed {where}"))] if where else []
 
 
 def _summary(asked: _Asked, delta: float, replicates: Sequence[ReplicateTrajectory]) -> TrajectoryPrediction:
@@ -305,16 +322,12 @@ def _hessian(problem: Problem, time: int, spectra: Sequence[Spectrum]) -> Hessia
         status = bad[0] if bad else unbounded_status(Network.of(problem), problem.teacher.link)
         return HessianPrediction(time=time, status=status, message=status.explained(f"Hessian at t = {time}"))
     status, message = OK, ""
+    unbounded_above = bool(np.mean([s.right_drifts for s in spectra]) > 0.5)
     if not all(s.complete for s in spectra):
         status = NOT_CONVERGED
         message = f"Hessian at t = {time}: not all outliers were found within the budget of the search"
-    bounds = curvature_bounds(Network.of(problem), problem.teacher.link)
-    if bounds.below and status == OK:
-        message = (
-            f"Hessian at t = {time}: the curvature of samples is unbounded below ({bounds.reason}), but no sample of a "
-            f"realistic number comes near its tail here. Bounded in any case: {bounds.advice}"
-        )
-    unbounded_above = bool(np.mean([s.right_drifts for s in spectra]) > 0.5)
+    elif tails := _invisible_tails(problem, unbounded_above):
+        message = f"Hessian at t = {time}: {tails}"
     edges = averaged_over(spectra, "left_edge", "right_edge")
     edges |= averaged(drifting=[float(s.left_drifts) for s in spectra])
     if unbounded_above:
@@ -333,6 +346,18 @@ def _hessian(problem: Problem, time: int, spectra: Sequence[Spectrum]) -> Hessia
         block_gap=_block_comparison(spectra),
         density=next((s.density for s in spectra if s.density is not None), None),
     )
+
+
+def _invisible_tails(problem: Problem, right_told: bool) -> str:
+    """What is said of edges that stand though the curvature is unbounded; ``right_told``: it is said of the right."""
+    bounds = curvature_bounds(Network.of(problem), problem.teacher.link)
+    sides = (["below"] if bounds.below else []) + (["above"] if bounds.above and not right_told else [])
+    if not sides:
+        return ""
+    words = f"the curvature of samples is unbounded {' and '.join(sides)}"
+    words += f" ({bounds.reason})" if bounds.below else ""
+    words += ", but no sample of a realistic number comes near its tail here"
+    return f"{words}. Bounded in any case: {bounds.advice}" if bounds.below else words
 
 
 def _rounded_up(count: int) -> int:
@@ -378,6 +403,13 @@ def _warnings(problem: Problem, runs: Sequence[TrajectoryPrediction]) -> Iterabl
             "outliers that are not hard are those of the first layer's Hessian: that of all trained parameters may "
             "have them elsewhere, and others; its edges and hard outliers are the same"
         )
+    if where := missing_mean(Network.of(problem).loss, problem.teacher.link):
+        yield (
+            f"the loss has no mean: the response is too heavily tailed {where}; training and test losses are averages "
+            "that no number of sample paths settles"
+        )
+    told = (f"delta = {r.delta:g}: {h.message}" for r in runs for h in r.hessian if h.status == OK and h.message)
+    yield from islice(told, 1)  # the same wherever it holds
     for run in runs:
         yield from step_size_words(problem, run)
         if run.dropped > 1e-4:

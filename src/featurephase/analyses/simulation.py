@@ -15,6 +15,7 @@ import numpy as np
 from featurephase.analyses.seeds import FiniteSize, HessianSample, Method, SeedPlan, SeedRun
 from featurephase.analyses.stability import measured_words
 from featurephase.dynamics.dense import Precision
+from featurephase.dynamics.network import Network
 from featurephase.escape.detection import grokking_times, median_and_se
 from featurephase.escape.law import EscapeLaw, predicted_escape
 from featurephase.escape.recovery import recovery as recovered
@@ -22,6 +23,7 @@ from featurephase.escape.recovery import smaller_dimensions
 from featurephase.foundation.errors import FeaturephaseWarning, InputError, Interrupted, show
 from featurephase.foundation.executors import Executor, Workers, as_executor, replicate_seeds, until_interrupted
 from featurephase.foundation.numbers import is_whole, plain
+from featurephase.functions.tails import missing_mean
 from featurephase.problem import Problem
 from featurephase.problem.asked import asked_deltas, asked_times, check_problem, experiment_text
 from featurephase.problem.data import UserData
@@ -344,6 +346,8 @@ def _hessian(size: FiniteSize, time: int, runs: Sequence[SeedRun], status: Statu
 
 
 def _warnings(problem: Problem, runs: Sequence[SimulationRun]) -> Iterable[str]:
+    if where := missing_mean(Network.of(problem).loss, problem.teacher.link):
+        yield f"the loss has no mean: the response is too heavily tailed {where}; losses depend on the draw"
     if any(run.replicates == 1 for run in runs):
         yield "one seed has no standard error; --seeds 2 or more has"
     for run in runs:

@@ -359,7 +359,7 @@ def spectrum(
     highest = _beyond_samples(support.highest, support.unbounded_above)
     tail = _left_tail(network, link, support)
     left = _side(Bulk(curvature, delta, lowest, groups), tail, hard, visited)
-    right = _side(Bulk(-curvature, delta, -highest, groups), _right_tail(support), hard, visited)
+    right = _side(Bulk(-curvature, delta, -highest, groups), _right_tail(network, link, support), hard, visited)
     result = _both_sides(left, right, weight_decay)
     if not density_points:
         return result
@@ -416,8 +416,12 @@ def _left_tail(network: Network, link: Link, support: CurvatureSupport, neuron: 
     return _Tail(support, 1.0, not causes or causes == ("output",), neuron)
 
 
-def _right_tail(support: CurvatureSupport) -> _Tail | None:
-    return _Tail(support, -1.0, True) if support.unbounded_above else None
+def _right_tail(network: Network, link: Link, support: CurvatureSupport) -> _Tail | None:
+    """The tail on the right, if there is one."""
+    if not support.unbounded_above:
+        return None
+    causes = curvature_bounds(network, link).causes_above
+    return _Tail(support, -1.0, not causes or causes == ("output",))
 
 
 def _side(bulk: Bulk, tail: _Tail | None, hard: Directions | None, visited: Directions) -> _Side:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr
 
 from featurephase.dynamics.network import Network
 from featurephase.foundation.types import Array
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 _SCALES = 2.0 ** np.arange(0, 13)
 _DRAWS = 3000
 _LARGEST_PREACTIVATION = 1e4
+#: Uniform noise comes no nearer to its ends: one step of a generator's.
+_END = 2.0**-53
 _KEPT = 2048
 #: Search for the infimum: first spread of the draws around the best one, and how it shrinks.
 _POLISH_SPREAD, _POLISH_SHRINKS, _POLISH_ROUNDS = 0.3, 0.6, 24
@@ -38,12 +41,13 @@ _CANDIDATES, _ROUNDS, _HALVINGS = 256, 6, 16
 
 @dataclass(frozen=True)
 class _Law:
-    """The law of the curvature at weights C: W as a function of independent coordinates and uniforms.
+    """The law of the curvature at weights C: W as a function of independent normal coordinates.
 
     Attributes
     ----------
     latent, rest
-        M (k, m) and an upper triangle (q, m): h = M'g + rest'v, where (g, v, e) are the coordinates, N(0, I).
+        M (k, m) and an upper triangle (q, m): h = M'g + rest'v, where (g, v, e, z) are the coordinates, N(0, I), and
+        the distribution function makes z uniform noise.
     """
 
     network: Network
@@ -63,23 +67,24 @@ class _Law:
         singular = np.linalg.svd(self.rest, compute_uv=False)
         return len(self.rest) == self.network.width and bool(singular[-1] > 1e-6 * singular[0])
 
-    def curvature(self, coordinates: Array, uniforms: Array) -> Array:
-        """W (m, m, n) for coordinates (count, n) and uniforms (u, n)."""
-        g, v, e = np.split(coordinates, [len(self.latent), len(self.latent) + len(self.rest)])
+    def curvature(self, coordinates: Array) -> Array:
+        """W (m, m, n) for coordinates (count, n)."""
+        counts = len(self.latent), len(self.rest), self.link.normals
+        g, v, e, z = np.split(coordinates, np.cumsum(counts))
         with np.errstate(all="ignore"):
             h = np.clip(self.latent.T @ g + self.rest.T @ v, -_LARGEST_PREACTIVATION, _LARGEST_PREACTIVATION)
-            return self.network.curvature(h, self.link.evaluate(g, e, uniforms))
+            return self.network.curvature(h, self.link.evaluate(g, e, np.clip(ndtr(z), _END, 1.0 - _END)))
 
-    def draws(self, scale: float, rng: np.random.Generator) -> tuple[Array, Array]:
-        """Coordinates, about one half of them ``scale`` times as large as the law has them, and uniforms."""
+    def draws(self, scale: float, rng: np.random.Generator) -> Array:
+        """Coordinates, about one half of them ``scale`` times as large as the law has them."""
         k, m = len(self.latent), self.network.width
-        count = k + len(self.rest) + self.link.normals
+        count = k + len(self.rest) + self.link.normals + self.link.uniforms
         wide = rng.random((count, _DRAWS)) < 0.5
         x = rng.standard_normal((count, _DRAWS)) * np.where(wide, scale, 1.0)
         if self.independent:  # each neuron at a scale of its own, whatever the others do
             sizes = np.sqrt(np.sum(self.latent**2, axis=0) + np.sum(self.rest**2, axis=0))
             x[k : k + m] = np.linalg.solve(self.rest.T, sizes[:, None] * x[k : k + m] - self.latent.T @ x[:k])
-        return x, rng.random((self.link.uniforms, _DRAWS))
+        return x
 
 
 @dataclass(frozen=True)
@@ -113,44 +118,41 @@ class CurvatureSupport:
         their rays as far as positivity fails, then drawn anew around the nearest of them. Deterministic.
         """
         rng = np.random.default_rng(0)
-        draws = [self._law.draws(scale, rng) for scale in _SCALES[:_TAIL_SCALES]]
-        x, u = (np.concatenate(part, axis=1) for part in zip(*draws, strict=True))
+        x = np.concatenate([self._law.draws(scale, rng) for scale in _SCALES[:_TAIL_SCALES]], axis=1)
 
-        def fails_at(x: Array, u: Array) -> NDArray[np.bool_]:
-            w = self._law.curvature(x, u)
+        def fails_at(x: Array) -> NDArray[np.bool_]:
+            w = self._law.curvature(x)
             w = np.moveaxis(w if neuron is None else w[neuron, neuron][None, None], 2, 0)
             finite = np.all(np.isfinite(w), axis=(1, 2))
             inner = sign * (root.T @ np.where(finite[:, None, None], w, 0.0) @ root)
             return np.asarray(np.linalg.eigvalsh(inner)[:, 0] < -1.0)
 
-        fails = fails_at(x, u)
-        x, u = x[:, fails], u[:, fails]
+        x = x[:, fails_at(x)]
         if not x.size:
             return np.inf
-        nearest = np.argsort(np.linalg.norm(x, axis=0))[:_CANDIDATES]
-        x, u = _drawn_in(fails_at, x[:, nearest], u[:, nearest])
+        x = _drawn_in(fails_at, x[:, np.argsort(np.linalg.norm(x, axis=0))[:_CANDIDATES]])
         spread = 0.5
         for _ in range(_ROUNDS):
             best = int(np.argmin(np.linalg.norm(x, axis=0)))
             around = x[:, [best]] + spread * rng.standard_normal((len(x), _CANDIDATES))
-            around, u = np.column_stack([x[:, best], around]), np.repeat(u[:, [best]], _CANDIDATES + 1, axis=1)
-            fails = fails_at(around, u)
+            around = np.column_stack([x[:, best], around])
+            fails = fails_at(around)
             fails[0] = True
-            x, u = _drawn_in(fails_at, around[:, fails], u[:, fails])
+            x = _drawn_in(fails_at, around[:, fails])
             spread *= 0.6
             if np.linalg.norm(x, axis=0).min() > far:
                 break
         return float(np.linalg.norm(x, axis=0).min())
 
 
-def _drawn_in(fails_at: Callable[[Array, Array], NDArray[np.bool_]], x: Array, u: Array) -> tuple[Array, Array]:
+def _drawn_in(fails_at: Callable[[Array], NDArray[np.bool_]], x: Array) -> Array:
     """Points at which positivity fails, moved towards the origin by halvings as long as it does."""
     low, high = np.zeros(x.shape[1]), np.ones(x.shape[1])
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        fails = fails_at(x * middle, u)
+        fails = fails_at(x * middle)
         low, high = np.where(fails, low, middle), np.where(fails, middle, high)
-    return x * high, u
+    return x * high
 
 
 def curvature_support(network: Network, link: Link, weights: Array, *, seed: int = 0) -> CurvatureSupport:
@@ -205,22 +207,22 @@ def _explored(law: _Law, seed: int) -> CurvatureSupport:
     lowest: list[Array] = []
     highest: list[Array] = []
     low_record, high_record = np.zeros(len(_SCALES)), np.zeros(len(_SCALES))
-    best: tuple[float, Array, Array] | None = None
+    best: tuple[float, Array] | None = None
     explored = len(_SCALES)
     for i, scale in enumerate(_SCALES):
-        draws, uniforms = law.draws(scale, rng)
-        w = law.curvature(draws, uniforms)
+        draws = law.draws(scale, rng)
+        w = law.curvature(draws)
         finite = np.all(np.isfinite(w), axis=(0, 1))
         if not finite.all():
             explored = min(explored, i)  # overflow: growth is judged on the range before it
         if not finite.any():
             break
-        w, draws, uniforms = w[:, :, finite], draws[:, finite], uniforms[:, finite]
+        w, draws = w[:, :, finite], draws[:, finite]
         eigenvalues = np.linalg.eigvalsh(np.moveaxis(w, 2, 0))
         low, high = eigenvalues[:, 0], eigenvalues[:, -1]
         if low.min() < (best[0] if best else 0.0):
             j = int(np.argmin(low))
-            best = (float(low[j]), draws[:, [j]], uniforms[:, [j]])
+            best = (float(low[j]), draws[:, [j]])
         lowest.append(w[:, :, np.argsort(low)[: _KEPT // len(_SCALES)]])
         highest.append(w[:, :, np.argsort(-high)[: _KEPT // len(_SCALES)]])
         low_record[i] = max(low_record[max(i - 1, 0)], -low.min())
@@ -238,16 +240,16 @@ def _explored(law: _Law, seed: int) -> CurvatureSupport:
     )
 
 
-def _polished(function: Callable[[Array, Array], Array], best: tuple[float, Array, Array]) -> Array:
+def _polished(function: Callable[[Array], Array], best: tuple[float, Array]) -> Array:
     """The most negative curvature near the best draw, (1, 1, 1): drawn anew around the best, closer and closer."""
-    value, x, uniforms = best
+    value, x = best
     rng = np.random.default_rng(0)
     spread = _POLISH_SPREAD * max(1.0, float(np.max(np.abs(x))))
     for _ in range(_POLISH_ROUNDS):
         near = x + spread * rng.standard_normal((len(x), _CANDIDATES))
-        found = function(near, np.repeat(uniforms, _CANDIDATES, axis=1))[0, 0]
+        found = function(near)[0, 0]
         j = int(np.nanargmin(np.where(np.isfinite(found), found, np.inf)))
         if found[j] < value:
             value, x = float(found[j]), near[:, [j]]
         spread *= _POLISH_SHRINKS
-    return function(x, uniforms)
+    return function(x)

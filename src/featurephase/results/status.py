@@ -76,6 +76,11 @@ UNBOUNDED_CURVATURE = Status(
     "the curvature of single samples is unbounded below, so the bulk of the Hessian has no left edge: computed edges "
     "drift with the logarithm of the number of samples",
 )
+HEAVY_TAILS = Status(
+    "heavy-tails",
+    "the squared slope of the loss has no mean, so gradients over n samples do not settle as n grows and training has "
+    "no limit; what has one: a response with lighter tails, or a loss of bounded slope (pseudo_huber, huber)",
+)
 NOT_AVAILABLE = Status("not-available", "the Hessian is not measured without a data matrix; --method dense has it")
 SLOW = Status("slow", "still moving after the largest number of steps")
 NOT_CONVERGED = Status("not-converged", "the tolerance was not reached within the budget")
