@@ -326,7 +326,7 @@ def _hessian(problem: Problem, time: int, spectra: Sequence[Spectrum]) -> Hessia
     if not all(s.complete for s in spectra):
         status = NOT_CONVERGED
         message = f"Hessian at t = {time}: not all outliers were found within the budget of the search"
-    elif tails := _invisible_tails(problem, unbounded_above):
+    elif tails := _invisible_tails(problem, unbounded_above or problem.student.width > FULL_WIDTH):
         message = f"Hessian at t = {time}: {tails}"
     edges = averaged_over(spectra, "left_edge", "right_edge")
     edges |= averaged(drifting=[float(s.left_drifts) for s in spectra])
@@ -349,7 +349,7 @@ def _hessian(problem: Problem, time: int, spectra: Sequence[Spectrum]) -> Hessia
 
 
 def _invisible_tails(problem: Problem, right_told: bool) -> str:
-    """What is said of edges that stand though the curvature is unbounded; ``right_told``: it is said of the right."""
+    """What is said of edges that stand though the curvature is unbounded; ``right_told``: not of the right."""
     bounds = curvature_bounds(Network.of(problem), problem.teacher.link)
     sides = (["below"] if bounds.below else []) + (["above"] if bounds.above and not right_told else [])
     if not sides:
@@ -408,8 +408,10 @@ def _warnings(problem: Problem, runs: Sequence[TrajectoryPrediction]) -> Iterabl
             f"the loss has no mean: the response is too heavily tailed {where}; training and test losses are averages "
             "that no number of sample paths settles"
         )
-    told = (f"delta = {r.delta:g}: {h.message}" for r in runs for h in r.hessian if h.status == OK and h.message)
-    yield from islice(told, 1)  # the same wherever it holds
+    bounds = curvature_bounds(Network.of(problem), problem.teacher.link)
+    if {*bounds.causes, *bounds.causes_above} - {"output"}:  # most networks have tails by the output of other neurons
+        told = (f"delta = {r.delta:g}: {h.message}" for r in runs for h in r.hessian if h.status == OK and h.message)
+        yield from islice(told, 1)  # the same wherever it holds
     for run in runs:
         yield from step_size_words(problem, run)
         if run.dropped > 1e-4:
