@@ -21,6 +21,7 @@ from featurephase.functions.tails import missing_mean, responses_at_reaches
         ("1/abs(g1 - 0.7)**0.4", "squared", ""),  # E y^2 = E|g - .7|^-.8 is finite
         ("u1**-0.5", "squared", "near u1 = 0"),  # E y^2 = E 1/u
         ("u1**-0.45", "squared", ""),
+        ("1/(u1 + 1e-300)", "squared", "near u1 = 0"),  # finite, and of no use to anybody
         ("(1 - u1)**-0.5", "squared", "near u1 = 1"),
         ("(1 - u1)**-0.5", "huber", ""),
         ("-log(u1)", "squared", ""),

@@ -32,6 +32,8 @@ _RADII: Array = 0.5 * 1.05 ** np.arange(203.0)
 _DIRECTIONS = 256
 #: A mean is missing where its terms fall off as a power of this size, or faster than the density; 1 is the limit.
 _CRITICAL = 0.99
+#: Responses proved to be no larger than this leave every mean; a proved bound may be 1e300.
+_MODERATE = 1e3
 #: Outputs of the network at which a loss is examined.
 _OUTPUTS = (-1.0, 0.0, 1.0)
 
@@ -143,7 +145,7 @@ def missing_mean(loss: Loss | VectorLoss, link: Link, *, gradient: bool = False)
     Decided by how the loss grows: towards a pole or an end of uniform noise as a power of the distance, of which
     the mean exists below the power 1; far out as an exponential of the squared radius, below one half.
     """
-    if link.labels or (link.facts.bounded and not link.facts.measured):
+    if link.labels or (link.facts.bound <= _MODERATE and not link.facts.measured):
         return ""
     if not gradient and loss.facts.bounded:
         return ""

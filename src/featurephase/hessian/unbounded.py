@@ -258,21 +258,21 @@ def _outermost(activation: Activation, levels: Array) -> Array:
     """The outermost pre-activations, (.., 2 n), at which the activation has given values (.., n); NaN if nowhere."""
     far = _NEAR * 2.0 ** np.arange(1.0 / 16, np.log2(REACHES[-1]) + 1.0 / 32, 1.0 / 16)
     places = np.concatenate([-far[::-1], np.linspace(-_NEAR, _NEAR, _DENSE), far])
-    above = activation.value(places) > levels.ravel()[:, None]
+    wanted, which = np.unique(levels, return_inverse=True)
+    above = activation.value(places) > wanted[:, None]
     changes = above[:, 1:] != above[:, :-1]
-    rows = np.flatnonzero(changes.any(axis=1))
-    first = np.argmax(changes[rows], axis=1)
-    last = changes.shape[1] - 1 - np.argmax(changes[rows, ::-1], axis=1)
-    found = np.full((2, levels.size), np.nan)
-    for side, at in enumerate((first, last)):
+    first = np.argmax(changes, axis=1)
+    last = changes.shape[1] - 1 - np.argmax(changes[:, ::-1], axis=1)
+    found = np.full((2, len(wanted)), np.nan)
+    for side, (at, rows) in enumerate(((first, changes.any(axis=1)), (last, first < last))):
+        at, goal = at[rows], wanted[rows]
         low, high, start = places[at], places[at + 1], above[rows, at]
         for _ in range(_HALVINGS):
             middle = (low + high) / 2
-            stays = (activation.value(middle) > levels.ravel()[rows]) == start
+            stays = (activation.value(middle) > goal) == start
             low, high = np.where(stays, middle, low), np.where(stays, high, middle)
         found[side, rows] = low
-    both = found.reshape(2, *levels.shape)
-    return np.concatenate([both[0], both[1]], axis=-1)
+    return np.concatenate(list(found[:, which.reshape(levels.shape)]), axis=-1)
 
 
 def _growing_maximum(values: Array, reach: np.ndarray) -> Array:
