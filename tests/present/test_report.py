@@ -212,6 +212,28 @@ def test_inputs_that_are_not_in_the_file_are_not_made_up() -> None:
     assert commands(xarray.Dataset(), "") == ([], commands(xarray.Dataset(), "Unheard")[1])
 
 
+@pytest.mark.parametrize("name", ["store", "store.zarr"])
+def test_a_store_with_a_damaged_cell_is_read_without_it(tmp_path: Path, name: str) -> None:
+    store = tmp_path / name
+    axes = {"related.eta": [0.5, 1.0, 1.5]}
+    fp.sweep({"related": {"model": "catapult"}}, axes=axes, quantities=["ntk_limit"], store=store, workers=1)
+    chunk = store / "numbers/c/1/0"
+    content = bytearray(chunk.read_bytes())
+    content[3] ^= 1
+    chunk.write_bytes(content)
+    data = open_saved(store)
+    assert data["done"].values.tolist() == [1, 0, 1]
+    assert np.isnan(data["ntk_limit"][1])
+
+
+def test_a_store_of_tasks_is_no_result(tmp_path: Path) -> None:
+    from featurephase.sweeps.tasks import run_keyed
+
+    run_keyed(tmp_path / "store", {"a": (divmod, (7, 2))})
+    with pytest.raises(InputError, match=r"is a store of tasks, in which a sweep with .boundary. and reproduce keep"):
+        open_saved(tmp_path / "store")
+
+
 def test_open_saved_names_what_is_accepted(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"--save FILE\.nc or FILE\.zarr"):
         open_saved(tmp_path / "nothing.nc")

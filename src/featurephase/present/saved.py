@@ -43,14 +43,14 @@ def open_saved(path: str | os.PathLike[str]) -> Dataset:
         raise InputError(f"{name} is neither a file nor a folder; {_ACCEPTED}")
     if place.suffix.lower() in (".json", ".toml", ".csv"):
         raise InputError(f"{name}: a {place.suffix} file holds no labelled numbers; {_ACCEPTED}")
-    data = _read(place, name)
+    data = _of_store(place, name) if _is_store(place) else _read(place, name)
     if str(data.attrs.get("written_by", "")) != "featurephase":
         raise InputError(f"{name} was not written by featurephase; {_ACCEPTED}")
     match data.attrs.get("contents"):
         case None:
             return data
         case "sweep":
-            return _sweep(data, place, name)
+            return _sweep(data, name)
         case contents:
             raise InputError(f"{name} holds {show(contents)}, not a result; {_ACCEPTED}")
 
@@ -78,12 +78,28 @@ def _read(place: Path, name: str) -> Dataset:
         raise InputError(f"{name} cannot be read, it is damaged or no result: {reason}; {_ACCEPTED}") from None
 
 
-def _sweep(data: Dataset, place: Path, name: str) -> Dataset:
-    """The cells of a sweep: of a store also those that a run left which was stopped."""
-    if place.is_dir() and place.suffix.lower() != ".zarr":
-        from featurephase.sweeps import open_sweep
+def _is_store(place: Path) -> bool:
+    """Whether it is the store of a sweep or of tasks, which may be unfinished or damaged."""
+    from featurephase.sweeps.folder import is_store
 
-        data = open_sweep(place).data
+    return place.is_dir() and is_store(place)
+
+
+def _of_store(place: Path, name: str) -> Dataset:
+    """The finished cells of a sweep's store, also where a run was stopped, or some cells are damaged."""
+    from featurephase.sweeps import open_sweep
+    from featurephase.sweeps.store import Store
+
+    if (contents := Store.for_reading(place).attributes.get("contents")) != "sweep":
+        raise InputError(
+            f"{name} is a store of {contents}, in which a sweep with [boundary] and reproduce keep what is finished, "
+            f"and no result; that of a boundary is what featurephase sweep writes with --save; {_ACCEPTED}"
+        )
+    return open_sweep(place).data
+
+
+def _sweep(data: Dataset, name: str) -> Dataset:
+    """The cells of a sweep, if there are any."""
     if "done" not in data or not bool((data["done"] > 0).any()):
         raise InputError(f"{name}: no cell of this sweep is finished yet; featurephase sweep FILE --store continues it")
     return data
