@@ -48,6 +48,9 @@ def test_a_dry_run_writes_nothing(invoke, folder) -> None:
     assert 0 <= timed <= 3  # as many as a busy machine computes in the time
     assert seconds == "nan" if timed == 0 else seconds > 0
     assert sorted(p.name for p in folder.iterdir()) == ["base.toml", "sweep.toml"]
+    assert invoke("sweep", folder / "sweep.toml", "--store", folder / "store").code == 0
+    done = invoke("sweep", folder / "sweep.toml", "--store", folder / "store", "--dry-run")
+    assert "nothing is left to compute" in done.out
 
 
 def test_a_failed_cell_is_exit_3(invoke, folder) -> None:

@@ -84,7 +84,8 @@ def test_points_are_thresholds_and_kept(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "options", "message"),
     [
-        (("student.init_norm", (2.0, 1.0)), {}, "low < high"),
+        (("student.init_norm", (2.0, 1.0)), {}, r"boundary: range = \[2.0, 1.0\]: .* low < high"),
+        (("student.init_norm", (2.0, 1.0)), {"logarithmic": True}, r"boundary: logrange = \[2.0, 1.0\]"),
         (("student.init_norm", (1.0,)), {}, "two numbers"),
         (("student.init_norm", (0.0, 1.0)), {"logarithmic": True}, "above 0"),
         (("student.init_nrom", (0.5, 1.0)), {}, "unknown key 'init_nrom'"),

@@ -325,6 +325,21 @@ def test_refusals(options, message):
 
 
 @pytest.mark.parametrize(
+    ("axes", "message"),
+    [
+        ({"latent.eta_u": [-1.0, -2.0]}, "axis latent.eta_u, -1.0: eta_u must be at least 0"),
+        ({"latent.gamma": [1.0, float("nan")]}, "axis latent.gamma, nan: gamma must be finite"),
+        ({"latent.u": [[1.0, 2.0], [1.0]]}, "u has 1 units and w has 2"),
+        ({"latent.time": [[0.0], [-1.0]]}, "times must be at least 0"),
+        ({"latent.saddle_tolerance": [0.0, 2.0]}, "saddle_tolerance must be in"),
+    ],
+)
+def test_values_of_the_latent_model_that_make_none_are_refused(axes, message):
+    with pytest.raises(InputError, match=message):
+        fp.sweep({"latent": {"u": [0.5, -0.3], "w": [0.2, 0.7], "cross_moment": 1.0}}, axes=axes, quantities=["kernel"])
+
+
+@pytest.mark.parametrize(
     ("axes", "quantities", "message"),
     [
         ({"student.activatoin": ["gelu"]}, ["delta_nn"], "unknown key 'activatoin'"),

@@ -129,9 +129,7 @@ def latent(
     for name, value in scalars.items():
         if np.ndim(value) != 0:
             raise InputError(f"{name} must be one number; use featurephase.latent_model.Flow for many")
-    given = None if times is None else check_times(times)
-    require_latent_memory(max(np.size(u), np.size(w)), _DEFAULT_TIMES if given is None else given.size)
-    flow = Flow(u, w, **scalars)
+    flow, given = check_latent(u, w, times=times, **scalars)
     t = default_times(flow) if given is None else np.atleast_1d(given)
     if t.ndim != 1 or t.size == 0:
         raise InputError(f"times must be a list of at least one number, given shape {t.shape}")
@@ -153,6 +151,21 @@ def _with_end_of_descent(result: LatentResult) -> LatentResult:
         f"{result.measured['descent']['step_size']:.3g}, and {_MOST_STEPS} are made."
     )
     return replace(result, message=f"{result.message} {note}".strip())
+
+
+def check_latent(
+    u: ArrayLike, w: ArrayLike, *, times: ArrayLike | None = None, **scalars: float
+) -> tuple[Flow, Array | None]:
+    """Refuse arguments of :func:`latent` that make no model, without solving it; the model and the times given.
+
+    Raises
+    ------
+    InputError
+        As :func:`latent`.
+    """
+    given = None if times is None else check_times(times)
+    require_latent_memory(max(np.size(u), np.size(w)), _DEFAULT_TIMES if given is None else given.size)
+    return Flow(u, w, **scalars), given
 
 
 def latent_arguments(table: Mapping[str, Any], source: str = "") -> dict[str, Any]:

@@ -268,7 +268,9 @@ class ModelBase(Base):
         """Make the model, without running it."""
         table = self.input(changes)
         if self.kind == "latent":
-            _latent(table)
+            from featurephase.analyses.latent import check_latent
+
+            check_latent(**_latent(table))
         elif self.kind == "related":
             from featurephase.related_models.base import construct
             from featurephase.related_models.registry import model_class

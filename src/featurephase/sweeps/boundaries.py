@@ -53,12 +53,11 @@ class BoundaryPlan:
     points: int = 40
 
     def __post_init__(self) -> None:
+        given = f"boundary: {'logrange' if self.logarithmic else 'range'} = {show([self.low, self.high])}"
         if not all(is_number(x) and math.isfinite(x) for x in (self.low, self.high)) or not self.low < self.high:
-            raise InputError(
-                f"boundary: range = {show([self.low, self.high])}: must be two numbers [low, high], low < high"
-            )
+            raise InputError(f"{given}: must be two numbers [low, high], low < high")
         if self.logarithmic and self.low <= 0:
-            raise InputError(f"boundary: logrange = {show([self.low, self.high])}: must be above 0")
+            raise InputError(f"{given}: must be above 0")
         if self.quantity not in _QUANTITIES:
             raise InputError(f"boundary: quantity = {show(self.quantity)}: must be {' or '.join(_QUANTITIES)}")
         if not (is_number(self.tolerance) and 0 < self.tolerance < 1):

@@ -254,6 +254,8 @@ def _estimate(seconds: Sequence[float], memory: float, left: int, executor: Exec
 
 
 def _words(estimate: CostEstimate) -> str:
+    if estimate.left == 0:
+        return "every cell is there: nothing is left to compute"
     if estimate.timed == 0:
         return f"{estimate.left:,} cells are left; none was finished within {_PATIENCE:g} s"
     return (
