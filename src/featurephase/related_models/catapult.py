@@ -177,11 +177,12 @@ class Catapult(RelatedModel):
         first_x, first_c = _decided(spread_x, xs), _decided(spread_c, np.maximum.accumulate(np.abs(cs)))
         xs[first_x:], cs[first_c:] = np.nan, np.nan
         limit, status, note = self._limit()
-        values = {
-            "f": (unit_f * cs, unit_f * spread_c + 1e-13 * abs(self.f0)),
-            "ntk": (unit_k * xs, unit_k * spread_x + 1e-12 * self.lambda0),
-            "ntk_limit": unit_k * limit,
-        }
+        with np.errstate(over="ignore"):
+            values = {
+                "f": (unit_f * cs, unit_f * spread_c + 1e-13 * abs(self.f0)),
+                "ntk": (unit_k * xs, unit_k * spread_x + 1e-12 * self.lambda0),
+                "ntk_limit": unit_k * limit,
+            }
         if (first := min(first_x, first_c)) <= self.steps:
             status = status if status != OK else UNDETERMINED
             note = "; ".join(filter(None, (f"chaos: from step {first} on rounding decides, not the start", note)))
