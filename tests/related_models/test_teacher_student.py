@@ -169,6 +169,16 @@ def test_the_end_of_the_plateau_does_not_depend_on_the_times_asked_for() -> None
     assert measured["plateau_end"] == math.inf or measured["plateau_end"] < 2.0
 
 
+def test_overlaps_of_relu_units_stay_symmetric_to_the_end() -> None:
+    """The two halves of Q must not part by rounding: beyond time 30 they grew apart, and the steps went to 0."""
+    model = TeacherStudent(activation="relu", time=[0.0, 36.0])
+    flow = model._solved(*model.start(), 1e-6)
+    q = flow.y[:4].T.reshape(-1, 2, 2)
+    np.testing.assert_array_equal(q, np.swapaxes(q, 1, 2))
+    assert len(flow.t) < 100
+    assert flow.y[4, -1] == pytest.approx(1.0, abs=5e-3)
+
+
 def test_units_that_are_equal_part_by_rounding_alone() -> None:
     result = TeacherStudent(overlap=0.0, time=[0.0, 100.0, 800.0]).run()
     assert result.status == result.phase == "undetermined"

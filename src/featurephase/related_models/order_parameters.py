@@ -9,6 +9,7 @@ w_i += eta/sqrt N mean over tasks of error a_i g'(lambda_i) x become, in the tim
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -82,4 +83,16 @@ class OnlineFlow:
         da = np.zeros_like(s.a)
         if self.readout == "trained":
             da = self.eta_readout * weight @ u.two(variance[:, None], variance[None, :k], cov[:, :k])
-        return State(dq, drift[:, k:], da)
+        return State(0.5 * (dq + dq.T), drift[:, k:], da)  # rounding must not part the two halves of Q: they would grow
+
+
+def crossing(time: Array, values: Array, level: float = 0.5) -> float:
+    """When the values at ascending times, interpolated, pass the level for the last time; inf if they end below it."""
+    t, y = time, values
+    if y[-1] < level:
+        return math.inf
+    below = np.flatnonzero(y < level)
+    if not below.size:
+        return float(t[0])
+    i = below[-1]
+    return float(t[i] + (level - y[i]) / (y[i + 1] - y[i]) * (t[i + 1] - t[i]))

@@ -8,6 +8,7 @@ grows, a closed flow of the overlaps Q = w.w/N, R = w.w*/N and of the student's 
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,13 +19,14 @@ from featurephase.foundation.errors import InputError
 from featurephase.foundation.types import Array
 from featurephase.related_models.base import Curve, Known, Panel, Phase, RelatedModel, Solution, model
 from featurephase.related_models.gaussian_averages import ERF, RELU, Unit
-from featurephase.related_models.order_parameters import OnlineFlow, State, specialisation
+from featurephase.related_models.order_parameters import OnlineFlow, State, crossing, specialisation
 from featurephase.related_models.parameters import SMALLEST, choice, count, number, parameter, times
 from featurephase.results.status import DIVERGED, UNDETERMINED
 
-#: Points within a step of the integrator, and within a unit of time of a simulation, between which the end of the
-#: plateau is interpolated.
+#: Points of a step of the integrator, and of a unit of time of a simulation, between which is interpolated.
 _BETWEEN, _RECORDED = 8, 10
+#: Relative errors of the integration; the averages of ReLU lose digits where units coincide.
+_ERRORS = {"erf": 1e-8, "relu": 1e-6}
 
 
 @model
@@ -117,10 +119,10 @@ class TeacherStudent(RelatedModel):
             "q": np.array([s.q for s in states]),
             "readout": np.array([flow.readouts(s) for s in states]),
             "specialisation": np.array([specialisation(s) for s in states]),
-            "plateau_end": _crossing(fine, special),
+            "plateau_end": crossing(fine, special),
         }
 
-    def _solved(self, start: State, v: Array, error: float = 1e-8) -> Any:
+    def _solved(self, start: State, v: Array, error: float) -> Any:
         """The flow from this start to the last time by numerical integration; none if it diverges."""
         derivative, end = self._flow(v), max(float(self.time.max()), SMALLEST)
         options: dict[str, Any] = {"method": "DOP853", "dense_output": True, "rtol": error, "atol": error / 100.0}
@@ -134,12 +136,11 @@ class TeacherStudent(RelatedModel):
         """The order parameters along the flow; empty if it diverges."""
         if run is None:
             return {}
-        fine = np.linspace(run.t[:-1], run.t[1:], _BETWEEN, endpoint=False).T.ravel()
-        fine = np.append(fine, run.t[-1])
+        fine = np.append(np.linspace(run.t[:-1], run.t[1:], _BETWEEN, endpoint=False).T.ravel(), run.t[-1])
         return self._measures([self._unpack(run.sol(t)) for t in self.time], v, fine, self._special(run, fine))
 
     def _known_until(self, run: Any, finer: Any) -> float:
-        """Until when an integration with a hundredth of the error agrees; infinite if to the end.
+        """Until when an integration with a tenth of the error agrees; infinite if to the end.
 
         Units that are equal at the start, or nearly, part by the errors of an integrator, and not in the exact flow.
         """
@@ -148,26 +149,37 @@ class TeacherStudent(RelatedModel):
         apart = np.abs(self._special(run, run.t) - self._special(finer, run.t)) > 0.01
         return float(run.t[np.argmax(apart)]) if apart.any() else math.inf
 
+    @cached_property
+    def _runs(self) -> list[Any]:
+        """The flow, again with a tenth of the error, and of two starts that are off in opposite directions."""
+        (start, v), error = self.start(), _ERRORS[self.activation]
+        push = np.random.default_rng(self.draw + 1).standard_normal(start.r.shape) / math.sqrt(self.dimension)
+        near = [start._replace(r=start.r + x) for x in (push, -push)]
+        if (run := self._solved(start, v, error)) is None:
+            return [None] * 4
+        return [run, self._solved(start, v, 0.1 * error), *(self._solved(other, v, error) for other in near)]
+
+    @cached_property
+    def _finely(self) -> RelatedModel:
+        model = super()._finely
+        model.__dict__["_runs"] = self._runs  # the last time is the same
+        return model
+
     def solve(self) -> Solution:
         """The flow of the order parameters.
 
         A simulation fluctuates by N^-1/2, which shifts its means by order 1/N and by what a plateau makes of it: the
         accuracy is 8/N and twice the shift of the mean of two starts that are off by N^-1/2 in opposite directions.
         """
-        start, v = self.start()
-        run = self._solved(start, v)
+        (run, finer, *pushes), v = self._runs, self.start()[1]
         if run is None:
             return Solution({}, DIVERGED, "the flow diverges: try a smaller eta")
-        values, last = self._path(run, v), self._known_until(run, self._solved(start, v, 1e-10))
-        push = np.random.default_rng(self.draw + 1).standard_normal(start.r.shape) / math.sqrt(self.dimension)
-        pushed = [self._path(self._solved(start._replace(r=start.r + x), v), v) for x in (push, -push)]
+        values, last = self._path(run, v), self._known_until(run, finer)
+        pushed = [self._path(other, v) for other in pushes]
         accurate = {}
         for name, value in values.items():
             known = np.array(value)
-            if self.known[name][0]:
-                known[self.time > last] = np.nan
-            elif last < math.inf:
-                known = np.array(np.nan)
+            known[self.time > last if self.known[name][0] else last < math.inf] = np.nan
             with np.errstate(invalid="ignore"):
                 shift = 2.0 * np.abs(0.5 * (pushed[0][name] + pushed[1][name]) - value) if all(pushed) else math.inf
             scale = np.max(np.abs(value), initial=1.0)
@@ -286,15 +298,3 @@ class TeacherStudent(RelatedModel):
             Panel("steps / N", "error on new inputs", tuple(errors), log_y=True),
             Panel("steps / N", "overlap with the teacher", tuple(overlaps)),
         )
-
-
-def _crossing(time: Array, values: Array, level: float = 0.5) -> float:
-    """When the values at ascending times, interpolated, pass the level for the last time; inf if they end below it."""
-    t, y = time, values
-    if y[-1] < level:
-        return math.inf
-    below = np.flatnonzero(y < level)
-    if not below.size:
-        return float(t[0])
-    i = below[-1]
-    return float(t[i] + (level - y[i]) / (y[i + 1] - y[i]) * (t[i + 1] - t[i]))
