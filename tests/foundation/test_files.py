@@ -148,6 +148,21 @@ def test_no_permission_in_words(tmp_path, monkeypatch):
         check_target("--save", tmp_path / "new.nc", TABLES)
 
 
+def test_a_scratch_folder_that_is_still_written_to_goes_in_the_end(tmp_path, monkeypatch):
+    """As by a thread of zarr whose neighbour met a full disk."""
+    remove, left = files.shutil.rmtree, [3]
+
+    def disturbed(folder, **options):
+        if left[0] > 0:
+            left[0] -= 1
+        else:
+            remove(folder, **options)
+
+    monkeypatch.setattr(files.shutil, "rmtree", disturbed)
+    write_bytes(tmp_path / "a.png", b"x")
+    assert names(tmp_path) == ["a.png"]
+
+
 def test_text_is_never_written_over_another_file(tmp_path):
     path = write_text(tmp_path / "a.toml", "first")
     with pytest.raises(InputError, match="exists already; --force overwrites it"):

@@ -13,6 +13,7 @@ import os
 import shutil
 import stat
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,7 +33,7 @@ CSV = (".csv",)
 _MARK = "written_by"
 #: Attribute that a store of cells has besides, and a result that was saved has not.
 STORE_FORM = "form"
-#: How often a folder that another run has just put in place of the target is moved away.
+#: How often a folder that another run has just put in place of the target is moved away, and a scratch folder removed.
 _ATTEMPTS = 20
 #: Most characters of a file name that a message shows.
 _NAME = 400
@@ -138,8 +139,17 @@ def _put(target: Path, write: Callable[[Path], object], *, overwrite: bool = Tru
             write(part)
             _replace(part, target, scratch) if overwrite else _link(part, target)
         finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+            _remove(scratch)
     return target
+
+
+def _remove(scratch: Path) -> None:
+    """Take a scratch folder away; threads of zarr may still write into it for a moment after one of them failed."""
+    for attempt in range(_ATTEMPTS):
+        shutil.rmtree(scratch, ignore_errors=True)
+        if not scratch.exists():
+            return
+        time.sleep(0.01 * attempt)
 
 
 def _replace(part: Path, target: Path, scratch: Path) -> None:
