@@ -26,7 +26,6 @@ from featurephase.results.status import (
     NO_TRANSITION,
     NOT_NEGATIVE,
     OK,
-    SINGULAR_CURVATURE,
     UNBOUNDED_CURVATURE,
 )
 from featurephase.results.threshold import BlockThreshold, DirectionThreshold, NetworkThreshold, Window
@@ -181,8 +180,6 @@ def network_threshold(
         value_only,
         as_executor(workers, quiet=quiet),
     )
-    if problem.singular_curvature:
-        return NetworkThreshold(time=time, status=SINGULAR_CURVATURE, message=SINGULAR_CURVATURE.explained())
     if status := decided_elsewhere(problem):
         return NetworkThreshold(time=time, status=status, message=status.explained())
     scan = _scanned(search)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from featurephase.problem import ACCEPTED, Problem
 from featurephase.problem.asked import check_problem, experiment_text, flat_numbers, whole_steps
 from featurephase.problem.checks import MAX_DELTA
 from featurephase.results.algorithmic import AlgorithmicThreshold
-from featurephase.results.status import AMBIGUOUS_RANK, INTERRUPTED, OK, SINGULAR_CURVATURE
+from featurephase.results.status import AMBIGUOUS_RANK, INTERRUPTED, OK
 from featurephase.results.threshold import Threshold, ThresholdLimit
 from featurephase.subspaces import LatentSubspaces, problem_subspaces
 from featurephase.thresholds.algorithmic import algorithmic_threshold
@@ -81,7 +82,8 @@ def threshold(
             )
             left.pop(0)
         if follow:
-            found.add(_limit(problem, spaces, bounds, data.delta_alg, quiet, workers))
+            limit_of = partial(threshold_limit, problem, spaces, delta_range=bounds, delta_alg=data.delta_alg)
+            found.add(limit_of(quiet=quiet, workers=workers))
     except KeyboardInterrupt:
         if not found.entries:
             raise
@@ -128,20 +130,6 @@ def _asked(problem: Problem, times: float | Iterable[float] | None, limit: bool 
     asked = [*default, np.inf] if times is None else flat_numbers("times", times)
     wanted = whole_steps([t for t in asked if t != np.inf], steps)
     return tuple(wanted), np.inf in asked if limit is None else limit
-
-
-def _limit(
-    problem: Problem,
-    spaces: LatentSubspaces,
-    bounds: tuple[float, float],
-    delta_alg: float,
-    quiet: bool,
-    workers: Workers,
-) -> ThresholdLimit:
-    """The limit, where there is a Hessian."""
-    if problem.singular_curvature:
-        return ThresholdLimit(status=SINGULAR_CURVATURE, message=SINGULAR_CURVATURE.explained())
-    return threshold_limit(problem, spaces, delta_range=bounds, delta_alg=delta_alg, quiet=quiet, workers=workers)
 
 
 def _approximation(problem: Problem, found: _Found) -> str:

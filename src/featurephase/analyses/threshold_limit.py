@@ -174,10 +174,9 @@ def threshold_limit(
     delta_alg
         The data's threshold, if it is known: no first-order method does better, and nothing is searched far below it.
     rounds
-        Sample paths and last time of each round; more paths are taken at large delta. The next one is made where it
-        would not take too long and the last one has helped: with more paths until the limit has converged, and farther
-        until it is known to :data:`LIMIT_GOAL`. Default: up to t = 480 with a sixth of the problem's samples, then with
-        all of them, then farther.
+        Sample paths and last time of each round; more paths at large delta. The next one is made where it would not
+        take too long and the last one has helped: with more paths until the limit has converged, and farther until it
+        is known to :data:`LIMIT_GOAL`. Default: to t = 480 with a sixth of the problem's paths, with all, then farther.
     question
         What the limit is to decide: no further round is made once it does. Default: until it has converged, or is known
         to :data:`LIMIT_GOAL` with as many paths as there are.

@@ -19,7 +19,7 @@ from featurephase.foundation.statistics import mean_and_se
 from featurephase.foundation.types import Array
 from featurephase.hessian.spectrum import HardMargins, hard_margins
 from featurephase.hessian.support import curvature_support
-from featurephase.results.status import IDENTICAL_NEURONS, ONE_PASS, Status
+from featurephase.results.status import IDENTICAL_NEURONS, ONE_PASS, SINGULAR_CURVATURE, Status
 
 if TYPE_CHECKING:
     from featurephase.problem import Problem
@@ -36,7 +36,9 @@ _PER_DECADE = 4
 
 
 def decided_elsewhere(problem: Problem) -> Status | None:
-    """Why the Hessian does not decide what is learned, though it is known; ``None`` where it does."""
+    """Why the Hessian does not decide what is learned, or has no limit; ``None`` where it does."""
+    if problem.singular_curvature:
+        return SINGULAR_CURVATURE
     if problem.training.one_pass:
         return ONE_PASS
     return IDENTICAL_NEURONS if problem.student.identical else None
