@@ -138,18 +138,23 @@ def _put(target: Path, write: Callable[[Path], object], *, overwrite: bool = Tru
             part = scratch / f"part{target.suffix}"
             write(part)
             _replace(part, target, scratch) if overwrite else _link(part, target)
-        finally:
-            _remove(scratch)
+        except BaseException:
+            _remove(scratch, looks=_ATTEMPTS // 2)
+            raise
+        _remove(scratch)
     return target
 
 
-def _remove(scratch: Path) -> None:
-    """Take a scratch folder away; threads of zarr may still write into it for a moment after one of them failed."""
-    for attempt in range(_ATTEMPTS):
+def _remove(scratch: Path, looks: int = 1) -> None:
+    """Take a scratch folder away; it must be gone at this many looks.
+
+    After one thread of zarr has failed others may write for a moment, and make the folder anew.
+    """
+    for look in range(_ATTEMPTS):
         shutil.rmtree(scratch, ignore_errors=True)
-        if not scratch.exists():
+        if look + 1 >= looks and not scratch.exists():
             return
-        time.sleep(0.01 * attempt)
+        time.sleep(0.03)
 
 
 def _replace(part: Path, target: Path, scratch: Path) -> None:
