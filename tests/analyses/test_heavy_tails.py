@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from featurephase import Problem, predict
+from featurephase.analyses.network_threshold import network_threshold
+from featurephase.subspaces import problem_subspaces
 
 TEXT = """
 [teacher]
@@ -28,9 +30,13 @@ times = [2]
 """
 
 
-def prediction(link, activation, loss, *, readout=1.0, samples=1024, delta=10.0):
+def experiment(link, activation, loss, *, readout=1.0, samples=1024, delta=10.0):
     text = TEXT.format(link=link, activation=activation, loss=loss, readout=readout, samples=samples, delta=delta)
-    return predict(Problem.from_toml(text), quiet=True)
+    return Problem.from_toml(text)
+
+
+def prediction(*given, **options):
+    return predict(experiment(*given, **options), quiet=True)
 
 
 @pytest.mark.parametrize("samples", [512, 1024, 3000])
@@ -59,6 +65,8 @@ def test_losses_without_a_mean() -> None:
     result = prediction("e1/e2", "linear", "squared")
     assert result.status == "heavy-tails"
     assert "near a pole in e2" in result.message
+    problem = experiment("e1/e2", "linear", "squared")
+    assert network_threshold(problem, 2, problem_subspaces(problem)).status == "heavy-tails"
     bounded_slope = prediction("exp(g1**2)", "tanh", "huber")
     assert bounded_slope.status == "ok"
     assert any("the loss has no mean" in w and "far out in g and e" in w for w in bounded_slope.warnings)
