@@ -63,5 +63,8 @@ def test_edges_under_every_rule(rule):
 def test_threshold_under_every_rule(rule):
     found = threshold(problem(**rule), times=[2], workers=1)
     (entry,) = found.delta_nn
+    if rule.get("batches") == "one-pass":  # the Hessian of one batch decides nothing
+        assert entry.status == "not-predicted"
+        return
     assert np.isfinite(entry.value)
     assert 1 < entry.value < 100
