@@ -13,24 +13,13 @@ from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
 from featurephase.foundation.errors import InputError  # noqa: E402
 from featurephase.probe import Probe  # noqa: E402
 
+from .architectures import Own  # noqa: E402
+
 torch.set_num_threads(1)
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 X = torch.randn(8, 5, generator=torch.Generator().manual_seed(1))
 Y = torch.randn(8, 2, generator=torch.Generator().manual_seed(2))
-
-
-class _Own(nn.Module):
-    """A forward given as a function, with modules by name."""
-
-    def __init__(self, forward, **parts):
-        super().__init__()
-        self._function = forward
-        for name, part in parts.items():
-            setattr(self, name, part)
-
-    def forward(self, x):
-        return self._function(self, x)
 
 
 class _Sign(torch.autograd.Function):
@@ -73,7 +62,7 @@ def test_samples_that_mix_once_a_gate_opens():
         h = torch.tanh(m.a(x))
         return m.o(h + m.gate * h.mean(0))
 
-    result = _trained(_Own(forward, **_layers(gate=nn.Parameter(torch.zeros(())))))
+    result = _trained(Own(forward, **_layers(gate=nn.Parameter(torch.zeros(())))))
     assert result.status.kind == "not measured"
     assert "do not add up to those of the batch" in result.message  # so says the kernel, which comes before the outputs
 
@@ -88,13 +77,13 @@ def test_samples_that_mix_once_a_gate_opens():
 def test_a_backward_that_is_none_behind_a_head_of_zeros(between, words):
     parts = _layers()
     nn.init.zeros_(parts["o"].weight)
-    result = _trained(_Own(lambda m, x: m.o(between(m.a(x))), **parts))
+    result = _trained(Own(lambda m, x: m.o(between(m.a(x))), **parts))
     assert result.status.kind == "not measured"
     assert words in result.message
 
 
 def test_what_is_switched_on_late_is_seen_at_the_end():
-    model = _Own(lambda m, x: m.o(_Sign.apply(m.a(x)) if m.sharp else torch.tanh(m.a(x))), **_layers(), sharp=False)
+    model = Own(lambda m, x: m.o(_Sign.apply(m.a(x)) if m.sharp else torch.tanh(m.a(x))), **_layers(), sharp=False)
     probe = Probe(model, X, Y, loss=F.mse_loss, hessian="none")
     for _ in range(4):
         probe.step()
@@ -112,7 +101,7 @@ def _masked(x):
 
 
 def test_a_mask_in_half_precision_loosens_no_check():
-    model = _Own(lambda m, x: F.linear(torch.tanh(m.e(x)), m.e.weight.t()) + _masked(x), e=nn.Linear(5, 3))
+    model = Own(lambda m, x: F.linear(torch.tanh(m.e(x)), m.e.weight.t()) + _masked(x), e=nn.Linear(5, 3))
     rows = [torch.autograd.grad(v, list(model.parameters()), retain_graph=True) for v in model(X).reshape(-1)]
     trace = sum(float(g.square().sum()) for row in rows for g in row)
     assert Probe(model, X, X, loss=F.mse_loss).result().kernel_trace[0] == pytest.approx(trace, rel=1e-5)
@@ -121,7 +110,7 @@ def test_a_mask_in_half_precision_loosens_no_check():
         (lambda m, x: m.o(torch.tanh(m.a(x - x.mean(0)))) + _masked(x), "depends on the other inputs"),
     ):
         with pytest.raises(InputError, match=words):
-            Probe(_Own(forward, **_layers()), X, Y, loss=F.mse_loss)
+            Probe(Own(forward, **_layers()), X, Y, loss=F.mse_loss)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -130,7 +119,7 @@ def test_arithmetic_in_half_precision_is_measured_and_still_checked(dtype, squas
     def layer(part, x):
         return F.linear(x, part.weight.to(dtype), part.bias.to(dtype))
 
-    model = _Own(lambda m, x: layer(m.o, squash(layer(m.a, x.to(dtype)))).float(), **_layers())
+    model = Own(lambda m, x: layer(m.o, squash(layer(m.a, x.to(dtype)))).float(), **_layers())
     if squash == _Sign.apply:
         with pytest.raises(InputError, match="the backward of _Sign"):
             Probe(model, X, Y, loss=F.mse_loss, hessian="none")
@@ -166,7 +155,7 @@ def test_what_evaluation_mode_does_not_read_is_named():
 
 def test_what_is_not_in_the_model_is_no_growth():
     scale = {"by": 1.0}
-    model = _Own(lambda m, x: m.m(x) * scale["by"], m=_mlp())
+    model = Own(lambda m, x: m.m(x) * scale["by"], m=_mlp())
     probe = Probe(model, X, Y, loss=F.mse_loss, hessian="none")
     scale["by"] = 2.0
     probe.step()

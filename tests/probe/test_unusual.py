@@ -12,6 +12,8 @@ from torch.nn import functional as F  # noqa: E402
 from featurephase.foundation.errors import InputError  # noqa: E402
 from featurephase.probe import Probe  # noqa: E402
 
+from .architectures import Own  # noqa: E402
+
 torch.set_num_threads(1)
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -27,21 +29,8 @@ def _network():
     return nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, 2))
 
 
-class _Own(nn.Module):
-    """A module with any parts and any forward."""
-
-    def __init__(self, function, **parts):
-        super().__init__()
-        self._function = function
-        for name, part in parts.items():
-            setattr(self, name, part)
-
-    def forward(self, *inputs):
-        return self._function(self, *inputs)
-
-
 def _body(function, **parts):
-    return _Own(function, a=nn.Linear(5, 6), b=nn.Linear(6, 2), **parts)
+    return Own(function, a=nn.Linear(5, 6), b=nn.Linear(6, 2), **parts)
 
 
 @pytest.fixture(autouse=True)
@@ -83,7 +72,7 @@ def _routed(model, x):
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_experts_on_samples_of_their_own(seed):
-    model = _Own(_routed, gate=nn.Linear(5, 2), experts=nn.ModuleList([_network(), _network()]))
+    model = Own(_routed, gate=nn.Linear(5, 2), experts=nn.ModuleList([_network(), _network()]))
     _check_kernel(model, _normal(8, 5, seed=seed))
 
 
@@ -93,7 +82,7 @@ def test_gradients_of_a_layer_that_one_chunk_alone_routes():
     from featurephase.probe.kernel import ExactKernel
     from featurephase.probe.trees import Batch
 
-    model = _Own(_routed, gate=nn.Linear(5, 2), experts=nn.ModuleList([_network(), _network()]))
+    model = Own(_routed, gate=nn.Linear(5, 2), experts=nn.ModuleList([_network(), _network()]))
     chosen = model.gate(X).argmax(1)
     x = X[torch.argsort(chosen)]  # the first chunks are all of one expert
     network = TorchNetwork(model)
@@ -121,7 +110,7 @@ def test_autocast_inside_forward():
 
 
 def test_a_head_in_double_precision():
-    model = _Own(lambda m, x: m.b(torch.tanh(m.a(x)).double()), a=nn.Linear(5, 6), b=nn.Linear(6, 2).double())
+    model = Own(lambda m, x: m.b(torch.tanh(m.a(x)).double()), a=nn.Linear(5, 6), b=nn.Linear(6, 2).double())
     result = _check_kernel(model, X, targets=Y.double())
     assert 0 < result.pairs[0].alignment[0] < 1
 
@@ -132,7 +121,7 @@ def test_an_ensemble_by_vmap_inside_forward():
         stacked = {name: torch.stack([m.get_parameter(name) for m in model.members]) for name in names}
         return torch.func.vmap(lambda p: torch.func.functional_call(model.members[0], p, (x,)))(stacked).mean(0)
 
-    _check_kernel(_Own(forward, members=nn.ModuleList([_network(), _network()])), X)
+    _check_kernel(Own(forward, members=nn.ModuleList([_network(), _network()])), X)
 
 
 @pytest.mark.parametrize(
@@ -218,7 +207,7 @@ def test_orthogonal_weights_by_their_default_map(shape):
 
 
 def test_a_forward_that_squeezes():
-    model = _Own(lambda m, x: m.b(torch.tanh(m.a(x))).squeeze(), a=nn.Linear(5, 6), b=nn.Linear(6, 1))
+    model = Own(lambda m, x: m.b(torch.tanh(m.a(x))).squeeze(), a=nn.Linear(5, 6), b=nn.Linear(6, 1))
     _check_kernel(model, X, targets=Y[:, 0])
 
 
@@ -234,7 +223,7 @@ def test_heldout_points_are_named():
 
 
 def test_a_table_taken_for_samples_is_named():
-    model = _Own(lambda m, x, p: m.b(torch.tanh(m.a(x) + p).mean(1)), a=nn.Linear(4, 4), b=nn.Linear(4, 2))
+    model = Own(lambda m, x, p: m.b(torch.tanh(m.a(x) + p).mean(1)), a=nn.Linear(4, 4), b=nn.Linear(4, 2))
     x, table = _normal(3, 3, 4), _normal(3, 4)
     with pytest.raises(InputError, match=r"input 1 of shape \(3, 4\) was taken to hold one row per sample"):
         Probe(model, (x, table))
@@ -282,7 +271,7 @@ def test_a_forward_that_is_a_gradient():
         x = x.clone().requires_grad_()
         return torch.autograd.grad(model.energy(x).square().sum(), x, create_graph=True)[0]
 
-    _check_kernel(_Own(forward, energy=_network()), X, targets=X)
+    _check_kernel(Own(forward, energy=_network()), X, targets=X)
 
 
 @pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16])

@@ -140,14 +140,15 @@ def gathered(
     steps = problem.training.steps
     sectors = hard_sectors(spaces) if spaces.ok and spaces.relevant_hard_basis.size else ()
     watched = _watched(problem, spaces, sectors)
-    if not sectors or problem.singular_curvature:
+    elsewhere = decided_elsewhere(problem)
+    if not sectors or elsewhere:
         watched = replace(watched, times=())
     prediction, readings = predict_with_margins(
         problem, delta, [0, steps] if sectors else [], spaces, watched, as_executor(workers, quiet=quiet)
     )
     run = prediction.runs[0]
     hessian = run.hessian[-1] if sectors else HessianPrediction(time=steps)
-    if sectors and (elsewhere := decided_elsewhere(problem)):
+    if sectors and elsewhere:
         hessian = HessianPrediction(time=steps, status=elsewhere, message=elsewhere.explained())
     algorithmic = algorithmic_threshold(problem.teacher, spaces, seed=problem.asymptotics.seed, quiet=quiet)
     facts = Facts(problem, delta, dimension, spaces, algorithmic, run, hessian)

@@ -130,11 +130,9 @@ def _if_training_goes_on(facts: Facts, hard: HardFacts) -> str:
         if hard.learned is None:
             return f"whether it is learned if training goes on is not decided: no limit is in sight of {moving}"
         return f"if training goes on it is not learned in high dimension: n/d is below {moving}"
-    if (
-        hard.learned is None
-        and not np.isfinite(hard.learned_from[0])
-        and any(np.isinf(w.low_se) for w in limit.windows)
-    ):
+    open_below = any(w.open_below for w in limit.windows)
+    always = not np.isfinite(hard.learned_from[0])
+    if hard.learned is None and always and open_below:
         return (
             "whether it is learned if training goes on is not decided: below n/d = "
             f"{limit.windows[0].low:.3g}, from which on it is unstable, gradient descent may diverge"
@@ -142,8 +140,7 @@ def _if_training_goes_on(facts: Facts, hard: HardFacts) -> str:
     if hard.learned is None:
         return f"n/d = {facts.delta:g} is too close to {known}, to tell whether it is learned if training goes on"
     if hard.learned:
-        always = not np.isfinite(hard.learned_from[0])
-        alive = " at which gradient descent does not diverge" if any(np.isinf(w.low_se) for w in limit.windows) else ""
+        alive = " at which gradient descent does not diverge" if open_below else ""
         reason = f"it is unstable at every n/d searched{alive}" if always else f"n/d is above {known}"
         return f"if training goes on it is learned: {reason}"
     below = [w for w in limit.windows if w.low > facts.delta]

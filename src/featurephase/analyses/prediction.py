@@ -25,7 +25,7 @@ from featurephase.foundation.types import Array
 from featurephase.functions.tails import missing_mean
 from featurephase.hessian.outliers import Outlier
 from featurephase.hessian.spectrum import CHECKED_WIDTH, FULL_WIDTH, Spectrum, block_words, spectrum
-from featurephase.hessian.unbounded import curvature_bounds, unbounded_status
+from featurephase.hessian.unbounded import curvature_bounds, heavy_tails_status, unbounded_status
 from featurephase.problem.asked import asked_deltas, asked_times, check_problem, experiment_text
 from featurephase.results.base import Result, averaged, averaged_over, paired
 from featurephase.results.outer import trajectory_averages
@@ -36,15 +36,7 @@ from featurephase.results.prediction import (
     Prediction,
     TrajectoryPrediction,
 )
-from featurephase.results.status import (
-    AMBIGUOUS_RANK,
-    HEAVY_TAILS,
-    INTERRUPTED,
-    NOT_CONVERGED,
-    OK,
-    Status,
-    diverged,
-)
+from featurephase.results.status import AMBIGUOUS_RANK, INTERRUPTED, NOT_CONVERGED, OK, diverged
 from featurephase.subspaces import LatentSubspaces, problem_subspaces
 from featurephase.thresholds.scan import MarginCurve, MarginReading
 
@@ -258,7 +250,8 @@ def _predicted(
 
 def _assembled(problem: Problem, runs: tuple[TrajectoryPrediction, ...], spaces: LatentSubspaces) -> Prediction:
     """All deltas; the status is the first reason why something does not exist."""
-    problems = _heavy_tails(problem)
+    heavy = heavy_tails_status(Network.of(problem), problem.teacher.link)
+    problems = [(heavy, heavy.explained())] if heavy else []
     problems += [(run.status, run.message) for run in runs if run.status != OK]
     problems += [(h.status, h.message) for run in runs for h in run.hessian if h.status != OK]
     messages = list(dict.fromkeys(message for _, message in problems))
@@ -276,12 +269,6 @@ def _assembled(problem: Problem, runs: tuple[TrajectoryPrediction, ...], spaces:
         readout=problem.student.readout if problem.plain else None,
         experiment=experiment_text(problem),
     )
-
-
-def _heavy_tails(problem: Problem) -> list[tuple[Status, str]]:
-    """The status where responses are so heavily tailed that training has no limit."""
-    where = missing_mean(Network.of(problem).loss, problem.teacher.link, gradient=True)
-    return [(HEAVY_TAILS, HEAVY_TAILS.explained(f"the response is too heavily tailed {where}"))] if where else []
 
 
 def _summary(asked: _Asked, delta: float, replicates: Sequence[ReplicateTrajectory]) -> TrajectoryPrediction:

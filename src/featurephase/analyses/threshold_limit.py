@@ -430,15 +430,19 @@ def _edge_moves_on(table: MarginTable, known: Sequence[float], at: NDArray[np.bo
 
     So it does where training has hardly begun, with small steps or read-outs. The edge has less noise than crossings.
     """
-    edges = table.left_edge[np.isin(table.delta, known)][:, :, at]
-    edges = edges[~np.isnan(edges).any(axis=(1, 2))]
+    edges = _to_the_end(table.left_edge, table, known, at)
     return bool(edges.size) and edges.shape[2] >= FEWEST_TIMES and drifts_on(edges.mean(axis=0), clearly=False)
+
+
+def _to_the_end(readings: Array, table: MarginTable, known: Sequence[float], at: NDArray[np.bool_]) -> Array:
+    """Readings (D, R, T, ..) at the given deltas and times, of the deltas at which every replicate has them all."""
+    mine = readings[np.isin(table.delta, known)][:, :, at]
+    return np.asarray(mine[~np.isnan(mine).any(axis=tuple(range(1, mine.ndim)))])
 
 
 def _outer_moves_on(table: MarginTable, known: Sequence[float], at: NDArray[np.bool_]) -> bool:
     """Whether a parameter of the second layer moves as fast as ever, in the mean of the deltas run to the end."""
-    outer = table.outer[np.isin(table.delta, known)][:, :, at]
-    outer = outer[~np.isnan(outer).any(axis=(1, 2, 3))]
+    outer = _to_the_end(table.outer, table, known, at)
     if not outer.size or outer.shape[2] < FEWEST_TIMES:
         return False
     mean = outer.mean(axis=0)

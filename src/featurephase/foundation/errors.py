@@ -55,6 +55,11 @@ class FeaturephaseWarning(UserWarning):
     """A result is valid but something about it deserves the user's attention."""
 
 
+def one_line(error: object) -> str:
+    """The words of somebody else's error, without its line breaks."""
+    return " ".join(str(error).split())
+
+
 def show(value: object, limit: int = 80) -> str:
     """``value`` as one short line for a message, whatever it is.
 

@@ -6,7 +6,6 @@ single coordinates, and responses are taken at given distances from them. Everyt
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -80,9 +79,11 @@ def _size(y: Array, shape: tuple[int, ...]) -> Array:
     return np.asarray(np.max(np.abs(y.reshape(*shape, -1)), axis=-1))
 
 
-def _approaches(link: Link) -> Iterator[_Approach]:
+@lru_cache(maxsize=64)
+def _approaches(link: Link) -> tuple[_Approach, ...]:
     """Every coordinate that the response depends on towards its poles, uniform noise also towards its ends."""
     rng = np.random.default_rng(1)
+    found: list[_Approach] = []
     normals = link.latent_dim + link.normals
     base = np.concatenate([rng.standard_normal((normals, _LINES)), rng.random((link.uniforms, _LINES))])
     names = [f"g{j + 1}" for j in range(link.latent_dim)] + [f"e{j + 1}" for j in range(link.normals)]
@@ -93,12 +94,13 @@ def _approaches(link: Link) -> Iterator[_Approach]:
         if row >= normals:
             ends = [np.broadcast_to(_DISTANCES, (_LINES, len(REACHES))).T, 1.0 - _DISTANCES[:, None] + np.zeros(_LINES)]
             for end, places in enumerate(ends):
-                yield _Approach(_moved(link, base, row, places), f"{names[row]} = {end}")
+                found.append(_Approach(_moved(link, base, row, places), f"{names[row]} = {end}"))
         at, places = _suspects(link, base, row, row >= normals)
         steps = np.concatenate([_DISTANCES[:, None], -_DISTANCES[:, None]], axis=1)[:, :, None]
         inside = _inside(places + steps, row >= normals, _DISTANCES[:, None, None])
         y = _moved(link, base[:, at], row, inside)
-        yield _Approach(y.reshape(len(REACHES), -1, *y.shape[3:]), f"a pole in {names[row]}")
+        found.append(_Approach(y.reshape(len(REACHES), -1, *y.shape[3:]), f"a pole in {names[row]}"))
+    return tuple(found)
 
 
 def _inside(places: Array, uniform: bool, distance: Array | float = 2.0**-45) -> Array:

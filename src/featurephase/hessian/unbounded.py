@@ -23,8 +23,8 @@ import numpy as np
 
 from featurephase.foundation.types import Array
 from featurephase.functions import Loss
-from featurephase.functions.tails import REACHES, responses_at_reaches
-from featurephase.results.status import Status, unbounded_curvature
+from featurephase.functions.tails import REACHES, missing_mean, responses_at_reaches
+from featurephase.results.status import Status, heavy_tails, unbounded_curvature
 
 if TYPE_CHECKING:
     from featurephase.dynamics.network import Network
@@ -109,6 +109,12 @@ def curvature_bounds(network: Network, link: Link) -> CurvatureBounds:
     """
     readout = tuple(tuple(map(float, row)) for row in network.outer.readout)
     return _bounds(network.activation, readout, network.loss, link)
+
+
+def heavy_tails_status(network: Network, link: Link) -> Status | None:
+    """Why training has no limit, where responses are so heavily tailed that gradients have no variance."""
+    where = missing_mean(network.loss, link, gradient=True)
+    return heavy_tails(where) if where else None
 
 
 def unbounded_status(network: Network, link: Link) -> Status:

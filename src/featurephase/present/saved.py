@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from featurephase.foundation.errors import InputError, show
+from featurephase.foundation.errors import InputError, one_line, show
 from featurephase.foundation.memory import require_memory
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def _read(place: Path, name: str) -> Dataset:
     except (InputError, MemoryError):
         raise
     except Exception as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = one_line(error)[:200] or type(error).__name__
         raise InputError(f"{name} cannot be read, it is damaged or no result: {reason}; {_ACCEPTED}") from None
 
 

@@ -55,7 +55,7 @@ def _window_words(windows: Iterable[Window]) -> str:
     words = []
     for w in windows:
         start = f"from {number(w, 'low')}" if w.low > 0 else "from the lowest delta"
-        start += " (below which runs diverge)" if np.isinf(w.low_se) else ""
+        start += " (below which runs diverge)" if w.open_below else ""
         words.append(f"{start} on" if np.isinf(w.high) else f"{start} to {number(w, 'high')}")
     return " and ".join(words)
 

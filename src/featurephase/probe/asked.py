@@ -198,7 +198,7 @@ class DataBatches:
                 return True
         mean = sum(part * len(rows) for part, rows in zip(parts, halves, strict=True)) / batch.samples
         size = abs(whole) + sum(map(abs, parts))
-        return not math.isfinite(size) or abs(whole - mean) <= min(1e3 * network.eps, 0.1) * size
+        return not math.isfinite(size) or abs(whole - mean) <= network.allowed(1e3) * size
 
     def __len__(self) -> int:
         return len(self._sizes)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from featurephase.foundation.errors import InputError
+from featurephase.foundation.errors import InputError, one_line
 from featurephase.probe.derivatives import Jacobian, gradients, random_like
 from featurephase.probe.functional import Parameters, Precision, State, Tensor, TorchNetwork
 from featurephase.probe.structure import walked
@@ -26,8 +26,6 @@ _FEW = 3
 _GROUPS = 48
 #: Relative difference that is called wrong; kinks between the two points and rounding stay below it.
 _WRONG = 1e-3
-#: The same for the output of one input alone and in a batch, however coarse the arithmetic is.
-_MIXED = 0.1
 #: Types with a larger relative precision are half ones.
 _HALF = 1e-4
 #: Directions that slopes are compared along in half precision, and the part of their squares that may differ.
@@ -122,7 +120,7 @@ def check_function(network: TorchNetwork, state: State, batch: Batch, what: str 
         alone = one if row == 0 else _evaluated(network, state, batch.take([row]), what)
         if alone.shape[1] != outputs.shape[1]:
             raise InputError("the number of outputs for one input depends on the other inputs of the batch")
-        if float((alone - outputs[row : row + 1]).abs().max()) > min(1e3 * network.eps, _MIXED) * scale:
+        if float((alone - outputs[row : row + 1]).abs().max()) > network.allowed(1e3) * scale:
             hint = _misread(network, state, batch, outputs)
             raise InputError(f"the output for one input depends on the other inputs of the batch{hint}")
 
@@ -161,7 +159,7 @@ def _evaluated_alone(network: TorchNetwork, state: State, batch: Batch, what: st
             network.evaluate(state, batch)
         except Exception:  # then it is not the number of samples
             raise error from error.__cause__
-        words = " ".join(str(error.__cause__ or error).split())
+        words = one_line(error.__cause__ or error)
         raise InputError(
             f"the network runs on all {batch.samples} samples of {what} but not on one alone, of shape {_shapes(one)}: "
             f"{words}; samples are also run singly and in other numbers, so that forward must take batches of any size"
@@ -179,7 +177,7 @@ def _evaluated(network: TorchNetwork, state: State, batch: Batch, what: str) -> 
         except InputError:
             raise
         except Exception as error:  # the user's own forward may raise anything
-            words = " ".join(str(error).split())
+            words = one_line(error)
             raise InputError(f"the network fails on {what}, of shape {_shapes(batch)}: {words}") from error
     return outputs
 
@@ -225,7 +223,7 @@ def check_derivatives(network: TorchNetwork, state: State, batch: Batch) -> None
     except Exception as error:  # a backward of the user's, or a tensor that forward changed in place
         functions = own_functions(outputs)
         where = f" (forward runs {', '.join(functions)})" if functions else ""
-        words = " ".join(str(error).split()) or type(error).__name__
+        words = one_line(error) or type(error).__name__
         raise InputError(f"the network's backward pass fails{where}: {words}") from error
     _note_unused(network, points, outputs)
     difference = _Difference(network, state, sample, weights, eps)
@@ -277,7 +275,7 @@ def resolution(network: TorchNetwork, state: State, batch: Batch, noted: float) 
     with torch.no_grad():
         middle = network.call(state, {}, batch).double()
         for seed in range(3):
-            shift = {n: step * abs(_rms(v)) * network.random(n, seed)[0].to(v) for n, v in state.trainable.items()}
+            shift = {n: step * _rms(v) * network.random(n, seed)[0].to(v) for n, v in state.trainable.items()}
             up, down = (
                 network.call(state, {n: state.parameters[n] + sign * d for n, d in shift.items()}, batch).double()
                 for sign in (1, -1)
@@ -361,7 +359,7 @@ class _Difference:
     def _agrees_along(self, direction: Callable[[int], Parameters], pulled: Parameters) -> bool:
         """Along one direction, for one of three steps."""
         along = direction(7)
-        expected = sum(float((pulled[n] * d).double().sum()) for n, d in along.items())
+        expected = _along(pulled, along)
         scale = sum(float((pulled[n] * d).double().square().sum()) ** 0.5 for n, d in along.items())
         with torch.no_grad():  # what rounding is relative to
             size = float((self.weights * self.network.call(self.state, {}, self.batch)).abs().sum())
@@ -376,7 +374,7 @@ class _Difference:
         """In half precision steps are long, so that functions bend and kinks are crossed: along many, in squares."""
         noise = self._noise(direction(7))
         several = [direction(1000 * (seed + 1)) for seed in range(_MANY)]
-        slopes = [sum(float((pulled[n] * d).double().sum()) for n, d in along.items()) for along in several]
+        slopes = [_along(pulled, along) for along in several]
         for step in (self.eps ** (1 / 3), 8 * self.eps):
             misfit = sum((self._slope(along, step) - s) ** 2 for along, s in zip(several, slopes, strict=True))
             if misfit <= _BENT * sum(s**2 for s in slopes) + _MANY * (3 * noise / step) ** 2:
@@ -393,6 +391,11 @@ class _Difference:
         with torch.no_grad():
             size = float((self.weights * self.network.call(self.state, {}, self.batch)).double().norm())
         return min(float((values[1:] - values[:-1]).std()) / 2**0.5, 4 * self.eps * size)
+
+
+def _along(pulled: Parameters, direction: Parameters) -> float:
+    """The slope along a direction by autograd."""
+    return sum(float((pulled[n] * d).double().sum()) for n, d in direction.items())
 
 
 def own_functions(outputs: Tensor) -> list[str]:

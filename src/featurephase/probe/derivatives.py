@@ -80,7 +80,7 @@ class _Recorded:
                 continue
             ahead = float((dual * pushed).double().sum())
             scale = length + float(dual.double().norm() * pushed.double().norm())
-            if not math.isfinite(scale) or abs(ahead - back) <= min(1e2 * self.network.eps, 0.1) * scale:
+            if not math.isfinite(scale) or abs(ahead - back) <= self.network.allowed(1e2) * scale:
                 self._way = way
                 return pushed
         self._way = _Recorded._row_by_row

@@ -15,11 +15,10 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from featurephase.foundation.errors import InputError
 from featurephase.probe.copies import Body, copy_model, hook_signature
-from featurephase.probe.memory import stored, stored_bytes
+from featurephase.probe.memory import Watching, stored, stored_bytes
 from featurephase.probe.quiet import isolated
 from featurephase.probe.trees import Batch, as_tensors, leaves, transform
 
@@ -27,6 +26,9 @@ Tensor: TypeAlias = Any  # torch ships no types that a strict checker accepts ev
 Parameters: TypeAlias = dict[str, Tensor]
 Forward: TypeAlias = Callable[[Any, Any], Any]
 LossFunction: TypeAlias = Callable[[Any, Any], Any]
+
+#: Largest relative difference that any precision excuses.
+_COARSE = 0.1
 
 
 @dataclass(frozen=True)
@@ -80,14 +82,15 @@ class State:
         return replace(self, parameters=to(self.parameters), buffers=to(self.buffers), harmonise=True)
 
 
-class Precision(TorchDispatchMode):  # type: ignore[misc]  # torch is untyped here
+def allowed_difference(units: float, eps: float) -> float:
+    """So many units of a precision, but no more than a tenth: in half precision they would be anything."""
+    return min(units * eps, _COARSE)
+
+
+class Precision(Watching):
     """Within it, the coarsest floating-point type that any operation computes in is noted."""
 
     eps: float = 0.0
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         made = func(*args, **(kwargs or {}))
@@ -146,6 +149,10 @@ class TorchNetwork:
         self.eps = float(torch.finfo(self.dtype).eps)
         self.types = {name: value.dtype for name, value in parameters.items()}
         self.shapes = {name: _real_shape(value) for name, value in parameters.items()}
+
+    def allowed(self, units: float) -> float:
+        """So many units of the precision as a relative difference, but no more than a tenth in half precision."""
+        return allowed_difference(units, self.eps)
 
     @property
     def bytes_per_number(self) -> int:
@@ -357,20 +364,25 @@ def _require_own_memory(parameters: Mapping[str, Tensor]) -> None:
     """
     shared: dict[int, list[str]] = {}
     for name, value in parameters.items():
-        if value.layout is torch.strided and value.numel() and value.device.type != "meta":
+        if value.layout is torch.strided and value.numel():
             shared.setdefault(value.untyped_storage().data_ptr(), []).append(name)
     for names in shared.values():
-        owner: dict[int, str] = {}
-        for name in names if len(names) > 1 else ():
+        if len(names) == 1:
+            continue
+        unit = min(parameters[name].element_size() for name in names)
+        owner = torch.zeros(parameters[names[0]].untyped_storage().nbytes() // unit, dtype=torch.int32)  # 0: nobody
+        for number, name in enumerate(names, start=1):
             value = parameters[name]
-            places = torch.arange(value.untyped_storage().nbytes() // value.element_size())
-            for place in places.as_strided(value.shape, value.stride(), value.storage_offset()).flatten().tolist():
-                if owner.setdefault(place, name) != name:
-                    raise InputError(
-                        f"{owner[place]} and {name} are two parameters in the same memory, so that a step of either "
-                        "moves both: give the layers one parameter, or read the other layer's in forward "
-                        "(F.linear(h, a.weight.t()))"
-                    )
+            size = value.element_size() // unit
+            steps = [size * step for step in value.stride()]
+            places = torch.arange(len(owner)).as_strided(value.shape, steps, size * value.storage_offset()).flatten()
+            if other := int(owner[places].max()):
+                raise InputError(
+                    f"{names[other - 1]} and {name} are two parameters in the same memory, so that a step of either "
+                    "moves both: give the layers one parameter, or read the other layer's in forward "
+                    "(F.linear(h, a.weight.t()))"
+                )
+            owner[places] = number
 
 
 def _equal(one: Tensor, other: Tensor) -> bool:

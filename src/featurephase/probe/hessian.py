@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from featurephase.foundation.errors import InputError
+from featurephase.foundation.errors import InputError, one_line
 from featurephase.foundation.types import Array
 from featurephase.hessian.lanczos import extreme_pairs
 from featurephase.probe.checks import few, free_entries, own_functions
@@ -219,7 +219,7 @@ def unobtainable(operator: HessianOperator, options: Spectrum) -> tuple[Status, 
             operator.eps = max(operator.eps, precision.eps)
         hv = operator(v)
     except Exception as error:  # the user's loss runs in there, and autograd raises many types
-        return NO_SECOND_DERIVATIVE, " ".join(str(error).split())
+        return NO_SECOND_DERIVATIVE, one_line(error)
     if not bool(torch.isfinite(operator.gradient()).all()):
         return NOT_FINITE, "the gradient of the loss is not finite at these weights"
     if not bool(torch.isfinite(hu).all() and torch.isfinite(hv).all()):

@@ -23,7 +23,7 @@ from featurephase.foundation.errors import InputError
 from featurephase.foundation.types import Array
 from featurephase.probe.checks import few, in_double
 from featurephase.probe.derivatives import Jacobian, random_like
-from featurephase.probe.functional import Parameters, State, Tensor, TorchNetwork
+from featurephase.probe.functional import Parameters, State, Tensor, TorchNetwork, allowed_difference
 from featurephase.probe.layer_gradients import (
     Factors,
     Rows,
@@ -43,8 +43,6 @@ _DENSE = 256
 #: Rounding, in units of the precision, that the two sides of the self-check may differ by, relative to the trace: sums
 #: over many samples and positions are naive in some of torch's backward passes.
 _ROUNDING = 1e4
-#: The same in half precision, of which that many units would be anything.
-_COARSE = 0.1
 #: Beyond this, or three times what rounding explains, the parts of single samples are not those of the batch.
 _WRONG = 1e-2
 
@@ -86,7 +84,7 @@ class ExactKernel:
         narrow = ExactKernel(network, sample, self.rates, self.block_bytes)
         narrow._owned, narrow._general, narrow._planned_for = self._owned, self._general, _key(wide)
         narrow._compared = True
-        tolerance = min(_ROUNDING * max(eps, float(torch.finfo(weights.dtype).eps)), _COARSE)
+        tolerance = allowed_difference(_ROUNDING, max(eps, float(torch.finfo(weights.dtype).eps)))
         for name, part in narrow.parts(wide).items():
             for way in (None, sample_rows, one_by_one):
                 if way is not None:
@@ -152,7 +150,7 @@ class ExactKernel:
         self, state: State, name: str, part: Factors | Rows, weights: Tensor, squares: Mapping[str, float]
     ) -> Tensor:
         """The Gram matrix of one parameter's gradients; on all samples too it must be autograd's."""
-        tolerance = min(_ROUNDING * self.network.eps, _COARSE)
+        tolerance = self.network.allowed(_ROUNDING)
         floor = tolerance**2 * sum(squares.values())
         gram = part.gram()
         if _agree(gram, weights, squares[name], tolerance, floor) or self._general.get(name) is one_by_one:

@@ -29,7 +29,16 @@ def stored_bytes(tensor: Any) -> int:
     return sum(int(part.nbytes) for part in stored(tensor))
 
 
-class Held(TorchDispatchMode):  # type: ignore[misc]  # torch is untyped here
+class Watching(TorchDispatchMode):  # type: ignore[misc]  # torch is untyped here
+    """A mode that looks at what operations make."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No: to keep its compiler away from this mode torch would import it, for seconds; nothing is compiled here."""
+        return False
+
+
+class Held(Watching):
     """Within it, ``now`` and ``peak`` are the bytes of the storages that operations made and that still live."""
 
     def __init__(self) -> None:
@@ -38,11 +47,6 @@ class Held(TorchDispatchMode):  # type: ignore[misc]  # torch is untyped here
         self.peak = 0
         self.largest = 0
         self._known: dict[int, Any] = {}
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """No: to keep its compiler away from this mode torch would import it, for seconds; nothing is compiled here."""
-        return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         made = func(*args, **(kwargs or {}))

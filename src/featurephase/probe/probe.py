@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from featurephase.foundation.errors import InputError
+from featurephase.foundation.errors import InputError, one_line
 from featurephase.probe.asked import DataBatches, label_codes, learning_rates, weight_decays
 from featurephase.probe.assembly import Record, assembled
 from featurephase.probe.checks import check_derivatives, check_function, find_hooks
@@ -183,12 +183,12 @@ class Probe:
             except InputError:
                 raise
             except Exception as error:  # the user's own loss may raise anything
-                words = " ".join(str(error).split())
+                words = one_line(error)
                 raise InputError(
                     f"the loss fails on the model's outputs ({network.evaluate(state, batch).shape[1]} a sample) and "
                     f"the targets given: {words}"
                 ) from error
-            if abs(value - again) > min(1e3 * network.eps, 0.1) * (abs(value) + abs(again)):
+            if abs(value - again) > network.allowed(1e3) * (abs(value) + abs(again)):
                 raise InputError(
                     f"two evaluations of the loss at the same weights differ ({value:.6g}, {again:.6g}): it draws "
                     "random numbers, or changes a state of its own (a running mean, a counter); without a loss the "
@@ -340,7 +340,7 @@ class Probe:
             with self._network.isolated():
                 measure()
         except Exception as error:  # the user's own code runs in there, and no error of it may end the training
-            words = " ".join(str(error).split())
+            words = one_line(error)
             kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
             self._status, self._message = not_measured(at), f"recording ended at step {at:g}: {kind}{words}"
         self._spent += clock.perf_counter() - begin
@@ -377,7 +377,7 @@ class Probe:
         if not math.isfinite(kernel["trace"]):
             self._status, self._message = diverged(at), f"the kernel is not finite at step {at:g}; {_ENDED}"
             return
-        if count and 4 ** round(math.log(count, 4)) == count:
+        if _checked_again(count):
             self._check(state, self._batch)
         layers, pairs = self._layers.measure(state)
         mechanisms = self._mechanisms.measure(state, None if first else self._previous, kernel["trace"])
@@ -415,14 +415,15 @@ class Probe:
         """Record the end, check it, and analyse the Hessian there; leaving the ``with`` block does this."""
         if self._records and self._step > self._records[-1].time:
             self.record()
-        if len(self._records) > 1 and self._status == OK:
-            self._measured(self._records[-1].time, lambda: self._check(self._network.state(), self._batch))
+        last = len(self._records) - 1
+        if last > 0 and self._status == OK and not _checked_again(last):
+            self._measured(self._records[last].time, lambda: self._check(self._previous, self._batch))
         if not self._records:
             return
-        last = self._records[-1].time
-        analysed = bool(self._hessians) and self._hessians[-1].time == last
+        end = self._records[-1].time
+        analysed = bool(self._hessians) and self._hessians[-1].time == end
         if self._options.hessian == "ends" and self._status == OK and not analysed:
-            self._measured(last, lambda: self._analyse_hessian(self._network.state(), last))
+            self._measured(end, lambda: self._analyse_hessian(self._network.state(), end))
 
     def spectrum(
         self,
@@ -590,6 +591,11 @@ _METERS = ("kernel", "layers", "mechanisms", "telescoping", "smoother")
 _ENDED = "nothing is recorded from there on"
 
 
+def _checked_again(record: int) -> bool:
+    """Whether what was checked at the start is checked again at a record after it: at 1, 4, 16, .."""
+    return record > 0 and 4 ** round(math.log(record, 4)) == record
+
+
 @contextmanager
 def _refusals() -> Iterator[None]:
     """Whatever the user's model, loss or data raise within it is a refusal, with their words and their error."""
@@ -598,7 +604,7 @@ def _refusals() -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:  # the user's own code runs in there
-        words = " ".join(str(error).split())
+        words = one_line(error)
         raise InputError(f"this network cannot be measured: {type(error).__name__}: {words}") from error
 
 

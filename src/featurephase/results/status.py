@@ -102,6 +102,11 @@ def unbounded_curvature(reason: str, advice: str) -> Status:
     return Status(UNBOUNDED_CURVATURE, f"{meaning}; what has an edge: {advice}" if advice else meaning)
 
 
+def heavy_tails(where: str) -> Status:
+    """:data:`HEAVY_TAILS` with where the response goes too far."""
+    return Status(HEAVY_TAILS, f"the response is too heavily tailed {where}: {HEAVY_TAILS.message}")
+
+
 def out_of_products(tolerance: float, products: int) -> Status:
     """The Lanczos method has spent its Hessian-vector products; its kind is that of :data:`NOT_CONVERGED`."""
     text = f"not converged to {tolerance:g} in {products} products: see the residuals"

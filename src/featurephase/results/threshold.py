@@ -34,6 +34,11 @@ class Window(Record):
     high: float
     high_se: float
 
+    @property
+    def open_below(self) -> bool:
+        """Whether nothing is known below its lower end, where gradient descent diverges."""
+        return bool(np.isinf(self.low_se))
+
     def contains(self, delta: float, clear: float = 2.0) -> bool | None:
         """Whether a delta lies inside; ``None`` within ``clear`` standard errors of an end (or an error unknown)."""
         sides = [_above(delta, self.low, self.low_se, clear), _above(self.high, delta, self.high_se, clear)]

@@ -18,10 +18,10 @@ from featurephase.dynamics.network import Network
 from featurephase.dynamics.training import Moment
 from featurephase.foundation.statistics import mean_and_se
 from featurephase.foundation.types import Array
-from featurephase.functions.tails import missing_mean
 from featurephase.hessian.spectrum import HardMargins, hard_margins
 from featurephase.hessian.support import curvature_support
-from featurephase.results.status import HEAVY_TAILS, IDENTICAL_NEURONS, ONE_PASS, SINGULAR_CURVATURE, Status
+from featurephase.hessian.unbounded import heavy_tails_status
+from featurephase.results.status import IDENTICAL_NEURONS, ONE_PASS, SINGULAR_CURVATURE, Status
 
 if TYPE_CHECKING:
     from featurephase.problem import Problem
@@ -43,9 +43,8 @@ def decided_elsewhere(problem: Problem) -> Status | None:
         return SINGULAR_CURVATURE
     if problem.training.one_pass:
         return ONE_PASS
-    if missing_mean(Network.of(problem).loss, problem.teacher.link, gradient=True):
-        return HEAVY_TAILS
-    return IDENTICAL_NEURONS if problem.student.identical else None
+    heavy = heavy_tails_status(Network.of(problem), problem.teacher.link)
+    return heavy or (IDENTICAL_NEURONS if problem.student.identical else None)
 
 
 @dataclass(frozen=True)
